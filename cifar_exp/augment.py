@@ -1,0 +1,96 @@
+"""Augmentation by Albumentations, with what it leaves open made strict.
+
+- An unknown or renamed argument is an error; Albumentations only warns and then uses its default.
+- The random stream of a batch depends on the seed it is called with and on nothing else, so neither the number
+  of loader processes nor the order of the batches changes a result.
+- Images go in and come out as uint8 of one shape; normalization is not part of it.
+"""
+
+import os
+import warnings
+from typing import Any
+
+# Read when Albumentations is imported, which otherwise asks a package index for news.
+os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
+
+import albumentations
+import numpy as np
+from numpy.typing import NDArray
+
+from cifar_exp.errors import RequestError
+from cifar_exp.targets import call
+
+DATASET_MEAN = "dataset_mean"  # as a transform's fill: the training split's mean colour
+
+
+class Augmentation:
+    """The transforms of an ``augment`` node, applied in the order in which they are written.
+
+    Args:
+        transforms: each by a name of the user's: a mapping with ``_target_`` and arguments.
+        colour: mean colour of the training split, one value in 0..255 for each channel.
+        shape: (H, W, C) of the images, which must come out as they went in.
+
+    Raises:
+        RequestError: an unknown transform or argument, or transforms that change shape or type.
+    """
+
+    def __init__(
+        self, transforms: dict[str, dict[str, Any]], colour: tuple[float, ...], shape: tuple[int, int, int]
+    ) -> None:
+        self._shape = shape
+        self._pipeline = None
+        if transforms:
+            built = [_build(name, node, colour) for name, node in transforms.items()]
+            self._pipeline = albumentations.Compose(built)
+            self(np.zeros((1, *shape), np.uint8), seed=0)
+
+    def __call__(self, images: NDArray[np.uint8], seed: int) -> NDArray[np.uint8]:
+        """Augment a batch.
+
+        Args:
+            images: (N, H, W, C) uint8.
+            seed: decides every draw.
+
+        Returns:
+            (N, H, W, C) uint8; with no transforms, the images themselves.
+        """
+        if self._pipeline is None:
+            return images
+        # One seed for the batch: a transform draws its parameters anew for each image of it.
+        self._pipeline.set_random_seed(seed)
+        augmented = [self._pipeline(image=image)["image"] for image in images]
+        if augmented[0].shape != self._shape or augmented[0].dtype != np.uint8:
+            raise RequestError(
+                f"augment: images of {self._shape} uint8 came out as {augmented[0].shape} {augmented[0].dtype}; "
+                "end with a crop or resize to data.image_size, and leave normalization to the runner"
+            )
+        return np.stack(augmented)
+
+
+def _build(name: str, node: Any, colour: tuple[float, ...]) -> Any:
+    if not isinstance(node, dict) or "_target_" not in node:
+        raise RequestError(f"augment.transforms.{name}: needs a _target_, such as albumentations.HorizontalFlip")
+    options = {
+        key: [_build(f"{name}.{key}", item, colour) for item in value] if key == "transforms" else _plain(value, colour)
+        for key, value in node.items()
+    }
+    with warnings.catch_warnings():
+        # A wrong argument is only a UserWarning to Albumentations; so is a right one with a wrong value.
+        warnings.simplefilter("error", UserWarning)
+        try:
+            return call(options)
+        except RequestError:
+            raise
+        except (UserWarning, ValueError, TypeError) as error:
+            raise RequestError(f"augment.transforms.{name}: {node['_target_']}: {_in_a_line(error)}") from error
+
+
+def _plain(value: Any, colour: tuple[float, ...]) -> Any:
+    if value == DATASET_MEAN:
+        return tuple(round(channel) for channel in colour)  # images are uint8
+    return tuple(value) if isinstance(value, list) else value
+
+
+def _in_a_line(error: Exception) -> str:
+    return " ".join(str(error).split())

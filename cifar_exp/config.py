@@ -1,0 +1,195 @@
+"""A composed or saved configuration: validated, resolved to plain values, flattened, hashed.
+
+Leaves out Hydra's runtime on purpose: everything here works on a configuration from any source.
+"""
+
+import hashlib
+import json
+import math
+from pathlib import Path
+from typing import Any, cast
+
+import yaml
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from cifar_exp.errors import RequestError
+from cifar_exp.schema import TARGET_SCHEMAS, ExperimentConfig
+from cifar_exp.targets import check_targets
+
+GROUPS = ("model", "data", "augment", "optimizer", "scheduler")
+
+_DEVICES = ("auto", "cpu", "cuda", "mps")
+_CHOICES = {
+    "precision": ("auto", "float32", "bfloat16"),
+    "memory_format": ("auto", "contiguous", "channels_last"),
+    "scheduler.interval": ("step", "epoch"),
+    "scheduler.anneal_strategy": ("cos", "linear"),
+    "evaluation.weights": ("last", "best"),
+}
+# key: (lowest, highest); None is open. A key that a composed config lacks, or that is null, is skipped.
+_AT_LEAST: dict[str, tuple[float | None, float | None]] = {
+    "seed": (0, 2**63 - 1),
+    "epochs": (1, None),
+    "batch_size": (1, None),
+    "threads": (1, None),
+    "label_smoothing": (0, 1),
+    "model.width": (1, None),
+    "data.image_size": (4, 1024),
+    "data.split_seed": (0, 2**63 - 1),
+    "data.limit_train": (1, None),
+    "data.limit_test": (1, None),
+    "data.workers": (0, None),
+    "data.statistics_decimals": (0, 15),
+    "optimizer.weight_decay": (0, None),
+    "optimizer.momentum": (0, 1),
+    "scheduler.pct_start": (0, 1),
+    "scheduler.warmup_fraction": (0, 1),
+    "scheduler.base_momentum": (0, 1),
+    "scheduler.max_momentum": (0, 1),
+    "evaluation.batch_size": (1, None),
+    "evaluation.gallery_images": (0, 200),
+    "explain.images": (0, 200),
+    "explain.minimum_map": (1, None),
+    "checkpoint.every_epochs": (1, None),
+}
+_ABOVE_ZERO = (
+    "max_lr",
+    "optimizer.eps",
+    "scheduler.div_factor",
+    "scheduler.final_div_factor",
+    "scheduler.gamma",
+)
+_PATHS = ("data.root", "data.cache")
+
+
+def resolve(config: DictConfig) -> dict[str, Any]:
+    """Turn a composed configuration into plain containers: no interpolation left, paths absolute.
+
+    Raises:
+        RequestError: a mandatory value is missing or an interpolation cannot be resolved.
+    """
+    try:
+        plain = cast("dict[str, Any]", OmegaConf.to_container(config, resolve=True, throw_on_missing=True))
+    except OmegaConfBaseException as error:
+        raise RequestError(first_line(error)) from error
+    for key in _PATHS:
+        group, leaf = key.split(".")
+        if plain[group].get(leaf) is not None:
+            # Absolute, so that the saved config means the same from another current folder.
+            plain[group][leaf] = str(Path(plain[group][leaf]).expanduser().absolute())
+    return plain
+
+
+def validate(config: dict[str, Any]) -> None:
+    """Check every value that the types alone cannot.
+
+    Args:
+        config: a resolved configuration (see ``resolve``).
+
+    Raises:
+        RequestError: one line for each wrong value: what it is, what is allowed.
+    """
+    check_targets(config, config["trust"])
+    leaves = flatten(config)
+    problems = [
+        f"{key}={leaves[key]}: must be a finite number above 0"
+        for key in _ABOVE_ZERO
+        if leaves.get(key) is not None and not (math.isfinite(leaves[key]) and leaves[key] > 0)
+    ]
+    for key, (low, high) in _AT_LEAST.items():
+        value = leaves.get(key)
+        if value is not None and not ((low is None or value >= low) and (high is None or value <= high)):
+            wanted = f"at least {low}" if high is None else f"between {low} and {high}"
+            problems.append(f"{key}={value}: must be {wanted}")
+    for key, choices in _CHOICES.items():
+        if leaves.get(key) is not None and leaves[key] not in choices:
+            problems.append(f"{key}={leaves[key]}: must be one of {', '.join(choices)}")
+    fraction = config["data"].get("validation_fraction", 0.0)
+    if not 0 <= fraction < 1:
+        problems.append(f"data.validation_fraction={fraction}: must be at least 0 and below 1")
+    device = config["device"]
+    if device not in _DEVICES and not (device.startswith("cuda:") and device[5:].isdigit()):
+        problems.append(f"device={device}: must be one of {', '.join(_DEVICES)} or cuda:N")
+    milestones = config["scheduler"].get("milestones")
+    if milestones is not None and not all(0 < m < 1 for m in milestones):
+        problems.append(f"scheduler.milestones={milestones}: each must be above 0 and below 1")
+    if config["evaluation"]["weights"] == "best" and not config["checkpoint"]["best"]:
+        problems.append("evaluation.weights=best: needs checkpoint.best=true")
+    problems += [f"explain.indices={i}: image numbers start at 0" for i in config["explain"]["indices"] or [] if i < 0]
+    if problems:
+        raise RequestError("\n".join(problems))
+
+
+def load_saved(path: Path) -> dict[str, Any]:
+    """Read a saved ``config_resolved.yaml``, typed and validated as if it had been typed in.
+
+    The file is untrusted: it is parsed by YAML's safe loader, interpolations are refused, and only allowed
+    ``_target_``s pass. What it says about ``trust`` is dropped, for only a user can let a package in.
+
+    Raises:
+        RequestError: the file is missing, is not a configuration, or holds what is not allowed.
+    """
+    try:
+        raw = OmegaConf.load(path)
+    except (OSError, UnicodeDecodeError, yaml.YAMLError, OmegaConfBaseException) as error:
+        raise RequestError(f"{path}: not a readable config: {first_line(error)}") from error
+    if not isinstance(raw, DictConfig):
+        raise RequestError(f"{path}: not a config: expected keys and values")
+    interpolated = [key for key, value in flatten(OmegaConf.to_container(raw)).items() if "${" in str(value)]
+    if interpolated:
+        raise RequestError(f"{path}: {interpolated[0]} holds an interpolation; a saved config has none")
+    try:
+        typed = OmegaConf.merge(OmegaConf.structured(ExperimentConfig), _with_group_schemas(raw))
+    except OmegaConfBaseException as error:
+        raise RequestError(f"{path}: {first_line(error)}") from error
+    typed.trust = []
+    config = resolve(cast(DictConfig, typed))
+    validate(config)
+    return config
+
+
+def _with_group_schemas(raw: DictConfig) -> DictConfig:
+    """Give each group's node the schema that belongs to its ``_target_`` (those of a user's own have none)."""
+    typed = raw.copy()
+    for group in GROUPS:
+        node = raw.get(group)
+        schema = TARGET_SCHEMAS.get(node.get("_target_")) if isinstance(node, DictConfig) else None
+        if schema is not None:
+            typed[group] = OmegaConf.merge(OmegaConf.structured(schema), node)
+    return typed
+
+
+def flatten(node: Any, prefix: str = "") -> dict[str, Any]:
+    """Leaves by dotted key, in order. Lists of plain values are leaves; an empty mapping has none.
+
+    >>> flatten({"data": {"root": None, "sizes": [1, 2]}})
+    {'data.root': None, 'data.sizes': [1, 2]}
+    """
+    if isinstance(node, dict):
+        items = [(str(key), value) for key, value in node.items()]
+    elif isinstance(node, list) and any(isinstance(value, dict | list) for value in node):
+        items = [(str(position), value) for position, value in enumerate(node)]
+    else:
+        return {prefix: node}
+    leaves: dict[str, Any] = {}
+    for key, value in items:
+        leaves |= flatten(value, f"{prefix}.{key}" if prefix else key)
+    return leaves
+
+
+def config_hash(config: dict[str, Any]) -> str:
+    """SHA-256 (hexadecimal) of a resolved configuration, independent of the order of its keys."""
+    return hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()
+
+
+def to_yaml(config: dict[str, Any]) -> str:
+    """The configuration as YAML text that ``load_saved`` reads back to equal values."""
+    return OmegaConf.to_yaml(OmegaConf.create(config))
+
+
+def first_line(error: Exception) -> str:
+    """An OmegaConf error's message on one line, with the key that it is about."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
+    key = next((line.removeprefix("full_key: ") for line in lines if line.startswith("full_key: ")), None)
+    return f"{key}: {lines[0]}" if key and key not in lines[0] else lines[0]

@@ -1,0 +1,73 @@
+"""What every data set becomes: uint8 images, labels, class names and a fingerprint of the content."""
+
+import hashlib
+import json
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class Split:
+    """Images that belong together.
+
+    Attributes:
+        images: (N, H, W, C) uint8, C is 1 or 3.
+        labels: (N,) int64, positions in the data set's class names.
+        sources: (N,) text; where each image came from, for a person to find it again.
+    """
+
+    images: NDArray[np.uint8]
+    labels: NDArray[np.int64]
+    sources: NDArray[np.str_]
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def take(self, indices: NDArray[np.int64]) -> "Split":
+        """The images at ``indices``, in that order."""
+        return Split(self.images[indices], self.labels[indices], self.sources[indices])
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A training and a test split of the same classes.
+
+    Attributes:
+        fingerprint: SHA-256 (hexadecimal) of class names, labels and pixels; two copies of the same data have
+            the same one, wherever they lie and in whatever files.
+    """
+
+    train: Split
+    test: Split
+    class_names: tuple[str, ...]
+    fingerprint: str
+
+
+def make_dataset(train: Split, test: Split, class_names: tuple[str, ...]) -> Dataset:
+    """Check the parts against each other and put them together, with their fingerprint.
+
+    Raises:
+        ValueError: a label out of range, or shapes that do not fit.
+    """
+    for name, split in (("train", train), ("test", test)):
+        if split.images.ndim != 4 or split.images.dtype != np.uint8 or split.images.shape[3] not in (1, 3):
+            raise ValueError(f"{name}: images must be (N, H, W, 1 or 3) uint8, not {split.images.shape}")
+        if not len(split.images) == len(split.labels) == len(split.sources) > 0:
+            raise ValueError(f"{name}: {len(split.images)} images but {len(split.labels)} labels")
+        if split.labels.min() < 0 or split.labels.max() >= len(class_names):
+            raise ValueError(
+                f"{name}: labels must lie in 0..{len(class_names) - 1}, not {split.labels.min()}..{split.labels.max()}"
+            )
+    if train.images.shape[1:] != test.images.shape[1:]:
+        raise ValueError(f"training images are {train.images.shape[1:]}, test images {test.images.shape[1:]}")
+    return Dataset(train, test, class_names, _fingerprint(train, test, class_names))
+
+
+def _fingerprint(train: Split, test: Split, class_names: tuple[str, ...]) -> str:
+    digest = hashlib.sha256(json.dumps([class_names, train.images.shape, test.images.shape]).encode())
+    for split in (train, test):
+        digest.update(np.ascontiguousarray(split.labels, dtype="<i8").data)
+        digest.update(np.ascontiguousarray(split.images).data)
+    return digest.hexdigest()

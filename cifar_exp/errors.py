@@ -1,0 +1,27 @@
+"""The errors that a user is expected to meet, each with its own exit code in the command line."""
+
+from collections.abc import Mapping
+from typing import Any
+
+
+class RequestError(ValueError):
+    """The request itself is wrong: a bad value, an unknown name, a missing path (exit code 2).
+
+    The message names the value, what is allowed and what to do about it.
+    """
+
+
+class DivergedError(RuntimeError):
+    """Training met a loss that is not finite (exit code 1); the records up to that step are kept.
+
+    Attributes:
+        steps: the rows of ``steps.csv`` of the unfinished epoch, up to and with the step that diverged.
+    """
+
+    def __init__(self, steps: list[Mapping[str, Any]]) -> None:
+        self.steps = steps
+        last = steps[-1]
+        super().__init__(
+            f"the loss became {last['loss']} at step {last['step']} (epoch {last['epoch']}, "
+            f"learning rate {last['learning_rate']:g}); try a smaller max_lr"
+        )

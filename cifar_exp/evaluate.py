@@ -1,0 +1,135 @@
+"""Exact metrics of a network on a split: every image counts once and equally, however the batches fall."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+from torch.nn import functional as F
+
+from cifar_exp.compute import Compute, Normalizer
+from cifar_exp.data import Split
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What a network says about a split.
+
+    Attributes:
+        labels: (N,) true classes.
+        predictions: (N,) most probable classes.
+        confidences: (N,) softmax probability of the prediction, in [0, 1].
+        losses: (N,) cross-entropy, nats.
+        batch_means_over_images: the sum of the batches' mean losses divided by N, which is what the published run
+            printed as its loss. It is smaller than the loss by about the batch size.
+    """
+
+    labels: NDArray[np.int64]
+    predictions: NDArray[np.int64]
+    confidences: NDArray[np.float64]
+    losses: NDArray[np.float64]
+    batch_means_over_images: float
+
+    @property
+    def loss(self) -> float:
+        """Mean cross-entropy, nats per image."""
+        return float(self.losses.mean())
+
+    @property
+    def correct(self) -> NDArray[np.bool_]:
+        """(N,) whether each prediction is right."""
+        return self.predictions == self.labels
+
+    @property
+    def accuracy(self) -> float:
+        """Fraction of right predictions."""
+        return int(self.correct.sum()) / len(self.labels)
+
+    def most_confidently_wrong(self) -> NDArray[np.int64]:
+        """Positions of the misclassified images, by falling confidence."""
+        wrong = np.flatnonzero(~self.correct)
+        return wrong[np.argsort(-self.confidences[wrong], kind="stable")]
+
+
+@torch.inference_mode()
+def evaluate(model: nn.Module, split: Split, *, compute: Compute, normalize: Normalizer, batch_size: int) -> Evaluation:
+    """Evaluate ``model`` on all images of ``split``; its training mode is restored afterwards."""
+    was_training = model.training
+    model.eval()
+    predictions, confidences, losses, batch_means = [], [], [], []
+    for start in range(0, len(split), batch_size):
+        images = torch.from_numpy(split.images[start : start + batch_size])
+        labels = torch.from_numpy(split.labels[start : start + batch_size]).to(compute.device)
+        with compute.autocast():
+            logits = model(normalize(images))  # (N, classes)
+        log_probabilities = F.log_softmax(logits.float(), dim=1)
+        confidence, prediction = log_probabilities.exp().max(dim=1)
+        loss = F.nll_loss(log_probabilities, labels, reduction="none")
+        predictions.append(prediction)
+        confidences.append(confidence)
+        losses.append(loss)
+        batch_means.append(loss.mean())
+    model.train(was_training)
+    return Evaluation(
+        labels=split.labels,
+        predictions=torch.cat(predictions).cpu().numpy(),
+        confidences=torch.cat(confidences).cpu().numpy().astype(np.float64),
+        losses=torch.cat(losses).cpu().numpy().astype(np.float64),
+        batch_means_over_images=float(torch.stack(batch_means).sum()) / len(split),
+    )
+
+
+def confusion_matrix(labels: NDArray[np.int64], predictions: NDArray[np.int64], classes: int) -> NDArray[np.int64]:
+    """(classes, classes) counts; rows are true classes, columns predicted ones."""
+    return np.bincount(labels * classes + predictions, minlength=classes * classes).reshape(classes, classes)
+
+
+def prediction_rows(evaluation: Evaluation, split: Split, class_names: Sequence[str]) -> list[Mapping[str, Any]]:
+    """Rows of ``predictions.csv``, classes by name."""
+    return [
+        {
+            "index": index,
+            "source": str(split.sources[index]),
+            "label": class_names[label],
+            "prediction": class_names[prediction],
+            "confidence": float(confidence),
+            "correct": bool(label == prediction),
+        }
+        for index, (label, prediction, confidence) in enumerate(
+            zip(evaluation.labels, evaluation.predictions, evaluation.confidences, strict=True)
+        )
+    ]
+
+
+def per_class_rows(confusion: NDArray[np.int64], class_names: Sequence[str]) -> list[Mapping[str, Any]]:
+    """Rows of ``per_class.csv``. Accuracy (recall) or precision of a class that never occurs is None."""
+    rows: list[Mapping[str, Any]] = []
+    for index, name in enumerate(class_names):
+        images, predicted, correct = (
+            int(confusion[index].sum()),
+            int(confusion[:, index].sum()),
+            int(confusion[index, index]),
+        )
+        rows.append(
+            {
+                "class_index": index,
+                "class": name,
+                "images": images,
+                "correct": correct,
+                "accuracy": correct / images if images else None,
+                "predicted": predicted,
+                "precision": correct / predicted if predicted else None,
+            }
+        )
+    return rows
+
+
+def confusion_rows(confusion: NDArray[np.int64], class_names: Sequence[str]) -> list[Mapping[str, Any]]:
+    """Rows of ``confusion.csv``: the true class in the column ``label``, then a column for each predicted class."""
+    return [
+        {"label": name} | dict(zip(class_names, map(int, counts), strict=True))
+        for name, counts in zip(class_names, confusion, strict=True)
+    ]

@@ -1,0 +1,1 @@
+"""The configuration files, shipped inside the installed package as ``cifar_exp.conf``."""
