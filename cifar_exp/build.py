@@ -20,9 +20,6 @@ from cifar_exp.train import Learner
 
 log = logging.getLogger(__name__)
 
-# Keys of the data node that say what to do with the data set, not which one it is.
-_SPLIT_KEYS = ("validation_fraction", "split_seed", "limit_train", "limit_test", "workers", "statistics_decimals")
-
 
 @dataclass(frozen=True)
 class Splits:
@@ -72,12 +69,7 @@ def build(config: dict[str, Any]) -> Parts:
     compute = Compute.choose(config["device"], config["precision"], config["memory_format"])
 
     node = config["data"]
-    dataset = data.limit(
-        call(node, without=_SPLIT_KEYS),
-        train=node["limit_train"],
-        test=node["limit_test"],
-        seed=node["split_seed"],
-    )
+    dataset = data.load(node)
     train, validation = data.hold_out(
         dataset.train, node["validation_fraction"], node["split_seed"], dataset.class_names
     )

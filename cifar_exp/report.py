@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cifar_exp import figures, lifecycle, provenance, records
+from cifar_exp import lifecycle, provenance, records
 from cifar_exp.build import Parts, count_parameters
 from cifar_exp.evaluate import (
     Evaluation,
@@ -18,6 +18,9 @@ from cifar_exp.evaluate import (
     prediction_rows,
 )
 from cifar_exp.explain import CamMap, gradcam_rows
+from cifar_exp.figures.confusion import confusion
+from cifar_exp.figures.curves import curves, learning_rate
+from cifar_exp.figures.images import Judged, augmentations, gradcam, misclassified
 from cifar_exp.fit import Fitted
 from cifar_exp.schedule import ScheduleUse, schedule_use
 
@@ -53,9 +56,9 @@ def write_progress(config: dict[str, Any], parts: Parts, out_dir: Path) -> Sched
     (log.info if use.complete else log.warning)("Schedule %s: %s", config["scheduler"]["name"], use)
     if config["figures"]:
         folder = out_dir / "figures"
-        figures.learning_rate(parts.planned, steps, use, folder / "learning_rate.png")
+        learning_rate(parts.planned, steps, use, folder / "learning_rate.png")
         if (out_dir / "metrics.csv").exists():
-            figures.curves(records.read_table(out_dir / "metrics.csv"), config["name"], folder / "curves.png")
+            curves(records.read_table(out_dir / "metrics.csv"), config["name"], folder / "curves.png")
     return use
 
 
@@ -72,15 +75,15 @@ def write_evaluation(config: dict[str, Any], parts: Parts, evaluation: Evaluatio
         return
     folder = out_dir / "figures"
     title = f"{config['name']}: {evaluation.accuracy:.2%} of {len(test):,} test images right"
-    figures.confusion(counts, names, title, folder / "confusion.png")
+    confusion(counts, names, title, folder / "confusion.png")
     wrong = evaluation.most_confidently_wrong()
     gallery = judged(parts, evaluation, wrong[: config["evaluation"]["gallery_images"]])
-    figures.misclassified(gallery, len(wrong), len(test), folder / "misclassified.png")
+    misclassified(gallery, len(wrong), len(test), folder / "misclassified.png")
     train = parts.splits.train
     # Evenly through the split, which for folders of images is in the order of the classes.
     shown = np.linspace(0, len(train) - 1, min(_AUGMENTED_IMAGES, len(train))).astype(np.int64)
     epochs = range(1, min(_AUGMENTED_EPOCHS, config["epochs"]) + 1)
-    figures.augmentations(
+    augmentations(
         train.images[shown],
         [np.stack([parts.batches.as_seen(index, epoch) for index in shown]) for epoch in epochs],
         [names[label] for label in train.labels[shown]],
@@ -89,11 +92,11 @@ def write_evaluation(config: dict[str, Any], parts: Parts, evaluation: Evaluatio
     )
 
 
-def judged(parts: Parts, evaluation: Evaluation, indices: NDArray[np.int64]) -> list[figures.Judged]:
+def judged(parts: Parts, evaluation: Evaluation, indices: NDArray[np.int64]) -> list[Judged]:
     """Test images with what the network said about them."""
     names = parts.class_names
     return [
-        figures.Judged(
+        Judged(
             index=int(index),
             image=parts.splits.test.images[index],
             label=names[evaluation.labels[index]],
@@ -118,7 +121,7 @@ def write_explanation(
     predictions = {one.index: one.prediction for one in images}
     records.write_table(out_dir / "gradcam.csv", records.GRADCAM_COLUMNS, gradcam_rows(maps, labels, predictions))
     if config["figures"]:
-        figures.gradcam(images, maps, parts.headline, out_dir / "figures" / "gradcam.png")
+        gradcam(images, maps, parts.headline, out_dir / "figures" / "gradcam.png")
     read_first = [cam for cam in maps if cam.layer.name == parts.headline and cam.target == "predicted"]
     if read_first:
         log.info(
@@ -148,7 +151,7 @@ def summarize(
     row = fitted.metrics[epoch - 1]
     train_seconds = sum(one["train_seconds"] for one in fitted.metrics)
     published = evaluation.batch_means_over_images if config["evaluation"]["published_loss"] else None
-    misclassified = int((~evaluation.correct).sum())
+    wrong = int((~evaluation.correct).sum())
     gap = row["train_accuracy"] - evaluation.accuracy
     selected_on_validation = fitted.selection_split == "validation"
     summary = lifecycle.write_summary(
@@ -166,7 +169,7 @@ def summarize(
             "best_epoch": fitted.best_epoch,
             "best_val_accuracy": fitted.best_accuracy if selected_on_validation else None,
             "generalization_gap": gap,
-            "misclassified": misclassified,
+            "misclassified": wrong,
             "parameters": count_parameters(parts.learner.model),
             "total_seconds": total_seconds,
             "train_seconds": train_seconds,
@@ -198,7 +201,7 @@ def summarize(
         100 * row["train_accuracy"],
         100 * evaluation.accuracy,
         100 * gap,
-        f"{misclassified:,}",
+        f"{wrong:,}",
         f"{len(evaluation.labels):,}",
         Path(lifecycle.run_name(out_dir)) / "checkpoints" / f"{weights}.pt",
     )

@@ -7,6 +7,7 @@ from cifar_exp.data.dataset import Dataset, Split
 from cifar_exp.data.image_folder import load_image_folder
 from cifar_exp.data.mnist5k import load_mnist5k
 from cifar_exp.data.split import Statistics, hold_out, limit, statistics
+from cifar_exp.targets import call
 
 __all__ = [
     "Dataset",
@@ -16,10 +17,25 @@ __all__ = [
     "cifar100",
     "hold_out",
     "image_folder",
-    "limit",
+    "load",
     "mnist5k",
     "statistics",
 ]
+
+
+# Keys of a data node that say what to do with the data set, not which one it is.
+_USE_KEYS = ("validation_fraction", "split_seed", "limit_train", "limit_test", "workers", "statistics_decimals")
+
+
+def load(node: dict[str, Any]) -> Dataset:
+    """The data set of a resolved ``data`` node, limited to as many images as the node says.
+
+    Raises:
+        RequestError: the data is not there, or not what it should be.
+    """
+    return limit(
+        call(node, without=_USE_KEYS), train=node["limit_train"], test=node["limit_test"], seed=node["split_seed"]
+    )
 
 
 # What the data group's `_target_`s name. All take `cache` and `image_size`; a loader of your own does, too.

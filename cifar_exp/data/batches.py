@@ -54,7 +54,7 @@ class TrainingBatches(Dataset[Batch]):
         place = int(np.flatnonzero(order == index)[0])
         batch, row = divmod(place, self.batch_size)
         indices = order[batch * self.batch_size : (batch + 1) * self.batch_size]
-        return self.images(epoch, batch, indices)[row]  # type: ignore[no-any-return]
+        return self.images(epoch, batch, indices)[row]
 
 
 class _EpochKeys(Sampler[tuple[int, int, NDArray[np.int64]]]):

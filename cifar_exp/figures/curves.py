@@ -1,7 +1,9 @@
 """Curves over the epochs and the learning rate over the steps."""
 
+from __future__ import annotations
+
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -10,7 +12,9 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter
 from numpy.typing import NDArray
 
 from cifar_exp.figures.style import TEST, TRAIN, VALIDATION, save, styled
-from cifar_exp.schedule import ScheduleUse
+
+if TYPE_CHECKING:  # importing it would load torch, which whoever only compares runs does not need
+    from cifar_exp.schedule import ScheduleUse
 
 _SERIES = (("train", "train", TRAIN), ("val", "validation", VALIDATION), ("test", "test", TEST))
 _MOST_POINTS = 4_000  # more do not show on a figure, and take seconds to draw
