@@ -43,7 +43,12 @@ class Augmentation:
         if transforms:
             built = [_build(name, node, colour) for name, node in transforms.items()]
             self._pipeline = albumentations.Compose(built)
-            self(np.zeros((1, *shape), np.uint8), seed=0)
+            try:
+                self(np.zeros((1, *shape), np.uint8), seed=0)
+            except RequestError:
+                raise
+            except Exception as error:  # Albumentations' and OpenCV's errors have no base of their own
+                raise RequestError(f"augment: cannot be applied to {shape} images: {_in_a_line(error)}") from error
 
     def __call__(self, images: NDArray[np.uint8], seed: int) -> NDArray[np.uint8]:
         """Augment a batch.
@@ -60,11 +65,12 @@ class Augmentation:
         # One seed for the batch: a transform draws its parameters anew for each image of it.
         self._pipeline.set_random_seed(seed)
         augmented = [self._pipeline(image=image)["image"] for image in images]
-        if augmented[0].shape != self._shape or augmented[0].dtype != np.uint8:
-            raise RequestError(
-                f"augment: images of {self._shape} uint8 came out as {augmented[0].shape} {augmented[0].dtype}; "
-                "end with a crop or resize to data.image_size, and leave normalization to the runner"
-            )
+        for image in augmented:
+            if image.shape != self._shape or image.dtype != np.uint8:
+                raise RequestError(
+                    f"augment: images of {self._shape} uint8 came out as {image.shape} {image.dtype}; "
+                    "end with a crop or resize to data.image_size, and leave normalization to the runner"
+                )
         return np.stack(augmented)
 
 

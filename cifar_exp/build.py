@@ -42,6 +42,7 @@ class Parts:
         learner: the network and what trains it.
         planned: (total_steps,) learning rates that the schedule plans.
         compute: where and in which precision.
+        statistics: of the training images.
         normalize: makes the network's input.
         layers: what Grad-CAM explains, in order of depth.
         headline: the deepest of them with a map that is large enough; None where there is none.
@@ -54,6 +55,7 @@ class Parts:
     learner: Learner
     planned: NDArray[np.float64]
     compute: Compute
+    statistics: data.Statistics
     normalize: Normalizer
     layers: list[LayerMap]
     headline: str | None
@@ -92,23 +94,6 @@ def build(config: dict[str, Any]) -> Parts:
         label_smoothing=config["label_smoothing"],
     )
     planned = schedule.planned_learning_rates(config["scheduler"], **plan)
-    log.info(
-        "%s: %s training, %s validation and %s test images of %d classes; %d steps an epoch, %s in all",
-        config["name"],
-        f"{len(train):,}",
-        f"{0 if validation is None else len(validation):,}",
-        f"{len(dataset.test):,}",
-        len(dataset.class_names),
-        batches.per_epoch,
-        f"{total_steps:,}",
-    )
-    log.info(
-        "%s parameters on %s in %s, %d CPU threads",
-        f"{count_parameters(model):,}",
-        compute.device,
-        str(compute.precision).removeprefix("torch."),
-        torch.get_num_threads(),
-    )
     layers, headline = _layers_to_explain(config["explain"], model, (height, width, channels))
     _check_indices(config["explain"]["indices"], len(dataset.test))
     return Parts(
@@ -119,10 +104,23 @@ def build(config: dict[str, Any]) -> Parts:
         learner=learner,
         planned=planned,
         compute=compute,
+        statistics=statistics,
         normalize=Normalizer(statistics, compute),
         layers=layers,
         headline=headline,
     )
+
+
+def describe(name: str, parts: Parts) -> list[str]:
+    """What is about to be trained, in two lines."""
+    splits, learner, compute = parts.splits, parts.learner, parts.compute
+    held_out = 0 if splits.validation is None else len(splits.validation)
+    return [
+        f"{name}: {len(splits.train):,} training, {held_out:,} validation and {len(splits.test):,} test images of "
+        f"{len(parts.class_names)} classes; {parts.batches.per_epoch} steps an epoch, {learner.total_steps:,} in all",
+        f"{count_parameters(learner.model):,} parameters on {compute.device} in "
+        f"{str(compute.precision).removeprefix('torch.')}, {torch.get_num_threads()} CPU threads",
+    ]
 
 
 def _layers_to_explain(

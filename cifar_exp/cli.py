@@ -7,17 +7,21 @@ import difflib
 import os
 import signal
 import sys
-from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, NoReturn
 
-from cifar_exp.errors import RequestError
+from cifar_exp.errors import DivergedError, RequestError
 
 DONE, FAILED, WRONG_REQUEST, INTERRUPTED, TERMINATED = 0, 1, 2, 130, 143
 
-# name: one line of help. Each is a module-level function below.
-COMMANDS: dict[str, Callable[[list[str]], int]] = {}
+# Each command's module has a function `main(arguments) -> exit code`.
+COMMANDS = {
+    "reproduce": "cifar_exp.reproduce",
+    "evaluate": "cifar_exp.evaluate_run",
+}
+_TOP_LEVEL_KEYS = ("experiment", "model", "data", "augment", "optimizer", "scheduler", "epochs", "max_lr", "seed")
 
 
 class _Terminated(KeyboardInterrupt):
@@ -27,37 +31,43 @@ class _Terminated(KeyboardInterrupt):
 def main(argv: list[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
     arguments = sys.argv[1:] if argv is None else argv
-    signal.signal(signal.SIGTERM, _terminate)
+    previous = signal.signal(signal.SIGTERM, _terminate)
     try:
         if arguments and not _is_hydras(arguments[0]):
-            return _command(arguments[0])(arguments[1:])
+            return _command(arguments[0], arguments[1:])
         return _experiment(arguments)
     except RequestError as error:
-        print(f"cifar-exp: {error}", file=sys.stderr)
+        _complain(str(error))
         return WRONG_REQUEST
+    except BrokenPipeError:  # whoever read our output has seen enough, as `| head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return DONE
     except _Terminated:
         return TERMINATED
     except KeyboardInterrupt:
         return INTERRUPTED
+    finally:
+        signal.signal(signal.SIGTERM, previous)
 
 
-def _terminate(_signal: int, _frame: FrameType | None) -> None:
+def _terminate(_signal: int, _frame: FrameType | None) -> NoReturn:
     raise _Terminated
+
+
+def _complain(message: str) -> None:
+    print(f"cifar-exp: {message}", file=sys.stderr)
 
 
 def _is_hydras(argument: str) -> bool:
     return "=" in argument or argument.startswith(("-", "+", "~"))
 
 
-def _command(name: str) -> Callable[[list[str]], int]:
+def _command(name: str, arguments: list[str]) -> int:
     if name in COMMANDS:
-        return COMMANDS[name]
+        return int(import_module(COMMANDS[name]).main(arguments))
     near = difflib.get_close_matches(name, [*COMMANDS, *_TOP_LEVEL_KEYS], n=1)
-    hint = f"; did you mean {near[0]}{'' if near[0] in COMMANDS else '=...'}?" if near else ""
-    raise RequestError(f"{name}: not a command, and not key=value{hint} `cifar-exp --help` lists both")
-
-
-_TOP_LEVEL_KEYS = ("experiment", "model", "data", "augment", "optimizer", "scheduler", "epochs", "max_lr", "seed")
+    meant = f" (did you mean {near[0] if near[0] in COMMANDS else near[0] + '=...'}?)" if near else ""
+    raise RequestError(f"{name}: neither a command nor key=value{meant}; `cifar-exp --help` lists both")
 
 
 def _experiment(arguments: list[str]) -> int:
@@ -69,10 +79,11 @@ def _experiment(arguments: list[str]) -> int:
 
     register_schemas()
     flags = get_args_parser().parse_args(arguments)
-    if not (flags.help or flags.hydra_help or flags.info or flags.shell_completion):
+    if flags.help:
+        return _help(flags)
+    if not (flags.hydra_help or flags.info or flags.shell_completion):
         _check_first(flags)
-
-    failed: list[str] = []
+    codes: list[int] = []
 
     @hydra.main(version_base="1.3", config_path="pkg://cifar_exp.conf", config_name="config")
     def task(config: Any) -> float | None:
@@ -80,51 +91,69 @@ def _experiment(arguments: list[str]) -> int:
 
         from cifar_exp.config import resolve
 
-        summary = _run(resolve(config), Path(HydraConfig.get().runtime.output_dir))
-        if summary is None:
-            failed.append(HydraConfig.get().runtime.output_dir)
-            return None
-        return summary["best_val_accuracy"]
+        code, summary = run_job(resolve(config), Path(HydraConfig.get().runtime.output_dir))
+        codes.append(code)
+        return None if summary is None else summary["best_val_accuracy"]
 
-    sys.argv = [sys.argv[0], *arguments]
+    sys.argv = [sys.argv[0], *arguments]  # where Hydra looks
     task()
-    if failed:
-        print(f"cifar-exp: {len(failed)} of the runs did not complete", file=sys.stderr) if flags.multirun else None
-        return FAILED
+    if len(codes) == 1:
+        return codes[0]
+    return FAILED if any(codes) else DONE
+
+
+def _help(flags: Any) -> int:
+    from cifar_exp.compose import help_text
+
+    print(help_text(flags.overrides, config_dir=_config_dir(flags)))
     return DONE
 
 
+def _config_dir(flags: Any) -> str | None:
+    return os.path.abspath(flags.config_dir) if flags.config_dir else None
+
+
 def _check_first(flags: Any) -> None:
-    """Compose and validate every job before the first one starts, and refuse directories in use."""
+    """Compose and validate every job before the first one starts, and refuse a directory that is in use."""
     from cifar_exp.compose import compose_jobs
 
     jobs = compose_jobs(
         flags.overrides,
         config_name=flags.config_name or "config",
-        config_dir=flags.config_dir and os.path.abspath(flags.config_dir),
+        config_dir=_config_dir(flags),
         multirun=flags.multirun,
     )
     if flags.cfg:
         return
-    used = (
-        Path(jobs[0].hydra.sweep.dir, "multirun.yaml") if flags.multirun else Path(jobs[0].hydra.run.dir, "status.json")
-    )
+    # Hydra would write its own files there before the run could refuse.
+    node = jobs[0].hydra
+    used = Path(node.sweep.dir, "multirun.yaml") if flags.multirun else Path(node.run.dir, "status.json")
     if used.exists():
-        raise RequestError(
-            f"{used.parent}: holds a run or sweep already; nothing was touched. Choose another directory."
-        )
+        what, key = ("sweep", "hydra.sweep.dir") if flags.multirun else ("run", "hydra.run.dir")
+        raise RequestError(f"{used.parent}: holds a {what} already; choose another directory ({key}=...) or remove it")
 
 
-def _run(config: dict[str, Any], out_dir: Path) -> dict[str, Any] | None:
-    """Run one job. What goes wrong in it stays in its own directory; returns None then."""
-    from cifar_exp.errors import DivergedError
+def run_job(config: dict[str, Any], out_dir: Path) -> tuple[int, dict[str, Any] | None]:
+    """Run one job; what goes wrong in it is recorded in its own directory and told in a line on stderr.
+
+    Returns:
+        The exit code that the job alone would have, and its summary row if it completed.
+    """
+    from cifar_exp.lifecycle import run_name
     from cifar_exp.logs import log_to_console
     from cifar_exp.run import run
 
     log_to_console()
     try:
-        return run(config, out_dir)
-    except DivergedError:
-        return None
-    except Exception:
-        return None
+        return DONE, run(config, out_dir)
+    except RequestError as error:
+        _complain(str(error))
+        return WRONG_REQUEST, None
+    except DivergedError as error:
+        _complain(f"{run_name(out_dir)} diverged: {error}")
+    except Exception as error:  # whatever it was, the other jobs of a sweep go on
+        _complain(
+            f"{run_name(out_dir)} failed: {type(error).__name__}: {error}\n"
+            f"the traceback is in {run_name(out_dir)}/run.log"
+        )
+    return FAILED, None

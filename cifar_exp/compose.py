@@ -8,9 +8,14 @@ import difflib
 import itertools
 import re
 from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
-from hydra import compose, initialize_config_module
+from hydra import compose, version
+from hydra._internal.hydra import Hydra
+from hydra._internal.utils import create_automatic_config_search_path
+from hydra.core.config_search_path import SearchPathQuery
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
@@ -18,7 +23,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
-from cifar_exp.config import first_line, flatten, resolve, validate
+from cifar_exp.config import GROUPS, first_line, flatten, resolve, validate
 from cifar_exp.errors import RequestError
 from cifar_exp.schema import register_schemas
 
@@ -49,18 +54,66 @@ def compose_jobs(
     Raises:
         RequestError: the first mistake found, in one or two lines.
     """
-    register_schemas()
-    search_path = [] if config_dir is None else [f"hydra.searchpath=[file://{config_dir}]"]
-    with initialize_config_module(CONFIG_MODULE, version_base="1.3", job_name="cifar-exp"):
+    with _initialized(config_dir):
         try:
             parsed = _parse(overrides)
-            return [
-                _compose_one(config_name, [*job, *search_path]) for job in (_grid(parsed) if multirun else [overrides])
-            ]
+            return [_compose_one(config_name, job) for job in (_grid(parsed) if multirun else [overrides])]
         except RequestError:
             raise
         except _COMPOSITION_ERRORS as error:
-            raise RequestError(_explain(error, overrides, config_name, search_path)) from error
+            raise RequestError(_explain(error, overrides, config_name)) from error
+
+
+_HELP = """\
+cifar-exp: train, explain, reproduce and compare image classifiers on CIFAR-10
+
+One run, and a sweep (every combination, each in a directory of its own):
+  cifar-exp experiment=quickstart
+  cifar-exp max_lr=0.05 epochs=10 model=resnet9
+  cifar-exp -m max_lr=0.01,0.05 epochs=5,10
+
+Options of each config group (GROUP=OPTION):
+{groups}
+
+The config that these arguments compose (override any key: KEY=VALUE):
+{config}
+Flags: --cfg job (only the config), -m (a sweep), --config-dir DIR (options of your own), --hydra-help (all flags).
+Exit codes: 0 done, 1 a run failed or diverged, 2 the request is wrong."""
+
+
+def help_text(overrides: list[str], *, config_dir: str | None = None) -> str:
+    """What ``--help`` prints: usage, the options of each group, the composed config."""
+    job = compose_jobs(overrides, config_dir=config_dir)[0]
+    with open_dict(job):
+        del job["hydra"]
+    with _initialized(config_dir):
+        groups = "\n".join(f"  {group}: {', '.join(_options(group))}" for group in (*GROUPS, "experiment"))
+    config = "".join(f"  {line}\n" for line in OmegaConf.to_yaml(job).splitlines())
+    return _HELP.format(groups=groups, config=config)
+
+
+def _options(group: str) -> list[str]:
+    """The options of a group that a user can choose; the schemas that they start from are not."""
+    return [name for name in GlobalHydra.instance().config_loader().get_group_options(group) if name[:5] != "base_"]
+
+
+@contextmanager
+def _initialized(config_dir: str | None) -> Iterator[None]:
+    """Hydra's composition, with the user's own folder beside the shipped one."""
+    register_schemas()
+    search_path = create_automatic_config_search_path(None, None, f"pkg://{CONFIG_MODULE}")
+    if config_dir is not None:
+        if not Path(config_dir).is_dir():
+            raise RequestError(f"--config-dir {config_dir}: there is no such folder")
+        # In the place where Hydra's own command line puts it: before the shipped options.
+        search_path.prepend("command-line", f"file://{config_dir}", SearchPathQuery(provider="schema"))
+    version.setbase("1.3")
+    GlobalHydra.instance().clear()
+    Hydra.create_main_hydra2("cifar-exp", search_path)
+    try:
+        yield
+    finally:
+        GlobalHydra.instance().clear()
 
 
 def _parse(overrides: list[str]) -> list[Override]:
@@ -94,46 +147,47 @@ def _compose_one(config_name: str, overrides: list[str]) -> DictConfig:
     return config
 
 
-def _explain(error: Exception, overrides: list[str], config_name: str, extra: list[str]) -> str:
+def _explain(error: Exception, overrides: list[str], config_name: str) -> str:
     """Hydra's error in a line or two, with the nearest valid name."""
     text = str(error)
     cause = error.__cause__
     if match := re.search(r"Could not override '([^']+)'", text):
-        return _unknown_key(match[1], overrides, config_name, extra)
+        return _unknown_key(match[1], overrides, config_name)
     if match := re.search(r"Could not find '([^']+)'\n", text):
         group, _, option = match[1].rpartition("/")
-        options = GlobalHydra.instance().config_loader().get_group_options(group)
-        options = [name for name in options if not name.startswith("base_")]
+        options = _options(group)
         return f"{group}={option}: no such option{_nearest(option, options)}; {group} has {', '.join(options)}"
     if match := re.search(r"Error merging override (\S+)", text):
         reason = first_line(cause) if isinstance(cause, Exception) else text.splitlines()[-1]
         reason = re.sub(r"^\S+: ", "", reason)
         return f"{match[1]}: {reason}"
+    if match := re.search(r"Ambiguous value for argument '(.+)'", text):
+        return f"{match[1]}: several values make a sweep, which needs -m; or quote a text that holds a comma"
     if match := re.search(r"Could not delete from config. '([^']+)'", text):
         return f"~{match[1]}: there is no such key to remove"
-    message = first_line(error)
-    if match := re.search(r"Key '([^']+)' (?:is )?not in", message):
-        full_key = message.split(":", 1)[0] if ": " in message else match[1]
-        return f"{full_key}: unknown key{_nearest(full_key, _known_keys([], config_name, extra))}"
-    return message
+    if match := re.search(r"Key '([^']+)' (?:is )?not in", text):
+        # Written in a file, so its full name stands in the message.
+        full_key = next(iter(re.findall(r"full_key: (\S+)", text)), match[1])
+        return f"{full_key}: unknown key{_nearest(full_key, _known_keys([], config_name))}"
+    return first_line(error)
 
 
-def _unknown_key(key: str, overrides: list[str], config_name: str, extra: list[str]) -> str:
+def _unknown_key(key: str, overrides: list[str], config_name: str) -> str:
     if key.split(".")[0].split("@")[0] == "hydra":
         return f"{key}: unknown key; `cifar-exp --cfg hydra` lists Hydra's own settings"
     # The groups' choices decide which keys there are, so keep those of the overrides that can be kept.
     choices = [override for override in overrides if re.fullmatch(r"[\w/]+=\w+", override)]
-    known = _known_keys(choices, config_name, extra)
+    known = _known_keys(choices, config_name)
     return f"{key}: unknown key{_nearest(key, known)}; `cifar-exp --cfg job` lists all (+{key}=... adds it)"
 
 
-def _known_keys(choices: list[str], config_name: str, extra: list[str]) -> list[str]:
+def _known_keys(choices: list[str], config_name: str) -> list[str]:
     """Every key that the composed config has, inner nodes included."""
     kept: list[str] = []
     for choice in choices:
-        if _composes([*kept, choice, *extra], config_name) is not None:
+        if _composes([*kept, choice], config_name) is not None:
             kept.append(choice)
-    leaves = flatten(_composes([*kept, *extra], config_name) or {})
+    leaves = flatten(_composes(kept, config_name) or {})
     return sorted(
         {".".join(parts[:n]) for key in leaves if (parts := key.split(".")) for n in range(1, len(parts) + 1)}
     )

@@ -6,6 +6,8 @@ Leaves out Hydra's runtime on purpose: everything here works on a configuration 
 import hashlib
 import json
 import math
+import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -111,6 +113,9 @@ def validate(config: dict[str, Any]) -> None:
     device = config["device"]
     if device not in _DEVICES and not (device.startswith("cuda:") and device[5:].isdigit()):
         problems.append(f"device={device}: must be one of {', '.join(_DEVICES)} or cuda:N")
+    sha256 = config["data"].get("sha256")
+    if sha256 is not None and not re.fullmatch("[0-9a-f]{64}", sha256):
+        problems.append(f"data.sha256={sha256}: must be 64 hexadecimal digits in lower case")
     milestones = config["scheduler"].get("milestones")
     if milestones is not None and not all(0 < m < 1 for m in milestones):
         problems.append(f"scheduler.milestones={milestones}: each must be above 0 and below 1")
@@ -121,21 +126,20 @@ def validate(config: dict[str, Any]) -> None:
         raise RequestError("\n".join(problems))
 
 
-def load_saved(path: Path) -> dict[str, Any]:
+def load_saved(path: Path, trust: Sequence[str] = ()) -> dict[str, Any]:
     """Read a saved ``config_resolved.yaml``, typed and validated as if it had been typed in.
 
     The file is untrusted: it is parsed by YAML's safe loader, interpolations are refused, and only allowed
-    ``_target_``s pass. What it says about ``trust`` is dropped, for only a user can let a package in.
+    ``_target_``s pass. What it says about ``trust`` is dropped: only whoever runs it can let a package in.
+
+    Args:
+        path: of the file.
+        trust: packages that the user lets in.
 
     Raises:
         RequestError: the file is missing, is not a configuration, or holds what is not allowed.
     """
-    try:
-        raw = OmegaConf.load(path)
-    except (OSError, UnicodeDecodeError, yaml.YAMLError, OmegaConfBaseException) as error:
-        raise RequestError(f"{path}: not a readable config: {first_line(error)}") from error
-    if not isinstance(raw, DictConfig):
-        raise RequestError(f"{path}: not a config: expected keys and values")
+    raw = _read_yaml(path)
     interpolated = [key for key, value in flatten(OmegaConf.to_container(raw)).items() if "${" in str(value)]
     if interpolated:
         raise RequestError(f"{path}: {interpolated[0]} holds an interpolation; a saved config has none")
@@ -143,10 +147,25 @@ def load_saved(path: Path) -> dict[str, Any]:
         typed = OmegaConf.merge(OmegaConf.structured(ExperimentConfig), _with_group_schemas(raw))
     except OmegaConfBaseException as error:
         raise RequestError(f"{path}: {first_line(error)}") from error
-    typed.trust = []
+    typed.trust = list(trust)
     config = resolve(cast(DictConfig, typed))
     validate(config)
     return config
+
+
+def saved_hash(path: Path) -> str:
+    """``config_hash`` of a saved file as it stands, to be held against the one that its run recorded."""
+    return config_hash(cast("dict[str, Any]", OmegaConf.to_container(_read_yaml(path))))
+
+
+def _read_yaml(path: Path) -> DictConfig:
+    try:
+        raw = OmegaConf.load(path)
+    except (OSError, UnicodeDecodeError, yaml.YAMLError, OmegaConfBaseException) as error:
+        raise RequestError(f"{path}: not a readable config: {first_line(error)}") from error
+    if not isinstance(raw, DictConfig):
+        raise RequestError(f"{path}: not a config: expected keys and values")
+    return raw
 
 
 def _with_group_schemas(raw: DictConfig) -> DictConfig:
@@ -179,8 +198,8 @@ def flatten(node: Any, prefix: str = "") -> dict[str, Any]:
 
 
 def config_hash(config: dict[str, Any]) -> str:
-    """SHA-256 (hexadecimal) of a resolved configuration, independent of the order of its keys."""
-    return hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()
+    """SHA-256 (hexadecimal) of a resolved configuration. The order of keys counts: transforms are applied in it."""
+    return hashlib.sha256(json.dumps(config).encode()).hexdigest()
 
 
 def to_yaml(config: dict[str, Any]) -> str:

@@ -52,6 +52,7 @@ def fit(
     compute: Compute,
     normalize: Normalizer,
     measure: Callable[[Split], Evaluation],
+    about: dict[str, Any],
     out_dir: Path,
     status: dict[str, Any],
 ) -> Fitted:
@@ -59,6 +60,21 @@ def fit(
 
     The test split is measured after the last epoch, or after each where the config asks for that. Selection looks at
     the validation split where there is one, and at the test split only where it is measured each epoch anyway.
+
+    Args:
+        learner: changed in place.
+        loader: makes the training batches.
+        splits: the images to train on and to measure.
+        epochs: how many.
+        test_each_epoch: measure the test split after every epoch, not only the last.
+        every_epochs: write ``last.pt`` after so many epochs, and after the last.
+        keep_best: write ``best.pt`` after each epoch that is better than all before.
+        compute: where and in which precision.
+        normalize: makes the network's input.
+        measure: evaluates the network on a split.
+        about: what a checkpoint says beside weights and state, as plain values.
+        out_dir: the run directory.
+        status: of the run, kept up to date.
 
     Raises:
         DivergedError: the steps up to the one that diverged are recorded.
@@ -108,15 +124,15 @@ def fit(
         records.append_rows(out_dir / "steps.csv", records.STEPS_COLUMNS, trained.steps)
         records.append_rows(out_dir / "metrics.csv", records.METRICS_COLUMNS, [row])
         if is_best and keep_best:
-            checkpoint.save(out_dir / "checkpoints" / "best.pt", learner.model, epoch=epoch, step=learner.step)
+            checkpoint.save(out_dir / "checkpoints" / "best.pt", learner.model, epoch=epoch, step=learner.step, **about)
         if epoch % every_epochs == 0 or epoch == epochs:
-            _save_last(out_dir, learner, fitted)
+            _save_last(out_dir, learner, fitted, about)
         records.update_status(out_dir, status, epochs_completed=epoch)
         log.info(_table_line(row, epochs, is_best))
     return fitted
 
 
-def _save_last(out_dir: Path, learner: Learner, fitted: Fitted) -> None:
+def _save_last(out_dir: Path, learner: Learner, fitted: Fitted, about: dict[str, Any]) -> None:
     """Everything that going on from here would need."""
     checkpoint.save(
         out_dir / "checkpoints" / "last.pt",
@@ -128,6 +144,7 @@ def _save_last(out_dir: Path, learner: Learner, fitted: Fitted) -> None:
         best_epoch=fitted.best_epoch,
         best_accuracy=fitted.best_accuracy,
         random_state=torch.get_rng_state(),
+        **about,
     )
 
 

@@ -1,6 +1,5 @@
 """The life of a run directory: claimed, running, and ended in a state that it records itself."""
 
-import logging
 import os
 import traceback
 from collections.abc import Iterator, Mapping
@@ -12,8 +11,6 @@ from cifar_exp import records
 from cifar_exp.config import config_hash, flatten, to_yaml
 from cifar_exp.errors import DivergedError, RequestError
 from cifar_exp.logs import log_to_file
-
-log = logging.getLogger(__name__)
 
 
 @contextmanager
@@ -40,8 +37,7 @@ def recorded(out_dir: Path, config: dict[str, Any]) -> Iterator[dict[str, Any]]:
             yield status
         except BaseException as error:
             state = _state_after(error)
-            log.error("The run ended as %s: %s", state, _in_words(error))
-            _write_traceback(out_dir)
+            _write_traceback(out_dir, f"The run ended as {state}: {_in_words(error)}")
             # The disk may be what failed: then what was written before is all there is.
             with suppress(OSError):
                 _end(out_dir, config, status, state, _in_words(error))
@@ -85,9 +81,9 @@ def _in_words(error: BaseException) -> str:
     return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
 
 
-def _write_traceback(out_dir: Path) -> None:
-    """Append the traceback to ``run.log`` only: the terminal gets the one line."""
+def _write_traceback(out_dir: Path, headline: str) -> None:
+    """Append the traceback to ``run.log`` only: whoever called says it in a line on the terminal."""
     with suppress(OSError), (out_dir / "run.log").open("a", encoding="utf-8") as file:
-        file.write(traceback.format_exc())
+        file.write(f"{headline}\n{traceback.format_exc()}")
         file.flush()
         os.fsync(file.fileno())

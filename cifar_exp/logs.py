@@ -9,6 +9,7 @@ from pathlib import Path
 
 def log_to_console() -> None:
     """Show the program's messages on standard output, as plain lines."""
+    logging.raiseExceptions = False  # a closed pipe or a full disk must not bury the run in tracebacks
     handler = logging.StreamHandler(sys.stdout)
     handler.setFormatter(logging.Formatter("%(message)s"))
     root = logging.getLogger("cifar_exp")

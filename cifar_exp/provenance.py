@@ -44,6 +44,11 @@ def derived_seed(*parts: int | str) -> int:
     return int.from_bytes(digest[:4], "little")
 
 
+def short_digest(text: str) -> str:
+    """Twelve hexadecimal digits that are equal where texts are."""
+    return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()[:12]
+
+
 def seed_everything(seed: int, *, deterministic: bool, threads: int | None) -> None:
     """Seed the global generators and choose repeatable kernels.
 

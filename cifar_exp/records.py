@@ -165,8 +165,10 @@ def read_table(path: Path) -> pd.DataFrame:
         OSError: there is no such file.
         ValueError: it is not a CSV (pandas' parser errors are ValueErrors).
     """
-    text_columns = dict.fromkeys(_TEXT_COLUMNS, str)
-    return pd.read_csv(path, keep_default_na=False, na_values=[""], dtype=text_columns)
+    columns = pd.read_csv(path, nrows=0).columns
+    # A loss can be `nan`; a class can be named so.
+    missing = {name: [""] if name in _TEXT_COLUMNS or name.startswith("config.") else ["", "nan"] for name in columns}
+    return pd.read_csv(path, keep_default_na=False, na_values=missing, dtype=dict.fromkeys(_TEXT_COLUMNS, str))
 
 
 def _csv_text(rows: Iterable[Mapping[str, Any]], columns: Sequence[str], *, header: bool) -> str:

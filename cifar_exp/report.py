@@ -63,7 +63,7 @@ def write_progress(config: dict[str, Any], parts: Parts, out_dir: Path) -> Sched
 
 
 def write_evaluation(config: dict[str, Any], parts: Parts, evaluation: Evaluation, out_dir: Path) -> None:
-    """Predictions, per-class figures and confusion matrix; the gallery and the augmented images."""
+    """Predictions, per-class figures and confusion matrix; the gallery of mistakes."""
     test, names = parts.splits.test, parts.class_names
     counts = confusion_matrix(evaluation.labels, evaluation.predictions, len(names))
     records.write_table(
@@ -79,7 +79,13 @@ def write_evaluation(config: dict[str, Any], parts: Parts, evaluation: Evaluatio
     wrong = evaluation.most_confidently_wrong()
     gallery = judged(parts, evaluation, wrong[: config["evaluation"]["gallery_images"]])
     misclassified(gallery, len(wrong), len(test), folder / "misclassified.png")
-    train = parts.splits.train
+
+
+def write_augmentations(config: dict[str, Any], parts: Parts, out_dir: Path) -> None:
+    """The figure of what the network sees of some training images in the first epochs."""
+    if not config["figures"]:
+        return
+    train, names = parts.splits.train, parts.class_names
     # Evenly through the split, which for folders of images is in the order of the classes.
     shown = np.linspace(0, len(train) - 1, min(_AUGMENTED_IMAGES, len(train))).astype(np.int64)
     epochs = range(1, min(_AUGMENTED_EPOCHS, config["epochs"]) + 1)
@@ -88,7 +94,7 @@ def write_evaluation(config: dict[str, Any], parts: Parts, evaluation: Evaluatio
         [np.stack([parts.batches.as_seen(index, epoch) for index in shown]) for epoch in epochs],
         [names[label] for label in train.labels[shown]],
         config["augment"]["name"],
-        folder / "augmentations.png",
+        out_dir / "figures" / "augmentations.png",
     )
 
 

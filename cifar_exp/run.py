@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from cifar_exp import checkpoint, lifecycle, report
-from cifar_exp.build import Parts, build
+from cifar_exp.build import Parts, build, describe
 from cifar_exp.config import validate
 from cifar_exp.data import Split
 from cifar_exp.data.batches import Loader
@@ -42,6 +42,8 @@ def run(config: dict[str, Any], out_dir: Path) -> dict[str, Any]:
     with lifecycle.recorded(out_dir, config) as status:
         log.info("Run directory: %s", lifecycle.run_name(out_dir))
         parts = build(config)
+        for line in describe(config["name"], parts):
+            log.info(line)
         environment = report.write_environment(parts, out_dir)
         try:
             fitted = _fit(config, parts, out_dir, status)
@@ -49,10 +51,11 @@ def run(config: dict[str, Any], out_dir: Path) -> dict[str, Any]:
             report.write_progress(config, parts, out_dir)
             raise
         evaluation = _final_evaluation(config, parts, fitted, out_dir)
-        indices = _images_to_explain(config, evaluation)
-        maps = _explain(config, parts, evaluation, indices)
+        indices = images_to_explain(config, evaluation)
+        maps = explain_images(config, parts, evaluation, indices)
         use = report.write_progress(config, parts, out_dir)
         report.write_evaluation(config, parts, evaluation, out_dir)
+        report.write_augmentations(config, parts, out_dir)
         report.write_explanation(config, parts, evaluation, indices, maps, out_dir)
         return report.summarize(
             config, parts, fitted, evaluation, use, environment, out_dir, total_seconds=time.perf_counter() - started
@@ -75,13 +78,20 @@ def _fit(config: dict[str, Any], parts: Parts, out_dir: Path, status: dict[str, 
         keep_best=config["checkpoint"]["best"],
         compute=parts.compute,
         normalize=parts.normalize,
-        measure=lambda split: _measure(config, parts, split),
+        measure=lambda split: measure(config, parts, split),
+        # What it takes to use the weights, beside the config.
+        about={
+            "class_names": list(parts.class_names),
+            "mean": list(parts.statistics.mean),
+            "std": list(parts.statistics.std),
+        },
         out_dir=out_dir,
         status=status,
     )
 
 
-def _measure(config: dict[str, Any], parts: Parts, split: Split) -> Evaluation:
+def measure(config: dict[str, Any], parts: Parts, split: Split) -> Evaluation:
+    """Evaluate the network on a split as the config says."""
     return evaluate(
         parts.learner.model,
         split,
@@ -96,21 +106,23 @@ def _final_evaluation(config: dict[str, Any], parts: Parts, fitted: Fitted, out_
     if config["evaluation"]["weights"] == "best" and fitted.best_epoch not in (None, config["epochs"]):
         best = checkpoint.load(out_dir / "checkpoints" / "best.pt", parts.compute.device)
         parts.learner.model.load_state_dict(best["model"])
-        return _measure(config, parts, parts.splits.test)
+        return measure(config, parts, parts.splits.test)
     assert fitted.test is not None  # measured after the last epoch
     return fitted.test
 
 
-def _images_to_explain(config: dict[str, Any], evaluation: Evaluation) -> np.ndarray[Any, np.dtype[np.int64]]:
+def images_to_explain(config: dict[str, Any], evaluation: Evaluation) -> np.ndarray[Any, np.dtype[np.int64]]:
+    """Positions of the test images that the config wants explained."""
     named = config["explain"]["indices"]
     if named is not None:
         return np.array(named, dtype=np.int64)
     return evaluation.most_confidently_wrong()[: config["explain"]["images"]]
 
 
-def _explain(
+def explain_images(
     config: dict[str, Any], parts: Parts, evaluation: Evaluation, indices: np.ndarray[Any, np.dtype[np.int64]]
 ) -> list[CamMap]:
+    """Grad-CAM of test images for the predicted and the true class."""
     return explain(
         parts.learner.model,
         parts.splits.test.images[indices],

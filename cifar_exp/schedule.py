@@ -124,8 +124,8 @@ class ScheduleUse:
         if self.complete:
             return f"complete: all {self.planned:,} planned steps used, peak learning rate {self.used_peak:g}"
         return (
-            f"NOT the planned schedule: {self.used:,} of {self.planned:,} planned steps used; the learning rate peaked "
-            f"at {self.used_peak:.6g} where {self.planned_peak:g} was planned"
+            f"incomplete: {self.used:,} of {self.planned:,} planned steps used; the learning rate peaked at "
+            f"{self.used_peak:.6g} where {self.planned_peak:g} was planned"
         )
 
 

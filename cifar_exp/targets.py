@@ -15,18 +15,15 @@ from cifar_exp.errors import RequestError
 # Albumentations' transforms that take plain values, keep uint8 images uint8, and read no file.
 _TRANSFORMS = """
     AdditiveNoise AdvancedBlur Affine AutoContrast Blur CLAHE CenterCrop ChannelDropout ChannelShuffle
-    ChromaticAberration CoarseDropout ColorJitter ConstrainedCoarseDropout Crop CropAndPad D4 Defocus
-    Downscale
-    ElasticTransform Emboss Equalize Erasing FancyPCA GaussNoise GaussianBlur GlassBlur GridDistortion
-    GridDropout GridElasticDeform HorizontalFlip HueSaturationValue ISONoise Illumination ImageCompression
-    InvertImg LongestMaxSize MedianBlur Morphological MotionBlur MultiplicativeNoise NoOp OpticalDistortion
-    Pad
-    PadIfNeeded Perspective PiecewiseAffine PixelDropout PlanckianJitter PlasmaBrightnessContrast PlasmaShadow
-    Posterize RGBShift RandomBrightnessContrast RandomCrop RandomCropFromBorders RandomFog RandomGamma
-    RandomGravel RandomGridShuffle RandomRain RandomResizedCrop RandomRotate90 RandomScale RandomShadow
-    RandomSizedCrop RandomSnow RandomSunFlare RandomToneCurve Resize RingingOvershoot Rotate SafeRotate
-    SaltAndPepper Sharpen ShiftScaleRotate ShotNoise SmallestMaxSize Solarize Spatter SquareSymmetry
-    Superpixels ThinPlateSpline ToGray ToRGB ToSepia Transpose UnsharpMask VerticalFlip XYMasking ZoomBlur
+    ChromaticAberration CoarseDropout ColorJitter Crop CropAndPad D4 Defocus Downscale ElasticTransform Emboss
+    Equalize Erasing FancyPCA GaussNoise GaussianBlur GlassBlur GridDistortion GridDropout GridElasticDeform
+    HorizontalFlip HueSaturationValue ISONoise Illumination ImageCompression InvertImg LongestMaxSize MedianBlur
+    Morphological MotionBlur MultiplicativeNoise NoOp OpticalDistortion Pad PadIfNeeded Perspective PixelDropout
+    PlanckianJitter PlasmaBrightnessContrast PlasmaShadow Posterize RGBShift RandomBrightnessContrast RandomCrop
+    RandomCropFromBorders RandomFog RandomGamma RandomGravel RandomGridShuffle RandomRain RandomResizedCrop
+    RandomRotate90 RandomScale RandomShadow RandomSizedCrop RandomSnow RandomSunFlare RandomToneCurve Resize
+    RingingOvershoot Rotate SafeRotate SaltAndPepper Sharpen ShotNoise SmallestMaxSize Solarize Spatter
+    SquareSymmetry Superpixels ThinPlateSpline ToGray ToSepia Transpose UnsharpMask VerticalFlip XYMasking ZoomBlur
     OneOf OneOrOther RandomOrder SelectiveChannelTransform Sequential SomeOf
 """
 

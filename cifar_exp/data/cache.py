@@ -110,7 +110,7 @@ def _load(entry: Path) -> Dataset | None:
             for name in ("train", "test")
         )
         return Dataset(train, test, tuple(content["class_names"]), str(content["fingerprint"]))
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
     except (OSError, ValueError, KeyError, TypeError, EOFError) as error:
         log.warning("The decoded data in %s is damaged (%s): decoding again.", entry, error)

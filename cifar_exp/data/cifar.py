@@ -102,11 +102,15 @@ def _local_archive(root: Path, name: str, url: str) -> Path:
 
 
 def _archive_name(url: str) -> str:
-    return Path(urlsplit(url).path).name or "archive.tar.gz"
+    try:
+        return Path(urlsplit(url).path).name or "archive.tar.gz"
+    except ValueError as error:
+        raise RequestError(f"data.url={url}: {error}") from error
 
 
 def _downloaded(folder: Path, url: str, sha256: str) -> Path:
-    archive = folder / "downloads" / _archive_name(url)
+    # The digest in the name keeps archives of the same name from different addresses apart.
+    archive = folder / "downloads" / f"{sha256[:12]}-{_archive_name(url)}"
     hint = (
         "Name a local copy by data.root=PATH or a mirror by data.url=URL, or try data=mnist5k, which needs no network."
     )

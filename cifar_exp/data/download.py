@@ -1,6 +1,7 @@
 """One verified copy of an archive from the network: resumed where it broke off, never half a file."""
 
 import hashlib
+import http.client
 import logging
 import os
 import urllib.error
@@ -41,7 +42,8 @@ def fetch(url: str, sha256: str, destination: Path, *, hint: str) -> None:
     """
     try:
         with lock(destination):
-            if destination.exists():
+            # Another address may have left another archive of the same name.
+            if destination.exists() and sha256_of(destination) == sha256:
                 return
             partial = destination.with_name(destination.name + ".part")
             log.info("Downloading %s", url)
@@ -52,8 +54,8 @@ def fetch(url: str, sha256: str, destination: Path, *, hint: str) -> None:
                 raise RequestError(
                     f"{url}: the content has SHA-256 {digest}, expected {sha256}; it was deleted. {hint}"
                 )
-            partial.rename(destination)
-    except (urllib.error.URLError, TimeoutError, ConnectionError, ValueError) as error:
+            partial.replace(destination)
+    except (urllib.error.URLError, http.client.HTTPException, TimeoutError, ConnectionError, ValueError) as error:
         if isinstance(error, RequestError):
             raise
         reason = getattr(error, "reason", error)
@@ -66,6 +68,7 @@ def _download(url: str, partial: Path) -> None:
     try:
         response = urllib.request.urlopen(request, timeout=_TIMEOUT_SECONDS)
     except urllib.error.HTTPError as error:
+        error.close()
         if error.code != 416:  # the whole file is there already, or more than that
             raise
         return
@@ -84,7 +87,7 @@ def _download(url: str, partial: Path) -> None:
                 disable=None,
             ) as bar,
         ):
-            while block := response.read(_BLOCK):
+            while block := response.read1(_BLOCK):
                 file.write(block)
                 bar.update(len(block))
             file.flush()

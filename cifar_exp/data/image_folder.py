@@ -2,6 +2,9 @@
 
 import hashlib
 import os
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -62,7 +65,7 @@ def load_image_folder(*, root: str | None, cache: str | None, image_size: int) -
 
     def decode() -> Dataset:
         train, test = (_decode(base, files[split], image_size, split) for split in ("train", "test"))
-        return make_dataset(train, test, tuple(names["train"]))
+        return make_dataset(train, test, tuple(map(_printable, names["train"])))
 
     return decode_once(cache_folder(cache), "image_folder", key, decode)
 
@@ -97,7 +100,10 @@ def _walk(folder: Path, relative: str, label: int) -> list[_File]:
             if entry.is_dir():
                 found += _walk(folder / entry.name, path, label)
             else:
-                stat = entry.stat()
+                try:
+                    stat = entry.stat()
+                except OSError as error:  # a link to nowhere
+                    raise RequestError(f"{folder / entry.name}: cannot be read: {error.strerror}") from error
                 found.append(_File(path, label, stat.st_size, stat.st_mtime_ns))
     return found
 
@@ -117,19 +123,30 @@ def _decode(base: Path, files: list[_File], size: int, split: str) -> Split:
             done += len(part)
             bar.update(len(part))
     labels = np.array([file.label for file in files], np.int64)
-    # Names that are not valid UTF-8 must still be printable in a CSV.
-    sources = [file.path.encode("utf-8", "backslashreplace").decode() for file in files]
-    return Split(images, labels, np.array(sources))
+    return Split(images, labels, np.array([_printable(file.path) for file in files]))
+
+
+def _printable(name: str) -> str:
+    """A file's name as text that a CSV can hold, also where it is not valid UTF-8."""
+    return name.encode("utf-8", "backslashreplace").decode()
 
 
 def _read_all(paths: list[Path], size: int) -> NDArray[np.uint8]:
     return np.stack([_read(path, size) for path in paths])
 
 
+@contextmanager
+def _quiet_pillow() -> Iterator[None]:
+    """Without Pillow's warnings: of large images, which are refused, and of transparency, which is dropped."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module=r"PIL\.")
+        yield
+
+
 def _read(path: Path, size: int) -> NDArray[np.uint8]:
     """One image as (size, size, 3) uint8: upright, gray to RGB, transparency dropped."""
     try:
-        with Image.open(path) as image:
+        with _quiet_pillow(), Image.open(path) as image:
             if image.width * image.height > _MAX_PIXELS:
                 raise RequestError(f"{path}: {image.width}x{image.height} pixels are more than {_MAX_PIXELS:,}")
             if image.mode.startswith(("I", "F")):

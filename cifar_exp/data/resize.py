@@ -2,7 +2,7 @@
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image
 
 
 def fit(image: Image.Image, size: int) -> Image.Image:
@@ -12,7 +12,16 @@ def fit(image: Image.Image, size: int) -> Image.Image:
     """
     if image.size == (size, size):
         return image
-    return ImageOps.fit(image, (size, size), Image.Resampling.BILINEAR)
+    width, height = (int(size * side / min(image.size)) for side in image.size)
+    left, top = round((width - size) / 2), round((height - size) / 2)
+    # Only what the crop keeps is scaled, by the same weights: the whole of a long strip may not fit into memory.
+    box = (
+        left * image.width / width,
+        top * image.height / height,
+        (left + size) * image.width / width,
+        (top + size) * image.height / height,
+    )
+    return image.resize((size, size), Image.Resampling.BILINEAR, box=box)
 
 
 def resize_all(images: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:

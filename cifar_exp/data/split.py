@@ -95,7 +95,7 @@ def statistics(images: NDArray[np.uint8], decimals: int | None) -> Statistics:
         decimals: round both to so many places; None keeps them exact.
 
     Raises:
-        RequestError: a channel has the same value in every pixel.
+        RequestError: a channel has the same value in every pixel, or a deviation is rounded to 0.
     """
     counts = np.zeros((images.shape[3], 256), np.int64)
     for start in range(0, len(images), 500):  # bincount makes 8 bytes of each pixel: a part at a time
@@ -109,8 +109,12 @@ def statistics(images: NDArray[np.uint8], decimals: int | None) -> Statistics:
         variance = float(channel_counts @ (values - mean) ** 2 / channel_counts.sum())
         means.append(mean)
         stds.append(variance**0.5)
-    if min(stds) == 0:
+    if any(np.count_nonzero(channel_counts) == 1 for channel_counts in counts):
         raise RequestError("the training images have a channel without any variation; they cannot be normalized")
     if decimals is not None:
         means, stds = ([round(value, decimals) for value in numbers] for numbers in (means, stds))
+        if min(stds) == 0:
+            raise RequestError(
+                f"data.statistics_decimals={decimals}: rounds a standard deviation to 0; keep more places"
+            )
     return Statistics(tuple(means), tuple(stds))

@@ -48,12 +48,12 @@ def misclassified(judged: Sequence[Judged], total: int, images: int, path: Path)
             bare(axes)
         for axes, one in zip(grid, judged, strict=False):
             show_image(axes, one.image)
-            axes.set_title(_caption(one), fontsize=8, fontweight="normal")
+            axes.set_title(_caption(one, 16), fontsize=8, fontweight="normal")
         save(figure, path)
 
 
-def _caption(one: Judged) -> str:
-    return f"said {shorten(one.prediction, 16)} ({one.confidence:.0%})\nis {shorten(one.label, 16)}"
+def _caption(one: Judged, length: int) -> str:
+    return f"said {shorten(one.prediction, length)} ({one.confidence:.0%})\nis {shorten(one.label, length)}"
 
 
 def augmentations(
@@ -112,7 +112,7 @@ def gradcam(judged: Sequence[Judged], maps: Sequence[CamMap], headline: str | No
         grid = figure.subplots(rows, columns, squeeze=False)
         for column, one in enumerate(judged):
             show_image(grid[0, column], one.image)
-            grid[0, column].set_title(_caption(one), fontsize=7.5, fontweight="normal")
+            grid[0, column].set_title(_caption(one, 10), fontsize=7, fontweight="normal")
             _row_label(grid[0, 0], "input")
             row = 1
             for target in TARGETS:

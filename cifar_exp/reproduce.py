@@ -1,0 +1,273 @@
+"""``cifar-exp reproduce RUN``: the saved config run again, and whether the numbers are the same."""
+
+import argparse
+import logging
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from cifar_exp import data, provenance, records
+from cifar_exp.compute import Compute
+from cifar_exp.errors import DivergedError, RequestError
+from cifar_exp.logs import log_to_console
+from cifar_exp.run import run
+from cifar_exp.saved_run import SavedRun, open_run
+
+log = logging.getLogger(__name__)
+
+# They tell how long something took, which no machine repeats.
+TIMING_COLUMNS = ("train_seconds", "eval_seconds", "images_per_second")
+
+# What can change numbers, of what environment.json holds; the rest (host name, command line) cannot.
+_ENVIRONMENT_KEYS = (
+    "cifar_exp",
+    "python",
+    "cpu",
+    "cpu_capability",
+    "threads",
+    "device",
+    "gpu",
+    "cuda",
+    "cudnn",
+    "precision",
+    "memory_format",
+    "git_commit",
+    "git_dirty",
+    "code",
+    "data_fingerprint",
+)
+
+
+@dataclass(frozen=True)
+class Change:
+    """Something that numbers depend on and that is not as it was when the run was made."""
+
+    what: str
+    then: Any
+    now: Any
+
+
+@dataclass(frozen=True)
+class Difference:
+    """The first cell of a table in which the reproduction is not the run.
+
+    Attributes:
+        table: the file.
+        row: ``epoch 3`` or ``step 17``.
+        column: the column; None where a row itself is missing.
+        then: the run's value; None where it has none.
+        now: the reproduction's value.
+    """
+
+    table: str
+    row: str
+    column: str | None
+    then: float | str | None
+    now: float | str | None
+
+
+def main(arguments: list[str]) -> int:
+    """Run the command; returns 0 if the numbers are the same, 1 if they differ."""
+    parser = argparse.ArgumentParser(
+        prog="cifar-exp reproduce",
+        description="Run a saved config again in a new directory and say whether the numbers are the same, row by row.",
+    )
+    parser.add_argument("run", type=Path, metavar="RUN", help="a completed run's directory")
+    parser.add_argument("--out", type=Path, help="new directory (default: outputs/reproductions/DATE/TIME)")
+    parser.add_argument("--data-root", type=Path, metavar="PATH", help="where the data lies on this machine")
+    parser.add_argument(
+        "--tolerance",
+        type=float,
+        default=0.0,
+        metavar="T",
+        help="call values the same if they differ by at most T (default 0)",
+    )
+    parser.add_argument(
+        "--trust", action="append", default=[], metavar="PACKAGE", help="let the run call a package of yours"
+    )
+    options = parser.parse_args(arguments)
+    if not options.tolerance >= 0:
+        raise RequestError(f"--tolerance {options.tolerance}: must be at least 0")
+    log_to_console()
+    out = options.out or Path("outputs", "reproductions", datetime.now().strftime("%Y-%m-%d/%H-%M-%S-%f"))
+    saved = open_run(options.run, trust=options.trust)
+    return 0 if reproduce(saved, out, data_root=options.data_root, tolerance=options.tolerance)["same"] else 1
+
+
+def reproduce(
+    saved: SavedRun, out_dir: Path, *, data_root: Path | None = None, tolerance: float = 0.0
+) -> dict[str, Any]:
+    """Run ``saved`` again in ``out_dir`` and compare.
+
+    Args:
+        saved: the run; nothing in its directory is touched.
+        out_dir: a new directory.
+        data_root: takes the place of the config's ``data.root``.
+        tolerance: values that differ by at most this count as the same; 0 asks for the same bits.
+
+    Returns:
+        The content of ``reproduction.json``.
+
+    Raises:
+        RequestError: the config cannot be run on this machine.
+    """
+    config = saved.config
+    if data_root is not None:
+        if "root" not in config["data"]:
+            raise RequestError(f"--data-root: data={config['data']['name']} has no root")
+        config = config | {"data": config["data"] | {"root": str(data_root.absolute())}}
+    if not config["deterministic"]:
+        log.warning("The run was made with deterministic=false: the same bits are not promised.")
+    metrics = saved.table("metrics.csv")  # before a minute is spent on what cannot be compared
+    changes = _changes(saved, config)
+    _tell_changes(changes)
+    try:
+        run(config, out_dir)
+    except DivergedError as error:
+        log.warning("The reproduction diverged where the run did not: %s", error)
+    again = _read_if_there(out_dir / "metrics.csv", metrics)
+    first = first_difference("metrics.csv", "epoch", metrics, again, tolerance)
+    predictions = _compare_predictions(saved, out_dir)
+    verdict: dict[str, Any] = {
+        "same": first is None,
+        "run": str(saved.path.absolute()),
+        "tolerance": tolerance,
+        "epochs_compared": min(len(metrics), len(again)),
+        "first_difference": None if first is None else asdict(first),
+        "final_differences": _final_differences(metrics, again),
+        "predictions": predictions,
+        "changes": [asdict(change) for change in changes],
+    }
+    if first is None and predictions and predictions["changed"] and tolerance == 0:
+        verdict["same"] = False  # the metrics agree although single predictions do not
+    records.write_json(out_dir / "reproduction.json", verdict)
+    _tell(verdict, first, out_dir)
+    return verdict
+
+
+def first_difference(
+    table: str, key: str, then: pd.DataFrame, now: pd.DataFrame, tolerance: float
+) -> Difference | None:
+    """The first row, and in it the first column, in which two tables differ; None where they do not.
+
+    Timing columns do not count. Two missing values are the same; a missing one and a number are not.
+    """
+    columns = [name for name in then.columns if name not in TIMING_COLUMNS]
+    if absent := [name for name in columns if name not in now.columns]:
+        return Difference(table, "header", absent[0], absent[0], None)
+    for row in range(max(len(then), len(now))):
+        if row >= len(then) or row >= len(now):
+            longer = then if row < len(then) else now
+            where = f"{key} {longer[key].iloc[row]}"
+            return Difference(table, where, None, *(("there", None) if row < len(then) else (None, "there")))
+        for column in columns:
+            a, b = then[column].iloc[row], now[column].iloc[row]
+            if not _same(a, b, tolerance):
+                return Difference(table, f"{key} {then[key].iloc[row]}", column, _plain(a), _plain(b))
+    return None
+
+
+def _same(a: Any, b: Any, tolerance: float) -> bool:
+    if pd.isna(a) or pd.isna(b):
+        return bool(pd.isna(a) and pd.isna(b))
+    return bool(a == b) or (not isinstance(a, str) and bool(abs(a - b) <= tolerance))
+
+
+def _plain(value: Any) -> float | str | None:
+    if pd.isna(value):
+        return None
+    return value if isinstance(value, str) else float(value)
+
+
+def _final_differences(then: pd.DataFrame, now: pd.DataFrame) -> dict[str, float]:
+    """By how much the last rows differ, for each column that both have a number in."""
+    if then.empty or now.empty:
+        return {}
+    columns = [name for name in then.columns if name in now.columns and name not in TIMING_COLUMNS]
+    pairs = {name: (then[name].iloc[-1], now[name].iloc[-1]) for name in columns}
+    return {name: float(b - a) for name, (a, b) in pairs.items() if pd.notna(a) and pd.notna(b)}
+
+
+def _compare_predictions(saved: SavedRun, out_dir: Path) -> dict[str, int] | None:
+    """How many images the two predict differently; None where either has no predictions."""
+    if not (saved.path / "predictions.csv").exists() or not (out_dir / "predictions.csv").exists():
+        return None
+    then, now = saved.table("predictions.csv"), records.read_table(out_dir / "predictions.csv")
+    if len(then) != len(now):
+        return {"images": len(then), "changed": max(len(then), len(now))}
+    return {"images": len(then), "changed": int(np.sum(then["prediction"].to_numpy() != now["prediction"].to_numpy()))}
+
+
+def _read_if_there(path: Path, like: pd.DataFrame) -> pd.DataFrame:
+    return records.read_table(path) if path.exists() else like.iloc[:0]
+
+
+def _changes(saved: SavedRun, config: dict[str, Any]) -> list[Change]:
+    """What is not as it was, the data included."""
+    edited = [Change("config_resolved.yaml", "as the run started", "edited since")] if saved.edited else []
+    then = dict(saved.environment)
+    if not then:
+        log.warning("The run has no environment.json: what changed since cannot be told.")
+        return edited
+    provenance.seed_everything(config["seed"], deterministic=config["deterministic"], threads=config["threads"])
+    compute = Compute.choose(config["device"], config["precision"], config["memory_format"])
+    source = provenance.source_state()
+    now = provenance.environment(compute.device, compute.precision, compute.memory_format) | {
+        "git_commit": source["git_commit"],
+        "git_dirty": source["git_dirty"],
+        "code": _digest(source["diff"]),
+        "data_fingerprint": data.load(config["data"]).fingerprint,
+    }
+    kept_diff = saved.path / "code.diff"
+    then["code"] = _digest(kept_diff.read_text(encoding="utf-8", errors="replace") if kept_diff.is_file() else None)
+    packages = then.get("packages") if isinstance(then.get("packages"), dict) else {}
+    assert packages is not None
+    changes = [
+        Change(name, packages.get(name), version)
+        for name, version in now["packages"].items()
+        if packages.get(name) != version
+    ]
+    return [*edited, *changes] + [
+        Change(key, then.get(key), now.get(key)) for key in _ENVIRONMENT_KEYS if then.get(key) != now.get(key)
+    ]
+
+
+def _digest(diff: str | None) -> str | None:
+    """Uncommitted changes, as something short that is equal where they are."""
+    return None if diff is None else f"uncommitted changes {provenance.short_digest(diff)}"
+
+
+def _tell_changes(changes: Sequence[Change]) -> None:
+    if not changes:
+        log.info("Nothing that the numbers depend on has changed since the run: packages, code, machine, data.")
+        return
+    log.info("Changed since the run:")
+    for change in changes:
+        log.info("  %-24s %s -> %s", change.what, _short(change.then), _short(change.now))
+    if any(change.what == "data_fingerprint" for change in changes):
+        log.warning("The data is not the run's: other numbers are to be expected.")
+
+
+def _short(value: Any) -> str:
+    text = "none" if value is None else str(value)
+    return text if len(text) <= 32 else text[:12] + "…"
+
+
+def _tell(verdict: dict[str, Any], first: Difference | None, out_dir: Path) -> None:
+    epochs, predictions = verdict["epochs_compared"], verdict["predictions"]
+    exactly = "to the last bit" if verdict["tolerance"] == 0 else f"within {verdict['tolerance']:g}"
+    if first is None:
+        log.info("Metrics: the same %s in all %d epochs.", exactly, epochs)
+    else:
+        log.info("Metrics: DIFFERENT, first at %s, column %s: %s -> %s", first.row, first.column, first.then, first.now)
+        for column in ("train_loss", "val_accuracy", "test_loss", "test_accuracy"):
+            if column in verdict["final_differences"]:
+                log.info("  at the end, %-14s differs by %+g", column, verdict["final_differences"][column])
+    if predictions is not None:
+        log.info("Predictions: %s of %s images changed.", f"{predictions['changed']:,}", f"{predictions['images']:,}")
+    log.info("Verdict: %s; written to %s", "SAME" if verdict["same"] else "DIFFERENT", out_dir / "reproduction.json")

@@ -1,0 +1,74 @@
+"""A run directory that someone made earlier, and may not be the one who reads it."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from cifar_exp import records
+from cifar_exp.config import load_saved, saved_hash
+from cifar_exp.errors import RequestError
+
+
+@dataclass(frozen=True)
+class SavedRun:
+    """A finished run.
+
+    Attributes:
+        path: its directory.
+        config: its resolved config, checked as if it had been typed in.
+        environment: the content of ``environment.json``; empty where the run has none.
+        edited: whether the saved config is not the one that the run recorded having started with.
+    """
+
+    path: Path
+    config: dict[str, Any]
+    environment: dict[str, Any]
+    edited: bool
+
+    def table(self, name: str) -> pd.DataFrame:
+        """One of the run's CSVs.
+
+        Raises:
+            RequestError: it is missing or damaged.
+        """
+        try:
+            return records.read_table(self.path / name)
+        except (OSError, ValueError) as error:
+            raise RequestError(f"{self.path / name}: cannot be read: {error}") from error
+
+
+def open_run(path: Path, *, trust: Sequence[str] = ()) -> SavedRun:
+    """Open a completed run.
+
+    Raises:
+        RequestError: ``path`` is not a run directory, the run did not complete, or its config is not allowed.
+    """
+    if not path.is_dir():
+        raise RequestError(f"{path}: {'is a file, not a run directory' if path.exists() else 'there is no such run'}")
+    if not (path / "config_resolved.yaml").is_file():
+        raise RequestError(f"{path}: not a run directory: it has no config_resolved.yaml")
+    status = _read_json(path / "status.json")
+    state = status.get("state")
+    if state != "completed":
+        raise RequestError(f"{path}: the run is {state or 'without a state'}; only a completed one will do")
+    config = load_saved(path / "config_resolved.yaml", trust)
+    edited = status.get("config_hash") not in (None, saved_hash(path / "config_resolved.yaml"))
+    # Whoever made the run does not say where this program writes: the reader's own cache is used.
+    config["data"]["cache"] = None
+    return SavedRun(path, config, _read_json(path / "environment.json"), edited)
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError, RecursionError) as error:
+        raise RequestError(f"{path}: cannot be read: {error}") from error
+    if not isinstance(content, dict):
+        raise RequestError(f"{path}: not a record of a run")
+    return content

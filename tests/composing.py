@@ -1,0 +1,28 @@
+"""Configurations as the command line composes them, for tests of what they describe."""
+
+from typing import Any
+
+from omegaconf import open_dict
+
+from cifar_exp.compose import compose_jobs
+from cifar_exp.config import resolve
+
+# A run of seconds: 300 digits, one small network, nothing drawn.
+TINY = (
+    "experiment=quickstart",
+    "epochs=2",
+    "model.width=4",
+    "data.limit_train=300",
+    "data.limit_test=100",
+    "max_lr=0.05",
+    "figures=false",
+    "explain.images=2",
+)
+
+
+def composed(*overrides: str) -> dict[str, Any]:
+    """The resolved configuration of one job."""
+    job = compose_jobs(list(overrides))[0]
+    with open_dict(job):
+        del job["hydra"]
+    return resolve(job)

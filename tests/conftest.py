@@ -1,0 +1,67 @@
+"""Fixtures for all tests. No test reads or writes the user's own cache folder."""
+
+import logging
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from cifar_format import CIFAR10_FOLDER, Archive, cifar10_members, write_archive
+from PIL import Image
+
+
+@pytest.fixture(autouse=True, scope="session")
+def cache_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The cache folder of the whole session, so that mnist5k is decoded once."""
+    folder = tmp_path_factory.mktemp("cache")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("CIFAR_EXP_CACHE", str(folder))
+        yield folder
+
+
+@pytest.fixture(autouse=True)
+def restored_logging() -> Iterator[None]:
+    """A run sets up the program's logger; the next test (and ``caplog``) finds it as it was."""
+    logger = logging.getLogger("cifar_exp")
+    before = logger.level, logger.handlers[:], logger.propagate
+    yield
+    logger.setLevel(before[0])
+    logger.handlers[:] = before[1]
+    logger.propagate = before[2]
+
+
+@pytest.fixture
+def image_tree(tmp_path: Path) -> Path:
+    """A folder with train/ and test/ of two classes, 12 and 4 noisy 32x32 PNG files each."""
+    root = tmp_path / "tree"
+    generator = np.random.default_rng(0)
+    for split, count in (("train", 12), ("test", 4)):
+        for brightness, name in enumerate(("cat", "dog")):
+            folder = root / split / name
+            folder.mkdir(parents=True)
+            for number in range(count):
+                pixels = generator.integers(0, 128, (32, 32, 3), dtype=np.uint8) + np.uint8(120 * brightness)
+                Image.fromarray(pixels).save(folder / f"{number:02}.png")
+    return root
+
+
+@pytest.fixture
+def cifar10_archive(tmp_path: Path) -> Archive:
+    """``cifar-10-python.tar.gz`` in a folder of its own: 5 x 20 training and 20 test images, two a class in each."""
+    generator = np.random.default_rng(1)
+    names = [*(f"data_batch_{number}" for number in range(1, 6)), "test_batch"]
+    data = {name: generator.integers(0, 256, (20, 3072), dtype=np.uint8) for name in names}
+    members = cifar10_members(data, {name: [row % 10 for row in range(20)] for name in names})
+    path = tmp_path / "archive" / "cifar-10-python.tar.gz"
+    path.parent.mkdir()
+    return Archive(path, write_archive(path, CIFAR10_FOLDER, members), members, data)
+
+
+@pytest.fixture(scope="session")
+def jpeg_root() -> Path:
+    """The 60,000 images of CIFAR-10 as JPEG files; they are not part of the project."""
+    root = os.environ.get("CIFAR_EXP_JPEG_ROOT")
+    if not root:
+        pytest.skip("CIFAR_EXP_JPEG_ROOT does not name the folder of CIFAR-10's JPEG files")
+    return Path(root)

@@ -1,0 +1,185 @@
+"""The command line as a user meets it: exit codes, one-line errors, and where things land."""
+
+import json
+import os
+import resource
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from composing import TINY
+
+from cifar_exp.cli import main
+
+PROGRAM = [sys.executable, "-m", "cifar_exp"]
+
+
+def run_program(*arguments: str, cwd: Path, **options) -> subprocess.CompletedProcess:
+    return subprocess.run([*PROGRAM, *arguments], cwd=cwd, capture_output=True, text=True, timeout=120, **options)
+
+
+def state_of(run_dir: Path) -> dict:
+    return json.loads((run_dir / "status.json").read_text())
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["epohcs=3"], "did you mean 'epochs'"),
+        (["model=resnet17"], "no such option"),
+        (["epochs=-1"], "epochs=-1: must be at least 1"),
+        (["-m", "epochs=1,0"], "epochs=0: must be at least 1"),
+        (["max_lr=0.1,0.2"], "needs -m"),
+        (["modle"], "modle: neither a command nor key=value (did you mean model=...?)"),
+        (["--config-dir", "nowhere", "epochs=1"], "there is no such folder"),
+        (["optimizer._target_=os.system"], "not on the list"),
+    ],
+)
+def test_a_wrong_request_ends_before_anything_is_made(here, capsys, arguments, message):
+    assert main(arguments) == 2
+    captured = capsys.readouterr()
+    assert message in captured.err
+    assert len(captured.err.strip().splitlines()) <= 2
+    assert captured.out == ""
+    assert list(here.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["data=image_folder", "data.root=nowhere"], "there is no folder"),
+        (["data=image_folder"], "data.root=FOLDER"),
+        (["data=cifar10", "data.root=nowhere.tar.gz"], "no such archive"),
+        (["data=cifar10", "data.url=http://127.0.0.1:1/x.tgz"], "data.root=PATH"),
+        (["data=cifar10", "data.url=http://127.0.0.1:1/x.tgz"], "data.url=URL"),
+        (["data=cifar10", "data.url=http://127.0.0.1:1/x.tgz"], "data=mnist5k"),
+        (["device=cuda:99"], "device=cuda:99: this machine has"),
+        (["explain.layers=[layer9]"], "no layer 'layer9'; it has stem, layer1"),
+        (["explain.indices=[100]"], "has images 0 to 99"),
+        (["augment.transforms.pad.paddding=4", "augment.transforms.pad.padding=4"], "unknown key"),
+        (["+augment.transforms.pad.paddding=4"], "augment.transforms.pad"),
+    ],
+)
+def test_a_request_that_the_data_or_the_machine_cannot_meet(here, capsys, arguments, message):
+    assert main([*TINY, *arguments, "hydra.run.dir=run"]) == 2
+    captured = capsys.readouterr()
+    assert message in captured.err
+    assert "Traceback" not in captured.err
+    if (here / "run").exists():
+        assert state_of(here / "run")["state"] == "failed"
+        assert message in state_of(here / "run")["error"]
+
+
+def test_a_text_file_among_the_images_is_named(here, capsys, image_tree):
+    (image_tree / "train" / "cat" / "notes.jpg").write_text("not a picture")
+    assert main([*TINY, "data=image_folder", f"data.root={image_tree}", "hydra.run.dir=run"]) == 2
+    assert "notes.jpg: not an image" in capsys.readouterr().err
+
+
+def test_a_learning_rate_of_a_million_diverges(here, capsys):
+    assert main([*TINY, "max_lr=1e6", "epochs=20", "hydra.run.dir=run"]) == 1
+    assert "run diverged: the loss became" in capsys.readouterr().err
+    assert state_of(here / "run")["state"] == "diverged"
+
+
+def test_one_run_from_another_folder(here):
+    done = run_program(*TINY, cwd=here)
+    assert done.returncode == 0, done.stderr
+    (run_dir,) = here.glob("outputs/????-??-??/*")
+    assert state_of(run_dir)["state"] == "completed"
+    assert (run_dir / ".hydra" / "overrides.yaml").exists()
+    assert "of 100 test images misclassified; weights in outputs/" in done.stdout
+    assert "epoch" in done.stdout
+    assert done.stderr == ""  # no terminal: no progress bar
+
+
+def test_a_directory_in_use_is_refused_before_hydra_writes(here, capsys):
+    (here / "run" / ".hydra").mkdir(parents=True)
+    (here / "run" / "status.json").write_text("{}")
+    assert main([*TINY, "hydra.run.dir=run"]) == 2
+    assert "holds a run already" in capsys.readouterr().err
+    assert list((here / "run" / ".hydra").iterdir()) == []
+
+
+def test_a_sweep_goes_on_after_a_job_that_diverged(here):
+    done = run_program("-m", *TINY, "epochs=10", "max_lr=1e6,0.05", "explain.images=0", cwd=here)
+    assert done.returncode == 1
+    (sweep,) = here.glob("outputs/sweeps/*/*")
+    assert [state_of(sweep / job)["state"] for job in ("0", "1")] == ["diverged", "completed"]
+    assert "Traceback" not in done.stderr
+
+
+def test_help_lists_the_options_and_not_the_schemas(here, capsys):
+    assert main(["--help"]) == 0
+    out = capsys.readouterr().out
+    assert "model: resnet18, resnet34, resnet9" in out
+    assert "base_" not in out
+    assert "max_lr: 0.1" in out
+
+
+def test_cfg_job_shows_the_composed_config(here, capsys):
+    assert main(["--cfg", "job", "epochs=7"]) == 0
+    assert "epochs: 7" in capsys.readouterr().out
+    assert list(here.iterdir()) == []
+
+
+def test_asking_for_help_imports_nothing_heavy(here):
+    script = (
+        "import sys; from cifar_exp.cli import main; main(['--help']); main(['epohcs=1']);"
+        "heavy = {'torch', 'torchvision', 'albumentations', 'captum', 'matplotlib', 'pandas'} & set(sys.modules);"
+        "sys.exit(str(heavy) if heavy else 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", script], cwd=here, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_an_interrupted_run_records_it(here, number, code):
+    arguments = [*TINY, "epochs=100000", "hydra.run.dir=run"]
+    process = subprocess.Popen([*PROGRAM, *arguments], cwd=here, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    deadline = time.monotonic() + 90
+    while not (here / "run" / "metrics.csv").exists() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    process.send_signal(number)
+    _, stderr = process.communicate(timeout=60)
+    assert process.returncode == code
+    assert state_of(here / "run")["state"] == "interrupted"
+    assert b"Traceback" not in stderr
+
+
+def test_a_file_that_cannot_be_written_fails_the_run_and_keeps_what_is_there(here):
+    def no_large_files():
+        resource.setrlimit(resource.RLIMIT_FSIZE, (30_000, 30_000))  # less than a checkpoint
+
+    environment = os.environ | {"PYTHONDONTWRITEBYTECODE": "1"}
+    done = run_program(
+        *TINY, "model.width=16", "hydra.run.dir=run", cwd=here, preexec_fn=no_large_files, env=environment
+    )
+    assert done.returncode == 1
+    assert "File too large" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert state_of(here / "run")["state"] == "failed"
+    assert (here / "run" / "metrics.csv").read_text().count("\n") == 2
+    assert list((here / "run" / "checkpoints").iterdir()) == []
+
+
+def test_a_reader_that_stops_reading_is_no_error(here):
+    done = subprocess.run(
+        f"{sys.executable} -m cifar_exp --help | head -1",
+        shell=True,
+        cwd=here,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.stderr == ""
+    assert done.stdout.startswith("cifar-exp")

@@ -1,0 +1,258 @@
+"""Downloads from a loopback server: one, whole, verified; whatever the network or other processes do."""
+
+import hashlib
+import http.server
+import json
+import re
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+
+import pytest
+from cifar_format import Archive
+
+from cifar_exp import data
+from cifar_exp.errors import RequestError
+
+Load = Callable[..., data.Dataset]
+ARCHIVE = "cifar-10-python.tar.gz"
+HINTS = ("data.root", "data.url", "data=mnist5k")
+
+
+class ArchiveServer(http.server.ThreadingHTTPServer):
+    """Serves one file under any path, well or badly.
+
+    Attributes:
+        behaviour: good; no_range (sends everything, always); cut (closes half-way); cut_chunked (the same where no
+            length was told); stall (sends half and waits for ``go_on``); missing (404).
+        requests: the Range header of each GET, None where there is none.
+    """
+
+    daemon_threads = True
+
+    def __init__(self, content: bytes) -> None:
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.content = content
+        self.behaviour = "good"
+        self.requests: list[str | None] = []
+        self.half_sent = threading.Event()
+        self.go_on = threading.Event()
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_port}/{ARCHIVE}"
+
+
+class _Handler(http.server.BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    server: ArchiveServer
+
+    def do_GET(self) -> None:
+        server, wanted = self.server, self.headers["Range"]
+        server.requests.append(wanted)
+        behaviour = server.behaviour
+        if behaviour == "missing":
+            self.send_error(404)
+            return
+        start = 0 if behaviour == "no_range" or wanted is None else int(re.fullmatch(r"bytes=(\d+)-", wanted)[1])
+        if start >= len(server.content):
+            self.send_error(416)
+            return
+        body, half = server.content[start:], len(server.content) // 2
+        self.send_response(206 if start else 200)
+        chunked = behaviour == "cut_chunked"
+        self.send_header(*(("Transfer-Encoding", "chunked") if chunked else ("Content-Length", str(len(body)))))
+        self.end_headers()
+        if chunked:
+            self.wfile.write(f"{len(body):x}\r\n".encode())
+        self.wfile.write(body[:half])
+        server.half_sent.set()
+        if behaviour == "stall":
+            server.go_on.wait(20)
+        if behaviour in ("cut", "cut_chunked"):
+            self.close_connection = True
+            return
+        with suppress(ConnectionError):  # the client may have been killed
+            self.wfile.write(body[half:])
+
+    def log_message(self, format: str, *arguments: object) -> None:
+        pass
+
+
+@pytest.fixture
+def server(cifar10_archive: Archive, monkeypatch: pytest.MonkeyPatch) -> Iterator[ArchiveServer]:
+    monkeypatch.setenv("no_proxy", "*")
+    with ArchiveServer(cifar10_archive.path.read_bytes()) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        yield server
+        server.go_on.set()
+        server.shutdown()
+        thread.join()
+
+
+@pytest.fixture
+def load(cifar10_archive: Archive, cache: Path) -> Load:
+    """``cifar10`` from a URL into an empty cache folder."""
+    return partial(data.cifar10, root=None, sha256=cifar10_archive.sha256, cache=str(cache), image_size=32)
+
+
+@pytest.fixture
+def cache(tmp_path: Path) -> Path:
+    return tmp_path / "cache"
+
+
+@pytest.fixture
+def expected(cifar10_archive: Archive, load: Load, tmp_path: Path) -> str:
+    """The fingerprint of the archive read from the disk."""
+    return load(root=str(cifar10_archive.path), url="http://unused", cache=str(tmp_path / "other")).fingerprint
+
+
+def start(script: str, server: ArchiveServer, sha256: str, cache: Path) -> "subprocess.Popen[str]":
+    """Start a Python process with a function ``load()`` that returns the fingerprint."""
+    preamble = (
+        "from cifar_exp import data\n"
+        "def load(_=None):\n"
+        f"    return data.cifar10(root=None, url={server.url!r}, sha256={sha256!r}, cache={str(cache)!r},"
+        " image_size=32).fingerprint\n"
+    )
+    return subprocess.Popen(
+        [sys.executable, "-c", preamble + script], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+
+
+def test_download(server: ArchiveServer, load: Load, expected: str) -> None:
+    assert load(url=server.url).fingerprint == expected
+    assert server.requests == [None]
+
+
+def test_second_start_asks_nobody(server: ArchiveServer, load: Load, expected: str) -> None:
+    load(url=server.url)
+    server.behaviour = "missing"
+    assert load(url=server.url).fingerprint == expected
+    assert server.requests == [None]
+
+
+def test_wrong_sha256_is_deleted(server: ArchiveServer, load: Load, cache: Path) -> None:
+    server.content = b"something else"
+    with pytest.raises(RequestError, match="it was deleted") as caught:
+        load(url=server.url)
+    assert hashlib.sha256(b"something else").hexdigest() in str(caught.value)
+    assert all(hint in str(caught.value) for hint in HINTS)
+    assert [path.name for path in (cache / "downloads").iterdir() if path.suffix != ".lock"] == []
+
+
+@pytest.mark.parametrize("behaviour", ["cut", "cut_chunked"])
+def test_interrupted_download_is_an_error_and_is_gone_on_with(
+    server: ArchiveServer, load: Load, cache: Path, expected: str, behaviour: str
+) -> None:
+    server.behaviour = behaviour
+    with pytest.raises(RequestError, match="cannot download") as caught:
+        load(url=server.url)
+    assert server.url in str(caught.value)
+    assert not (cache / "downloads" / ARCHIVE).exists()
+
+    server.behaviour = "good"
+    assert load(url=server.url).fingerprint == expected
+    if behaviour == "cut":
+        assert server.requests == [None, f"bytes={len(server.content) // 2}-"]
+
+
+def test_server_that_cannot_go_on_starts_over(server: ArchiveServer, load: Load, expected: str) -> None:
+    server.behaviour = "cut"
+    with pytest.raises(RequestError):
+        load(url=server.url)
+    server.behaviour = "no_range"
+    assert load(url=server.url).fingerprint == expected
+
+
+def test_part_that_is_whole_already(server: ArchiveServer, load: Load, cache: Path, expected: str) -> None:
+    (cache / "downloads").mkdir(parents=True)
+    (cache / "downloads" / f"{ARCHIVE}.part").write_bytes(server.content)
+    assert load(url=server.url).fingerprint == expected
+    assert server.requests == [f"bytes={len(server.content)}-"]
+
+
+def test_archive_kept_from_another_address_is_not_taken_for_this_one(
+    server: ArchiveServer, load: Load, cache: Path, expected: str
+) -> None:
+    (cache / "downloads").mkdir(parents=True)
+    (cache / "downloads" / ARCHIVE).write_bytes(b"another archive of the same name")
+    assert load(url=server.url).fingerprint == expected
+
+
+def test_not_found(server: ArchiveServer, load: Load) -> None:
+    server.behaviour = "missing"
+    with pytest.raises(RequestError, match=r"cannot download .*Not Found") as caught:
+        load(url=server.url)
+    assert all(hint in str(caught.value) for hint in HINTS)
+
+
+def test_no_network_names_what_else_there_is(load: Load) -> None:
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{unused.getsockname()[1]}/{ARCHIVE}"
+    with pytest.raises(RequestError, match=f"cannot download {url}.*refused") as caught:
+        load(url=url)
+    assert all(hint in str(caught.value) for hint in HINTS)
+
+
+@pytest.mark.parametrize("url", ["nonsense", "http://127.0.0.1:port/x.tar.gz", "http://[::1/x.tar.gz"])
+def test_url_that_is_none(load: Load, url: str) -> None:
+    with pytest.raises(RequestError, match=re.escape(url)):
+        load(url=url)
+
+
+def test_unusable_cache_folder(server: ArchiveServer, load: Load, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(RequestError, match=r"data\.cache=FOLDER"):
+        load(url=server.url, cache=str(tmp_path / "file"))
+
+
+def test_ten_processes_download_once(
+    server: ArchiveServer, cifar10_archive: Archive, cache: Path, expected: str
+) -> None:
+    script = """
+import json, multiprocessing
+context = multiprocessing.get_context("fork")
+barrier = context.Barrier(10)
+def together(_):
+    barrier.wait()
+    return load()
+with context.Pool(10) as pool:
+    print(json.dumps(pool.map(together, range(10), chunksize=1)))
+"""
+    server.behaviour = "stall"
+    processes = start(script, server, cifar10_archive.sha256, cache)
+    assert server.half_sent.wait(60)
+    threading.Timer(0.3, server.go_on.set).start()  # time enough for the other nine to get to the lock
+    out, err = processes.communicate(timeout=60)
+    assert processes.returncode == 0, err
+    assert json.loads(out) == [expected] * 10
+    assert server.requests == [None]
+
+
+def test_killed_process_does_not_block_the_others(
+    server: ArchiveServer, cifar10_archive: Archive, cache: Path, expected: str
+) -> None:
+    server.behaviour = "stall"
+    first = start("load()", server, cifar10_archive.sha256, cache)
+    assert server.half_sent.wait(60)  # it holds the lock
+    server.behaviour = "good"
+    second = start("print('waiting', flush=True); print(load())", server, cifar10_archive.sha256, cache)
+    assert second.stdout is not None
+    assert second.stdout.readline() == "waiting\n"
+    time.sleep(0.3)  # time enough to get to the lock
+    assert len(server.requests) == 1
+    first.send_signal(signal.SIGKILL)
+    first.communicate()
+    out, err = second.communicate(timeout=60)
+    assert out.strip() == expected, err
+    assert len(server.requests) == 2

@@ -1,0 +1,256 @@
+"""Image trees: what the pixels become, what is kept, and which trees are taken."""
+
+import os
+import shutil
+import zlib
+from collections.abc import Callable
+from functools import partial
+from importlib import import_module
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from torchvision.transforms import functional
+
+from cifar_exp import data
+from cifar_exp.errors import RequestError
+
+Load = Callable[..., data.Dataset]
+image_folder = import_module("cifar_exp.data.image_folder")  # the package has a function of the same name
+RNG = np.random.default_rng(0)
+NOISE = RNG.integers(0, 256, (32, 32, 3), dtype=np.uint8)
+
+
+@pytest.fixture
+def load(image_tree: Path, tmp_path: Path) -> Load:
+    """Loads ``image_tree`` with an empty cache folder of the test's own."""
+    return partial(data.image_folder, root=str(image_tree), cache=str(tmp_path / "cache"), image_size=32)
+
+
+@pytest.fixture
+def load_picture(image_tree: Path, load: Load) -> Callable[..., np.ndarray]:
+    """Saves a picture as the tree's first test image and returns it as loaded."""
+
+    def loaded(picture: Image.Image, name: str = "0.png", image_size: int = 32, **options: object) -> np.ndarray:
+        picture.save(image_tree / "test" / "cat" / name, **options)
+        test = load(image_size=image_size).test
+        (position,) = np.flatnonzero(test.sources == f"test/cat/{name}")
+        return test.images[position]
+
+    return loaded
+
+
+def test_order_labels_and_pixels(load: Load, image_tree: Path) -> None:
+    dataset = load()
+    expected = [f"train/{name}/{number:02}.png" for name in ("cat", "dog") for number in range(12)]
+    assert dataset.class_names == ("cat", "dog")
+    assert dataset.train.sources.tolist() == expected
+    assert dataset.train.labels.tolist() == [0] * 12 + [1] * 12
+    for position in (0, 11, 12, 23):
+        with Image.open(image_tree / expected[position]) as image:
+            np.testing.assert_array_equal(dataset.train.images[position], np.asarray(image))
+
+
+def test_nested_folders_belong_to_their_class(load: Load, image_tree: Path) -> None:
+    nested = image_tree / "train" / "cat" / "more" / "deep"
+    nested.mkdir(parents=True)
+    shutil.copy(image_tree / "train" / "dog" / "00.png", nested / "x.png")
+    train = load().train
+    assert train.labels[train.sources == "train/cat/more/deep/x.png"].tolist() == [0]
+
+
+def test_gray_becomes_three_equal_channels(load_picture: Callable[..., np.ndarray]) -> None:
+    gray = NOISE[:, :, 0]
+    np.testing.assert_array_equal(load_picture(Image.fromarray(gray)), np.stack([gray] * 3, axis=2))
+
+
+def test_black_and_white(load_picture: Callable[..., np.ndarray]) -> None:
+    bits = NOISE[:, :, 0] > 127
+    np.testing.assert_array_equal(load_picture(Image.fromarray(bits))[:, :, 1], bits * np.uint8(255))
+
+
+@pytest.mark.parametrize("transparency", [None, 1, bytes([0, 128, 255, 255])])
+def test_palette_becomes_its_colours(load_picture: Callable[..., np.ndarray], transparency: object) -> None:
+    palette = np.array([[255, 0, 0], [0, 255, 0], [0, 0, 255], [10, 20, 30]], np.uint8)
+    indices = NOISE[:, :, 0] % 4
+    picture = Image.frombytes("P", (32, 32), indices.tobytes())
+    picture.putpalette(palette.tobytes())
+    options = {} if transparency is None else {"transparency": transparency}
+    np.testing.assert_array_equal(load_picture(picture, **options), palette[indices])
+
+
+def test_transparency_is_dropped(load_picture: Callable[..., np.ndarray]) -> None:
+    alpha = RNG.integers(0, 256, (32, 32, 1), dtype=np.uint8)
+    np.testing.assert_array_equal(load_picture(Image.fromarray(np.concatenate([NOISE, alpha], axis=2))), NOISE)
+
+
+@pytest.mark.parametrize(
+    ("orientation", "upright"),
+    [
+        (1, NOISE),
+        (2, NOISE[:, ::-1]),
+        (3, NOISE[::-1, ::-1]),
+        (4, NOISE[::-1]),
+        (5, NOISE.transpose(1, 0, 2)),
+        (6, np.rot90(NOISE, -1)),
+        (7, NOISE[::-1, ::-1].transpose(1, 0, 2)),
+        (8, np.rot90(NOISE, 1)),
+    ],
+)
+def test_exif_orientation(load_picture: Callable[..., np.ndarray], orientation: int, upright: np.ndarray) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    np.testing.assert_array_equal(load_picture(Image.fromarray(NOISE), exif=exif), upright)
+
+
+@pytest.mark.parametrize(
+    ("height", "width"), [(64, 96), (96, 64), (16, 24), (128, 128), (50, 37), (31, 50), (33, 32), (32, 37), (35, 32)]
+)
+def test_scaled_and_cropped_as_by_torchvision(load_picture: Callable[..., np.ndarray], height: int, width: int) -> None:
+    picture = Image.fromarray(RNG.integers(0, 256, (height, width, 3), dtype=np.uint8))
+    expected = np.asarray(functional.center_crop(functional.resize(picture, 32), [32, 32])).astype(int)
+    assert np.abs(load_picture(picture) - expected).max() <= 1
+
+
+def test_large_jpeg_is_what_full_decoding_would_give(load_picture: Callable[..., np.ndarray], tmp_path: Path) -> None:
+    rows, columns = np.mgrid[0:512, 0:512]
+    smooth = np.stack([rows / 2, columns / 2, 127 + 100 * np.sin(rows / 60)], axis=2).astype(np.uint8)
+    picture = Image.fromarray(smooth)
+    picture.save(tmp_path / "x.jpg", quality=95)
+    with Image.open(tmp_path / "x.jpg") as full:
+        expected = np.asarray(functional.resize(full.convert("RGB"), [32, 32])).astype(int)
+    assert np.abs(load_picture(picture, "0.jpg", quality=95) - expected).max() <= 4
+
+
+def test_other_formats_and_sizes(load_picture: Callable[..., np.ndarray]) -> None:
+    for name in ("a.bmp", "b.tif", "c.ppm"):
+        np.testing.assert_array_equal(load_picture(Image.fromarray(NOISE), name), NOISE)
+    assert load_picture(Image.fromarray(NOISE), "d.webp", image_size=24, lossless=True).shape == (24, 24, 3)
+
+
+def test_several_processes_give_the_same(load: Load, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    alone = load()
+    monkeypatch.setattr(image_folder, "_CHUNK", 5)  # 24 images are then enough for more than one process
+    together = load(cache=str(tmp_path / "other"))
+    assert together.fingerprint == alone.fingerprint
+    np.testing.assert_array_equal(together.train.images, alone.train.images)
+
+
+def test_damaged_file_is_named_from_another_process(
+    load: Load, image_tree: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(image_folder, "_CHUNK", 5)
+    damaged = image_tree / "train" / "dog" / "11.png"
+    damaged.write_bytes(b"no image")
+    with pytest.raises(RequestError, match=f"{damaged}: not an image"):
+        load()
+
+
+HIDDEN = (".DS_Store", "._00.png", "Thumbs.db", "desktop.ini")
+
+
+def test_what_file_managers_leave_is_ignored(load: Load, image_tree: Path) -> None:
+    before = load()
+    for name in HIDDEN:
+        (image_tree / "train" / "cat" / name).write_bytes(b"not an image")
+    (image_tree / "test" / ".ipynb_checkpoints").mkdir()
+    (image_tree / "train" / "README.txt").write_text("not in a class")
+    assert load().fingerprint == before.fingerprint
+
+
+@pytest.mark.parametrize("content", [b"meow", b""])
+def test_text_file_among_images(load: Load, image_tree: Path, content: bytes) -> None:
+    path = image_tree / "test" / "dog" / "notes.txt"
+    path.write_bytes(content)
+    with pytest.raises(RequestError, match=f"{path}: not an image that Pillow can read"):
+        load()
+
+
+def test_truncated_jpeg(load: Load, image_tree: Path) -> None:
+    path = image_tree / "train" / "cat" / "cut.jpg"
+    Image.fromarray(RNG.integers(0, 256, (64, 64, 3), dtype=np.uint8)).save(path)
+    path.write_bytes(path.read_bytes()[:1500])
+    with pytest.raises(RequestError, match=f"{path}: damaged image: .*truncated"):
+        load()
+
+
+def test_link_to_nowhere(load: Load, image_tree: Path) -> None:
+    path = image_tree / "train" / "cat" / "link.png"
+    path.symlink_to("nowhere.png")
+    with pytest.raises(RequestError, match=str(path)):
+        load()
+
+
+def test_sixteen_bits_a_pixel(load: Load, image_tree: Path) -> None:
+    path = image_tree / "train" / "cat" / "deep.png"
+    Image.fromarray(np.full((32, 32), 40_000, np.uint16)).save(path)
+    with pytest.raises(RequestError, match=f"{path}: has more than 8 bits a channel"):
+        load()
+
+
+@pytest.mark.parametrize("side", [9_000, 11_000, 50_000])
+def test_gigantic_image(load: Load, image_tree: Path, side: int) -> None:
+    path = image_tree / "train" / "cat" / "bomb.png"
+    Image.fromarray(NOISE).save(path)
+    content = bytearray(path.read_bytes())
+    header = b"IHDR" + side.to_bytes(4, "big") * 2 + bytes(content[24:29])
+    content[12:33] = header + zlib.crc32(header).to_bytes(4, "big")
+    path.write_bytes(content)
+    with pytest.raises(RequestError, match=rf"{path}: .*pixels"):
+        load()
+
+
+def test_no_root(load: Load) -> None:
+    with pytest.raises(RequestError, match=r"data\.root=FOLDER"):
+        load(root=None)
+
+
+@pytest.mark.parametrize("missing", ["", "train", "test"])
+def test_missing_folder(load: Load, image_tree: Path, missing: str) -> None:
+    shutil.rmtree(image_tree / missing)
+    with pytest.raises(RequestError, match=f"data.root={image_tree}: there is no folder .*{missing}; expected train/"):
+        load()
+
+
+def test_empty_class_folder(load: Load, image_tree: Path) -> None:
+    for split in ("train", "test"):
+        (image_tree / split / "emu").mkdir()
+        (image_tree / split / "emu" / ".hidden").touch()
+    with pytest.raises(RequestError, match=f"{image_tree / 'train' / 'emu'}: the class folder is empty"):
+        load()
+
+
+def test_different_classes_are_listed(load: Load, image_tree: Path) -> None:
+    shutil.copytree(image_tree / "train" / "cat", image_tree / "train" / "emu")
+    shutil.copytree(image_tree / "train" / "cat", image_tree / "train" / "fox")
+    shutil.copytree(image_tree / "test" / "cat", image_tree / "test" / "yak")
+    with pytest.raises(RequestError) as caught:
+        load()
+    assert "train/ has no yak; test/ has no emu, fox" in str(caught.value)
+
+
+def test_one_class_is_not_enough(load: Load, image_tree: Path) -> None:
+    for split in ("train", "test"):
+        shutil.rmtree(image_tree / split / "dog")
+    with pytest.raises(RequestError, match="holds 1 class folders; a classifier needs at least 2"):
+        load()
+
+
+def test_names_that_are_not_ascii(load: Load, image_tree: Path) -> None:
+    for split in ("train", "test"):
+        (image_tree / split / "dog").rename(image_tree / split / "größe 犬")
+    dataset = load()
+    assert dataset.class_names == ("cat", "größe 犬")
+    assert dataset.test.sources[4] == "test/größe 犬/00.png"
+
+
+def test_names_that_are_not_utf8_can_be_written_to_a_csv(load: Load, image_tree: Path) -> None:
+    for split in ("train", "test"):
+        (image_tree / split / "dog").rename(image_tree / split / os.fsdecode(b"d\xf6g"))
+    (image_tree / "test" / "cat" / "00.png").rename(image_tree / "test" / "cat" / os.fsdecode(b"\xe9.png"))
+    dataset = load()
+    assert len(dataset.test) == 8
+    for text in (*dataset.class_names, *dataset.test.sources):
+        str(text).encode("utf-8")
+    assert dataset.class_names[1].startswith("d")
