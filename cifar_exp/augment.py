@@ -86,8 +86,8 @@ def _build(name: str, node: Any, colour: tuple[float, ...]) -> Any:
         warnings.simplefilter("error", UserWarning)
         try:
             return call(options)
-        except RequestError:
-            raise
+        except RequestError as error:
+            raise RequestError(f"augment.transforms.{name}: {error}") from error
         except (UserWarning, ValueError, TypeError) as error:
             raise RequestError(f"augment.transforms.{name}: {node['_target_']}: {_in_a_line(error)}") from error
 

@@ -20,6 +20,7 @@ DONE, FAILED, WRONG_REQUEST, INTERRUPTED, TERMINATED = 0, 1, 2, 130, 143
 COMMANDS = {
     "reproduce": "cifar_exp.reproduce",
     "evaluate": "cifar_exp.evaluate_run",
+    "compare": "cifar_exp.compare.command",
 }
 _TOP_LEVEL_KEYS = ("experiment", "model", "data", "augment", "optimizer", "scheduler", "epochs", "max_lr", "seed")
 

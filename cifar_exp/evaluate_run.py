@@ -167,7 +167,9 @@ def _with_weights(config: dict[str, Any], path: Path) -> tuple[Parts, dict[str, 
     }
     parts = build(idle)
     state = checkpoint.load(path, parts.compute.device)
-    names = tuple(state.get("class_names", parts.class_names))
+    if missing := {"class_names", "mean", "std"} - state.keys():
+        raise RequestError(f"{path}: not a checkpoint of a run: it has no {', '.join(sorted(missing))}")
+    names = tuple(state["class_names"])
     if names != parts.class_names:
         only = sorted(set(names) ^ set(parts.class_names))[:6]
         raise RequestError(
@@ -177,10 +179,9 @@ def _with_weights(config: dict[str, Any], path: Path) -> tuple[Parts, dict[str, 
         parts.learner.model.load_state_dict(state["model"])
     except RuntimeError as error:
         raise RequestError(f"{path}: does not fit the config's network: {str(error).splitlines()[0]}") from error
-    if "mean" in state and "std" in state:
-        statistics = Statistics(tuple(state["mean"]), tuple(state["std"]))
-        parts = dataclasses.replace(parts, statistics=statistics, normalize=Normalizer(statistics, parts.compute))
-    return parts, state
+    # The training images' statistics belong to the weights; those of other data would shift every input.
+    statistics = Statistics(tuple(state["mean"]), tuple(state["std"]))
+    return dataclasses.replace(parts, statistics=statistics, normalize=Normalizer(statistics, parts.compute)), state
 
 
 def _changed_predictions(run: SavedRun, parts: Parts, evaluation: Evaluation) -> int | None:

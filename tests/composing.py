@@ -15,6 +15,7 @@ TINY = (
     "data.limit_train=300",
     "data.limit_test=100",
     "max_lr=0.05",
+    "threads=1",  # two would wait for each other on a busy machine
     "figures=false",
     "explain.images=2",
 )

@@ -122,7 +122,7 @@ def test_help_lists_the_options_and_not_the_schemas(here, capsys):
     assert main(["--help"]) == 0
     out = capsys.readouterr().out
     assert "model: resnet18, resnet34, resnet9" in out
-    assert "base_" not in out
+    assert "base_sgd" not in out
     assert "max_lr: 0.1" in out
 
 

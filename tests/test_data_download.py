@@ -115,6 +115,11 @@ def expected(cifar10_archive: Archive, load: Load, tmp_path: Path) -> str:
     return load(root=str(cifar10_archive.path), url="http://unused", cache=str(tmp_path / "other")).fingerprint
 
 
+def kept(cache: Path, server: ArchiveServer, suffix: str = "") -> Path:
+    """Where the server's archive ends up in the cache: under a name that holds its digest."""
+    return cache / "downloads" / f"{hashlib.sha256(server.content).hexdigest()[:12]}-{ARCHIVE}{suffix}"
+
+
 def start(script: str, server: ArchiveServer, sha256: str, cache: Path) -> "subprocess.Popen[str]":
     """Start a Python process with a function ``load()`` that returns the fingerprint."""
     preamble = (
@@ -157,7 +162,7 @@ def test_interrupted_download_is_an_error_and_is_gone_on_with(
     with pytest.raises(RequestError, match="cannot download") as caught:
         load(url=server.url)
     assert server.url in str(caught.value)
-    assert not (cache / "downloads" / ARCHIVE).exists()
+    assert not kept(cache, server).exists()
 
     server.behaviour = "good"
     assert load(url=server.url).fingerprint == expected
@@ -175,7 +180,7 @@ def test_server_that_cannot_go_on_starts_over(server: ArchiveServer, load: Load,
 
 def test_part_that_is_whole_already(server: ArchiveServer, load: Load, cache: Path, expected: str) -> None:
     (cache / "downloads").mkdir(parents=True)
-    (cache / "downloads" / f"{ARCHIVE}.part").write_bytes(server.content)
+    kept(cache, server, ".part").write_bytes(server.content)
     assert load(url=server.url).fingerprint == expected
     assert server.requests == [f"bytes={len(server.content)}-"]
 
@@ -184,7 +189,7 @@ def test_archive_kept_from_another_address_is_not_taken_for_this_one(
     server: ArchiveServer, load: Load, cache: Path, expected: str
 ) -> None:
     (cache / "downloads").mkdir(parents=True)
-    (cache / "downloads" / ARCHIVE).write_bytes(b"another archive of the same name")
+    kept(cache, server).write_bytes(b"another archive of the same name")
     assert load(url=server.url).fingerprint == expected
 
 

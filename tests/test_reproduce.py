@@ -89,10 +89,10 @@ def test_another_seed_is_different_and_named(copied, capsys):
 
 
 def test_another_thread_count_is_named(copied, capsys):
-    edit(copied, threads=1)
+    edit(copied, threads=2)
     _, verdict = reproduced(copied)
     threads = next(change for change in verdict["changes"] if change["what"] == "threads")
-    assert threads["now"] == 1
+    assert (threads["then"], threads["now"]) == (1, 2)
     assert "threads" in capsys.readouterr().out
 
 

@@ -246,3 +246,18 @@ def test_a_run_in_which_nothing_is_wrong_still_has_its_figures(tmp_path, monkeyp
     assert set(table(tmp_path / "named", "gradcam.csv")["index"]) == {0}
     with pytest.raises(RequestError, match=r"explain\.indices=2: the test split has images 0 to 1"):
         run(composed(*TINY, "data.limit_test=2", "explain.indices=[2]"), tmp_path / "out of range")
+
+
+@pytest.mark.jpeg
+def test_the_published_run_on_all_images_takes_391_steps_an_epoch(jpeg_root):
+    from cifar_exp.build import build
+
+    config = composed("experiment=published", "data=image_folder", f"data.root={jpeg_root}")
+    parts = build(config)
+    assert (len(parts.splits.train), parts.splits.validation, len(parts.splits.test)) == (50_000, None, 10_000)
+    assert (parts.batches.per_epoch, parts.learner.total_steps, len(parts.planned)) == (391, 7_820, 7_820)
+    # Typed in with four places, as the published run did.
+    assert parts.statistics.mean == (0.4913, 0.4821, 0.4465)
+    assert parts.statistics.std == (0.2452, 0.2428, 0.2606)
+    assert [layer.name for layer in parts.layers] == ["layer1", "layer2", "layer3", "layer4"]
+    assert parts.headline == "layer3"

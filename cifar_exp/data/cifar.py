@@ -109,6 +109,8 @@ def _archive_name(url: str) -> str:
 
 
 def _downloaded(folder: Path, url: str, sha256: str) -> Path:
+    if not url:
+        raise RequestError(f"the archive is not in the cache folder {folder}, and data.url is empty")
     # The digest in the name keeps archives of the same name from different addresses apart.
     archive = folder / "downloads" / f"{sha256[:12]}-{_archive_name(url)}"
     hint = (

@@ -105,8 +105,9 @@ def gradcam(judged: Sequence[Judged], maps: Sequence[CamMap], headline: str | No
         figure.get_layout_engine().set(w_pad=0.02, h_pad=0.02, wspace=0.02, hspace=0.02)  # type: ignore[union-attr, call-arg]
         figure.suptitle(
             "Where the network looks: Grad-CAM for the predicted class, then for the true class\n"
-            "(each map scaled to its own maximum; the number is the fall in the class's probability\n"
-            "when the most attended fifth of the pixels is hidden, against random pixels)",
+            "(each map scaled to its own maximum; numbers: the fall in the class's probability\n"
+            "when the most attended fifth of the pixels is hidden / when random ones are;\n"
+            "orange where random ones matter more)",
             fontsize=10,
         )
         grid = figure.subplots(rows, columns, squeeze=False)
@@ -120,7 +121,7 @@ def gradcam(judged: Sequence[Judged], maps: Sequence[CamMap], headline: str | No
                     cam = by_place[one.index, layer.name, target]
                     _overlay(grid[row, column], one.image, cam)
                     if column == 0:
-                        mark = "\nread first" if layer.name == headline else ""
+                        mark = "\nread first" if layer.name == headline and target == TARGETS[0] else ""
                         _row_label(
                             grid[row, 0], f"{shorten(layer.name, 14)}\n{layer.height}x{layer.width}\n{target}{mark}"
                         )

@@ -1,0 +1,202 @@
+"""Find run directories under any paths and read thousands of them at once.
+
+A run directory is one that holds ``status.json`` or ``summary.csv``. What is in them may have been written by an older
+version, cut off by a full disk or made up by someone else, so every file is parsed as data and none is trusted to
+be whole: a run that cannot be read stays in the list, with its problem.
+"""
+
+import csv
+import io
+import json
+import os
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import yaml
+
+from cifar_exp import records
+from cifar_exp.errors import RequestError
+
+# What a run keeps below its own directory; no other run is looked for in there.
+_OWN_FOLDERS = {"checkpoints", "figures"}
+_MARKS = ("status.json", "summary.csv")
+
+# libyaml's parser, where it was built, is ten times as fast; both are safe.
+_YamlLoader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+
+def find_runs(paths: Sequence[Path]) -> tuple[list[Path], list[str]]:
+    """Find every run directory at or under ``paths``; each once, however many ways lead to it.
+
+    Symbolic links are followed, loops included. Hidden folders are left out.
+
+    Returns:
+        The directories in natural order (job 2 before job 10), and remarks about what could not be searched.
+
+    Raises:
+        RequestError: a path that does not exist or is a file, or no run under any of them.
+    """
+    found: list[str] = []
+    remarks: list[str] = []
+    seen: set[tuple[int, int]] = set()
+    for path in paths:
+        if not path.exists():
+            raise RequestError(f"{path}: no such folder; name run directories or folders above them")
+        if not path.is_dir():
+            raise RequestError(f"{path}: is a file; name the run directory that it lies in, or a folder above")
+        before = len(found)
+        already = _search(os.path.abspath(path), seen, found, remarks)
+        if len(found) == before and not already:
+            remarks.append(f"No run under {path}.")
+    if not found:
+        raise RequestError(
+            f"{', '.join(map(str, paths))}: no run there; a run directory holds status.json or summary.csv"
+        )
+    return [Path(path) for path in sorted(found, key=natural)], remarks
+
+
+def _search(top: str, seen: set[tuple[int, int]], found: list[str], remarks: list[str]) -> bool:
+    """Append the runs at or under ``top``; returns whether ``top`` had been searched before."""
+    waiting, again = [top], False
+    while waiting:
+        folder = waiting.pop()
+        try:
+            status = os.stat(folder)
+            if (status.st_dev, status.st_ino) in seen:
+                again |= folder == top
+                continue
+            seen.add((status.st_dev, status.st_ino))
+            with os.scandir(folder) as entries:
+                here = list(entries)
+        except OSError as error:
+            remarks.append(f"{folder}: cannot be searched ({error.strerror}).")
+            continue
+        is_run = any(entry.name in _MARKS for entry in here)
+        if is_run:
+            found.append(folder)
+        waiting += [
+            entry.path
+            for entry in here
+            if not entry.name.startswith(".") and not (is_run and entry.name in _OWN_FOLDERS) and entry.is_dir()
+        ]
+    return again
+
+
+def natural(text: str) -> list[int | str]:
+    """Sort key that counts: ``job/2`` comes before ``job/10``."""
+    return [int(part) if position % 2 else part for position, part in enumerate(re.split(r"([0-9]+)", text))]
+
+
+def read_runs(directories: Sequence[Path]) -> pd.DataFrame:
+    """Read status and summary of each run directory.
+
+    Returns:
+        A row per directory, in order. ``path``, ``run`` (the path, relative to the current folder where it lies below
+        it), ``state``, ``error`` (what the run recorded) and ``problem`` (what is wrong with its files; None
+        if nothing), then the union of the columns of all ``summary.csv``s, as the text that stands there. A cell
+        is missing where a run has no such column; so are empty cells, except those of ``config.*``, where
+        empty means null.
+    """
+    # One frame for each header that occurs: ten thousand small frames would take minutes to put together.
+    by_header: dict[tuple[str, ...], tuple[list[int], list[list[str]]]] = {}
+    own: list[tuple[str, str, str, str | None, str | None]] = []
+    here = os.getcwd() + os.sep
+    for position, directory in enumerate(directories):
+        path = str(directory)
+        status, status_problem = _read_status(path)
+        header, row, summary_problem = _read_summary(path)
+        if header is None:
+            header, row = _config_as_row(path)
+        state = status.get("state") or dict(zip(header, row, strict=True)).get("state") or "unknown"
+        error = status.get("error")
+        own.append((path, path.removeprefix(here), state, error, _first(status_problem, summary_problem, status)))
+        positions, rows = by_header.setdefault(header, ([], []))
+        positions.append(position)
+        rows.append(row)
+    frames = [_frame(header, positions, rows) for header, (positions, rows) in by_header.items()]
+    joined = pd.concat(frames).sort_index().drop(columns=["run", "state", "error", "path", "problem"], errors="ignore")
+    mine = pd.DataFrame(own, columns=["path", "run", "state", "error", "problem"], dtype=object)
+    return pd.concat([mine, joined], axis=1)
+
+
+def _frame(header: tuple[str, ...], positions: list[int], rows: list[list[str]]) -> pd.DataFrame:
+    measured = [place for place, column in enumerate(header) if not column.startswith("config.")]
+    cells: list[list[str | None]] = [list(row) for row in rows]
+    for row in cells:
+        for place in measured:
+            row[place] = row[place] or None
+    return pd.DataFrame(cells, index=positions, columns=list(header), dtype=object)
+
+
+def _first(status_problem: str | None, summary_problem: str | None, status: dict[str, Any]) -> str | None:
+    """The problem to tell. That a run which is still going, or was killed, has no summary yet is none."""
+    if summary_problem == _MISSING and status.get("state") not in (None, "completed"):
+        summary_problem = None
+    if status_problem == _MISSING:
+        status_problem = None
+    if status_problem:
+        return f"status.json: {status_problem}"
+    return f"summary.csv: {summary_problem}" if summary_problem else None
+
+
+_MISSING = "there is none"
+
+
+def _read_status(directory: str) -> tuple[dict[str, Any], str | None]:
+    try:
+        with open(f"{directory}/status.json", "rb") as file:
+            status = json.loads(file.read())
+    except FileNotFoundError:
+        return {}, _MISSING
+    except (OSError, ValueError, RecursionError) as error:
+        return {}, f"cannot be read ({error})"
+    if not isinstance(status, dict) or status.get("state") not in records.STATES:
+        return {}, f"its state must be one of {', '.join(records.STATES)}"
+    told = status.get("error")
+    return {"state": status["state"], "error": None if told is None else str(told)}, None
+
+
+def _read_summary(directory: str) -> tuple[tuple[str, ...] | None, list[str], str | None]:
+    """Header, row and problem of ``summary.csv``; the header is None where there is no whole row."""
+    try:
+        with open(f"{directory}/summary.csv", "rb") as file:
+            text = file.read().decode("utf-8-sig")
+        lines = list(csv.reader(io.StringIO(text, newline=""), strict=True))
+    except FileNotFoundError:
+        return None, [], _MISSING
+    except (OSError, ValueError, csv.Error) as error:
+        return None, [], f"cannot be read ({error})"
+    if not lines:
+        return None, [], "is empty"
+    header, row = lines[0], lines[1] if len(lines) > 1 else []
+    if not text.endswith("\n") or (row and len(row) != len(header)):
+        return None, [], f"is cut off: {len(row)} of {len(header)} cells are there"
+    if len(lines) != 2:
+        return None, [], f"has {len(lines) - 1} rows, not one"
+    if len(set(header)) != len(header):
+        return None, [], "names a column twice"
+    return tuple(header), row, None
+
+
+def _config_as_row(directory: str) -> tuple[tuple[str, ...], list[str]]:
+    """The saved config as ``summary.csv`` would hold it, for a run that has not got that far."""
+    from cifar_exp.config import flatten
+
+    try:
+        with open(f"{directory}/config_resolved.yaml", "rb") as file:
+            leaves = flatten(yaml.load(file, Loader=_YamlLoader))
+    except (OSError, ValueError, RecursionError, yaml.YAMLError):
+        return (), []
+    if "" in leaves:  # not a mapping
+        return (), []
+    values = ["" if value is None else str(value) for value in leaves.values()]
+    return tuple(f"config.{key}" for key in leaves), values
+
+
+def short_names(paths: Sequence[str]) -> tuple[str, list[str]]:
+    """The folder that all paths share, and each path's name below it; a path that is that folder keeps its own name."""
+    shared = os.path.commonpath([os.path.dirname(path) for path in paths])
+    return shared, [path[len(shared) :].lstrip(os.sep) for path in paths]

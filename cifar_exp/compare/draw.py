@@ -1,0 +1,199 @@
+"""Which figures a comparison calls for, and what goes into them."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from cifar_exp import records
+from cifar_exp.compare.pairs import Pair, predictions_of
+from cifar_exp.compare.tables import Comparison, heading, is_lower_better
+from cifar_exp.figures.comparison import PALETTE, Curve, Varied, heat_map, line, overlaid_curves
+from cifar_exp.figures.fixed_and_broken import COLUMNS, Change, Changed, fixed_and_broken
+
+CURVES, LINE, HEAT_MAP, FIXED_AND_BROKEN = "curves.png", "line.png", "heat_map.png", "fixed_and_broken.png"
+_MOST_LEVELS = 20  # values of one number up to which a heat map can be read
+_MOST_LABEL_PARTS = 4
+
+
+# Whether a figure was made, and what to say about it.
+_Outcome = tuple[bool, str]
+
+
+def draw(
+    comparison: Comparison, shown: Sequence[int], pairs: Sequence[Pair], folder: Path
+) -> tuple[list[str], list[str]]:
+    """Make the figures for the runs shown.
+
+    Args:
+        comparison: what there is to compare.
+        shown: positions of the usable runs to draw curves of.
+        pairs: the baseline against each of the others, best first.
+        folder: where the figures go.
+
+    Returns:
+        Names of the figures made, and remarks about those that could not be.
+    """
+    made: list[str] = []
+    remarks: list[str] = []
+    parts: list[tuple[str, Callable[[Path], _Outcome]]] = [
+        (CURVES, lambda path: _curves(comparison, shown, path)),
+        (LINE, lambda path: _line(comparison, path)),
+        (HEAT_MAP, lambda path: _heat_map(comparison, path)),
+        (FIXED_AND_BROKEN, lambda path: _fixed_and_broken(comparison, pairs, path)),
+    ]
+    for name, part in parts:
+        drawn, remark = part(folder / name)
+        made += [name] if drawn else []
+        remarks += [remark] if remark else []
+    return made, remarks
+
+
+def _in_words(row: pd.Series, columns: Sequence[str]) -> str:
+    """A run by its settings; empty where there are none, or too many to read."""
+    if len(columns) > _MOST_LABEL_PARTS:
+        return ""
+    return ", ".join(f"{heading(c)} {row[c] or 'null'}" for c in columns if isinstance(row[c], str))
+
+
+def _curves(comparison: Comparison, shown: Sequence[int], path: Path) -> _Outcome:
+    runs = comparison.runs.iloc[list(shown)]
+    if not len(runs):
+        return False, ""
+    # Losses of other data in the same axes would invite a comparison that means nothing.
+    here = runs[runs["data_set"] == runs["data_set"].iloc[0]]
+    remarks = ["The figures show the runs on the baseline's data only."] if len(here) < len(runs) else []
+    varied = [column for column in comparison.varied if len(here[column].unique()) > 1]
+    labels: dict[int, str] = {}
+    for group, members in here.groupby("group", sort=False):
+        more = f" and {len(members) - 1} of other seeds" if len(members) > 1 else ""
+        labels[group] = _in_words(members.iloc[0], varied) or f"{members['label'].iloc[0]}{more}"
+    looks = {group: look for look, group in enumerate(labels)}
+    curves: list[Curve] = []
+    missing: list[str] = []
+    for directory, label, group in zip(here["path"], here["label"], here["group"], strict=True):
+        try:
+            metrics = records.read_table(Path(directory) / "metrics.csv").apply(pd.to_numeric, errors="raise")
+            if metrics["epoch"].isna().any():
+                raise ValueError("cut off")
+        except (OSError, ValueError, KeyError):
+            missing.append(label)
+            continue
+        curves.append(Curve(labels[group], looks[group], metrics))
+    if curves:
+        title = "1 run" if len(curves) == 1 else f"The {len(curves)} best runs by {comparison.metric}"
+        overlaid_curves(curves, title, path)
+    if missing:
+        more = f" and {len(missing) - 3} more" if len(missing) > 3 else ""
+        remarks.append(f"No curve of {', '.join(missing[:3])}{more}: metrics.csv is missing or damaged.")
+    return bool(curves), " ".join(remarks)
+
+
+def _main_groups(comparison: Comparison) -> tuple[pd.DataFrame, list[str], list[str]]:
+    """The groups on the baseline's data; which numbers vary between them, and what else does."""
+    groups = comparison.groups[comparison.groups["data_set"] == comparison.runs["data_set"].iloc[0]]
+    varied = [column for column in comparison.varied if len(groups[column].unique()) > 1]
+    numbers = [column for column in varied if _are_numbers(groups[column])]
+    return groups, numbers, [column for column in varied if column not in numbers]
+
+
+def _are_numbers(column: pd.Series) -> bool:
+    try:
+        return bool(np.isfinite(column.astype(np.float64)).all())
+    except (TypeError, ValueError):
+        return False
+
+
+def _line(comparison: Comparison, path: Path) -> _Outcome:
+    groups, numbers, others = _main_groups(comparison)
+    if len(numbers) != 1 or len(others) > 1 or (others and groups[others[0]].nunique(dropna=False) > len(PALETTE)):
+        return False, ""
+    x = numbers[0]
+    runs = comparison.runs[comparison.runs["usable"]]
+    series = []
+    for label, members in groups.groupby(others, dropna=False, sort=False) if others else [("", groups)]:
+        points = members.assign(x=members[x].astype(np.float64)).sort_values("x")
+        values = runs[runs["group"].isin(points["group"])]
+        series.append(
+            Varied(
+                label=f"{heading(others[0])} {label[0] or 'null'}" if others else "",
+                x=points["x"].to_numpy(),
+                mean=points["mean"].to_numpy(),
+                low=points["interval_low"].to_numpy(),
+                high=points["interval_high"].to_numpy(),
+                runs=list(zip(values[x].astype(np.float64), values["value"], strict=True)),
+            )
+        )
+    line(series, heading(x), comparison.metric, path)
+    return True, ""
+
+
+def _heat_map(comparison: Comparison, path: Path) -> _Outcome:
+    groups, numbers, others = _main_groups(comparison)
+    if len(numbers) != 2 or others:
+        return False, ""
+    table = groups.assign(**{column: groups[column].astype(np.float64) for column in numbers})
+    if table[numbers].nunique().max() > _MOST_LEVELS:
+        return False, f"No heat map: {' or '.join(map(heading, numbers))} has more than {_MOST_LEVELS} values."
+    mean = table.pivot_table(index=numbers[0], columns=numbers[1], values="mean")
+    std = table.set_index(numbers)["std"].unstack().reindex(index=mean.index, columns=mean.columns)  # noqa: PD010
+    heat_map(
+        mean.to_numpy(),
+        std.to_numpy(),
+        (heading(numbers[0]), [f"{value:g}" for value in mean.index]),
+        (heading(numbers[1]), [f"{value:g}" for value in mean.columns]),
+        comparison.metric,
+        is_lower_better(comparison.metric),
+        path,
+    )
+    return True, ""
+
+
+def _fixed_and_broken(comparison: Comparison, pairs: Sequence[Pair], path: Path) -> _Outcome:
+    """The baseline as A, and as B the best run that differs from it by more than the seed."""
+    runs, baseline = comparison.runs, comparison.baseline
+    tested = [pair for pair in pairs if pair.counts is not None]
+    if baseline is None or not tested:
+        return False, ""
+    pair = next((p for p in tested if runs["group"].iloc[p.position] != runs["group"].iloc[baseline]), tested[0])
+    a, b = predictions_of(runs, baseline), predictions_of(runs, pair.position)
+    fixed, broken = ~a["correct"] & b["correct"], a["correct"] & ~b["correct"]
+    classes = sorted(set(a["label"]))
+    codes = np.searchsorted(classes, a["label"])
+    by_class = [np.bincount(codes[which], minlength=len(classes)) for which in (fixed, broken, slice(None))]
+    row = runs.iloc[pair.position]
+    from cifar_exp.compare.images import load_test_images
+
+    test, reason = load_test_images(Path(row["path"]), row.get("data_fingerprint"), b)
+
+    def changed(which: pd.Series, mistaken: pd.DataFrame) -> list[Changed]:
+        worst = mistaken[which].sort_values("confidence", ascending=False, kind="stable").head(COLUMNS)
+        return [
+            Changed(None if test is None else test.images[at], label, prediction, float(confidence))
+            for at, label, prediction, confidence in zip(
+                worst.index, worst["label"], worst["prediction"], worst["confidence"], strict=True
+            )
+        ]
+
+    both = runs.iloc[[baseline, pair.position]]
+    columns = [column for column in comparison.differing if len(both[column].unique()) > 1]
+    names = [
+        f"{one['label']} ({words})" if (words := _in_words(one, columns)) else str(one["label"])
+        for _, one in both.iterrows()
+    ]
+    change = Change(
+        name_a=names[0],
+        name_b=names[1],
+        fixed=changed(fixed, a),
+        broken=changed(broken, b),
+        images=len(a),
+        classes=classes,
+        fixed_by_class=by_class[0],
+        broken_by_class=by_class[1],
+        images_by_class=by_class[2],
+        no_images=reason,
+        verdict=pair.verdict,
+    )
+    fixed_and_broken(change, path)
+    return True, ""

@@ -1,0 +1,153 @@
+"""The folder that a comparison is written to: its tables, its figures, and the mark that says whose it is."""
+
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from cifar_exp import records
+from cifar_exp.compare.pairs import PAIRS_COLUMNS, Pair, pair_rows
+from cifar_exp.compare.tables import Comparison
+from cifar_exp.errors import RequestError
+
+GROUPS_COLUMNS = (
+    "metric",
+    "n",
+    "mean",
+    "std",
+    "interval_low",
+    "interval_high",
+    "best",
+    "seeds",
+    "runs",
+    "not_averaged",
+)
+PAIR_COLUMNS_OF_RUNS = (
+    "accuracy_difference",
+    "difference_low",
+    "difference_high",
+    "p_value",
+    "p_value_corrected",
+    "verdict",
+)
+_TABLES = ("comparison.csv", "groups.csv", "pairs.csv")
+_FIGURES = ("curves.png", "line.png", "heat_map.png", "fixed_and_broken.png")
+_MARK = "comparison.json"
+_WRITTEN_BY = "cifar-exp compare"
+
+
+def check_out(out: Path) -> None:
+    """Refuse to write where something else lies. An earlier comparison, known by its mark, is replaced."""
+    if out.exists() and not out.is_dir():
+        raise RequestError(f"--out {out}: is a file; name a folder")
+    if any((out / name).exists() for name in ("status.json", "summary.csv")):
+        raise RequestError(f"--out {out}: is a run directory; name a folder of its own for the comparison")
+    if _is_ours(out):
+        return
+    names = [*_TABLES, _MARK, *(f"figures/{name}" for name in _FIGURES)]
+    if in_the_way := [name for name in names if os.path.lexists(out / name)]:
+        raise RequestError(
+            f"--out {out}: {in_the_way[0]} in there was not written by this command, and nothing was touched; "
+            "name another folder"
+        )
+
+
+def _is_ours(out: Path) -> bool:
+    try:
+        mark = json.loads((out / _MARK).read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return False
+    return isinstance(mark, dict) and mark.get("written_by") == _WRITTEN_BY
+
+
+def write(
+    out: Path,
+    comparison: Comparison,
+    usable: Sequence[int],
+    pairs: Sequence[Pair],
+    remarks: Sequence[str],
+    asked: dict[str, Any],
+) -> tuple[list[str], list[str]]:
+    """Write tables, figures and the mark.
+
+    Args:
+        out: a folder that ``check_out`` let pass.
+        comparison: of the runs.
+        usable: positions of the runs to draw.
+        pairs: the baseline against the others.
+        remarks: so far.
+        asked: what the user asked for, to be kept in the mark.
+
+    Returns:
+        Names of the files written, and the remarks with those about figures.
+
+    Raises:
+        RequestError: the folder cannot be written to.
+    """
+    from cifar_exp.compare.draw import draw  # loads Matplotlib, which no wrong request should wait for
+
+    baseline = comparison.baseline
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        # First the mark: a comparison cut short is known as ours, too, and can be made again.
+        records.write_json(out / _MARK, {"written_by": _WRITTEN_BY})
+        _write_frame(out / "comparison.csv", runs_frame(comparison, pairs))
+        _write_frame(out / "groups.csv", _groups_frame(comparison))
+        rows = [] if baseline is None else pair_rows(comparison.runs, baseline, pairs)
+        records.write_table(out / "pairs.csv", PAIRS_COLUMNS, rows)
+        figures, about_figures = draw(comparison, usable, pairs, out / "figures")
+        for name in set(_FIGURES) - set(figures):
+            (out / "figures" / name).unlink(missing_ok=True)  # of an earlier comparison
+        files = [*_TABLES, *(f"figures/{name}" for name in figures)]
+        told = [*remarks, *about_figures]
+        result = {
+            "metric": comparison.metric,
+            "baseline": None if baseline is None else comparison.runs["run"].iloc[baseline],
+            "files": files,
+            "remarks": told,
+        }
+        records.write_json(out / _MARK, {"written_by": _WRITTEN_BY, "written_at": records.now(), **asked, **result})
+    except OSError as error:
+        raise RequestError(f"--out {out}: cannot be written to: {error}") from error
+    return files, told
+
+
+def runs_frame(comparison: Comparison, pairs: Sequence[Pair]) -> pd.DataFrame:
+    """The content of ``comparison.csv``: a row per run, in order, as measured and without rounding."""
+    runs = comparison.runs
+    first = ["run", "state", "error", "problem", "best", "group"]
+    inner = {"path", "label", "value", "usable", "data_set", *first}
+    measured = [column for column in runs.columns if column not in inner and not column.startswith("config.")]
+    frame = runs[[*first, *measured, *(c for c in comparison.differing if c.startswith("config."))]].copy()
+    numbers = {number: place for place, number in enumerate(comparison.groups["group"], start=1)}
+    frame["group"] = [
+        numbers[group] if usable else None for group, usable in zip(runs["group"], runs["usable"], strict=True)
+    ]
+    frame["group"] = frame["group"].astype("Int64")
+    frame["error"] = [None if pd.isna(error) else " ".join(str(error).split()) for error in runs["error"]]
+    told: dict[int, tuple[Any, ...]] = {pair.position: _of_pair(pair) for pair in pairs}
+    if comparison.baseline is not None:
+        told[comparison.baseline] = (None,) * 5 + ("baseline",)
+    for place, column in enumerate(PAIR_COLUMNS_OF_RUNS):
+        values = [told[row][place] if row in told else None for row in range(len(frame))]
+        frame[column] = pd.Series(values, index=frame.index, dtype=object if column == "verdict" else np.float64)
+    return frame
+
+
+def _of_pair(pair: Pair) -> tuple[Any, ...]:
+    difference = None if pair.counts is None else pair.counts.accuracy_difference
+    return (difference, *pair.interval, pair.p_value, pair.p_value_corrected, pair.verdict)
+
+
+def _groups_frame(comparison: Comparison) -> pd.DataFrame:
+    frame = comparison.groups[[*comparison.varied, *GROUPS_COLUMNS]].copy()
+    frame.insert(0, "group", range(1, len(frame) + 1))
+    return frame
+
+
+def _write_frame(path: Path, frame: pd.DataFrame) -> None:
+    records.write_text(path, frame.to_csv(index=False, lineterminator="\n"))

@@ -1,0 +1,160 @@
+"""A comparison as text: on the terminal, as Markdown, as CSV."""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import pandas as pd
+
+from cifar_exp.compare.pairs import Pair
+from cifar_exp.compare.tables import Comparison, heading, is_lower_better
+
+# Shown beside the metric where they were measured; everything else is in comparison.csv.
+_ALSO = ("test_accuracy", "val_accuracy", "test_loss", "train_seconds")
+_LONGEST_CELL = 60
+_RIGHT = frozenset("0123456789+-.")
+
+Table = tuple[list[str], list[list[str]]]
+
+
+def runs_table(comparison: Comparison, shown: Sequence[int], pairs: Sequence[Pair]) -> Table:
+    """Headings and cells: what differs, what was measured, and the verdict."""
+    metrics = [comparison.metric, *(name for name in _ALSO if name != comparison.metric)]
+    metrics = [name for name in metrics if name in comparison.runs.columns and comparison.runs[name].notna().any()]
+    by_position = {pair.position: pair for pair in pairs}
+    difference = any(pair.counts for pair in pairs)
+    headings = ["", "run", *map(heading, comparison.differing), *metrics]
+    headings += ["difference [95 % interval]"] * difference + ["verdict"]
+    rows = []
+    for position in shown:
+        run = comparison.runs.iloc[position]
+        cells = ["*" if run["best"] else "", printable(run["label"])]
+        cells += [_setting(run[column]) for column in comparison.differing]
+        cells += [_measured(name, run[name]) for name in metrics]
+        pair = by_position.get(position)
+        if difference:
+            cells.append(_difference(pair))
+        if position == comparison.baseline:
+            cells.append("baseline")
+        elif not run["usable"]:
+            cells.append(state_in_words(run, comparison.metric))
+        else:
+            cells.append(pair.verdict if pair else "")
+        rows.append(cells)
+    return headings, rows
+
+
+def state_in_words(run: pd.Series, metric: str) -> str:
+    """Why a run has no value: its state and what went wrong."""
+    why = run["problem"] or run["error"]
+    if run["state"] == "completed" and not why:
+        why = f"no finite {metric}"
+    return run["state"] + (f": {printable(why)}" if why else "")
+
+
+def groups_table(comparison: Comparison, most: int) -> Table | None:
+    """The groups of runs that differ by their seed only; None where no group has two."""
+    groups = comparison.groups
+    if not len(groups) or groups["runs"].max() < 2:
+        return None
+    metric = comparison.metric
+    headings = ["", *map(heading, comparison.varied), "n", f"mean {metric}", "std", "95 % interval", "seeds"]
+    left_out = bool(groups["not_averaged"].any())
+    headings += ["not averaged"] * left_out
+    rows = []
+    for _, group in groups.head(most).iterrows():
+        low, high = group["interval_low"], group["interval_high"]
+        interval = "" if math.isnan(low) else f"[{_number(metric, low)}, {_number(metric, high)}]"
+        cells = ["*" if group["best"] else "", *(_setting(group[column]) for column in comparison.varied)]
+        cells += [str(group["n"]), _number(metric, group["mean"]), _number(metric, group["std"]), interval]
+        cells.append(group["seeds"])
+        cells += [str(group["not_averaged"] or "")] * left_out
+        rows.append(cells)
+    return headings, rows
+
+
+def headline(comparison: Comparison) -> str:
+    """How many runs there are, in which state, and how they are ordered."""
+    states = comparison.runs["state"].value_counts()
+    told = ", ".join(f"{count:,} {state}" for state, count in states.items())
+    direction = "lower" if is_lower_better(comparison.metric) else "higher"
+    total = len(comparison.runs)
+    return (
+        f"{total:,} run{'' if total == 1 else 's'} under {_one_line(comparison.shared)}: {told}. "
+        f"By {comparison.metric}, {direction} is better; * is the best."
+    )
+
+
+def legend(pairs: Sequence[Pair]) -> str:
+    """What difference and verdict mean; empty where nothing was tested."""
+    tested = sum(pair.counts is not None for pair in pairs)
+    if not tested:
+        return ""
+    corrected = f", corrected for {tested} comparisons (Holm)" if tested > 1 else ""
+    return (
+        "Difference: test accuracy less the baseline's, in points. Verdict: McNemar's exact test on the same test "
+        f"images{corrected}. It is about these trained networks; whether a setting is better shows over several seeds."
+    )
+
+
+def as_text(table: Table) -> str:
+    """Columns in line, numbers to the right."""
+    headings, rows = table
+    columns = list(zip(headings, *rows, strict=True))
+    lines = []
+    widths = [max(map(len, column)) for column in columns]
+    right = [all(not cell or set(cell[:1]) <= _RIGHT for cell in column[1:]) for column in columns]
+    for row in (headings, *rows):
+        cells = [
+            cell.rjust(width) if to_right else cell.ljust(width)
+            for cell, width, to_right in zip(row, widths, right, strict=True)
+        ]
+        lines.append("  ".join(cells).rstrip())
+    return "\n".join(lines)
+
+
+def as_markdown(table: Table) -> str:
+    """A table of GitHub's Markdown."""
+    headings, rows = table
+    escaped = [[cell.replace("|", r"\|") for cell in row] for row in (headings, ["---"] * len(headings), *rows)]
+    return "\n".join(f"| {' | '.join(row)} |" for row in escaped)
+
+
+def printable(text: Any) -> str:
+    """Text from a run's files on one line, without what could steer a terminal."""
+    line = _one_line(text)
+    return line if len(line) <= _LONGEST_CELL else line[: _LONGEST_CELL - 1] + "…"
+
+
+def _one_line(text: Any) -> str:
+    return "".join(letter if letter.isprintable() else " " for letter in str(text))
+
+
+def _setting(value: Any) -> str:
+    if not isinstance(value, str):
+        return "(none)"  # the run's config has no such key
+    return printable(value) if value else "null"
+
+
+def _measured(name: str, text: Any) -> str:
+    try:
+        return _number(name, float(text)) if isinstance(text, str) else ""
+    except ValueError:
+        return printable(text)
+
+
+def _number(name: str, value: float) -> str:
+    if math.isnan(value):
+        return ""
+    if "accuracy" in name or name == "generalization_gap":
+        return f"{100 * value:.2f}%"
+    if name.endswith("seconds"):
+        return f"{value:,.1f}"
+    return f"{value:.4f}" if "loss" in name else f"{value:.6g}"
+
+
+def _difference(pair: Pair | None) -> str:
+    if pair is None or pair.counts is None:
+        return ""
+    low, high = pair.interval
+    return f"{100 * pair.counts.accuracy_difference:+.2f} [{100 * low:+.2f}, {100 * high:+.2f}]"
