@@ -11,6 +11,7 @@ from cifar_exp.config import resolve
 TINY = (
     "experiment=quickstart",
     "epochs=2",
+    "batch_size=128",
     "model.width=4",
     "data.limit_train=300",
     "data.limit_test=100",
