@@ -72,6 +72,11 @@ One run, and a sweep (every combination, each in a directory of its own):
   cifar-exp max_lr=0.05 epochs=10 model=resnet9
   cifar-exp -m max_lr=0.01,0.05 epochs=5,10
 
+Commands about runs that are there (each has its own --help):
+  cifar-exp compare PATH...    what differs, by how much, and whether it means anything
+  cifar-exp reproduce RUN      run the saved config again: are the numbers the same?
+  cifar-exp evaluate RUN       measure the checkpoint again, on its own or on other data
+
 Options of each config group (GROUP=OPTION):
 {groups}
 
