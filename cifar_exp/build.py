@@ -67,8 +67,10 @@ def build(config: dict[str, Any]) -> Parts:
     Raises:
         RequestError: the config asks for what is not there, or for parts that do not fit each other.
     """
-    provenance.seed_everything(config["seed"], deterministic=config["deterministic"], threads=config["threads"])
     compute = Compute.choose(config["device"], config["precision"], config["memory_format"])
+    provenance.seed_everything(
+        config["seed"], deterministic=config["deterministic"], threads=config["threads"], device=compute.device
+    )
 
     node = config["data"]
     dataset = data.load(node)

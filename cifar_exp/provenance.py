@@ -49,7 +49,7 @@ def short_digest(text: str) -> str:
     return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()[:12]
 
 
-def seed_everything(seed: int, *, deterministic: bool, threads: int | None) -> None:
+def seed_everything(seed: int, *, deterministic: bool, threads: int | None, device: torch.device) -> None:
     """Seed the global generators and choose repeatable kernels.
 
     Runs of one sweep share a process, so every run calls this, and nothing is left over from the one before.
@@ -60,13 +60,19 @@ def seed_everything(seed: int, *, deterministic: bool, threads: int | None) -> N
     if deterministic:
         # cuBLAS reads this when it starts; without it deterministic matrix products raise.
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    torch.use_deterministic_algorithms(deterministic)
+    # On Apple's GPUs max-pooling, among others, has no repeatable form: a warning there, an error elsewhere.
+    torch.use_deterministic_algorithms(deterministic, warn_only=device.type == "mps")
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined] # costs time, and nothing here reads such memory
     torch.backends.cudnn.benchmark = not deterministic
-    torch.set_num_threads(threads or _DEFAULT_THREADS)
+    set_threads(threads)
 
 
 _DEFAULT_THREADS = torch.get_num_threads()
+
+
+def set_threads(threads: int | None) -> None:
+    """Compute with so many CPU threads; None takes as many as PyTorch chose when the program started."""
+    torch.set_num_threads(threads or _DEFAULT_THREADS)
 
 
 def resolve_device(name: str) -> torch.device:

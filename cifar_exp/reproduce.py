@@ -214,8 +214,8 @@ def _changes(saved: SavedRun, config: dict[str, Any]) -> list[Change]:
     if not then:
         log.warning("The run has no environment.json: what changed since cannot be told.")
         return edited
-    provenance.seed_everything(config["seed"], deterministic=config["deterministic"], threads=config["threads"])
     compute = Compute.choose(config["device"], config["precision"], config["memory_format"])
+    provenance.set_threads(config["threads"])
     source = provenance.source_state()
     now = provenance.environment(compute.device, compute.precision, compute.memory_format) | {
         "git_commit": source["git_commit"],
