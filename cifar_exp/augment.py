@@ -78,7 +78,9 @@ def _build(name: str, node: Any, colour: tuple[float, ...]) -> Any:
     if not isinstance(node, dict) or "_target_" not in node:
         raise RequestError(f"augment.transforms.{name}: needs a _target_, such as albumentations.HorizontalFlip")
     options = {
-        key: [_build(f"{name}.{key}", item, colour) for item in value] if key == "transforms" else _plain(value, colour)
+        key: [_build(f"{name}.{key}", item, colour) for item in value]
+        if key == "transforms" and isinstance(value, list)
+        else _plain(value, colour)
         for key, value in node.items()
     }
     with warnings.catch_warnings():

@@ -130,7 +130,11 @@ def _layers_to_explain(
 ) -> tuple[list[LayerMap], str | None]:
     """Layers for Grad-CAM and the one to read first. Small maps are left out unless they were named."""
     model.eval()
-    layers = layer_maps(model, image_shape, node["layers"])
+    try:
+        layers = layer_maps(model, image_shape, node["layers"])
+    except RuntimeError as error:
+        size = "x".join(map(str, image_shape))
+        raise RequestError(f"data.image_size: the model cannot take {size} images: {error}") from error
     minimum = node["minimum_map"]
     large = [layer for layer in layers if layer.at_least(minimum)]
     small = ", ".join(f"{layer.name} ({layer.height}x{layer.width})" for layer in layers if layer not in large)

@@ -80,6 +80,12 @@ def _experiment(arguments: list[str]) -> int:
 
     register_schemas()
     flags = get_args_parser().parse_args(arguments)
+    if flags.experimental_rerun:
+        raise RequestError("--experimental-rerun unpickles a file; `cifar-exp reproduce RUN` does not")
+    if flags.config_path:
+        raise RequestError("--config-path would hide the shipped options; --config-dir adds yours to them")
+    if sum(map(bool, (flags.run, flags.multirun, flags.cfg, flags.info, flags.shell_completion))) > 1:
+        raise RequestError("only one of --run, -m, --cfg, --info and --shell-completion at a time")
     if flags.help:
         return _help(flags)
     if not (flags.hydra_help or flags.info or flags.shell_completion):
@@ -92,7 +98,8 @@ def _experiment(arguments: list[str]) -> int:
 
         from cifar_exp.config import resolve
 
-        code, summary = run_job(resolve(config), Path(HydraConfig.get().runtime.output_dir))
+        runtime = HydraConfig.get().runtime
+        code, summary = run_job(resolve(config, runtime.cwd), Path(runtime.output_dir))
         codes.append(code)
         return None if summary is None else summary["best_val_accuracy"]
 
@@ -126,12 +133,19 @@ def _check_first(flags: Any) -> None:
     )
     if flags.cfg:
         return
+    from cifar_exp.records import is_taken
+
     # Hydra would write its own files there before the run could refuse.
     node = jobs[0].hydra
-    used = Path(node.sweep.dir, "multirun.yaml") if flags.multirun else Path(node.run.dir, "status.json")
-    if used.exists():
-        what, key = ("sweep", "hydra.sweep.dir") if flags.multirun else ("run", "hydra.run.dir")
-        raise RequestError(f"{used.parent}: holds a {what} already; choose another directory ({key}=...) or remove it")
+    folder = Path(node.sweep.dir if flags.multirun else node.run.dir)
+    what, key = ("sweep", "hydra.sweep.dir") if flags.multirun else ("run", "hydra.run.dir")
+    there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    if not (there.is_dir() and os.access(there, os.W_OK)):
+        raise RequestError(
+            f"{folder}: cannot be made, for {there} is not a folder to write in; name another by {key}=..."
+        )
+    if (folder / "multirun.yaml").exists() if flags.multirun else is_taken(folder):
+        raise RequestError(f"{folder}: holds a {what} already; choose another directory ({key}=...) or remove it")
 
 
 def run_job(config: dict[str, Any], out_dir: Path) -> tuple[int, dict[str, Any] | None]:

@@ -18,7 +18,7 @@ from hydra._internal.utils import create_automatic_config_search_path
 from hydra.core.config_search_path import SearchPathQuery
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override
+from hydra.core.override_parser.types import Override, OverrideType
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
@@ -127,6 +127,9 @@ def _parse(overrides: list[str]) -> list[Override]:
     for override in overrides:
         try:
             parsed.append(parser.parse_override(override))
+            if parsed[-1].value() == {} and parsed[-1].type is OverrideType.CHANGE:
+                key = parsed[-1].key_or_group
+                raise RequestError(f"{override}: would be merged into what is there; take it out by ~{key}.NAME")
         except HydraException as error:
             raise RequestError(f"{override}: not an override; write key=value, and quote lists: 'key=[1,2]'") from error
     return parsed
@@ -208,6 +211,10 @@ def _composes(overrides: list[str], config_name: str) -> dict[Any, Any] | None:
 
 def _nearest(name: str, known: list[str]) -> str:
     """`` (did you mean 'x'?)``, or nothing where no known name is close."""
+    if name in known:  # it is there, but not to be removed
+        return ""
+    # What the unknown key was typed under is there for sure, and no help.
+    known = [key for key in known if not name.startswith(f"{key}.")]
     matches = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
     if not matches:
         leaf = name.rsplit(".", 1)[-1]

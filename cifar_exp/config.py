@@ -62,11 +62,16 @@ _ABOVE_ZERO = (
     "scheduler.final_div_factor",
     "scheduler.gamma",
 )
+_MAX_CONFIG_BYTES = 2**20
 _PATHS = ("data.root", "data.cache")
 
 
-def resolve(config: DictConfig) -> dict[str, Any]:
+def resolve(config: DictConfig, base: str = "") -> dict[str, Any]:
     """Turn a composed configuration into plain containers: no interpolation left, paths absolute.
+
+    Args:
+        config: as composed.
+        base: folder that relative paths start from; the current one if empty.
 
     Raises:
         RequestError: a mandatory value is missing or an interpolation cannot be resolved.
@@ -75,11 +80,14 @@ def resolve(config: DictConfig) -> dict[str, Any]:
         plain = cast("dict[str, Any]", OmegaConf.to_container(config, resolve=True, throw_on_missing=True))
     except OmegaConfBaseException as error:
         raise RequestError(first_line(error)) from error
+    for group in GROUPS:
+        if not isinstance(plain[group], dict):
+            raise RequestError(f"{group}={plain[group]}: must be one of the group's options")
     for key in _PATHS:
         group, leaf = key.split(".")
         if plain[group].get(leaf) is not None:
             # Absolute, so that the saved config means the same from another current folder.
-            plain[group][leaf] = str(Path(plain[group][leaf]).expanduser().absolute())
+            plain[group][leaf] = str(Path(base, Path(plain[group][leaf]).expanduser()).absolute())
     return plain
 
 
@@ -94,7 +102,15 @@ def validate(config: dict[str, Any]) -> None:
     """
     check_targets(config, config["trust"])
     leaves = flatten(config)
+    # A group of the user's own has no schema, so a number's type is not known before here.
     problems = [
+        f"{key}={leaves[key]}: must be a number"
+        for key in (*_ABOVE_ZERO, *_AT_LEAST)
+        if leaves.get(key) is not None and not isinstance(leaves[key], int | float)
+    ]
+    if problems:
+        raise RequestError("\n".join(problems))
+    problems += [
         f"{key}={leaves[key]}: must be a finite number above 0"
         for key in _ABOVE_ZERO
         if leaves.get(key) is not None and not (math.isfinite(leaves[key]) and leaves[key] > 0)
@@ -111,7 +127,7 @@ def validate(config: dict[str, Any]) -> None:
     if not 0 <= fraction < 1:
         problems.append(f"data.validation_fraction={fraction}: must be at least 0 and below 1")
     device = config["device"]
-    if device not in _DEVICES and not (device.startswith("cuda:") and device[5:].isdigit()):
+    if device not in _DEVICES and not (re.fullmatch(r"cuda:\d{1,3}", device)):
         problems.append(f"device={device}: must be one of {', '.join(_DEVICES)} or cuda:N")
     sha256 = config["data"].get("sha256")
     if sha256 is not None and not re.fullmatch("[0-9a-f]{64}", sha256):
@@ -121,6 +137,11 @@ def validate(config: dict[str, Any]) -> None:
         problems.append(f"scheduler.milestones={milestones}: each must be above 0 and below 1")
     if config["evaluation"]["weights"] == "best" and not config["checkpoint"]["best"]:
         problems.append("evaluation.weights=best: needs checkpoint.best=true")
+    if config["evaluation"]["weights"] == "best" and fraction == 0 and not config["evaluate_test_each_epoch"]:
+        problems.append(
+            "evaluation.weights=best: there is nothing to select on; set data.validation_fraction above 0 "
+            "or evaluate_test_each_epoch=true"
+        )
     problems += [f"explain.indices={i}: image numbers start at 0" for i in config["explain"]["indices"] or [] if i < 0]
     if problems:
         raise RequestError("\n".join(problems))
@@ -144,11 +165,11 @@ def load_saved(path: Path, trust: Sequence[str] = ()) -> dict[str, Any]:
     if interpolated:
         raise RequestError(f"{path}: {interpolated[0]} holds an interpolation; a saved config has none")
     try:
-        typed = OmegaConf.merge(OmegaConf.structured(ExperimentConfig), _with_group_schemas(raw))
+        typed = with_schema(raw)
     except OmegaConfBaseException as error:
         raise RequestError(f"{path}: {first_line(error)}") from error
     typed.trust = list(trust)
-    config = resolve(cast(DictConfig, typed))
+    config = resolve(typed)
     validate(config)
     return config
 
@@ -160,12 +181,26 @@ def saved_hash(path: Path) -> str:
 
 def _read_yaml(path: Path) -> DictConfig:
     try:
+        if path.stat().st_size > _MAX_CONFIG_BYTES:
+            raise ValueError(f"it is larger than {_MAX_CONFIG_BYTES:,} bytes")
+        # A few aliases of aliases unfold to gigabytes; this program never writes one.
+        if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(path.read_text("utf-8"), yaml.SafeLoader)):
+            raise ValueError("it holds a YAML alias")
         raw = OmegaConf.load(path)
-    except (OSError, UnicodeDecodeError, yaml.YAMLError, OmegaConfBaseException) as error:
+    except (OSError, ValueError, RecursionError, yaml.YAMLError, OmegaConfBaseException) as error:
         raise RequestError(f"{path}: not a readable config: {first_line(error)}") from error
     if not isinstance(raw, DictConfig):
         raise RequestError(f"{path}: not a config: expected keys and values")
     return raw
+
+
+def with_schema(raw: DictConfig) -> DictConfig:
+    """Give a plain configuration the schema that a composed one has.
+
+    Raises:
+        OmegaConfBaseException: an unknown key or a wrong type.
+    """
+    return cast(DictConfig, OmegaConf.merge(OmegaConf.structured(ExperimentConfig), _with_group_schemas(raw)))
 
 
 def _with_group_schemas(raw: DictConfig) -> DictConfig:
@@ -173,7 +208,7 @@ def _with_group_schemas(raw: DictConfig) -> DictConfig:
     typed = raw.copy()
     for group in GROUPS:
         node = raw.get(group)
-        schema = TARGET_SCHEMAS.get(node.get("_target_")) if isinstance(node, DictConfig) else None
+        schema = TARGET_SCHEMAS.get(str(node.get("_target_"))) if isinstance(node, DictConfig) else None
         if schema is not None:
             typed[group] = OmegaConf.merge(OmegaConf.structured(schema), node)
     return typed

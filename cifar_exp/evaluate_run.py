@@ -3,11 +3,15 @@
 import argparse
 import dataclasses
 import logging
+import math
+from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
@@ -15,7 +19,7 @@ from cifar_exp import checkpoint, provenance, records, report
 from cifar_exp.build import Parts, build
 from cifar_exp.compose import compose_jobs
 from cifar_exp.compute import Normalizer
-from cifar_exp.config import first_line, resolve, validate
+from cifar_exp.config import first_line, resolve, validate, with_schema
 from cifar_exp.data import Statistics
 from cifar_exp.errors import RequestError
 from cifar_exp.evaluate import Evaluation
@@ -57,9 +61,9 @@ def main(arguments: list[str]) -> int:
     parser.add_argument(
         "--trust", action="append", default=[], metavar="PACKAGE", help="let the run call a package of yours"
     )
-    options = parser.parse_args(arguments)
+    options = parser.parse_intermixed_args(arguments)  # overrides may stand after an option
     log_to_console()
-    evaluate_run(open_run(options.run, trust=options.trust), options.overrides, options.weights, _new(options.out))
+    evaluate_run(open_run(options.run, trust=options.trust), options.overrides, options.weights, options.out)
     return 0
 
 
@@ -69,17 +73,19 @@ def _new(out: Path | None) -> Path:
         out.mkdir(parents=True)
     except FileExistsError as error:
         raise RequestError(f"--out {out}: exists already; name a new directory") from error
+    except OSError as error:
+        raise RequestError(f"--out {out}: cannot be made: {error.strerror}") from error
     return out
 
 
-def evaluate_run(run: SavedRun, overrides: list[str], weights: str | None, out_dir: Path) -> dict[str, Any]:
+def evaluate_run(run: SavedRun, overrides: list[str], weights: str | None, out: Path | None) -> dict[str, Any]:
     """Measure a run's checkpoint and write what a run writes about its evaluation.
 
     Args:
         run: the run.
         overrides: ``KEY=VALUE``; ``data=OPTION`` replaces the whole data node.
         weights: ``last`` or ``best``; None takes the one that the run itself measured.
-        out_dir: an empty directory.
+        out: a new directory; None makes one under ``outputs/evaluations``.
 
     Returns:
         The row of ``evaluation.csv``.
@@ -91,12 +97,15 @@ def evaluate_run(run: SavedRun, overrides: list[str], weights: str | None, out_d
     which = weights or config["evaluation"]["weights"]
     path = run.path / "checkpoints" / f"{which}.pt"
     parts, state = _with_weights(config, path)
+    out_dir = _new(out)
     evaluation = measure(config, parts, parts.splits.test)
     indices = images_to_explain(config, evaluation)
     maps = explain_images(config, parts, evaluation, indices)
     report.write_evaluation(config, parts, evaluation, out_dir)
     report.write_explanation(config, parts, evaluation, indices, maps, out_dir)
-    changed = _changed_predictions(run, parts, evaluation)
+    # The run's own table is of the weights that the run itself measured.
+    same_weights = which == run.config["evaluation"]["weights"]
+    changed = _changed_predictions(run, parts, evaluation) if same_weights else None
     row = {
         "run": run.path.as_posix(),
         "weights": which,
@@ -128,7 +137,7 @@ def evaluate_run(run: SavedRun, overrides: list[str], weights: str | None, out_d
             if changed == 0
             else f"{changed:,} images differ",
         )
-    else:
+    elif same_weights:
         log.info("Other test images than the run's.")
     return row
 
@@ -138,18 +147,24 @@ def _overridden(config: dict[str, Any], overrides: list[str]) -> dict[str, Any]:
         key, equals, _ = override.partition("=")
         if not equals or key.split(".")[0] not in _OVERRIDABLE:
             raise RequestError(f"{override}: evaluation takes KEY=VALUE of {', '.join(_OVERRIDABLE)}")
-    changed = OmegaConf.create(config)
+    try:
+        changed = with_schema(OmegaConf.create(config))  # wrong types are refused, as in a run
+    except OmegaConfBaseException as error:
+        raise RequestError(first_line(error)) from error
     of_data = [override for override in overrides if override.split("=")[0].split(".")[0] == "data"]
     if any(override.startswith("data=") for override in of_data):
-        changed.data = compose_jobs(of_data)[0].data
+        # The network was trained on images of one size: other data is brought to it.
+        changed.data = compose_jobs([*of_data, f"data.image_size={config['data']['image_size']}"])[0].data
         of_data = []
     others = [override for override in overrides if override.split("=")[0].split(".")[0] != "data"]
     try:
         for override in (*of_data, *others):
-            key, _, value = override.partition("=")
+            key = override.partition("=")[0]
             if OmegaConf.select(changed, key, default=changed) is changed:
                 raise RequestError(f"{key}: the run's config has no such key")
-            OmegaConf.update(changed, key, OmegaConf.create(f"value: {value}").value)
+            OmegaConf.update(changed, key, OverridesParser.create().parse_override(override).value())
+    except HydraException as error:
+        raise RequestError(f"cannot read an override: {str(error).splitlines()[0]}") from error
     except OmegaConfBaseException as error:
         raise RequestError(first_line(error)) from error
     resolved = resolve(changed)
@@ -167,21 +182,37 @@ def _with_weights(config: dict[str, Any], path: Path) -> tuple[Parts, dict[str, 
     }
     parts = build(idle)
     state = checkpoint.load(path, parts.compute.device)
-    if missing := {"class_names", "mean", "std"} - state.keys():
-        raise RequestError(f"{path}: not a checkpoint of a run: it has no {', '.join(sorted(missing))}")
-    names = tuple(state["class_names"])
-    if names != parts.class_names:
-        only = sorted(set(names) ^ set(parts.class_names))[:6]
+    names = state.get("class_names")
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise RequestError(f"{path}: holds no class names")
+    if tuple(names) != parts.class_names:
         raise RequestError(
-            f"the run's classes are not the data's; not in both, in this order: {', '.join(only) or names}"
+            f"the run's classes are not the data's: {_listed(names)} there, {_listed(parts.class_names)} here"
         )
+    statistics = _statistics_of(state, path, channels=len(parts.statistics.mean))
     try:
         parts.learner.model.load_state_dict(state["model"])
-    except RuntimeError as error:
+    except (RuntimeError, TypeError, AttributeError) as error:
         raise RequestError(f"{path}: does not fit the config's network: {str(error).splitlines()[0]}") from error
-    # The training images' statistics belong to the weights; those of other data would shift every input.
-    statistics = Statistics(tuple(state["mean"]), tuple(state["std"]))
     return dataclasses.replace(parts, statistics=statistics, normalize=Normalizer(statistics, parts.compute)), state
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(names[:4]) + (f", ... ({len(names)})" if len(names) > 4 else "")
+
+
+def _statistics_of(state: dict[str, Any], path: Path, *, channels: int) -> Statistics:
+    """The training images' statistics, which belong to the weights; those of other data would shift every input."""
+    numbers = [
+        value
+        for values in (state.get("mean"), state.get("std"))
+        if isinstance(values, list) and len(values) == channels
+        for value in values
+        if isinstance(value, float) and math.isfinite(value)
+    ]
+    if len(numbers) != 2 * channels or min(numbers[channels:]) <= 0:
+        raise RequestError(f"{path}: the statistics of its training images are missing, damaged or of other channels")
+    return Statistics(tuple(numbers[:channels]), tuple(numbers[channels:]))
 
 
 def _changed_predictions(run: SavedRun, parts: Parts, evaluation: Evaluation) -> int | None:
@@ -191,7 +222,7 @@ def _changed_predictions(run: SavedRun, parts: Parts, evaluation: Evaluation) ->
     """
     if parts.fingerprint != run.environment.get("data_fingerprint") or not (run.path / "predictions.csv").exists():
         return None
-    before = run.table("predictions.csv")
+    before = run.table("predictions.csv", ("source", "prediction", "confidence"))
     if before["source"].tolist() != parts.splits.test.sources.tolist():
         return None
     names = np.array(parts.class_names)

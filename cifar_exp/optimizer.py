@@ -5,6 +5,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from cifar_exp.errors import RequestError
 from cifar_exp.targets import call
 
 
@@ -24,7 +25,12 @@ def build_optimizer(node: dict[str, Any], model: nn.Module, max_lr: float) -> to
         matrices = [parameter for parameter in model.parameters() if parameter.ndim >= 2]
         vectors = [parameter for parameter in model.parameters() if parameter.ndim < 2]
         groups = [{"params": matrices, "weight_decay": decay}, {"params": vectors, "weight_decay": 0.0}]
-    optimizer = call(node, groups, without=("weight_decay", "decay_norms_and_biases"), lr=max_lr)
+    try:
+        optimizer = call(node, groups, without=("weight_decay", "decay_norms_and_biases"), lr=max_lr)
+    except RequestError:
+        raise
+    except (TypeError, ValueError, IndexError, RuntimeError) as error:
+        raise RequestError(f"optimizer: {node['_target_']} refuses these values: {error}") from error
     assert isinstance(optimizer, torch.optim.Optimizer)
     return optimizer
 

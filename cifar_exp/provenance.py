@@ -6,6 +6,7 @@ import platform
 import random
 import subprocess
 import sys
+from contextlib import suppress
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -124,10 +125,22 @@ def resolve_memory_format(name: str, device: torch.device, precision: torch.dtyp
     return {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}[name]
 
 
+def reset_peak_memory() -> None:
+    """Measure peak memory from here on, where the system can: the jobs of a sweep share one process."""
+    if torch.cuda.is_available() and torch.cuda.is_initialized():
+        for index in range(torch.cuda.device_count()):
+            torch.cuda.reset_peak_memory_stats(index)
+    with suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
+
+
 def peak_memory_bytes(device: torch.device) -> int | None:
-    """Most memory held so far: the GPU's allocations on CUDA, else the process's resident set (None where unknown)."""
+    """Most memory held since ``reset_peak_memory``: allocated on the GPU, or else resident (None where unknown)."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
+    with suppress(OSError, StopIteration):  # Linux
+        lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
+        return 1024 * int(next(line.split()[1] for line in lines if line.startswith("VmHWM:")))
     try:
         import resource
     except ImportError:  # Windows
@@ -155,7 +168,11 @@ def source_state() -> dict[str, Any]:
     # An installed copy can lie inside some other repository (a .venv does): only its own tracked files count.
     if not git("ls-files", "cifar_exp/provenance.py"):
         return {"git_commit": None, "git_dirty": None, "diff": None}
-    commit, diff = git("rev-parse", "HEAD"), git("diff", "HEAD")
+    commit, diff = git("rev-parse", "HEAD"), git("diff", "--no-ext-diff", "--no-color", "HEAD") or ""
+    # `git diff` leaves out files that git does not know yet.
+    for name in (git("ls-files", "--others", "--exclude-standard", "--", "cifar_exp", "conf") or "").splitlines():
+        with suppress(OSError):
+            diff += f"\nuntracked file {name}\n{(root / name).read_text(encoding='utf-8', errors='replace')}"
     return {"git_commit": commit.strip() if commit else None, "git_dirty": bool(diff), "diff": diff or None}
 
 

@@ -186,6 +186,17 @@ def now() -> str:
     return datetime.now(UTC).isoformat()
 
 
+def is_taken(directory: Path) -> bool:
+    """Whether a directory holds a run; one that failed before its first step leaves nothing to keep."""
+    if not (directory / "status.json").exists():
+        return False
+    try:
+        state = json.loads((directory / "status.json").read_text(encoding="utf-8"))["state"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return True
+    return state != "failed" or (directory / "steps.csv").exists()
+
+
 def claim(directory: Path, config_hash: str) -> dict[str, Any]:
     """Take a directory for a run by making its ``status.json``; two runs never share one.
 
@@ -196,6 +207,8 @@ def claim(directory: Path, config_hash: str) -> dict[str, Any]:
         FileExistsError: the directory holds a run already; nothing in it was touched.
     """
     directory.mkdir(parents=True, exist_ok=True)
+    if not is_taken(directory):
+        (directory / "status.json").unlink(missing_ok=True)
     status = {
         "state": "running",
         "error": None,

@@ -126,7 +126,9 @@ def write_explanation(
     labels = {one.index: one.label for one in images}
     predictions = {one.index: one.prediction for one in images}
     records.write_table(out_dir / "gradcam.csv", records.GRADCAM_COLUMNS, gradcam_rows(maps, labels, predictions))
-    if config["figures"]:
+    node = config["explain"]
+    asked = node["indices"] != [] and node["layers"] != [] and (node["indices"] is not None or node["images"] > 0)
+    if config["figures"] and asked:
         gradcam(images, maps, parts.headline, out_dir / "figures" / "gradcam.png")
     read_first = [cam for cam in maps if cam.layer.name == parts.headline and cam.target == "predicted"]
     if read_first:

@@ -123,7 +123,13 @@ def reproduce(
         config = config | {"data": config["data"] | {"root": str(data_root.absolute())}}
     if not config["deterministic"]:
         log.warning("The run was made with deterministic=false: the same bits are not promised.")
-    metrics = saved.table("metrics.csv")  # before a minute is spent on what cannot be compared
+    # Before a minute is spent on what cannot be compared.
+    if out_dir.exists():
+        raise RequestError(f"--out {out_dir}: exists already; name a new directory")
+    metrics = saved.table("metrics.csv", records.METRICS_COLUMNS[:-3], numeric=True)
+    predictions_then = None
+    if (saved.path / "predictions.csv").exists():
+        predictions_then = saved.table("predictions.csv", ("index", "prediction"))
     changes = _changes(saved, config)
     _tell_changes(changes)
     try:
@@ -132,7 +138,7 @@ def reproduce(
         log.warning("The reproduction diverged where the run did not: %s", error)
     again = _read_if_there(out_dir / "metrics.csv", metrics)
     first = first_difference("metrics.csv", "epoch", metrics, again, tolerance)
-    predictions = _compare_predictions(saved, out_dir)
+    predictions = _compare_predictions(predictions_then, out_dir)
     verdict: dict[str, Any] = {
         "same": first is None,
         "run": str(saved.path.absolute()),
@@ -193,11 +199,11 @@ def _final_differences(then: pd.DataFrame, now: pd.DataFrame) -> dict[str, float
     return {name: float(b - a) for name, (a, b) in pairs.items() if pd.notna(a) and pd.notna(b)}
 
 
-def _compare_predictions(saved: SavedRun, out_dir: Path) -> dict[str, int] | None:
+def _compare_predictions(then: pd.DataFrame | None, out_dir: Path) -> dict[str, int] | None:
     """How many images the two predict differently; None where either has no predictions."""
-    if not (saved.path / "predictions.csv").exists() or not (out_dir / "predictions.csv").exists():
+    if then is None or not (out_dir / "predictions.csv").exists():
         return None
-    then, now = saved.table("predictions.csv"), records.read_table(out_dir / "predictions.csv")
+    now = records.read_table(out_dir / "predictions.csv")
     if len(then) != len(now):
         return {"images": len(then), "changed": max(len(then), len(now))}
     return {"images": len(then), "changed": int(np.sum(then["prediction"].to_numpy() != now["prediction"].to_numpy()))}
@@ -264,7 +270,8 @@ def _tell(verdict: dict[str, Any], first: Difference | None, out_dir: Path) -> N
     if first is None:
         log.info("Metrics: the same %s in all %d epochs.", exactly, epochs)
     else:
-        log.info("Metrics: DIFFERENT, first at %s, column %s: %s -> %s", first.row, first.column, first.then, first.now)
+        where = first.row if first.column is None else f"{first.row}, column {first.column}"
+        log.info("Metrics: DIFFERENT, first at %s: %s -> %s", where, first.then, first.now)
         for column in ("train_loss", "val_accuracy", "test_loss", "test_accuracy"):
             if column in verdict["final_differences"]:
                 log.info("  at the end, %-14s differs by %+g", column, verdict["final_differences"][column])

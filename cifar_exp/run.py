@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from cifar_exp import checkpoint, lifecycle, report
+from cifar_exp import checkpoint, lifecycle, provenance, report
 from cifar_exp.build import Parts, build, describe
 from cifar_exp.config import validate
 from cifar_exp.data import Split
@@ -41,6 +41,7 @@ def run(config: dict[str, Any], out_dir: Path) -> dict[str, Any]:
     started = time.perf_counter()
     with lifecycle.recorded(out_dir, config) as status:
         log.info("Run directory: %s", lifecycle.run_name(out_dir))
+        provenance.reset_peak_memory()
         parts = build(config)
         for line in describe(config["name"], parts):
             log.info(line)

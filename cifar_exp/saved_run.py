@@ -29,14 +29,24 @@ class SavedRun:
     environment: dict[str, Any]
     edited: bool
 
-    def table(self, name: str) -> pd.DataFrame:
+    def table(self, name: str, needed: Sequence[str], *, numeric: bool = False) -> pd.DataFrame:
         """One of the run's CSVs.
+
+        Args:
+            name: of the file.
+            needed: columns without which it is of no use.
+            numeric: whether every cell must be a number.
 
         Raises:
             RequestError: it is missing or damaged.
         """
         try:
-            return records.read_table(self.path / name)
+            table = records.read_table(self.path / name)
+            if absent := [column for column in needed if column not in table.columns]:
+                raise ValueError(f"it has no column {', '.join(absent)}")
+            if table.empty:
+                raise ValueError("it has no rows")
+            return table.apply(pd.to_numeric, errors="raise") if numeric else table
         except (OSError, ValueError) as error:
             raise RequestError(f"{self.path / name}: cannot be read: {error}") from error
 
@@ -59,6 +69,9 @@ def open_run(path: Path, *, trust: Sequence[str] = ()) -> SavedRun:
     edited = status.get("config_hash") not in (None, saved_hash(path / "config_resolved.yaml"))
     # Whoever made the run does not say where this program writes: the reader's own cache is used.
     config["data"]["cache"] = None
+    url = config["data"].get("url")
+    if url is not None and not str(url).startswith(("https://", "http://")):
+        raise RequestError(f"{path}: data.url={url}: a saved run may only name http or https")
     return SavedRun(path, config, _read_json(path / "environment.json"), edited)
 
 

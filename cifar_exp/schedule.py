@@ -35,6 +35,9 @@ def one_cycle(optimizer: torch.optim.Optimizer, *, max_lr: float, total_steps: i
     """
     if total_steps < 2:
         raise RequestError("scheduler=one_cycle needs at least 2 steps; take more epochs or a smaller batch_size")
+    if options.get("pct_start", 0.3) * total_steps == 1:
+        # PyTorch divides by the length of the first phase, which would be 0: make it a hair shorter than that.
+        options["pct_start"] = math.nextafter(options["pct_start"], 0.0)
     return OneCycleLR(optimizer, max_lr=max_lr, total_steps=total_steps, **options)
 
 

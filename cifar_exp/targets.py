@@ -55,9 +55,11 @@ def check_targets(config: dict[str, Any], trusted: list[str]) -> None:
         RequestError: names the first offending value, where it stands and what is allowed there.
     """
     for path, target in _targets(config, ""):
+        if not isinstance(target, str):
+            raise RequestError(f"{path}={target}: must be the name of a callable")
         group = path.split(".", 1)[0]
         allowed = ALLOWED.get(group, frozenset())
-        if isinstance(target, str) and (target in allowed or target.split(".", 1)[0] in trusted):
+        if target in allowed or target.split(".", 1)[0] in trusted:
             continue
         if target in _MADE_BY_THE_RUNNER:
             raise RequestError(
@@ -101,10 +103,16 @@ def call(node: dict[str, Any], *arguments: Any, without: tuple[str, ...] = (), *
     try:
         function = get_object(target)
     except Exception as error:  # Hydra wraps whatever the import raised
-        raise RequestError(f"_target_={target}: cannot be imported: {error}") from error
+        raise RequestError(
+            f"_target_={target}: cannot be imported ({' '.join(str(error).split())}); "
+            "a package of your own must be installed or on PYTHONPATH"
+        ) from error
+    if twice := sorted(options.keys() & extra.keys()):
+        raise RequestError(f"{target}: {', '.join(twice)} is given by the runner (the learning rate is max_lr)")
     try:
         # Binding alone finds a wrong argument's name without hiding a TypeError from inside the call.
         inspect.signature(function).bind(*arguments, **options, **extra)
     except TypeError as error:
-        raise RequestError(f"{target}: {error}") from error
+        given = f" (the runner itself passes {', '.join(extra)})" if extra else ""
+        raise RequestError(f"{target}: {error}{given}") from error
     return function(*arguments, **options, **extra)

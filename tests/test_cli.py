@@ -42,6 +42,13 @@ def here(tmp_path, monkeypatch):
         (["modle"], "modle: neither a command nor key=value (did you mean model=...?)"),
         (["--config-dir", "nowhere", "epochs=1"], "there is no such folder"),
         (["optimizer._target_=os.system"], "not on the list"),
+        (["augment.transforms={}"], "would be merged into what is there"),
+        (["--experimental-rerun", "x.pickle"], "unpickles"),
+        (["-m", "--cfg", "job"], "only one of"),
+        (["--config-path", "x"], "--config-dir adds yours"),
+        (["hydra.run.dir=/dev/null/x"], "/dev/null is not a folder"),
+        (["evaluation.weights=best", "data.validation_fraction=0"], "nothing to select on"),
+        (["optimizer=adamw", "+optimizer.fused=[1"], "not an override"),
     ],
 )
 def test_a_wrong_request_ends_before_anything_is_made(here, capsys, arguments, message):
@@ -63,6 +70,9 @@ def test_a_wrong_request_ends_before_anything_is_made(here, capsys, arguments, m
         (["data=cifar10", "data.url=http://127.0.0.1:1/x.tgz"], "data.url=URL"),
         (["data=cifar10", "data.url=http://127.0.0.1:1/x.tgz"], "data=mnist5k"),
         (["device=cuda:99"], "device=cuda:99: this machine has"),
+        (["optimizer.momentum=0"], "refuses these values: Nesterov"),
+        (["+optimizer.lr=3"], "the learning rate is max_lr"),
+        (["data.image_size=5", "augment=none"], "cannot take 5x5x1 images"),
         (["explain.layers=[layer9]"], "no layer 'layer9'; it has stem, layer1"),
         (["explain.indices=[100]"], "has images 0 to 99"),
         (["augment.transforms.pad.paddding=4", "augment.transforms.pad.padding=4"], "unknown key"),
@@ -108,6 +118,12 @@ def test_a_directory_in_use_is_refused_before_hydra_writes(here, capsys):
     assert main([*TINY, "hydra.run.dir=run"]) == 2
     assert "holds a run already" in capsys.readouterr().err
     assert list((here / "run" / ".hydra").iterdir()) == []
+
+
+def test_a_request_that_failed_before_training_can_be_put_right_in_its_directory(here, capsys):
+    assert main([*TINY, "explain.layers=[layer9]", "hydra.run.dir=run"]) == 2
+    assert main([*TINY, "hydra.run.dir=run", "epochs=1"]) == 0
+    assert state_of(here / "run")["state"] == "completed"
 
 
 def test_a_sweep_goes_on_after_a_job_that_diverged(here):
@@ -158,7 +174,7 @@ def test_an_interrupted_run_records_it(here, number, code):
 
 def test_a_file_that_cannot_be_written_fails_the_run_and_keeps_what_is_there(here):
     def no_large_files():
-        resource.setrlimit(resource.RLIMIT_FSIZE, (30_000, 30_000))  # less than a checkpoint
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, 1_000_000))  # less than a checkpoint
 
     environment = os.environ | {"PYTHONDONTWRITEBYTECODE": "1"}
     done = run_program(

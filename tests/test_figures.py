@@ -114,6 +114,11 @@ def test_a_gallery_without_mistakes_says_so(tmp_path, drawn):
     assert "None of the 100 test images was misclassified" in drawn[0].texts[0].get_text()
 
 
+def test_a_gallery_that_was_not_asked_for_does_not_say_that_all_is_right(tmp_path, drawn):
+    misclassified([], 90, 100, tmp_path / "m.png")
+    assert "90 of 100 test images misclassified" in drawn[0].texts[0].get_text()
+
+
 def test_names_are_not_taken_for_formulas(tmp_path):
     misclassified(judged(2, name="$x^$ _{"), 2, 10, tmp_path / "m.png")
     confusion(np.eye(2, dtype=np.int64), ["$", "a$b$"], "100 % of $", tmp_path / "c.png")

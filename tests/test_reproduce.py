@@ -205,3 +205,75 @@ def test_on_real_images_it_is_the_same_with_any_number_of_workers(tmp_path, monk
     edit(tmp_path / "run", data__workers=2 - workers)
     code, verdict = reproduced(tmp_path / "run")
     assert (code, verdict["same"], verdict["predictions"]["changed"]) == (0, True, 0)
+
+
+def test_overrides_may_stand_after_an_option(copied):
+    assert main(["evaluate", str(copied), "--weights", "last", "--out", "evaluated", "data.limit_test=20"]) == 0
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("evaluation.batch_size=abc", "could not be converted to Integer"),
+        ("explain.indices=5", "explain.indices"),
+        ("figures=maybe", "not a valid bool"),
+        ("threads={a", "cannot read an override"),
+        ("max_lr=3", "evaluation takes KEY=VALUE of data"),
+        ("data.nothing=3", "no such key"),
+    ],
+)
+def test_a_wrong_override_of_an_evaluation_leaves_no_directory(copied, capsys, override, message):
+    assert main(["evaluate", str(copied), override, "--out", "evaluated"]) == 2
+    assert message in capsys.readouterr().err
+    assert not (copied.parent / "elsewhere" / "evaluated").exists()
+
+
+def test_other_data_is_brought_to_the_size_that_the_network_knows(tmp_path, monkeypatch, image_tree):
+    monkeypatch.chdir(tmp_path)
+    node = ("data=image_folder", f"data.root={image_tree}", "data.limit_train=null")
+    run(composed(*TINY, *node, "data.image_size=40", "epochs=1"), tmp_path / "run")
+    assert main(["evaluate", "run", "--out", "evaluated", "data=image_folder", f"data.root={image_tree}"]) == 0
+    assert (tmp_path / "evaluated" / "predictions.csv").read_bytes() == (
+        tmp_path / "run" / "predictions.csv"
+    ).read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("metrics.csv", "epoch\n1\n2\n", "no column step"),
+        ("metrics.csv", "", "cannot be read"),
+        ("predictions.csv", "index,source\n0,x\n", "no column prediction"),
+        ("config_resolved.yaml", "name: &a [*a]\n", "YAML alias"),
+        ("config_resolved.yaml", "data: 5\n", "data"),
+        ("config_resolved.yaml", "optimizer: {_target_: [a]}\n", "optimizer"),
+    ],
+)
+def test_damaged_tables_and_configs_are_named_before_training(copied, capsys, name, content, message):
+    (copied / name).write_text(content)
+    assert main(["reproduce", str(copied), "--out", "again"]) == 2
+    captured = capsys.readouterr()
+    assert message in captured.err
+    assert "Traceback" not in captured.err
+    assert not (copied.parent / "elsewhere" / "again").exists()
+
+
+def test_a_saved_run_may_not_read_files_as_its_archive(copied, capsys, tmp_path):
+    cifar = composed(
+        "data.url=file:///dev/zero", *(key for key in TINY if not key.startswith("experiment")), "model=resnet9"
+    )
+    (copied / "config_resolved.yaml").write_text(yaml.safe_dump(cifar, sort_keys=False))
+    assert main(["reproduce", str(copied)]) == 2
+    assert "may only name http or https" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "change", [{"class_names": 5}, {"mean": "abc"}, {"std": [0.0]}, {"model": [1]}, {"model": {"x": 1}}]
+)
+def test_a_damaged_checkpoint_is_refused(copied, capsys, change):
+    import torch
+
+    path = copied / "checkpoints" / "last.pt"
+    torch.save(torch.load(path, weights_only=True) | change, path)
+    assert main(["evaluate", str(copied)]) == 2
+    assert "last.pt" in capsys.readouterr().err

@@ -203,6 +203,13 @@ def test_an_interrupted_run_says_so(tmp_path, monkeypatch):
     assert json.loads((tmp_path / "run" / "status.json").read_text())["state"] == "interrupted"
 
 
+def test_figures_that_are_turned_off_are_not_there(tmp_path):
+    run(composed(*TINY, "figures=true", "explain.images=0", "epochs=1", r"name=a$\\frac$b"), tmp_path / "run")
+    assert not (tmp_path / "run" / "figures" / "gradcam.png").exists()
+    assert table(tmp_path / "run", "gradcam.csv").empty
+    assert (tmp_path / "run" / "figures" / "curves.png").exists()
+
+
 def test_the_published_defects_are_named(tmp_path, caplog):
     logging.getLogger("cifar_exp").propagate = True
     small = ("data=mnist5k", "model=resnet9", "model.width=4", "data.limit_train=300", "data.limit_test=100")

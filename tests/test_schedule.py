@@ -90,6 +90,15 @@ def test_every_schedule_peaks_at_max_lr_and_never_below_zero(scheduler, total):
         assert rates.max() == pytest.approx(0.3, rel=1e-3)
 
 
+@pytest.mark.parametrize("total", range(2, 11))
+@pytest.mark.parametrize("pct_start", [0, 0.1, 0.25, 0.5, 1])
+def test_one_cycle_of_few_steps(total, pct_start):
+    config = composed(f"scheduler.pct_start={pct_start}")
+    rates = planned_learning_rates(config["scheduler"], max_lr=0.1, total_steps=total)
+    assert np.isfinite(rates).all()
+    assert rates.max() <= 0.1 + 1e-12
+
+
 def test_cosine_by_its_formula():
     config = composed("scheduler=cosine", "scheduler.warmup_fraction=0.1")
     rates = planned_learning_rates(config["scheduler"], max_lr=1.0, total_steps=100)

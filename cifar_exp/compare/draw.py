@@ -82,7 +82,7 @@ def _curves(comparison: Comparison, shown: Sequence[int], path: Path) -> _Outcom
             continue
         curves.append(Curve(labels[group], looks[group], metrics))
     if curves:
-        title = "1 run" if len(curves) == 1 else f"The {len(curves)} best runs by {comparison.metric}"
+        title = f"{len(curves)} run{'' if len(curves) == 1 else 's'}, ordered by {comparison.metric}"
         overlaid_curves(curves, title, path)
     if missing:
         more = f" and {len(missing) - 3} more" if len(missing) > 3 else ""

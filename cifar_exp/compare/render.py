@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -80,9 +81,15 @@ def headline(comparison: Comparison) -> str:
     direction = "lower" if is_lower_better(comparison.metric) else "higher"
     total = len(comparison.runs)
     return (
-        f"{total:,} run{'' if total == 1 else 's'} under {_one_line(comparison.shared)}: {told}. "
+        f"{total:,} run{'' if total == 1 else 's'} under {_one_line(_from_here(comparison.shared))}: {told}. "
         f"By {comparison.metric}, {direction} is better; * is the best."
     )
+
+
+def _from_here(folder: str) -> str:
+    """A folder relative to the current one where it lies below it."""
+    path = Path(folder)
+    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else folder
 
 
 def legend(pairs: Sequence[Pair]) -> str:

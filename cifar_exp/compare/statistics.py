@@ -111,14 +111,14 @@ def holm(p_values: Sequence[float]) -> list[float]:
 def t_interval(
     mean: NDArray[np.float64], std: NDArray[np.float64], n: NDArray[np.int64]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """95 % confidence intervals of means by Student's t; NaN where there are fewer than two values.
+    """95 % confidence intervals of means by Student's t; NaN where there are fewer than two values, or no spread.
 
     Args:
         mean: (groups,).
         std: (groups,) with n - 1 in the denominator.
         n: (groups,) how many independent values each mean is of.
     """
-    enough = n >= 2
+    enough = (n >= 2) & (std > 0)  # equal values say nothing about how far others would lie
     quantile = np.full(len(n), np.nan)
     quantile[enough] = stdtrit(n[enough] - 1, (1 + CONFIDENCE) / 2)
     half = quantile * std / np.sqrt(n)

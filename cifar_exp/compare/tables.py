@@ -97,6 +97,8 @@ def compare(runs: pd.DataFrame, metric: str, baseline: str | None = None) -> Com
 
 def _values(runs: pd.DataFrame, metric: str) -> NDArray[np.float64]:
     """The metric's column as floats, NaN where there is no number."""
+    if metric in _NOT_METRICS:
+        raise RequestError(f"--metric {metric}: is text, not a number; a metric is test_accuracy, val_loss or the like")
     measured = [column for column in runs.columns if not column.startswith("config.") and column not in _NOT_METRICS]
     if metric in measured:
         values = np.array([_number(text) for text in runs[metric]])
@@ -195,6 +197,8 @@ def _groups(runs: pd.DataFrame, varied: list[str], metric: str) -> tuple[pd.Data
         .agg(n=("value", "size"), mean=("value", "mean"), std=("value", "std"), runs=("repeats", "sum"))
     )
     low, high = t_interval(table["mean"].to_numpy(), table["std"].to_numpy(), table["n"].to_numpy())
+    if metric.endswith("accuracy"):  # few seeds far apart: no accuracy lies outside
+        low, high = np.clip(low, 0.0, 1.0), np.clip(high, 0.0, 1.0)
     table["interval_low"], table["interval_high"] = low, high
     seeds: dict[int, list[str]] = {}  # a Python loop is ten times as fast as pandas at making lists
     for group, one in per_seed.index:

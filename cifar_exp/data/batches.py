@@ -87,6 +87,7 @@ class Loader:
             num_workers=workers,
             persistent_workers=workers > 0,
             pin_memory=pin_memory,
+            generator=torch.Generator(),  # its own: a loader must not draw from the stream that a dropout draws from
         )
 
     def epoch(self, epoch: int) -> Iterator[Batch]:

@@ -17,6 +17,7 @@ log = logging.getLogger(__name__)
 
 _BLOCK = 1 << 20
 _TIMEOUT_SECONDS = 60
+_MAX_BYTES = 2**30
 
 
 def sha256_of(path: Path) -> str:
@@ -88,6 +89,8 @@ def _download(url: str, partial: Path) -> None:
             ) as bar,
         ):
             while block := response.read1(_BLOCK):
+                if file.tell() > _MAX_BYTES:
+                    raise ConnectionError(f"more than {_MAX_BYTES:,} bytes came, which no archive of CIFAR has")
                 file.write(block)
                 bar.update(len(block))
             file.flush()

@@ -77,6 +77,8 @@ def _class_names(base: Path, split: str) -> list[str]:
     names = sorted(entry.name for entry in os.scandir(folder) if entry.is_dir() and not entry.name.startswith("."))
     if len(names) < 2:
         raise RequestError(f"{folder}: holds {len(names)} class folders; a classifier needs at least 2")
+    if "label" in names:
+        raise RequestError(f"{folder / 'label'}: no class can be called 'label', which is a column of the tables")
     return names
 
 

@@ -80,7 +80,7 @@ def overlaid_curves(curves: Sequence[Curve], title: str, path: Path) -> None:
         accuracy.set(title=told, xlabel="epoch")
         accuracy.yaxis.set_major_formatter(PercentFormatter(1.0))
         for axes in (loss, accuracy):
-            axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+            axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
             axes.margins(x=0.05)
         labels = [label for label in dict.fromkeys(curve.label for curve in curves) if label in named]
         if len(labels) > 1:

@@ -35,16 +35,19 @@ def curves(metrics: pd.DataFrame, title: str, path: Path) -> None:
             for key, label, colour in _SERIES:
                 _series(axes, metrics, f"{key}_{quantity}", label, colour)
             axes.set_xlabel("epoch")
-            axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-            axes.margins(x=0.04)
+            axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+            axes.margins(x=0.04, y=0.08)
+            if len(metrics) == 1:
+                axes.set_xlim(0.5, 1.5)
         loss, accuracy = figure.axes
         loss.set_title("Loss")
         loss.set_ylabel("cross-entropy, nats per image")
-        loss.set_ylim(bottom=0)
+        top = loss.get_ylim()[1]
+        loss.set_ylim(0, top)
         loss.legend()
         accuracy.set_title("Accuracy")
         accuracy.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
-        accuracy.legend(loc="lower right")
+        accuracy.legend(loc="best")
         _name_the_gap(accuracy, metrics)
         save(figure, path)
 

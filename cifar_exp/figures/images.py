@@ -36,6 +36,9 @@ def misclassified(judged: Sequence[Judged], total: int, images: int, path: Path)
         path: of the PNG.
     """
     with styled():
+        if not judged and total:
+            save(message_figure(f"{total:,} of {images:,} test images misclassified; none was to be shown."), path)
+            return
         if not judged:
             save(message_figure(f"None of the {images:,} test images was misclassified."), path)
             return
@@ -135,8 +138,10 @@ def _overlay(axes: Any, image: NDArray[np.uint8], cam: CamMap) -> None:
     peak = float(cam.heat.max())
     if peak > 0:
         axes.imshow(cam.heat / peak, cmap="inferno", alpha=0.6, vmin=0, vmax=1)
-        text = f"{cam.deletion_drop:+.2f} / {cam.random_drop:+.2f}"
-        axes.set_xlabel(text, fontsize=7, labelpad=1.5, color=WRONG if cam.deletion_drop < cam.random_drop else "black")
+        # Adding 0 turns -0.0 into 0.0; what reads the same is coloured as the same.
+        attended, random = round(cam.deletion_drop, 2) + 0.0, round(cam.random_drop, 2) + 0.0
+        text = f"{attended:+.2f} / {random:+.2f}"
+        axes.set_xlabel(text, fontsize=7, labelpad=1.5, color=WRONG if attended < random else "black")
     else:
         axes.set_xlabel("no positive evidence", fontsize=7, labelpad=1.5, color=GRAY)
     bare(axes)

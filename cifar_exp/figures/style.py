@@ -27,6 +27,7 @@ _STYLE: Any = {
     "axes.axisbelow": True,
     "legend.frameon": False,
     "savefig.dpi": 150,
+    "text.parse_math": False,  # names of classes and runs are not formulas
 }
 
 
@@ -68,6 +69,5 @@ def bare(axes: Any) -> None:
 
 
 def shorten(text: str, length: int) -> str:
-    """Cut a long name, so that it does not run into its neighbour; mathematical markup is shown as it is."""
-    short = text if len(text) <= length else text[: length - 1] + "…"
-    return short.replace("$", r"\$")
+    """Cut a long name, so that it does not run into its neighbour."""
+    return text if len(text) <= length else text[: length - 1] + "…"
