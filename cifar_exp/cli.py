@@ -141,9 +141,7 @@ def _check_first(flags: Any) -> None:
     what, key = ("sweep", "hydra.sweep.dir") if flags.multirun else ("run", "hydra.run.dir")
     there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
     if not (there.is_dir() and os.access(there, os.W_OK)):
-        raise RequestError(
-            f"{folder}: cannot be made, for {there} is not a folder to write in; name another by {key}=..."
-        )
+        raise RequestError(f"{folder}: {there} is not a folder that can be written to; name another by {key}=...")
     if (folder / "multirun.yaml").exists() if flags.multirun else is_taken(folder):
         raise RequestError(f"{folder}: holds a {what} already; choose another directory ({key}=...) or remove it")
 

@@ -46,7 +46,7 @@ def here(tmp_path, monkeypatch):
         (["--experimental-rerun", "x.pickle"], "unpickles"),
         (["-m", "--cfg", "job"], "only one of"),
         (["--config-path", "x"], "--config-dir adds yours"),
-        (["hydra.run.dir=/dev/null/x"], "/dev/null is not a folder"),
+        (["hydra.run.dir=/dev/null/x"], "/dev/null is not a folder that can be written to"),
         (["evaluation.weights=best", "data.validation_fraction=0"], "nothing to select on"),
         (["optimizer=adamw", "+optimizer.fused=[1"], "not an override"),
     ],

@@ -151,6 +151,9 @@ def test_evaluating_on_other_classes_is_refused(copied, image_tree, capsys):
         (lambda run_dir: edit(run_dir, optimizer___target_="os.system"), "not on the list"),
         (lambda run_dir: edit(run_dir, trust=["os"], optimizer___target_="os.system"), "not on the list"),
         (lambda run_dir: edit(run_dir, name="${oc.env:HOME}"), "interpolation"),
+        (lambda run_dir: edit(run_dir, data=5), "data=5: must be one of the group's options"),
+        (lambda run_dir: edit(run_dir, optimizer___target_=["a"]), "optimizer"),
+        (lambda run_dir: edit(run_dir, optimizer__momentum="fast"), "could not be converted to Float"),
         (lambda run_dir: (run_dir / "config_resolved.yaml").unlink(), "not a run directory"),
         (lambda run_dir: (run_dir / "status.json").write_text("{"), "cannot be read"),
         (lambda run_dir: (run_dir / "status.json").write_text('{"state": "failed"}'), "the run is failed"),
@@ -231,7 +234,7 @@ def test_a_wrong_override_of_an_evaluation_leaves_no_directory(copied, capsys, o
 def test_other_data_is_brought_to_the_size_that_the_network_knows(tmp_path, monkeypatch, image_tree):
     monkeypatch.chdir(tmp_path)
     node = ("data=image_folder", f"data.root={image_tree}", "data.limit_train=null")
-    run(composed(*TINY, *node, "data.image_size=40", "epochs=1"), tmp_path / "run")
+    run(composed(*TINY, *node, "data.image_size=40"), tmp_path / "run")
     assert main(["evaluate", "run", "--out", "evaluated", "data=image_folder", f"data.root={image_tree}"]) == 0
     assert (tmp_path / "evaluated" / "predictions.csv").read_bytes() == (
         tmp_path / "run" / "predictions.csv"
@@ -245,8 +248,7 @@ def test_other_data_is_brought_to_the_size_that_the_network_knows(tmp_path, monk
         ("metrics.csv", "", "cannot be read"),
         ("predictions.csv", "index,source\n0,x\n", "no column prediction"),
         ("config_resolved.yaml", "name: &a [*a]\n", "YAML alias"),
-        ("config_resolved.yaml", "data: 5\n", "data"),
-        ("config_resolved.yaml", "optimizer: {_target_: [a]}\n", "optimizer"),
+        ("config_resolved.yaml", "data: 5\n", "Missing mandatory value"),
     ],
 )
 def test_damaged_tables_and_configs_are_named_before_training(copied, capsys, name, content, message):
