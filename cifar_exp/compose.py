@@ -88,9 +88,7 @@ Exit codes: 0 done, 1 a run failed or diverged, 2 the request is wrong."""
 
 def help_text(overrides: list[str], *, config_dir: str | None = None) -> str:
     """What ``--help`` prints: usage, the options of each group, the composed config."""
-    job = compose_jobs(overrides, config_dir=config_dir)[0]
-    with open_dict(job):
-        del job["hydra"]
+    job = without_hydra(compose_jobs(overrides, config_dir=config_dir)[0])
     with _initialized(config_dir):
         groups = "\n".join(f"  {group}: {', '.join(_options(group))}" for group in (*GROUPS, "experiment"))
     config = "".join(f"  {line}\n" for line in OmegaConf.to_yaml(job).splitlines())
@@ -148,11 +146,16 @@ def _grid(parsed: list[Override]) -> Iterator[list[str]]:
 
 def _compose_one(config_name: str, overrides: list[str]) -> DictConfig:
     config = compose(config_name, overrides=overrides, return_hydra_config=True)
+    validate(resolve(without_hydra(config)))
+    return config
+
+
+def without_hydra(config: DictConfig) -> DictConfig:
+    """A copy of a composed configuration that holds the experiment alone."""
     job = config.copy()
     with open_dict(job):
         del job["hydra"]
-    validate(resolve(job))
-    return config
+    return job
 
 
 def _explain(error: Exception, overrides: list[str], config_name: str) -> str:

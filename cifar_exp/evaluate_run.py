@@ -5,7 +5,6 @@ import dataclasses
 import logging
 import math
 from collections.abc import Sequence
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +24,7 @@ from cifar_exp.errors import RequestError
 from cifar_exp.evaluate import Evaluation
 from cifar_exp.logs import log_to_console
 from cifar_exp.run import explain_images, images_to_explain, measure
-from cifar_exp.saved_run import SavedRun, open_run
+from cifar_exp.saved_run import SavedRun, new_directory, open_run
 
 log = logging.getLogger(__name__)
 
@@ -67,17 +66,6 @@ def main(arguments: list[str]) -> int:
     return 0
 
 
-def _new(out: Path | None) -> Path:
-    out = out or Path("outputs", "evaluations", datetime.now().strftime("%Y-%m-%d/%H-%M-%S-%f"))
-    try:
-        out.mkdir(parents=True)
-    except FileExistsError as error:
-        raise RequestError(f"--out {out}: exists already; name a new directory") from error
-    except OSError as error:
-        raise RequestError(f"--out {out}: cannot be made: {error.strerror}") from error
-    return out
-
-
 def evaluate_run(run: SavedRun, overrides: list[str], weights: str | None, out: Path | None) -> dict[str, Any]:
     """Measure a run's checkpoint and write what a run writes about its evaluation.
 
@@ -97,7 +85,11 @@ def evaluate_run(run: SavedRun, overrides: list[str], weights: str | None, out: 
     which = weights or config["evaluation"]["weights"]
     path = run.path / "checkpoints" / f"{which}.pt"
     parts, state = _with_weights(config, path)
-    out_dir = _new(out)
+    out_dir = new_directory(out, "evaluations")
+    try:
+        out_dir.mkdir(parents=True)
+    except OSError as error:
+        raise RequestError(f"--out {out_dir}: cannot be made: {error.strerror}") from error
     evaluation = measure(config, parts, parts.splits.test)
     indices = images_to_explain(config, evaluation)
     maps = explain_images(config, parts, evaluation, indices)

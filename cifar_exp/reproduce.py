@@ -4,7 +4,6 @@ import argparse
 import logging
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,7 @@ from cifar_exp.compute import Compute
 from cifar_exp.errors import DivergedError, RequestError
 from cifar_exp.logs import log_to_console
 from cifar_exp.run import run
-from cifar_exp.saved_run import SavedRun, open_run
+from cifar_exp.saved_run import SavedRun, new_directory, open_run
 
 log = logging.getLogger(__name__)
 
@@ -94,7 +93,7 @@ def main(arguments: list[str]) -> int:
     if not options.tolerance >= 0:
         raise RequestError(f"--tolerance {options.tolerance}: must be at least 0")
     log_to_console()
-    out = options.out or Path("outputs", "reproductions", datetime.now().strftime("%Y-%m-%d/%H-%M-%S-%f"))
+    out = new_directory(options.out, "reproductions")
     saved = open_run(options.run, trust=options.trust)
     return 0 if reproduce(saved, out, data_root=options.data_root, tolerance=options.tolerance)["same"] else 1
 
@@ -124,8 +123,6 @@ def reproduce(
     if not config["deterministic"]:
         log.warning("The run was made with deterministic=false: the same bits are not promised.")
     # Before a minute is spent on what cannot be compared.
-    if out_dir.exists():
-        raise RequestError(f"--out {out_dir}: exists already; name a new directory")
     metrics = saved.table("metrics.csv", records.METRICS_COLUMNS[:-3], numeric=True)
     predictions_then = None
     if (saved.path / "predictions.csv").exists():

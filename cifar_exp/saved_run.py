@@ -3,6 +3,7 @@
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -73,6 +74,22 @@ def open_run(path: Path, *, trust: Sequence[str] = ()) -> SavedRun:
     if url is not None and not str(url).startswith(("https://", "http://")):
         raise RequestError(f"{path}: data.url={url}: a saved run may only name http or https")
     return SavedRun(path, config, _read_json(path / "environment.json"), edited)
+
+
+def new_directory(out: Path | None, kind: str) -> Path:
+    """The directory that a command about a saved run is to make: ``out``, or one by the time of day.
+
+    Args:
+        out: as the user named it; None takes ``outputs/KIND/DATE/TIME`` under the current folder.
+        kind: what goes there.
+
+    Raises:
+        RequestError: it exists already.
+    """
+    out = out or Path("outputs", kind, datetime.now().strftime("%Y-%m-%d/%H-%M-%S-%f"))
+    if out.exists():
+        raise RequestError(f"--out {out}: exists already; name a new directory")
+    return out
 
 
 def _read_json(path: Path) -> dict[str, Any]:

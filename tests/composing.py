@@ -2,9 +2,7 @@
 
 from typing import Any
 
-from omegaconf import open_dict
-
-from cifar_exp.compose import compose_jobs
+from cifar_exp.compose import compose_jobs, without_hydra
 from cifar_exp.config import resolve
 
 # A run of seconds: 300 digits, one small network, nothing drawn.
@@ -24,7 +22,4 @@ TINY = (
 
 def composed(*overrides: str) -> dict[str, Any]:
     """The resolved configuration of one job."""
-    job = compose_jobs(list(overrides))[0]
-    with open_dict(job):
-        del job["hydra"]
-    return resolve(job)
+    return resolve(without_hydra(compose_jobs(list(overrides))[0]))
