@@ -1,6 +1,5 @@
 """A run directory that someone made earlier, and may not be the one who reads it."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -9,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from cifar_exp import records
+from cifar_exp import records, tracking
 from cifar_exp.config import load_saved, saved_hash
 from cifar_exp.errors import RequestError
 
@@ -52,8 +51,13 @@ class SavedRun:
             raise RequestError(f"{self.path / name}: cannot be read: {error}") from error
 
 
-def open_run(path: Path, *, trust: Sequence[str] = ()) -> SavedRun:
-    """Open a completed run.
+def open_run(path: Path, *, trust: Sequence[str] = (), completed: bool = True) -> SavedRun:
+    """Open a run.
+
+    Args:
+        path: its directory.
+        trust: packages of the user's own that its config may call.
+        completed: whether only a completed run will do.
 
     Raises:
         RequestError: ``path`` is not a run directory, the run did not complete, or its config is not allowed.
@@ -64,12 +68,15 @@ def open_run(path: Path, *, trust: Sequence[str] = ()) -> SavedRun:
         raise RequestError(f"{path}: not a run directory: it has no config_resolved.yaml")
     status = _read_json(path / "status.json")
     state = status.get("state")
-    if state != "completed":
-        raise RequestError(f"{path}: the run is {state or 'without a state'}; only a completed one will do")
+    if completed and state != "completed":
+        hint = "; `cifar-exp resume` goes on with it" if state in ("running", "interrupted", "failed") else ""
+        raise RequestError(f"{path}: the run is {state or 'without a state'}; only a completed one will do{hint}")
     config = load_saved(path / "config_resolved.yaml", trust)
     edited = status.get("config_hash") not in (None, saved_hash(path / "config_resolved.yaml"))
     # Whoever made the run does not say where this program writes: the reader's own cache is used.
     config["data"]["cache"] = None
+    if completed or not tracking.is_known(config, path):
+        config["tracker"] |= {"name": "none", "store": None}
     url = config["data"].get("url")
     if url is not None and not str(url).startswith(("https://", "http://")):
         raise RequestError(f"{path}: data.url={url}: a saved run may only name http or https")
@@ -94,11 +101,8 @@ def new_directory(out: Path | None, kind: str) -> Path:
 
 def _read_json(path: Path) -> dict[str, Any]:
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        return records.read_json(path)
     except FileNotFoundError:
         return {}
-    except (OSError, ValueError, RecursionError) as error:
+    except (OSError, ValueError) as error:
         raise RequestError(f"{path}: cannot be read: {error}") from error
-    if not isinstance(content, dict):
-        raise RequestError(f"{path}: not a record of a run")
-    return content

@@ -1,12 +1,14 @@
 """Data sets: each becomes uint8 images, labels, class names and a fingerprint, whatever it was on disk."""
 
+import json
 from typing import Any
 
 from cifar_exp.data.cifar import load_cifar
-from cifar_exp.data.dataset import Dataset, Split
+from cifar_exp.data.dataset import Dataset, Split, check
 from cifar_exp.data.image_folder import load_image_folder
 from cifar_exp.data.mnist5k import load_mnist5k
 from cifar_exp.data.split import Statistics, hold_out, limit, statistics
+from cifar_exp.errors import RequestError
 from cifar_exp.targets import call
 
 __all__ = [
@@ -19,6 +21,7 @@ __all__ = [
     "image_folder",
     "load",
     "mnist5k",
+    "share_between_runs",
     "statistics",
 ]
 
@@ -27,15 +30,39 @@ __all__ = [
 _USE_KEYS = ("validation_fraction", "split_seed", "limit_train", "limit_test", "workers", "statistics_decimals")
 
 
+# The last data set that was loaded, under its node as text; None keeps none.
+_shared: dict[str, Dataset] | None = None
+
+
+def share_between_runs() -> None:
+    """From now on, keep the data set that was loaded last: the jobs of a sweep mostly work on one."""
+    global _shared
+    if _shared is None:
+        _shared = {}
+
+
 def load(node: dict[str, Any]) -> Dataset:
     """The data set of a resolved ``data`` node, limited to as many images as the node says.
 
     Raises:
         RequestError: the data is not there, or not what it should be.
     """
-    return limit(
-        call(node, without=_USE_KEYS), train=node["limit_train"], test=node["limit_test"], seed=node["split_seed"]
-    )
+    return limit(_whole(node), train=node["limit_train"], test=node["limit_test"], seed=node["split_seed"])
+
+
+def _whole(node: dict[str, Any]) -> Dataset:
+    key = json.dumps({name: value for name, value in node.items() if name not in _USE_KEYS})
+    if _shared is not None and key in _shared:
+        return _shared[key]
+    dataset: Dataset = call(node, without=_USE_KEYS)
+    try:  # a loader of the user's own may not have been as careful as these
+        check(dataset.train, dataset.test, dataset.class_names)
+    except (ValueError, TypeError, AttributeError) as error:
+        raise RequestError(f"data={node['name']}: {node['_target_']} made no data set: {error}") from error
+    if _shared is not None:
+        _shared.clear()  # never two at a time in memory
+        _shared[key] = dataset
+    return dataset
 
 
 # What the data group's `_target_`s name. All take `cache` and `image_size`; a loader of your own does, too.

@@ -1,6 +1,7 @@
 """The order of the training images, and the batches made of them."""
 
 import math
+import signal
 from collections.abc import Iterator
 
 import numpy as np
@@ -8,8 +9,9 @@ import torch
 from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from cifar_exp.augment import Augmentation
+from cifar_exp.augment import Augmentation, LowResolution
 from cifar_exp.data.dataset import Split
+from cifar_exp.parallel import ALONE, Share
 from cifar_exp.provenance import derived_seed
 
 Batch = tuple[torch.Tensor, torch.Tensor]  # (N, H, W, C) uint8, (N,) int64
@@ -23,13 +25,33 @@ class TrainingBatches(Dataset[Batch]):
         augmentation: applied to each batch.
         batch_size: images in a batch; the last one of an epoch holds what is left.
         seed: decides order and augmentation.
+        share: the part of each batch that this process makes.
+        alternating_flip: mirror each image in every other epoch, half of the images in the first (Jordan 2024, arXiv
+            2404.00498): over two epochs the network sees both sides of each, which random mirroring leaves to chance.
+        low_resolution: how long to make the images smaller, if at all.
     """
 
-    def __init__(self, split: Split, augmentation: Augmentation, batch_size: int, seed: int) -> None:
+    def __init__(
+        self,
+        split: Split,
+        augmentation: Augmentation,
+        batch_size: int,
+        seed: int,
+        share: Share = ALONE,
+        *,
+        alternating_flip: bool = False,
+        low_resolution: LowResolution | None = None,
+    ) -> None:
         self.split = split
         self.augmentation = augmentation
         self.batch_size = batch_size
         self.seed = seed
+        self.share = share
+        self.low_resolution = low_resolution
+        self._flips_in_odd_epochs: NDArray[np.bool_] | None = None  # (N,)
+        if alternating_flip:
+            place = np.random.default_rng(derived_seed(seed, "alternating_flip")).permutation(len(split))
+            self._flips_in_odd_epochs = place % 2 == 0
 
     @property
     def per_epoch(self) -> int:
@@ -40,9 +62,32 @@ class TrainingBatches(Dataset[Batch]):
         """Positions of the training images in the order of an epoch (counted from 1)."""
         return np.random.default_rng(derived_seed(self.seed, "order", epoch)).permutation(len(self.split))
 
-    def images(self, epoch: int, batch: int, indices: NDArray[np.int64]) -> NDArray[np.uint8]:
-        """The augmented images at ``indices``, which make up a batch (counted from 0) of an epoch."""
-        return self.augmentation(self.split.images[indices], derived_seed(self.seed, "augment", epoch, batch))
+    def sizes(self, batch: int) -> tuple[int, int]:
+        """How many images of a batch (counted from 0) this process counts, and how many the batch has."""
+        start, stop = self._bounds(batch)
+        return self.share.rows(start, stop)[1], stop - start
+
+    def own_rows(self, batch: int) -> slice:
+        """Where in the order of an epoch the images lie that this process makes of a batch; at least one."""
+        return self.share.rows(*self._bounds(batch))[0]
+
+    def images(
+        self, epoch: int, batch: int, indices: NDArray[np.int64], share: Share | None = None
+    ) -> NDArray[np.uint8]:
+        """The augmented images at ``indices``, which make up a batch (counted from 0) of an epoch.
+
+        Where processes share the batch, each draws for its own part.
+        """
+        share = share or self.share
+        own = () if share.world_size == 1 else (share.rank, share.world_size)
+        images = self.split.images[indices]  # (N, H, W, C), a copy
+        if self._flips_in_odd_epochs is not None:
+            flipped = self._flips_in_odd_epochs[indices] == (epoch % 2 == 1)
+            images[flipped] = images[flipped, :, ::-1]
+        images = self.augmentation(images, derived_seed(self.seed, "augment", epoch, batch, *own))
+        if self.low_resolution is not None and epoch <= self.low_resolution.epochs:
+            images = self.low_resolution(images)
+        return images
 
     def __getitem__(self, key: tuple[int, int, NDArray[np.int64]]) -> Batch:
         epoch, batch, indices = key
@@ -52,9 +97,16 @@ class TrainingBatches(Dataset[Batch]):
         """One training image, (H, W, C) uint8, exactly as the network sees it in an epoch."""
         order = self.order(epoch)
         place = int(np.flatnonzero(order == index)[0])
-        batch, row = divmod(place, self.batch_size)
-        indices = order[batch * self.batch_size : (batch + 1) * self.batch_size]
-        return self.images(epoch, batch, indices)[row]
+        batch = place // self.batch_size
+        for rank in range(self.share.world_size):
+            share = Share(rank, self.share.world_size)
+            rows, count = share.rows(*self._bounds(batch))
+            if rows.start <= place < rows.start + count:
+                return self.images(epoch, batch, order[rows], share)[place - rows.start]
+        raise AssertionError(f"no process has row {place} of the epoch")
+
+    def _bounds(self, batch: int) -> tuple[int, int]:
+        return batch * self.batch_size, min((batch + 1) * self.batch_size, len(self.split))
 
 
 class _EpochKeys(Sampler[tuple[int, int, NDArray[np.int64]]]):
@@ -63,15 +115,21 @@ class _EpochKeys(Sampler[tuple[int, int, NDArray[np.int64]]]):
     def __init__(self, batches: TrainingBatches) -> None:
         self.batches = batches
         self.epoch = 1
+        self.first = 0
 
     def __len__(self) -> int:
-        return self.batches.per_epoch
+        return self.batches.per_epoch - self.first
 
     def __iter__(self) -> Iterator[tuple[int, int, NDArray[np.int64]]]:
         order = self.batches.order(self.epoch)
-        size = self.batches.batch_size
-        for batch in range(self.batches.per_epoch):
-            yield self.epoch, batch, order[batch * size : (batch + 1) * size]
+        for batch in range(self.first, self.batches.per_epoch):
+            yield self.epoch, batch, order[self.batches.own_rows(batch)]
+
+
+def _leave_signals_to_the_parent(_worker: int) -> None:
+    """Ctrl-C and a cluster's SIGTERM reach every process of a job; the workers end when the run has saved."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
 
 class Loader:
@@ -87,10 +145,11 @@ class Loader:
             num_workers=workers,
             persistent_workers=workers > 0,
             pin_memory=pin_memory,
+            worker_init_fn=_leave_signals_to_the_parent if workers else None,
             generator=torch.Generator(),  # its own: a loader must not draw from the stream that a dropout draws from
         )
 
-    def epoch(self, epoch: int) -> Iterator[Batch]:
-        """The batches of an epoch (counted from 1), in order."""
-        self._keys.epoch = epoch
+    def epoch(self, epoch: int, first: int = 0) -> Iterator[Batch]:
+        """The batches of an epoch (counted from 1), in order, from batch ``first`` (counted from 0) on."""
+        self._keys.epoch, self._keys.first = epoch, first
         return iter(self._loader)

@@ -6,13 +6,14 @@ import logging
 import os
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import numpy as np
-from filelock import FileLock
+from filelock import FileLock, Timeout
 
-from cifar_exp.data.dataset import Dataset, Split
+from cifar_exp.data.dataset import Dataset, Split, check
 
 log = logging.getLogger(__name__)
 
@@ -33,13 +34,42 @@ def cache_folder(configured: str | None) -> Path:
     try:
         return Path.home() / ".cache" / "cifar_exp"
     except RuntimeError:  # no home folder
-        return Path(tempfile.gettempdir()) / "cifar_exp"
+        return _in_temporary_folder()
 
 
-def lock(path: Path) -> FileLock:
-    """A lock that other processes respect and that the system drops when its holder dies."""
+def _in_temporary_folder() -> Path:
+    """This user's own folder where all users write: what another one put there would be taken for data."""
+    folder = Path(tempfile.gettempdir()) / f"cifar_exp-{os.getuid() if hasattr(os, 'getuid') else 'user'}"
+    if hasattr(os, "getuid") and os.path.lexists(folder) and folder.lstat().st_uid != os.getuid():
+        return Path(tempfile.mkdtemp(prefix="cifar_exp-"))
+    return folder
+
+
+@contextmanager
+def locked(path: Path, doing: str) -> Iterator[None]:
+    """Hold a lock that other processes respect and that the system drops when its holder dies.
+
+    Args:
+        path: what is to be made; the lock lies beside it.
+        doing: what the process that holds it does, for the message to whoever waits.
+
+    Raises:
+        OSError: the folder cannot be written to, or its file system has no locks.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    return FileLock(path.with_name(path.name + ".lock"))
+    held = FileLock(path.with_name(path.name + ".lock"))
+    try:
+        try:
+            held.acquire(blocking=False)
+        except Timeout:
+            log.info("Waiting for another process that is %s", doing)
+            held.acquire()
+    except NotImplementedError as error:
+        raise OSError(f"no locks on this file system: {error}") from error
+    try:
+        yield
+    finally:
+        held.release()
 
 
 def find_decoded(folder: Path, name: str, key: str) -> Dataset | None:
@@ -59,23 +89,21 @@ def decode_once(folder: Path, name: str, key: str, decode: Callable[[], Dataset]
     entry = _entry(folder, name, key)
     if (dataset := _load(entry)) is not None:
         return dataset
-    try:
-        held = lock(entry)
-        held.acquire()
-    except OSError as error:
-        log.warning("The cache folder %s cannot be used (%s): decoding without it.", folder, error)
-        return decode()
-    try:
+    with ExitStack() as held:
+        try:
+            held.enter_context(locked(entry, f"decoding {name}"))
+        except OSError as error:
+            log.warning("The cache folder %s cannot be used (%s): decoding without it.", folder, error)
+            return decode()
         if (dataset := _load(entry)) is not None:  # another process did it while this one waited
             return dataset
+        _remove_leftovers(entry)
         dataset = decode()
         try:
             _store(entry, dataset)
         except OSError as error:
             log.warning("The decoded data could not be kept in %s: %s.", folder, error)
         return dataset
-    finally:
-        held.release()
 
 
 def _entry(folder: Path, name: str, key: str) -> Path:
@@ -100,6 +128,12 @@ def _store(entry: Path, dataset: Dataset) -> None:
         raise
 
 
+def _remove_leftovers(entry: Path) -> None:
+    """What processes left that were killed while they wrote this entry; whoever calls holds its lock."""
+    for beside in entry.parent.glob(f".{entry.name}-*"):
+        shutil.rmtree(beside, ignore_errors=True)
+
+
 def _load(entry: Path) -> Dataset | None:
     try:
         content = json.loads((entry / "dataset.json").read_text(encoding="utf-8"))
@@ -109,9 +143,11 @@ def _load(entry: Path) -> Dataset | None:
             )
             for name in ("train", "test")
         )
-        return Dataset(train, test, tuple(content["class_names"]), str(content["fingerprint"]))
+        dataset = Dataset(train, test, tuple(content["class_names"]), str(content["fingerprint"]))
+        check(train, test, dataset.class_names)
+        return dataset
     except (FileNotFoundError, NotADirectoryError):
         return None
-    except (OSError, ValueError, KeyError, TypeError, EOFError) as error:
+    except (OSError, ValueError, KeyError, TypeError, EOFError, MemoryError) as error:
         log.warning("The decoded data in %s is damaged (%s): decoding again.", entry, error)
         return None

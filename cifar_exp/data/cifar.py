@@ -5,27 +5,30 @@ archive's SHA-256 is checked first, its members are read without being extracted
 to what the format needs: dictionaries of lists, bytes and NumPy arrays.
 """
 
-import codecs
+import gzip
 import io
 import logging
-import pickle
 import tarfile
 import zlib
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 from urllib.parse import urlsplit
 
 import numpy as np
+from numpy.typing import NDArray
 
 from cifar_exp.data.cache import cache_folder, decode_once, find_decoded
 from cifar_exp.data.dataset import Dataset, Split, make_dataset
 from cifar_exp.data.download import fetch, sha256_of
+from cifar_exp.data.pickles import read_pickle
 from cifar_exp.data.resize import resize_all
 from cifar_exp.errors import RequestError
+from cifar_exp.untrusted import printable, read_bytes
 
 log = logging.getLogger(__name__)
 
 _MAX_MEMBER_BYTES = 256 * 2**20  # the largest real one, CIFAR-100's train, is 155 MB
+_MAX_UNPACKED_BYTES = 512 * 2**20  # of a whole archive; a real one unpacks to 186 MB
 
 # name: (folder in the archive, training members, test members, meta member, labels key, class names key)
 _LAYOUTS = {
@@ -68,6 +71,8 @@ def load_cifar(name: str, *, root: str | None, url: str, sha256: str, cache: str
         archive = _downloaded(folder, url, sha256)
     else:
         archive = _local_archive(Path(root), name, url)
+        if (size := archive.stat().st_size) > _MAX_UNPACKED_BYTES:
+            raise RequestError(f"{archive}: {size:,} bytes are more than an archive of CIFAR has")
         if (digest := sha256_of(archive)) != sha256:
             raise RequestError(
                 f"{archive}: SHA-256 is {digest}, expected {sha256}; "
@@ -124,7 +129,11 @@ def _downloaded(folder: Path, url: str, sha256: str) -> Path:
 
 
 def _decode_folder(name: str, batches: Path, image_size: int) -> Dataset:
-    return _decode(name, {member: (batches / member).read_bytes() for member in _members(name)}, image_size)
+    try:
+        content = {member: read_bytes(batches / member, _MAX_MEMBER_BYTES) for member in _members(name)}
+    except (OSError, ValueError) as error:
+        raise RequestError(f"{batches}: the batches cannot be read: {error}") from error
+    return _decode(name, content, image_size)
 
 
 def _decode_archive(name: str, archive: Path, image_size: int) -> Dataset:
@@ -132,7 +141,7 @@ def _decode_archive(name: str, archive: Path, image_size: int) -> Dataset:
     wanted = {f"{_LAYOUTS[name][0]}/{member}": member for member in _members(name)}
     found: dict[str, bytes] = {}
     try:
-        with tarfile.open(archive, "r:gz") as tar:
+        with gzip.open(archive) as unpacked, tarfile.open(fileobj=_Bounded(unpacked, archive), mode="r|") as tar:
             # Read in the archive's own order: seeking back in a compressed file starts over.
             for entry in tar:
                 if entry.name in wanted and entry.isfile():
@@ -150,10 +159,24 @@ def _decode_archive(name: str, archive: Path, image_size: int) -> Dataset:
     return _decode(name, {member: found[member] for member in _members(name)}, image_size)
 
 
+class _Bounded(io.RawIOBase):
+    """What an archive unpacks to, up to a limit: a few kilobytes can unpack to gigabytes."""
+
+    def __init__(self, unpacked: gzip.GzipFile, archive: Path) -> None:
+        self._unpacked = unpacked
+        self._archive = archive
+
+    def read(self, size: int = -1) -> bytes:
+        """Up to ``size`` bytes."""
+        if self._unpacked.tell() > _MAX_UNPACKED_BYTES:
+            raise RequestError(f"{self._archive}: unpacks to more than {_MAX_UNPACKED_BYTES:,} bytes; no CIFAR does")
+        return self._unpacked.read(size)
+
+
 def _decode(name: str, batches: dict[str, bytes], image_size: int) -> Dataset:
     _, train, test, meta, labels_key, names_key = _LAYOUTS[name]
     try:
-        class_names = tuple(str(text) for text in read_pickle(batches[meta])[names_key])
+        class_names = _texts(read_pickle(batches[meta])[names_key])
         splits = [
             _split([(member, read_pickle(batches[member])) for member in members], labels_key, image_size)
             for members in (train, test)
@@ -170,39 +193,20 @@ def _split(batches: list[tuple[str, dict[str, Any]]], labels_key: str, image_siz
     if pixels.dtype != np.uint8 or pixels.ndim != 2 or pixels.shape[1] != 3 * 32 * 32:
         raise ValueError(f"pixels must be (N, 3072) uint8, not {pixels.shape} {pixels.dtype}")
     images = np.ascontiguousarray(pixels.reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1))  # (N, H, W, C)
-    labels = np.concatenate([np.asarray(batch[labels_key], dtype=np.int64) for _, batch in batches])
+    labels = np.concatenate([_integers(batch[labels_key]) for _, batch in batches])
     sources = np.array([f"{member}[{row}]" for member, batch in batches for row in range(len(batch["data"]))])
     return Split(resize_all(images, image_size), labels, sources)
 
 
-def read_pickle(content: bytes) -> dict[str, Any]:
-    """Unpickle one CIFAR batch; a pickle that names any callable beyond NumPy's array rebuilding is refused.
-
-    Raises:
-        RequestError: the pickle names something else.
-    """
-    batch = _ArraysOnly(io.BytesIO(content), encoding="latin1").load()
-    if not isinstance(batch, dict):
-        raise ValueError(f"a batch is a dictionary, not a {type(batch).__name__}")
-    return batch
+def _texts(names: object) -> tuple[str, ...]:
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise ValueError("class names must be a list of texts")  # a list in a list can unfold to gigabytes
+    return tuple(map(printable, names))
 
 
-class _ArraysOnly(pickle.Unpickler):
-    """Resolves what arrays are pickled with, under NumPy's old and new module names, and nothing else."""
-
-    _RECONSTRUCT = np.empty(0).__reduce__()[0]
-    _ALLOWED: ClassVar[dict[tuple[str, str], Any]] = {
-        ("numpy.core.multiarray", "_reconstruct"): _RECONSTRUCT,
-        ("numpy._core.multiarray", "_reconstruct"): _RECONSTRUCT,
-        ("numpy", "ndarray"): np.ndarray,
-        ("numpy", "dtype"): np.dtype,
-        ("_codecs", "encode"): codecs.encode,
-    }
-
-    def find_class(self, module: str, name: str) -> Any:
-        try:
-            return self._ALLOWED[module, name]
-        except KeyError:
-            raise RequestError(
-                f"refused to unpickle {module}.{name}: a CIFAR batch holds only arrays and lists"
-            ) from None
+def _integers(labels: object) -> NDArray[np.int64]:
+    if isinstance(labels, list) and all(type(label) is int for label in labels):
+        return np.array(labels, np.int64)
+    if isinstance(labels, np.ndarray) and labels.ndim == 1 and labels.dtype.kind in "iu":
+        return labels.astype(np.int64)
+    raise ValueError("labels must be a list of whole numbers")

@@ -49,20 +49,39 @@ def make_dataset(train: Split, test: Split, class_names: tuple[str, ...]) -> Dat
     """Check the parts against each other and put them together, with their fingerprint.
 
     Raises:
-        ValueError: a label out of range, or shapes that do not fit.
+        ValueError: a label out of range, shapes that do not fit, or class names that are not different names.
     """
+    check(train, test, class_names)
+    return Dataset(train, test, class_names, _fingerprint(train, test, class_names))
+
+
+def check(train: Split, test: Split, class_names: tuple[str, ...]) -> None:
+    """Check the parts of a data set against each other.
+
+    Raises:
+        ValueError: as ``make_dataset``.
+    """
+    if len(class_names) < 2 or len(set(class_names)) < len(class_names) or not all(class_names):
+        raise ValueError(f"a classifier needs two or more class names, all different: {str(class_names)[:200]}")
+    if "label" in class_names:
+        raise ValueError("no class can be called 'label', which is a column of the tables")
     for name, split in (("train", train), ("test", test)):
         if split.images.ndim != 4 or split.images.dtype != np.uint8 or split.images.shape[3] not in (1, 3):
-            raise ValueError(f"{name}: images must be (N, H, W, 1 or 3) uint8, not {split.images.shape}")
+            raise ValueError(
+                f"{name}: images must be (N, H, W, 1 or 3) uint8, not {split.images.shape} {split.images.dtype}"
+            )
+        if 0 in split.images.shape[1:]:
+            raise ValueError(f"{name}: images of {split.images.shape[1:]} hold nothing")
         if not len(split.images) == len(split.labels) == len(split.sources) > 0:
             raise ValueError(f"{name}: {len(split.images)} images but {len(split.labels)} labels")
+        if split.labels.ndim != 1 or split.labels.dtype != np.int64:
+            raise ValueError(f"{name}: labels must be (N,) int64, not {split.labels.shape} {split.labels.dtype}")
         if split.labels.min() < 0 or split.labels.max() >= len(class_names):
             raise ValueError(
                 f"{name}: labels must lie in 0..{len(class_names) - 1}, not {split.labels.min()}..{split.labels.max()}"
             )
     if train.images.shape[1:] != test.images.shape[1:]:
         raise ValueError(f"training images are {train.images.shape[1:]}, test images {test.images.shape[1:]}")
-    return Dataset(train, test, class_names, _fingerprint(train, test, class_names))
 
 
 def _fingerprint(train: Split, test: Split, class_names: tuple[str, ...]) -> str:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from cifar_exp.data.cache import lock
+from cifar_exp.data.cache import locked
 from cifar_exp.errors import RequestError
 
 log = logging.getLogger(__name__)
@@ -42,14 +42,21 @@ def fetch(url: str, sha256: str, destination: Path, *, hint: str) -> None:
         RequestError: no connection, or content with another digest (which is deleted).
     """
     try:
-        with lock(destination):
+        with locked(destination, f"downloading {destination.name}"):
             # Another address may have left another archive of the same name.
             if destination.exists() and sha256_of(destination) == sha256:
                 return
             partial = destination.with_name(destination.name + ".part")
             log.info("Downloading %s", url)
+            resumed = partial.exists()
             _download(url, partial)
             digest = sha256_of(partial)
+            if digest != sha256 and resumed:
+                # What was there may be of another file, or have suffered when the machine went down.
+                log.warning("What an earlier download left does not go with the rest: downloading all of it again")
+                partial.unlink()
+                _download(url, partial)
+                digest = sha256_of(partial)
             if digest != sha256:
                 partial.unlink()
                 raise RequestError(

@@ -2,10 +2,12 @@
 
 import hashlib
 import os
+import stat
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -16,11 +18,14 @@ from tqdm import tqdm
 
 from cifar_exp.data.cache import cache_folder, decode_once
 from cifar_exp.data.dataset import Dataset, Split, make_dataset
-from cifar_exp.data.resize import fit
+from cifar_exp.data.resize import fit, room_for
 from cifar_exp.errors import RequestError
+from cifar_exp.untrusted import printable
 
 _MAX_PIXELS = 64_000_000  # 192 MB decoded; a "bomb" of 50,000 x 50,000 would take 7.5 GB
 _CHUNK = 500  # images that one process decodes at a time
+# Only these decoders are tried: among Pillow's others is one that starts another program (Ghostscript).
+_FORMATS = ("JPEG", "JPEG2000", "PNG", "WEBP", "AVIF", "GIF", "BMP", "TIFF", "PPM", "TGA")
 _NOT_IMAGES = {"Thumbs.db", "desktop.ini"}  # what file managers leave behind; so are names with a leading dot
 
 
@@ -65,7 +70,10 @@ def load_image_folder(*, root: str | None, cache: str | None, image_size: int) -
 
     def decode() -> Dataset:
         train, test = (_decode(base, files[split], image_size, split) for split in ("train", "test"))
-        return make_dataset(train, test, tuple(map(_printable, names["train"])))
+        try:
+            return make_dataset(train, test, tuple(map(_printable, names["train"])))
+        except ValueError as error:
+            raise RequestError(f"{base}: {error}") from error
 
     return decode_once(cache_folder(cache), "image_folder", key, decode)
 
@@ -74,7 +82,10 @@ def _class_names(base: Path, split: str) -> list[str]:
     folder = base / split
     if not folder.is_dir():
         raise RequestError(f"data.root={base}: there is no folder {folder}; expected train/CLASS/* and test/CLASS/*")
-    names = sorted(entry.name for entry in os.scandir(folder) if entry.is_dir() and not entry.name.startswith("."))
+    try:
+        names = sorted(entry.name for entry in os.scandir(folder) if entry.is_dir() and not entry.name.startswith("."))
+    except OSError as error:
+        raise RequestError(f"{folder}: cannot be read: {error.strerror}") from error
     if len(names) < 2:
         raise RequestError(f"{folder}: holds {len(names)} class folders; a classifier needs at least 2")
     if "label" in names:
@@ -85,28 +96,36 @@ def _class_names(base: Path, split: str) -> list[str]:
 def _list_files(base: Path, split: str, names: list[str]) -> list[_File]:
     files = []
     for label, name in enumerate(names):
-        found = sorted(_walk(base / split / name, f"{split}/{name}", label), key=lambda file: file.path)
+        found = sorted(_walk(base / split / name, f"{split}/{name}", label, ()), key=lambda file: file.path)
         if not found:
             raise RequestError(f"{base / split / name}: the class folder is empty")
         files += found
     return files
 
 
-def _walk(folder: Path, relative: str, label: int) -> list[_File]:
+def _walk(folder: Path, relative: str, label: int, above: tuple[tuple[int, int], ...]) -> list[_File]:
+    """The files in a folder and those below it. ``above``: the folders that it lies in, to notice a loop of links."""
     found = []
-    with os.scandir(folder) as entries:
-        for entry in entries:
-            if entry.name.startswith(".") or entry.name in _NOT_IMAGES:
-                continue
-            path = f"{relative}/{entry.name}"
-            if entry.is_dir():
-                found += _walk(folder / entry.name, path, label)
-            else:
-                try:
-                    stat = entry.stat()
-                except OSError as error:  # a link to nowhere
-                    raise RequestError(f"{folder / entry.name}: cannot be read: {error.strerror}") from error
-                found.append(_File(path, label, stat.st_size, stat.st_mtime_ns))
+    path = folder
+    try:
+        here = folder.stat()
+        if (here.st_dev, here.st_ino) in above:
+            raise RequestError(f"{folder}: is a link to a folder that it lies in")
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                if entry.name.startswith(".") or entry.name in _NOT_IMAGES:
+                    continue
+                path = folder / entry.name
+                inner = f"{relative}/{entry.name}"
+                if entry.is_dir():
+                    found += _walk(path, inner, label, (*above, (here.st_dev, here.st_ino)))
+                    continue
+                status = entry.stat()
+                if not stat.S_ISREG(status.st_mode):  # a pipe would never end
+                    raise RequestError(f"{path}: is not a regular file; move it out of the folder")
+                found.append(_File(inner, label, status.st_size, status.st_mtime_ns))
+    except OSError as error:  # a link to nowhere, a folder that is not readable
+        raise RequestError(f"{path}: cannot be read: {error.strerror}") from error
     return found
 
 
@@ -117,7 +136,7 @@ def _decode(base: Path, files: list[_File], size: int, split: str) -> Split:
     # files are read here and now: starting processes takes longer.
     workers = 1 if len(files) < 4 * _CHUNK else -1
     decoded = Parallel(n_jobs=workers, return_as="generator")(delayed(_read_all)(chunk, size) for chunk in chunks)
-    images = np.empty((len(files), size, size, 3), np.uint8)
+    images = room_for((len(files), size, size, 3), split)
     done = 0
     with tqdm(total=len(files), desc=f"decoding {split}", unit=" images", disable=None, leave=False) as bar:
         for part in decoded:
@@ -129,8 +148,8 @@ def _decode(base: Path, files: list[_File], size: int, split: str) -> Split:
 
 
 def _printable(name: str) -> str:
-    """A file's name as text that a CSV can hold, also where it is not valid UTF-8."""
-    return name.encode("utf-8", "backslashreplace").decode()
+    """A file's name as text that a CSV can hold and a terminal can show, also where it is not valid UTF-8."""
+    return printable(name.encode("utf-8", "backslashreplace").decode())
 
 
 def _read_all(paths: list[Path], size: int) -> NDArray[np.uint8]:
@@ -145,10 +164,17 @@ def _quiet_pillow() -> Iterator[None]:
         yield
 
 
+@cache
+def _formats() -> list[str]:
+    """The formats of ``_FORMATS`` that the installed Pillow can read."""
+    Image.init()
+    return [name for name in _FORMATS if name in Image.OPEN]
+
+
 def _read(path: Path, size: int) -> NDArray[np.uint8]:
     """One image as (size, size, 3) uint8: upright, gray to RGB, transparency dropped."""
     try:
-        with _quiet_pillow(), Image.open(path) as image:
+        with _quiet_pillow(), Image.open(path, formats=_formats()) as image:
             if image.width * image.height > _MAX_PIXELS:
                 raise RequestError(f"{path}: {image.width}x{image.height} pixels are more than {_MAX_PIXELS:,}")
             if image.mode.startswith(("I", "F")):
@@ -161,6 +187,8 @@ def _read(path: Path, size: int) -> NDArray[np.uint8]:
     except Image.DecompressionBombError as error:
         raise RequestError(f"{path}: {error}") from error
     except UnidentifiedImageError as error:
-        raise RequestError(f"{path}: not an image that Pillow can read; move it out of the folder") from error
+        raise RequestError(
+            f"{path}: not an image that can be read ({', '.join(_formats())}); move it out of the folder"
+        ) from error
     except (OSError, SyntaxError, ValueError, EOFError) as error:
         raise RequestError(f"{path}: damaged image: {error}") from error

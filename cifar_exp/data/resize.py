@@ -1,8 +1,13 @@
 """Bringing images to the size that the network gets."""
 
+import math
+import os
+
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+
+from cifar_exp.errors import RequestError
 
 
 def fit(image: Image.Image, size: int) -> Image.Image:
@@ -29,5 +34,31 @@ def resize_all(images: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
     if images.shape[1:3] == (size, size):
         return images
     gray = images.shape[3] == 1
-    resized = [np.asarray(fit(Image.fromarray(i[:, :, 0] if gray else i), size)) for i in images]
-    return np.stack(resized).reshape(len(images), size, size, images.shape[3])
+    resized = room_for((len(images), size, size, images.shape[3]), "resized")
+    for place, image in enumerate(images):
+        resized[place] = np.asarray(fit(Image.fromarray(image[:, :, 0] if gray else image), size)).reshape(
+            resized.shape[1:]
+        )
+    return resized
+
+
+def room_for(shape: tuple[int, ...], what: str) -> NDArray[np.uint8]:
+    """An array for images, refused where the machine could not hold it: filling it would end the program.
+
+    Raises:
+        RequestError: says how much is needed and how much there is.
+    """
+    needed, there = math.prod(shape), _memory_bytes()
+    if there is not None and needed > there:
+        raise RequestError(
+            f"the {shape[0]:,} {what} images of {shape[1]}x{shape[2]} take {needed / 1e9:,.1f} GB, and this machine "
+            f"has {there / 1e9:,.1f} GB of memory; choose a smaller data.image_size"
+        )
+    return np.empty(shape, np.uint8)
+
+
+def _memory_bytes() -> int | None:
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError):  # not everywhere
+        return None

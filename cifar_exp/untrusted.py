@@ -1,0 +1,172 @@
+"""Reading files that anybody may have written, and showing text that anybody may have chosen.
+
+A run directory travels: it can hold a link to a device that never ends, a named pipe that never answers, a YAML file
+that unfolds to gigabytes, a class name that a spreadsheet would run as a formula or a terminal as a command. What
+reads such files starts here.
+"""
+
+import json
+import os
+import stat
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import yaml
+
+from cifar_exp.errors import RequestError
+
+MOST_RECORD_BYTES = 16 * 2**20  # of status.json, summary.csv and the like; real ones have kilobytes
+MOST_CONFIG_BYTES = 2**20
+_MOST_LEVELS = 50  # of nested lists and mappings; a config has five
+
+# libyaml's parser, where it was built, is ten times as fast; both are safe.
+_YamlLoader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+# What a spreadsheet takes for the beginning of a formula (OWASP, "CSV injection").
+_FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
+
+
+def open_regular(path: str | Path) -> BinaryIO:
+    """Open a file for reading, unless it is a pipe, a device or a socket, which might never end or never begin.
+
+    Raises:
+        OSError: it is not there, or not a regular file.
+    """
+    # Opening a pipe would otherwise wait for somebody to write to it.
+    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+    try:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise OSError("not a regular file")
+        return os.fdopen(descriptor, "rb")
+    except BaseException:
+        os.close(descriptor)
+        raise
+
+
+def read_bytes(path: str | Path, most: int = MOST_RECORD_BYTES) -> bytes:
+    """The content of a regular file of at most so many bytes.
+
+    Raises:
+        OSError: it is not there, or not a regular file.
+        ValueError: it is larger.
+    """
+    with open_regular(path) as file:
+        content = file.read(most + 1)
+    if len(content) > most:
+        raise ValueError(f"it is larger than {most:,} bytes")
+    return content
+
+
+def read_json(path: str | Path) -> Any:
+    """The content of a JSON file.
+
+    Raises:
+        OSError: it is not there, or not a regular file.
+        ValueError: it is too large, nested too deeply or not JSON.
+    """
+    try:
+        return json.loads(read_bytes(path))
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
+
+
+def read_yaml_text(path: str | Path, loader: Any = yaml.SafeLoader) -> str:
+    """The text of a YAML file that ``loader`` can parse without surprises.
+
+    Raises:
+        OSError: it is not there, or not a regular file.
+        ValueError: it is too large, nested too deeply, holds an alias (a few aliases of aliases unfold to gigabytes,
+            and this program never writes one), or is not YAML.
+    """
+    text = read_bytes(path, MOST_CONFIG_BYTES).decode("utf-8")
+    level = 0
+    try:
+        # Looked through as a flat series of events: building deeply nested containers exhausts the C stack.
+        for event in yaml.parse(text, loader):
+            if isinstance(event, yaml.AliasEvent):
+                raise ValueError("it holds a YAML alias")
+            level += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+            if level > _MOST_LEVELS:
+                raise ValueError(f"it is nested more than {_MOST_LEVELS} levels deep")
+    except yaml.YAMLError as error:
+        raise ValueError(" ".join(str(error).split())) from error
+    return text
+
+
+def read_yaml(path: str | Path) -> Any:
+    """The content of a YAML file, by the safe loader, as plain containers.
+
+    Raises:
+        OSError: it is not there, or not a regular file.
+        ValueError: as ``read_yaml_text``.
+    """
+    try:
+        return yaml.load(read_yaml_text(path, _YamlLoader), Loader=_YamlLoader)
+    except yaml.YAMLError as error:
+        raise ValueError(" ".join(str(error).split())) from error
+
+
+def spreadsheet_safe(text: str) -> str:
+    """Text as a CSV cell may hold it: an apostrophe before what a spreadsheet would run as a formula.
+
+    Numbers stay as they are. ``spreadsheet_text`` is the inverse, whatever the text.
+    """
+    return f"'{text}" if _is_formula(text.lstrip("'")) else text
+
+
+def spreadsheet_text(cell: str) -> str:
+    """The text that ``spreadsheet_safe`` made a cell of; a cell of another program's is left as it is."""
+    return cell[1:] if cell[:1] == "'" and _is_formula(cell.lstrip("'")) else cell
+
+
+def _is_formula(text: str) -> bool:
+    if not text.startswith(_FORMULA_STARTS):
+        return False
+    try:
+        float(text)
+    except ValueError:
+        return True
+    return text[0] in "\t\r"
+
+
+def printable(text: str) -> str:
+    r"""Text without characters that would steer a terminal or break a line: they are shown as escapes.
+
+    >>> printable("dog\x1b[2J")
+    'dog\\x1b[2J'
+    """
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
+
+
+def displayable(name: str) -> str:
+    """A file's name or an argument as proper text, where the locale's encoding is not the one that it is in.
+
+    Python keeps the bytes of such names as surrogates, which no file, figure or terminal takes.
+    """
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        try:
+            return os.fsencode(name).decode("utf-8", "backslashreplace")
+        except UnicodeEncodeError:  # half a character of another origin
+            return name.encode("utf-8", "backslashreplace").decode()
+    return name
+
+
+def refuse_links(directory: Path) -> None:
+    """Refuse to write into a run directory in which anything is a link, for it may lead anywhere.
+
+    The directory itself, and those that it lies in, may be reached by links.
+
+    Raises:
+        RequestError: names the first link.
+        OSError: the directory cannot be listed.
+    """
+    for folder, folders, files in os.walk(directory):
+        for name in (*folders, *files):
+            if os.path.islink(path := os.path.join(folder, name)):
+                raise RequestError(
+                    f"{path}: is a link, which may lead out of the run directory; put the file itself there"
+                )

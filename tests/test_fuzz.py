@@ -1,0 +1,367 @@
+"""Malformed input by the thousand: whatever stands in a file, the answer is a value or the error that a user can read.
+
+In the ordinary suite a sample; `make fuzz` tries 150 times as many (CIFAR_EXP_FUZZ is that factor), and counts them.
+"""
+
+import csv
+import io
+import json
+import os
+import pickle
+import random
+import shutil
+import tempfile
+import warnings
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from cifar_format import CIFAR10_NAMES, python2_pickle
+from composing import TINY, composed
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from cifar_exp import checkpoint, records, run_status
+from cifar_exp.compare.command import main as compare_main
+from cifar_exp.compare.discover import find_runs, read_runs
+from cifar_exp.compare.pairs import UnreadableError, read_predictions
+from cifar_exp.compare.tables import compare
+from cifar_exp.config import load_saved, saved_hash, to_yaml
+from cifar_exp.data import cifar
+from cifar_exp.data.pickles import read_pickle
+from cifar_exp.errors import RequestError
+from cifar_exp.saved_run import open_run
+from cifar_exp.untrusted import spreadsheet_safe, spreadsheet_text
+
+FACTOR = int(os.environ.get("CIFAR_EXP_FUZZ", "1"))
+tried: Counter[str] = Counter()
+
+
+def fuzz(examples: int, *strategies: st.SearchStrategy[Any]) -> Callable[[Callable[..., None]], Any]:
+    """Try so many inputs, times the factor, and count them."""
+
+    def decorate(test: Callable[..., None]) -> Any:
+        def counted(inputs: tuple[Any, ...]) -> None:
+            tried[test.__name__] += 1
+            with warnings.catch_warnings():  # pandas' and NumPy's of odd values are not what is looked for
+                warnings.simplefilter("ignore")
+                test(*inputs)
+
+        counted.__name__ = counted.__qualname__ = test.__name__
+        limits = settings(
+            max_examples=examples * FACTOR,
+            deadline=None,
+            database=None,
+            suppress_health_check=list(HealthCheck),
+            derandomize=FACTOR == 1,
+        )
+        return limits(given(st.tuples(*strategies))(counted))
+
+    return decorate
+
+
+@pytest.fixture(autouse=True, scope="session")
+def report(request: pytest.FixtureRequest) -> Iterator[None]:
+    yield
+    reporter = request.config.pluginmanager.getplugin("terminalreporter")
+    if FACTOR > 1 and reporter is not None:
+        reporter.write_line("")
+        for name, count in sorted(tried.items()):
+            reporter.write_line(f"{count:>8,}  {name}")
+        reporter.write_line(f"{tried.total():>8,}  inputs in all")
+
+
+FOLDER = Path(tempfile.mkdtemp(prefix="fuzz-"))
+
+
+@pytest.fixture(autouse=True, scope="module")
+def folder() -> Iterator[None]:
+    FOLDER.mkdir(exist_ok=True)
+    yield
+    shutil.rmtree(FOLDER)
+
+
+def put(name: str, content: bytes | str) -> Path:
+    path = FOLDER / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content if isinstance(content, bytes) else content.encode("utf-8", "surrogatepass"))
+    return path
+
+
+# --- inputs ---------------------------------------------------------------------------------------------
+
+TEXT = st.text(max_size=30)
+ODD = st.sampled_from(
+    [
+        None,
+        True,
+        -1,
+        0,
+        2**63,
+        10**400,
+        1e308,
+        float("nan"),
+        float("inf"),
+        "",
+        "???",
+        "${oc.env:HOME}",
+        "${",
+        "${a}",
+        "=1",
+        "null",
+        "\x00",
+        "\x1b[2J",
+        "\ud800",
+        "os.system",
+        [],
+        {},
+        [[]],
+        {"_target_": "os.system"},
+        {"a": {"_target_": 1}},
+    ]
+)
+VALUES = st.recursive(
+    ODD | TEXT | st.integers() | st.floats(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(TEXT, inner, max_size=3),
+    max_leaves=6,
+)
+CONFIG = composed(*TINY)
+KEYS = """
+name seed epochs batch_size max_lr label_smoothing device precision memory_format compile deterministic threads trust
+figures model model._target_ model.width model.new data data._target_ data.image_size data.limit_train
+data.validation_fraction data.workers data.cache data.url augment augment.transforms augment.transforms.crop
+augment.transforms.crop._target_ augment.transforms.crop.p optimizer optimizer._target_ optimizer.momentum
+optimizer.betas scheduler scheduler.interval scheduler._target_ scheduler.pct_start scheduler.milestones evaluation
+evaluation.weights evaluation.batch_size explain explain.indices explain.layers checkpoint checkpoint.best
+checkpoint.every_epochs new
+"""
+
+
+def bitten(content: bytes, seed: int) -> bytes:
+    """Some bytes changed, cut out, doubled, or the end cut off."""
+    draw = random.Random(seed)
+    raw = bytearray(content)
+    for _ in range(draw.randint(1, 8)):
+        at = draw.randrange(len(raw) + 1)
+        kind = draw.randrange(5)
+        if kind == 0 and at < len(raw):
+            raw[at] = draw.randrange(256)
+        elif kind == 1:
+            del raw[at : at + draw.randint(1, 9)]
+        elif kind == 2:
+            raw[at:at] = raw[at : at + draw.randint(1, 40)]
+        elif kind == 3:
+            raw[at:at] = draw.choice(
+                [b"\x00", b"\xff\xfe", b'"', b"\n", b"\r", b",", b"'", b"nan", b"-", b"9" * 400, b"="]
+            )
+        elif draw.random() < 0.3:
+            del raw[at:]
+    return bytes(raw)
+
+
+SEEDS = st.integers(0, 2**64)
+
+# --- configs --------------------------------------------------------------------------------------------
+
+
+@fuzz(20, st.lists(st.tuples(st.sampled_from(KEYS.split()), VALUES), min_size=1, max_size=3))
+def test_saved_configs_with_odd_values(changes):
+    config = json.loads(json.dumps(CONFIG))
+    for path, value in changes:
+        node, keys = config, path.split(".")
+        for key in keys[:-1]:
+            node = node.setdefault(key, {}) if isinstance(node, dict) else {}
+        if isinstance(node, dict):
+            node[keys[-1]] = value
+    path = put("config_resolved.yaml", json.dumps(config))  # JSON is YAML
+    with suppress(RequestError):
+        load_saved(path)
+    with suppress(RequestError):
+        saved_hash(path)
+
+
+GOOD_YAML = to_yaml(CONFIG).encode()
+
+
+@fuzz(30, SEEDS)
+def test_saved_configs_that_are_damaged(seed):
+    put("bitten/config_resolved.yaml", bitten(GOOD_YAML, seed))
+    put("bitten/status.json", '{"state": "completed"}')
+    with suppress(RequestError):
+        open_run(FOLDER / "bitten")
+
+
+# --- status ---------------------------------------------------------------------------------------------
+
+STATUS = {
+    "state": "completed",
+    "error": None,
+    "started_at": "2026-01-01T00:00:00+00:00",
+    "finished_at": None,
+    "epochs_completed": 3,
+    "config_hash": "0" * 64,
+    "resumed_at": [],
+}
+
+
+def read_status(content: bytes | str) -> None:
+    put("status/status.json", content)
+    with suppress(OSError, ValueError):
+        run_status.read_status(FOLDER / "status")
+    run_status.is_taken(FOLDER / "status")
+    (row,) = read_runs([FOLDER / "status"])[["state", "error", "problem"]].to_numpy().tolist()
+    assert row[0] in (*run_status.STATES, "unknown")
+    assert row[1] is None or isinstance(row[1], str)
+
+
+@fuzz(60, st.dictionaries(st.sampled_from(list(STATUS)), VALUES, max_size=3))
+def test_status_with_odd_values(changes):
+    read_status(json.dumps(STATUS | changes))
+
+
+@fuzz(60, SEEDS)
+def test_status_that_is_damaged(seed):
+    read_status(bitten(json.dumps(STATUS, indent=2).encode(), seed))
+
+
+# --- tables ---------------------------------------------------------------------------------------------
+
+
+def csv_of(columns: tuple[str, ...], rows: list[list[Any]]) -> bytes:
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows([columns, *rows])
+    return text.getvalue().encode()
+
+
+PREDICTIONS = csv_of(records.PREDICTIONS_COLUMNS, [[n, f"x[{n}]", "cat", "dog", 0.5, False] for n in range(6)])
+METRICS = csv_of(records.METRICS_COLUMNS, [[n, 5 * n, 0.1, 1 / n, 0.5, "", 0.5, "", "", 1, 1, 1] for n in range(1, 5)])
+SUMMARY = csv_of(
+    (*records.SUMMARY_COLUMNS, "config.seed", "config.name"), [["run", "completed", 3, *["0.5"] * 25, 0, "a"]]
+)
+
+
+@fuzz(80, SEEDS)
+def test_predictions_that_are_damaged(seed):
+    put("predictions.csv", bitten(PREDICTIONS, seed))
+    with suppress(UnreadableError):
+        read_predictions(FOLDER)
+
+
+@fuzz(60, SEEDS)
+def test_metrics_that_are_damaged(seed):
+    path = put("metrics.csv", bitten(METRICS, seed))
+    with suppress(OSError, ValueError):
+        records.read_table(path)
+    with suppress(OSError, ValueError):
+        records.keep_epochs(path, 2)
+        records.metrics_rows(path)
+
+
+@fuzz(15, SEEDS, SEEDS)
+def test_summaries_that_are_damaged(seed, other):
+    for number, one in enumerate((seed, other)):
+        put(f"summaries/{number}/summary.csv", bitten(SUMMARY, one))
+        put(f"summaries/{number}/status.json", bitten(json.dumps(STATUS).encode(), one) if one % 3 == 0 else "{}")
+    with suppress(RequestError):
+        compare(read_runs(find_runs([FOLDER / "summaries"])[0]), "test_accuracy")
+
+
+NAMES = st.text(st.characters(exclude_categories=("Cs",), exclude_characters="\x00"), min_size=1)
+
+
+@fuzz(60, NAMES, NAMES.filter(lambda name: name not in ("label", "confidence")))
+def test_names_are_read_back_as_they_were(name, column):
+    assert spreadsheet_text(spreadsheet_safe(name)) == name
+    records.write_table(FOLDER / "names.csv", ("label", "confidence", column), [{"label": name, "confidence": 0.5}])
+    table = records.read_table(FOLDER / "names.csv")
+    assert table["label"].tolist() == [name]
+    assert table.columns.tolist()[2] == column
+
+
+# --- batches and checkpoints ----------------------------------------------------------------------------
+
+BATCH = python2_pickle(
+    {"batch_label": "b", "labels": [1, 2], "data": np.zeros((2, 3072), np.uint8), "filenames": ["a", "b"]}
+)
+TODAY = pickle.dumps({"data": np.zeros((2, 3072), np.uint8), "labels": [0, 1]}, protocol=4)
+META = python2_pickle({"label_names": CIFAR10_NAMES})
+
+
+@fuzz(200, SEEDS, st.booleans())
+def test_batches_that_are_damaged(seed, today):
+    # Bitten where the instructions are, not in the pixels.
+    whole = TODAY if today else BATCH
+    at = whole.find(bytes(3072))
+    content = bitten(whole[:at], seed) + whole[at : at + 6144] + bitten(whole[at + 6144 :], seed // 2)
+    batches = dict.fromkeys(cifar._members("cifar10"), BATCH) | {"batches.meta": META, "test_batch": content}
+    with suppress(RequestError):
+        cifar._decode("cifar10", batches, 32)
+
+
+@fuzz(120, st.binary(max_size=60))
+def test_batches_that_are_noise(content):
+    with suppress(Exception):  # `_decode` makes a RequestError of any
+        read_pickle(b"\x80\x02" + content + b".")
+
+
+def _good_checkpoint() -> bytes:
+    buffer = io.BytesIO()
+    torch.save({"model": {"weight": torch.zeros(3)}, "epoch": 1, "class_names": ["a", "b"]}, buffer)
+    return buffer.getvalue()
+
+
+CHECKPOINT = _good_checkpoint()
+
+
+@fuzz(40, SEEDS)
+def test_checkpoints_that_are_damaged(seed):
+    with suppress(RequestError):
+        checkpoint.load(put("last.pt", bitten(CHECKPOINT, seed)), torch.device("cpu"))
+
+
+# --- folders --------------------------------------------------------------------------------------------
+
+FILES = {
+    "status.json": json.dumps(STATUS).encode(),
+    "summary.csv": SUMMARY,
+    "metrics.csv": METRICS,
+    "predictions.csv": PREDICTIONS,
+    "config_resolved.yaml": GOOD_YAML,
+}
+PLACES = st.lists(
+    st.tuples(
+        st.sampled_from(["a", "a/b", "a/1", "a/10", ".hidden", "c d", "é\u202e", "x\ny", "checkpoints", "a/figures"]),
+        st.sampled_from(list(FILES)),
+        st.sampled_from(["whole", "bitten", "folder", "link", "loop", "nothing"]),
+        SEEDS,
+    ),
+    max_size=8,
+)
+
+
+@fuzz(4, PLACES)
+def test_folders_of_all_kinds_are_compared(places):
+    root = FOLDER / "tree"
+    shutil.rmtree(root, ignore_errors=True)
+    root.mkdir()
+    for place, name, kind, seed in places:
+        path = root / place / name
+        with suppress(FileExistsError, NotADirectoryError, OSError):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            if kind in ("whole", "bitten"):
+                path.write_bytes(FILES[name] if kind == "whole" else bitten(FILES[name], seed))
+            elif kind == "folder":
+                path.mkdir()
+            elif kind in ("link", "loop"):
+                path.symlink_to(root if kind == "loop" else "nowhere")
+    with suppress(RequestError):
+        found, _ = find_runs([root])
+        compare(read_runs(found), "test_accuracy")
+    if len(places) % 4 == 0:
+        with suppress(RequestError):
+            compare_main([str(root), "--out", str(FOLDER / "out")])
