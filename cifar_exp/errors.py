@@ -1,7 +1,9 @@
-"""The errors that a user is expected to meet, each with its own exit code in the command line."""
+"""The exit codes, and the errors that a user is expected to meet."""
 
 from collections.abc import Mapping
 from typing import Any
+
+DONE, FAILED, WRONG_REQUEST, INTERRUPTED, TERMINATED = 0, 1, 2, 130, 143
 
 
 class RequestError(ValueError):

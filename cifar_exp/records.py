@@ -1,7 +1,8 @@
 """Every file of a run directory: fixed columns, atomic writes, reading back.
 
 A file is either its old or its new version, never half of one: whole files are written beside their place and
-renamed onto it; rows are appended by a single write that is taken back if it could not be finished.
+renamed onto it; rows are appended by a single write that is taken back if it could not be finished. What a killed
+process left unfinished at the end of a table is neither read nor kept.
 """
 
 import csv
@@ -12,9 +13,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import pandas as pd
+
+from cifar_exp import untrusted
+from cifar_exp.untrusted import open_regular, spreadsheet_safe, spreadsheet_text
 
 METRICS_COLUMNS = (
     "epoch",
@@ -31,6 +35,7 @@ METRICS_COLUMNS = (
     "images_per_second",
 )
 STEPS_COLUMNS = ("step", "epoch", "learning_rate", "momentum", "loss")
+SCHEDULE_COLUMNS = ("step", "learning_rate")
 SUMMARY_COLUMNS = (
     "run",
     "state",
@@ -60,7 +65,10 @@ SUMMARY_COLUMNS = (
     "peak_learning_rate",
     "schedule",
     "test_loss_as_published",
+    "max_lr_used",
+    "test_accuracy_tta",
 )
+LR_FIND_COLUMNS = ("step", "learning_rate", "loss", "smoothed_loss")
 PREDICTIONS_COLUMNS = ("index", "source", "label", "prediction", "confidence", "correct")
 PER_CLASS_COLUMNS = ("class_index", "class", "images", "correct", "accuracy", "predicted", "precision")
 GRADCAM_COLUMNS = (
@@ -91,18 +99,23 @@ _TEXT_COLUMNS = (
     "device",
 )
 
-STATES = ("running", "completed", "failed", "diverged", "interrupted")
+# Tables that grow while a run goes on; all others are written whole.
+_APPENDED = ("metrics.csv", "steps.csv")
+
+_MOST_TABLE_BYTES = 2 * 2**30  # the steps of a run of ten million take 0.6 GB
 
 
 def write_bytes(path: Path, content: bytes) -> None:
     """Put ``content`` at ``path`` so that a reader, or a crash, sees the old file or the new one.
+
+    A link at ``path`` is replaced, not followed.
 
     Raises:
         OSError: the content could not be written; the old file, if any, is untouched.
     """
     beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        with beside.open("wb") as file:
+        with new_file(beside) as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
@@ -113,9 +126,16 @@ def write_bytes(path: Path, content: bytes) -> None:
         raise
 
 
+def new_file(path: Path) -> BinaryIO:
+    """A file that this process makes; what an earlier one of the same number left there, or a link, is removed."""
+    with suppress(FileNotFoundError):
+        path.unlink()
+    return path.open("xb")
+
+
 def write_text(path: Path, text: str) -> None:
-    """``write_bytes`` for text, in UTF-8."""
-    write_bytes(path, text.encode())
+    """``write_bytes`` for text, in UTF-8. A file name's bytes that are not valid UTF-8 become escapes."""
+    write_bytes(path, text.encode("utf-8", "backslashreplace"))
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
@@ -140,45 +160,143 @@ def append_rows(path: Path, columns: Sequence[str], rows: Sequence[Mapping[str, 
     Raises:
         OSError: the rows could not be written.
     """
-    if not path.exists():
+    content = _csv_text(rows, columns, header=False).encode()
+    try:
+        # A link could lead out of the run directory.
+        descriptor = os.open(path, os.O_RDWR | os.O_APPEND | getattr(os, "O_NOFOLLOW", 0))
+    except FileNotFoundError:
         write_table(path, columns, rows)
         return
-    content = _csv_text(rows, columns, header=False).encode()
-    descriptor = os.open(path, os.O_WRONLY | os.O_APPEND)
     try:
-        size = os.fstat(descriptor).st_size
+        size = _whole_rows(descriptor)
+        if size == 0:  # not even its header was finished
+            write_table(path, columns, rows)
+            return
         try:
-            written = os.write(descriptor, content)
-            if written != len(content):
-                raise OSError(28, "No space left on device", str(path))
-        except OSError:
+            rest = memoryview(content)
+            while rest:  # one write, but for a disk that fills up: writing on tells why
+                rest = rest[os.write(descriptor, rest) :]
+            os.fsync(descriptor)
+        except BaseException:
             os.ftruncate(descriptor, size)
             raise
     finally:
         os.close(descriptor)
 
 
+def _whole_rows(descriptor: int) -> int:
+    """Cut off what a killed process left of a row at the end of a table; returns the size of the rest."""
+    size = end = os.lseek(descriptor, 0, os.SEEK_END)
+    while end:
+        start = max(0, end - 4096)
+        os.lseek(descriptor, start, os.SEEK_SET)
+        last = os.read(descriptor, end - start).rfind(b"\n")
+        end = start + last + 1 if last >= 0 else start
+        if last >= 0:
+            break
+    if end < size:
+        os.ftruncate(descriptor, end)
+    return end
+
+
+def keep_epochs(path: Path, epochs: int) -> None:
+    """Drop the rows of later epochs, and an unfinished last line, from ``metrics.csv`` or ``steps.csv``.
+
+    Raises:
+        OSError: the file could not be written; it is as it was.
+        ValueError: it is not such a table.
+    """
+    if not path.exists():
+        return
+    text = untrusted.read_bytes(path, _MOST_TABLE_BYTES).decode()
+    lines = text[: text.rfind("\n") + 1].splitlines(keepends=True)
+    place = lines[0].rstrip("\n").split(",").index("epoch") if lines else 0
+    kept = [line for line in lines[1:] if int(line.split(",")[place]) <= epochs]
+    if not kept:
+        path.unlink()
+    elif len(kept) + 1 < len(lines) or not text.endswith("\n"):
+        write_text(path, "".join([lines[0], *kept]))
+
+
+def metrics_rows(path: Path) -> list[Mapping[str, float | int | None]]:
+    """The rows of ``metrics.csv`` as they were when they were written; none where there is no file.
+
+    Raises:
+        OSError: it cannot be read.
+        ValueError: it is not such a table.
+    """
+    if not path.exists():
+        return []
+    with path.open(encoding="utf-8", newline="") as file:
+        try:
+            header, *rows = csv.reader(file, strict=True)
+        except csv.Error as error:
+            raise ValueError(str(error)) from error
+    return [dict(zip(header, map(_number, row), strict=True)) for row in rows]
+
+
+def _number(cell: str) -> float | int | None:
+    if not cell:
+        return None
+    return int(cell) if cell.isdecimal() else float(cell)
+
+
 def read_table(path: Path) -> pd.DataFrame:
     """Read a CSV of a run directory. Names stay text; empty cells are missing values.
 
+    Of a table that is still growing, the rows are read that were whole when reading began.
+
     Raises:
-        OSError: there is no such file.
-        ValueError: it is not a CSV (pandas' parser errors are ValueErrors).
+        OSError: there is no such file, or it is not a regular one.
+        ValueError: it is not a CSV (pandas' parser errors are ValueErrors), or too large to be read.
     """
-    columns = pd.read_csv(path, nrows=0).columns
+    with open_regular(path) as file:
+        if os.fstat(file.fileno()).st_size > _MOST_TABLE_BYTES:
+            raise ValueError(f"it is larger than {_MOST_TABLE_BYTES:,} bytes")
+        try:
+            return _parsed(io.BytesIO(_without_torn_row(file.read())) if path.name in _APPENDED else file)
+        except MemoryError as error:
+            raise ValueError("it does not fit into memory") from error
+
+
+def _parsed(content: BinaryIO) -> pd.DataFrame:
+    columns = pd.read_csv(content, nrows=0).columns
+    content.seek(0)
     # A loss can be `nan`; a class can be named so.
-    missing = {name: [""] if name in _TEXT_COLUMNS or name.startswith("config.") else ["", "nan"] for name in columns}
-    return pd.read_csv(path, keep_default_na=False, na_values=missing, dtype=dict.fromkeys(_TEXT_COLUMNS, str))
+    text = {name for name in columns if name in _TEXT_COLUMNS or name.startswith("config.")}
+    missing = {name: [""] if name in text else ["", "nan"] for name in columns}
+    table = pd.read_csv(content, keep_default_na=False, na_values=missing, dtype=dict.fromkeys(_TEXT_COLUMNS, str))
+    for name in table.columns[[not pd.api.types.is_numeric_dtype(dtype) for dtype in table.dtypes]]:
+        if any(isinstance(cell, str) and cell.startswith("'") for cell in table[name]):
+            table[name] = table[name].map(lambda cell: spreadsheet_text(cell) if isinstance(cell, str) else cell)
+    return table.rename(columns=spreadsheet_text)
+
+
+def _without_torn_row(content: bytes) -> bytes:
+    return content[: content.rfind(b"\n") + 1]
+
+
+class _UnixLines:
+    """Takes csv's lines, which must end in CR and LF for it to quote a CR within a cell, and ends them in LF."""
+
+    def __init__(self) -> None:
+        self.text = io.StringIO()
+
+    def write(self, line: str) -> None:
+        self.text.write(line.removesuffix("\r\n") + "\n")
 
 
 def _csv_text(rows: Iterable[Mapping[str, Any]], columns: Sequence[str], *, header: bool) -> str:
-    text = io.StringIO()
+    lines = _UnixLines()
     # csv writes floats by repr(): the shortest text that reads back to the same bits.
-    writer = csv.DictWriter(text, columns, extrasaction="raise", lineterminator="\n")
+    writer = csv.DictWriter(lines, columns, extrasaction="raise", lineterminator="\r\n")
     if header:
-        writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue()
+        csv.writer(lines).writerow([spreadsheet_safe(name) for name in columns])
+    for row in rows:
+        writer.writerow(
+            {key: spreadsheet_safe(value) if isinstance(value, str) else value for key, value in row.items()}
+        )
+    return lines.text.getvalue()
 
 
 def now() -> str:
@@ -186,44 +304,14 @@ def now() -> str:
     return datetime.now(UTC).isoformat()
 
 
-def is_taken(directory: Path) -> bool:
-    """Whether a directory holds a run; one that failed before its first step leaves nothing to keep."""
-    if not (directory / "status.json").exists():
-        return False
-    try:
-        state = json.loads((directory / "status.json").read_text(encoding="utf-8"))["state"]
-    except (OSError, ValueError, KeyError, TypeError):
-        return True
-    return state != "failed" or (directory / "steps.csv").exists()
-
-
-def claim(directory: Path, config_hash: str) -> dict[str, Any]:
-    """Take a directory for a run by making its ``status.json``; two runs never share one.
-
-    Returns:
-        The status, for ``update_status``.
+def read_json(path: Path) -> dict[str, Any]:
+    """A mapping from a file.
 
     Raises:
-        FileExistsError: the directory holds a run already; nothing in it was touched.
+        OSError: there is none.
+        ValueError: it holds something else.
     """
-    directory.mkdir(parents=True, exist_ok=True)
-    if not is_taken(directory):
-        (directory / "status.json").unlink(missing_ok=True)
-    status = {
-        "state": "running",
-        "error": None,
-        "started_at": now(),
-        "finished_at": None,
-        "epochs_completed": 0,
-        "config_hash": config_hash,
-    }
-    # An exclusive create is the one step of which exactly one of two processes can succeed.
-    with (directory / "status.json").open("x", encoding="utf-8") as file:
-        file.write(json.dumps(status, indent=2) + "\n")
-    return status
-
-
-def update_status(directory: Path, status: dict[str, Any], **changes: Any) -> None:
-    """Change ``status`` in place and in ``status.json``."""
-    status |= changes
-    write_json(directory / "status.json", status)
+    content = untrusted.read_json(path)
+    if not isinstance(content, dict):
+        raise ValueError(f"{path}: not a record of a run")
+    return content

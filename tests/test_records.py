@@ -7,7 +7,7 @@ import os
 import numpy as np
 import pytest
 
-from cifar_exp import records
+from cifar_exp import records, run_status
 
 COLUMNS = ("epoch", "loss", "note")
 
@@ -54,8 +54,14 @@ def test_a_disk_that_fills_up_while_rows_are_appended_costs_only_those_rows(tmp_
     path = tmp_path / "m.csv"
     records.append_rows(path, COLUMNS, [{"epoch": 1, "loss": 0.5}])
     before = path.read_text()
-    real_write = os.write
-    monkeypatch.setattr(os, "write", lambda fd, content: real_write(fd, content[:3]))  # what a full disk does
+    real_write, room = os.write, [b"abc"]
+
+    def filling_up(descriptor, content):
+        if not room:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return real_write(descriptor, content[: len(room.pop())])
+
+    monkeypatch.setattr(os, "write", filling_up)
     with pytest.raises(OSError, match="No space left"):
         records.append_rows(path, COLUMNS, [{"epoch": 2, "loss": 0.25}])
     assert path.read_text() == before
@@ -76,10 +82,38 @@ def test_a_write_that_fails_leaves_the_old_file_and_no_litter(tmp_path, monkeypa
 
 
 def test_a_directory_is_claimed_once(tmp_path):
-    status = records.claim(tmp_path / "run", "abc")
+    status = run_status.claim(tmp_path / "run", "abc")
     with pytest.raises(FileExistsError):
-        records.claim(tmp_path / "run", "abc")
-    records.update_status(tmp_path / "run", status, state="completed", epochs_completed=3)
+        run_status.claim(tmp_path / "run", "abc")
+    run_status.update_status(tmp_path / "run", status, state="completed", epochs_completed=3)
     read = json.loads((tmp_path / "run" / "status.json").read_text())
     assert (read["state"], read["epochs_completed"], read["config_hash"]) == ("completed", 3, "abc")
     assert read["started_at"].endswith("+00:00")
+
+
+@pytest.mark.parametrize("torn", ["1", "1,0.2", "1,0.25,", "1,0.25,n\xe4"])
+def test_what_a_killed_writer_left_of_a_row_is_neither_read_nor_kept(tmp_path, torn):
+    path = tmp_path / "metrics.csv"
+    records.append_rows(path, COLUMNS, [{"epoch": 1, "loss": 0.5}])
+    with path.open("ab") as file:
+        file.write(torn.encode()[:-1] if torn.endswith("\xe4") else torn.encode())
+    assert records.read_table(path)["epoch"].tolist() == [1]
+    records.append_rows(path, COLUMNS, [{"epoch": 2, "loss": 0.25}])
+    assert path.read_text() == "epoch,loss,note\n1,0.5,\n2,0.25,\n"
+
+
+@pytest.mark.parametrize("left", [b"", b"epoch,lo"])
+def test_a_table_without_a_whole_header_is_begun_again(tmp_path, left):
+    path = tmp_path / "metrics.csv"
+    path.write_bytes(left)
+    records.append_rows(path, COLUMNS, [{"epoch": 1, "loss": 0.5}])
+    assert path.read_text() == "epoch,loss,note\n1,0.5,\n"
+
+
+def test_a_torn_row_that_is_longer_than_a_block_is_cut_off(tmp_path):
+    path = tmp_path / "steps.csv"
+    records.append_rows(path, COLUMNS, [{"epoch": 1, "loss": 0.5}])
+    with path.open("a") as file:
+        file.write("9" * 10_000)
+    records.append_rows(path, COLUMNS, [{"epoch": 2}])
+    assert records.read_table(path)["epoch"].tolist() == [1, 2]

@@ -1,0 +1,138 @@
+"""``status.json``: who may use a run directory, and what state its run is in."""
+
+import errno
+import json
+import os
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from cifar_exp.records import new_file, now, read_json, write_json
+
+STATES = ("running", "completed", "failed", "diverged", "interrupted")
+
+_BLOCK = 4096  # bytes; the least that common file systems give a file
+_MOST_OF_AN_ERROR = 500  # characters
+
+
+def is_taken(directory: Path) -> bool:
+    """Whether a directory holds a run; one that failed before its first step leaves nothing to keep."""
+    try:
+        status = read_status(directory)
+    except FileNotFoundError:
+        return False
+    except (OSError, ValueError):
+        return True
+    started = any((directory / name).exists() for name in ("steps.csv", "checkpoints/last.pt"))
+    return status["state"] != "failed" or started
+
+
+def claim(directory: Path, config_hash: str) -> dict[str, Any]:
+    """Take a directory for a new run by making its ``status.json``; two runs never share one.
+
+    Returns:
+        The status, for ``update_status``.
+
+    Raises:
+        FileExistsError: the directory holds a run already; nothing in it was touched.
+    """
+    directory.mkdir(parents=True, exist_ok=True)
+    if not is_taken(directory):
+        (directory / "status.json").unlink(missing_ok=True)
+    status: dict[str, Any] = {
+        "state": "running",
+        "error": None,
+        "started_at": now(),
+        "finished_at": None,
+        "epochs_completed": 0,
+        "config_hash": config_hash,
+        "resumed_at": [],
+        "max_lr_used": None,
+    }
+    _create(directory / "status.json", (json.dumps(status, indent=2) + "\n").encode())
+    return status
+
+
+def _create(path: Path, content: bytes) -> None:
+    """Make a file, whole from the beginning; of two processes exactly one succeeds.
+
+    Raises:
+        FileExistsError: it is there already.
+    """
+    beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with new_file(beside) as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        try:
+            os.link(beside, path)
+        except FileExistsError:
+            raise
+        except OSError:  # a file system without hard links
+            with path.open("xb") as file:
+                file.write(content)
+    finally:
+        with suppress(OSError):
+            beside.unlink()
+
+
+def claim_again(directory: Path) -> dict[str, Any]:
+    """Take a directory to go on with the run in it.
+
+    Returns:
+        The status, for ``update_status``.
+
+    Raises:
+        OSError, ValueError: it has no readable status.
+    """
+    status = read_status(directory)
+    status["resumed_at"] = [*(status.get("resumed_at") or []), now()]
+    for leftover in directory.rglob(".*.tmp"):  # of a process that was killed while it wrote
+        leftover.unlink()
+    update_status(directory, status, state="running", error=None, finished_at=None)
+    return status
+
+
+def read_status(directory: Path) -> dict[str, Any]:
+    """The content of ``status.json``.
+
+    Raises:
+        OSError: there is none.
+        ValueError: it is damaged.
+    """
+    status = read_json(directory / "status.json")
+    if status.get("state") not in STATES:
+        raise ValueError(f"{directory / 'status.json'}: not the status of a run")
+    return status
+
+
+def update_status(directory: Path, status: dict[str, Any], **changes: Any) -> None:
+    """Change ``status`` in place and in ``status.json``.
+
+    Raises:
+        OSError: the file could not be written; it is as it was.
+    """
+    status |= changes
+    path = directory / "status.json"
+    try:
+        write_json(path, status)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT) or not _overwrite(path, status):
+            raise
+
+
+def _overwrite(path: Path, status: dict[str, Any]) -> bool:
+    """Write a status over the old one where there is no room for a second file; returns whether that was possible.
+
+    Within the block that the old one takes, a write needs no room and cannot be torn.
+    """
+    status = status | {"error": None if status["error"] is None else str(status["error"])[:_MOST_OF_AN_ERROR]}
+    content = (json.dumps(status, indent=2, ensure_ascii=False) + "\n").encode("utf-8", "backslashreplace")
+    with suppress(OSError), path.open("r+b", buffering=0) as file:
+        room = file.seek(0, os.SEEK_END)
+        if max(room, len(content)) <= _BLOCK:
+            file.seek(0)
+            file.write(content.ljust(room))
+            return True
+    return False
