@@ -4,19 +4,22 @@ import logging
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from cifar_exp import checkpoint, records
+from cifar_exp import checkpoint, parallel, records, run_status
 from cifar_exp.build import Splits
 from cifar_exp.compute import Compute, Normalizer
 from cifar_exp.data import Split
 from cifar_exp.data.batches import Loader
-from cifar_exp.errors import DivergedError
+from cifar_exp.errors import DivergedError, RequestError
 from cifar_exp.evaluate import Evaluation
-from cifar_exp.train import Learner, train_epoch
+from cifar_exp.interruption import Interruption
+from cifar_exp.savepoint import Savepoint
+from cifar_exp.train import EpochSoFar, Learner, end_epoch, train_epoch
 
 log = logging.getLogger(__name__)
 
@@ -39,6 +42,14 @@ class Fitted:
     best_epoch: int | None = None
     best_accuracy: float | None = None
 
+    @property
+    def best(self) -> tuple[int | None, float | None]:
+        """Epoch and accuracy of the best one so far."""
+        return self.best_epoch, self.best_accuracy
+
+
+Measure = Callable[[Split, Callable[[], None]], Evaluation]
+
 
 def fit(
     learner: Learner,
@@ -47,16 +58,17 @@ def fit(
     *,
     epochs: int,
     test_each_epoch: bool,
-    every_epochs: int,
     keep_best: bool,
     compute: Compute,
     normalize: Normalizer,
-    measure: Callable[[Split], Evaluation],
-    about: dict[str, Any],
+    measure: Measure,
+    savepoint: Savepoint,
     out_dir: Path,
     status: dict[str, Any],
+    resume: bool = False,
+    after_epoch: Callable[[], None] = lambda: None,
 ) -> Fitted:
-    """Train for ``epochs`` epochs; after each, evaluate, append a row to ``metrics.csv`` and save.
+    """Train until ``epochs`` epochs are complete; after each, evaluate, append a row to ``metrics.csv`` and save.
 
     The test split is measured after the last epoch, or after each where the config asks for that. Selection looks at
     the validation split where there is one, and at the test split only where it is measured each epoch anyway.
@@ -67,85 +79,128 @@ def fit(
         splits: the images to train on and to measure.
         epochs: how many.
         test_each_epoch: measure the test split after every epoch, not only the last.
-        every_epochs: write ``last.pt`` after so many epochs, and after the last.
         keep_best: write ``best.pt`` after each epoch that is better than all before.
         compute: where and in which precision.
         normalize: makes the network's input.
-        measure: evaluates the network on a split.
-        about: what a checkpoint says beside weights and state, as plain values.
+        measure: evaluates the network on a split, calling a function between batches.
+        savepoint: where the state goes, and when.
         out_dir: the run directory.
         status: of the run, kept up to date.
+        resume: go on from the savepoint, if there is one yet; rows recorded after it are made again.
+        after_epoch: called when an epoch is recorded.
 
     Raises:
         DivergedError: the steps up to the one that diverged are recorded.
+        KeyboardInterrupt: a signal came; the state is saved.
     """
     selection = "validation" if splits.validation is not None else "test" if test_each_epoch else None
     fitted = Fitted(selection)
     if selection == "test":
         log.warning("No validation split: the best epoch is chosen on the test split, so its accuracy is optimistic.")
+    so_far = _go_back(learner, fitted, savepoint, out_dir, status, compute.device) if resume else None
     log.info(_TABLE_HEAD)
-    for epoch in range(1, epochs + 1):
-        try:
-            trained = train_epoch(
-                learner,
-                loader.epoch(epoch),
-                images=len(splits.train),
-                epochs=epochs,
-                compute=compute,
-                normalize=normalize,
-            )
-        except DivergedError as error:
-            records.append_rows(out_dir / "steps.csv", records.STEPS_COLUMNS, error.steps)
-            raise
-        started = time.perf_counter()
-        validation = measure(splits.validation) if splits.validation is not None else None
-        test = measure(splits.test) if test_each_epoch or epoch == epochs else None
-        row: dict[str, Any] = {
-            "epoch": epoch,
-            "step": learner.step,
-            "learning_rate": trained.learning_rate,
-            "train_loss": trained.loss,
-            "train_accuracy": trained.accuracy,
-            "val_loss": validation.loss if validation else None,
-            "val_accuracy": validation.accuracy if validation else None,
-            "test_loss": test.loss if test else None,
-            "test_accuracy": test.accuracy if test else None,
-            "train_seconds": trained.seconds,
-            "eval_seconds": time.perf_counter() - started,
-            "images_per_second": trained.images / trained.seconds,
-        }
-        fitted.metrics.append(row)
-        fitted.test = test
-        chosen = validation or (test if selection else None)
-        is_best = chosen is not None and (fitted.best_accuracy is None or chosen.accuracy > fitted.best_accuracy)
-        if is_best and chosen is not None:
-            fitted.best_epoch, fitted.best_accuracy = epoch, chosen.accuracy
+    with Interruption() as interruption:
+        for epoch in range(learner.epoch + 1, epochs + 1):
+            so_far = so_far or EpochSoFar.begin(compute.device)
+            safe_point = partial(_safe_point, learner, so_far, fitted, savepoint, interruption)
+            try:
+                trained = train_epoch(
+                    learner,
+                    loader.epoch(epoch, first=so_far.batches),
+                    so_far,
+                    images=len(splits.train),
+                    epochs=epochs,
+                    compute=compute,
+                    normalize=normalize,
+                    after_step=safe_point,
+                    sizes=loader.batches.sizes,
+                )
+            except DivergedError as error:
+                if parallel.is_first():
+                    records.append_rows(out_dir / "steps.csv", records.STEPS_COLUMNS, error.steps)
+                raise
+            started = time.perf_counter()
+            validation = measure(splits.validation, safe_point) if splits.validation is not None else None
+            test = measure(splits.test, safe_point) if test_each_epoch or epoch == epochs else None
+            row: dict[str, Any] = {
+                "epoch": epoch,
+                "step": learner.step,
+                "learning_rate": trained.learning_rate,
+                "train_loss": trained.loss,
+                "train_accuracy": trained.accuracy,
+                "val_loss": validation.loss if validation else None,
+                "val_accuracy": validation.accuracy if validation else None,
+                "test_loss": test.loss if test else None,
+                "test_accuracy": test.accuracy if test else None,
+                "train_seconds": trained.seconds,
+                "eval_seconds": time.perf_counter() - started,
+                "images_per_second": trained.images / trained.seconds,
+            }
+            end_epoch(learner)
+            so_far = None
+            fitted.metrics.append(row)
+            fitted.test = test
+            chosen = validation or (test if selection else None)
+            is_best = chosen is not None and (fitted.best_accuracy is None or chosen.accuracy > fitted.best_accuracy)
+            if is_best and chosen is not None:
+                fitted.best_epoch, fitted.best_accuracy = epoch, chosen.accuracy
 
-        records.append_rows(out_dir / "steps.csv", records.STEPS_COLUMNS, trained.steps)
-        records.append_rows(out_dir / "metrics.csv", records.METRICS_COLUMNS, [row])
-        if is_best and keep_best:
-            checkpoint.save(out_dir / "checkpoints" / "best.pt", learner.model, epoch=epoch, step=learner.step, **about)
-        if epoch % every_epochs == 0 or epoch == epochs:
-            _save_last(out_dir, learner, fitted, about)
-        records.update_status(out_dir, status, epochs_completed=epoch)
-        log.info(_table_line(row, epochs, is_best))
+            # The state comes last: whatever is lost before it is written is made again by a resumed run.
+            if parallel.is_first():
+                records.append_rows(out_dir / "steps.csv", records.STEPS_COLUMNS, trained.steps)
+                records.append_rows(out_dir / "metrics.csv", records.METRICS_COLUMNS, [row])
+            if is_best and keep_best and parallel.is_first():
+                best = out_dir / "checkpoints" / "best.pt"
+                checkpoint.save(best, learner.model, epoch=epoch, step=learner.step, **savepoint.about)
+            if epoch % savepoint.every_epochs == 0 or epoch == epochs:
+                savepoint.write(learner, None, fitted.best)
+            if parallel.is_first():
+                run_status.update_status(out_dir, status, epochs_completed=epoch)
+            log.info(_table_line(row, epochs, is_best))
+            after_epoch()
+        if fitted.test is None:  # resumed after the last epoch
+            fitted.test = measure(splits.test, lambda: None)
     return fitted
 
 
-def _save_last(out_dir: Path, learner: Learner, fitted: Fitted, about: dict[str, Any]) -> None:
-    """Everything that going on from here would need."""
-    checkpoint.save(
-        out_dir / "checkpoints" / "last.pt",
-        learner.model,
-        optimizer=learner.optimizer.state_dict(),
-        scheduler=learner.scheduler.state_dict(),
-        epoch=learner.epoch,
-        step=learner.step,
-        best_epoch=fitted.best_epoch,
-        best_accuracy=fitted.best_accuracy,
-        random_state=torch.get_rng_state(),
-        **about,
-    )
+def _safe_point(
+    learner: Learner, so_far: EpochSoFar, fitted: Fitted, savepoint: Savepoint, interruption: Interruption
+) -> None:
+    """Between two batches: stop here if that was asked for, and save if it is time; all processes or none."""
+    signal_number, save = parallel.agree_to_stop(interruption.received, savepoint.due)
+    if signal_number or save:
+        savepoint.write(learner, so_far, fitted.best)
+    if signal_number:
+        interruption.deliver(signal_number)
+
+
+def _go_back(
+    learner: Learner,
+    fitted: Fitted,
+    savepoint: Savepoint,
+    out_dir: Path,
+    status: dict[str, Any],
+    device: torch.device,
+) -> EpochSoFar | None:
+    """Put everything back to the savepoint, the records included; to the start where there is none."""
+    so_far = None
+    if parallel.from_first(savepoint.path.exists):
+        so_far, (fitted.best_epoch, fitted.best_accuracy) = savepoint.read(learner, device)
+    if not parallel.is_first():
+        return so_far
+    try:
+        for name in ("steps.csv", "metrics.csv"):
+            records.keep_epochs(out_dir / name, learner.epoch)
+        fitted.metrics += records.metrics_rows(out_dir / "metrics.csv")
+    except ValueError as error:
+        raise RequestError(f"{out_dir}: metrics.csv or steps.csv is damaged: {error}") from error
+    if len(fitted.metrics) != learner.epoch:
+        raise RequestError(
+            f"{out_dir / 'metrics.csv'}: has {len(fitted.metrics)} of the {learner.epoch} epochs in {savepoint.path}"
+        )
+    run_status.update_status(out_dir, status, epochs_completed=learner.epoch)
+    log.info("Going on after step %d (epoch %d).", learner.step, learner.epoch + bool(so_far))
+    return so_far
 
 
 _TABLE_HEAD = "  epoch  learning rate   train loss  accuracy     val loss  accuracy    test loss  accuracy   images/s"

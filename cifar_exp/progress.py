@@ -7,6 +7,9 @@ from types import TracebackType
 
 from tqdm import tqdm
 
+from cifar_exp import parallel
+from cifar_exp.logs import labelled
+
 log = logging.getLogger(__name__)
 
 _BAR_SECONDS = 0.25
@@ -19,13 +22,19 @@ class EpochProgress:
     Reading a loss off a GPU makes the program wait for it, so ``due`` says when figures would be shown at all.
     """
 
-    def __init__(self, epoch: int, epochs: int, images: int) -> None:
+    def __init__(self, epoch: int, epochs: int, images: int, *, done: int = 0) -> None:
         self._title = f"epoch {epoch}/{epochs}"
         self._images = images
-        self._done = 0
-        self._terminal = sys.stderr.isatty()
+        self._done = self._before = done
+        self._terminal = sys.stderr.isatty() and parallel.is_first() and not labelled()
         self._bar = tqdm(
-            total=images, desc=self._title, unit=" images", disable=not self._terminal, leave=False, dynamic_ncols=True
+            total=images,
+            initial=done,
+            desc=self._title,
+            unit=" images",
+            disable=not self._terminal,
+            leave=False,
+            dynamic_ncols=True,
         )
         self._started = self._shown = time.monotonic()
 
@@ -53,7 +62,7 @@ class EpochProgress:
         if self._terminal:
             self._bar.set_postfix_str(f"loss {loss:.3f}, accuracy {accuracy:.1%}, lr {learning_rate:.4g}")
             return
-        rate = self._done / (self._shown - self._started)
+        rate = (self._done - self._before) / (self._shown - self._started)
         left = (self._images - self._done) / rate
         log.info(
             "%s: %d of %d images, loss %.3f, accuracy %.1f %%, lr %.4g, %.0f images/s, %d:%02d left",

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from cifar_exp import __version__
+from cifar_exp import __version__, torchrun
 from cifar_exp.errors import RequestError
 
 _PACKAGES = (
@@ -66,6 +66,13 @@ def seed_everything(seed: int, *, deterministic: bool, threads: int | None, devi
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined] # costs time, and nothing here reads such memory
     torch.backends.cudnn.benchmark = not deterministic
     set_threads(threads)
+
+
+def device_generator(device: torch.device) -> torch.Generator:
+    """The global generator that draws on a device which is not the CPU."""
+    if device.type == "cuda":
+        return torch.cuda.default_generators[device.index or 0]
+    return torch.mps._get_default_mps_generator()
 
 
 _DEFAULT_THREADS = torch.get_num_threads()
@@ -201,6 +208,7 @@ def environment(device: torch.device, precision: torch.dtype, memory_format: tor
         "cudnn": torch.backends.cudnn.version() if device.type == "cuda" else None,
         "precision": str(precision).removeprefix("torch."),
         "memory_format": str(memory_format).removeprefix("torch."),
+        "world_size": torchrun.processes(),
         "command_line": sys.argv,
     }
 

@@ -2,7 +2,6 @@
 
 import argparse
 import logging
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from cifar_exp import data, provenance, records
+from cifar_exp.changes import Change, changes, tell_changes
 from cifar_exp.compute import Compute
 from cifar_exp.errors import DivergedError, RequestError
 from cifar_exp.logs import log_to_console
@@ -21,34 +21,6 @@ log = logging.getLogger(__name__)
 
 # They tell how long something took, which no machine repeats.
 TIMING_COLUMNS = ("train_seconds", "eval_seconds", "images_per_second")
-
-# What can change numbers, of what environment.json holds; the rest (host name, command line) cannot.
-_ENVIRONMENT_KEYS = (
-    "cifar_exp",
-    "python",
-    "cpu",
-    "cpu_capability",
-    "threads",
-    "device",
-    "gpu",
-    "cuda",
-    "cudnn",
-    "precision",
-    "memory_format",
-    "git_commit",
-    "git_dirty",
-    "code",
-    "data_fingerprint",
-)
-
-
-@dataclass(frozen=True)
-class Change:
-    """Something that numbers depend on and that is not as it was when the run was made."""
-
-    what: str
-    then: Any
-    now: Any
 
 
 @dataclass(frozen=True)
@@ -127,8 +99,8 @@ def reproduce(
     predictions_then = None
     if (saved.path / "predictions.csv").exists():
         predictions_then = saved.table("predictions.csv", ("index", "prediction"))
-    changes = _changes(saved, config)
-    _tell_changes(changes)
+    changed = _changes(saved, config)
+    tell_changes(changed)
     try:
         run(config, out_dir)
     except DivergedError as error:
@@ -144,7 +116,7 @@ def reproduce(
         "first_difference": None if first is None else asdict(first),
         "final_differences": _final_differences(metrics, again),
         "predictions": predictions,
-        "changes": [asdict(change) for change in changes],
+        "changes": [asdict(change) for change in changed],
     }
     if first is None and predictions and predictions["changed"] and tolerance == 0:
         verdict["same"] = False  # the metrics agree although single predictions do not
@@ -213,8 +185,7 @@ def _read_if_there(path: Path, like: pd.DataFrame) -> pd.DataFrame:
 def _changes(saved: SavedRun, config: dict[str, Any]) -> list[Change]:
     """What is not as it was, the data included."""
     edited = [Change("config_resolved.yaml", "as the run started", "edited since")] if saved.edited else []
-    then = dict(saved.environment)
-    if not then:
+    if not saved.environment:
         log.warning("The run has no environment.json: what changed since cannot be told.")
         return edited
     compute = Compute.choose(config["device"], config["precision"], config["memory_format"])
@@ -223,42 +194,9 @@ def _changes(saved: SavedRun, config: dict[str, Any]) -> list[Change]:
     now = provenance.environment(compute.device, compute.precision, compute.memory_format) | {
         "git_commit": source["git_commit"],
         "git_dirty": source["git_dirty"],
-        "code": _digest(source["diff"]),
         "data_fingerprint": data.load(config["data"]).fingerprint,
     }
-    kept_diff = saved.path / "code.diff"
-    then["code"] = _digest(kept_diff.read_text(encoding="utf-8", errors="replace") if kept_diff.is_file() else None)
-    packages = then.get("packages") if isinstance(then.get("packages"), dict) else {}
-    assert packages is not None
-    changes = [
-        Change(name, packages.get(name), version)
-        for name, version in now["packages"].items()
-        if packages.get(name) != version
-    ]
-    return [*edited, *changes] + [
-        Change(key, then.get(key), now.get(key)) for key in _ENVIRONMENT_KEYS if then.get(key) != now.get(key)
-    ]
-
-
-def _digest(diff: str | None) -> str | None:
-    """Uncommitted changes, as something short that is equal where they are."""
-    return None if diff is None else f"uncommitted changes {provenance.short_digest(diff)}"
-
-
-def _tell_changes(changes: Sequence[Change]) -> None:
-    if not changes:
-        log.info("Nothing that the numbers depend on has changed since the run: packages, code, machine, data.")
-        return
-    log.info("Changed since the run:")
-    for change in changes:
-        log.info("  %-24s %s -> %s", change.what, _short(change.then), _short(change.now))
-    if any(change.what == "data_fingerprint" for change in changes):
-        log.warning("The data is not the run's: other numbers are to be expected.")
-
-
-def _short(value: Any) -> str:
-    text = "none" if value is None else str(value)
-    return text if len(text) <= 32 else text[:12] + "…"
+    return edited + changes(saved.path, saved.environment, now, source["diff"])
 
 
 def _tell(verdict: dict[str, Any], first: Difference | None, out_dir: Path) -> None:

@@ -12,7 +12,7 @@ from cifar_exp.data import Split, Statistics
 from cifar_exp.data.batches import Loader, TrainingBatches
 from cifar_exp.errors import DivergedError
 from cifar_exp.schedule import one_cycle
-from cifar_exp.train import Learner, train_epoch
+from cifar_exp.train import EpochSoFar, Learner, end_epoch, train_epoch
 
 CPU = Compute(torch.device("cpu"), torch.float32, torch.contiguous_format)
 MEAN, STD = (0.5, 0.4, 0.3), (0.2, 0.2, 0.2)
@@ -43,10 +43,16 @@ def learner(max_lr: float = 0.1, **options) -> Learner:
 def train(who: Learner, batches: TrainingBatches) -> list:
     normalize = Normalizer(Statistics(MEAN, STD), CPU)
     loader = Loader(batches, 0, pin_memory=False)
-    return [
-        train_epoch(who, loader.epoch(epoch), images=IMAGES, epochs=EPOCHS, compute=CPU, normalize=normalize)
-        for epoch in range(1, EPOCHS + 1)
-    ]
+    results = []
+    for epoch in range(1, EPOCHS + 1):
+        so_far = EpochSoFar.begin(CPU.device)
+        results.append(
+            train_epoch(
+                who, loader.epoch(epoch), so_far, images=IMAGES, epochs=EPOCHS, compute=CPU, normalize=normalize
+            )
+        )
+        end_epoch(who)
+    return results
 
 
 def plainly(batches: TrainingBatches, label_smoothing: float = 0.0):
@@ -119,7 +125,10 @@ def test_bfloat16_is_close_to_float32(batches):
     for compute in (CPU, mixed):
         who = learner()
         loader = Loader(batches, 0, pin_memory=False)
-        result = train_epoch(who, loader.epoch(1), images=IMAGES, epochs=2, compute=compute, normalize=normalize)
+        so_far = EpochSoFar.begin(compute.device)
+        result = train_epoch(
+            who, loader.epoch(1), so_far, images=IMAGES, epochs=2, compute=compute, normalize=normalize
+        )
         assert next(who.model.parameters()).dtype is torch.float32
         losses.append(result.loss)
     assert losses[0] != losses[1]
