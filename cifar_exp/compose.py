@@ -7,7 +7,7 @@ valid before the first one starts, and that a mistake ends in one line and exit 
 import difflib
 import itertools
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,9 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from cifar_exp.config import GROUPS, first_line, flatten, resolve, validate
+from cifar_exp.engines import options
 from cifar_exp.errors import RequestError
+from cifar_exp.hydra_settings import check_hydra_settings, may_be_overruled, typed_in
 from cifar_exp.schema import register_schemas
 
 CONFIG_MODULE = "cifar_exp.conf"
@@ -57,11 +59,28 @@ def compose_jobs(
     with _initialized(config_dir):
         try:
             parsed = _parse(overrides)
-            return [_compose_one(config_name, job) for job in (_grid(parsed) if multirun else [overrides])]
+            grid = list(_jobs_of_sweep(parsed, config_name)) if multirun else [overrides]
+            jobs = [_compose_one(config_name, job) for job in grid]
+            if multirun:
+                options.check_search(jobs)
         except RequestError:
             raise
         except _COMPOSITION_ERRORS as error:
             raise RequestError(_explain(error, overrides, config_name)) from error
+    if may_be_overruled(parsed, config_name, config_dir):
+        shipped = _shipped(typed_in(parsed))
+        for job in jobs:
+            check_hydra_settings(job, shipped, parsed)
+    return jobs
+
+
+def _shipped(overrides: list[str]) -> DictConfig:
+    """The shipped configuration with overrides of Hydra's settings, none of them a user's file."""
+    with _initialized(None):
+        try:
+            return compose("config", overrides=overrides, return_hydra_config=True)
+        except _COMPOSITION_ERRORS as error:
+            raise RequestError(_explain(error, overrides, "config")) from error
 
 
 _HELP = """\
@@ -71,11 +90,18 @@ One run, and a sweep (every combination, each in a directory of its own):
   cifar-exp experiment=quickstart
   cifar-exp max_lr=0.05 epochs=10 model=resnet9
   cifar-exp -m max_lr=0.01,0.05 epochs=5,10
+  cifar-exp -m hydra/launcher=joblib max_lr=0.01,0.05   several jobs at a time (also ray, slurm)
+  cifar-exp -m hydra/sweeper=optuna                     jobs chosen by what earlier ones came to
 
-Commands about runs that are there (each has its own --help):
+Before a sweep (every command has its own --help):
+  cifar-exp lr-find [KEY=VALUE ...]    which max_lr to start from
+
+Commands about runs that are there:
   cifar-exp compare PATH...    what differs, by how much, and whether it means anything
+  cifar-exp resume RUN         go on with an interrupted run or sweep
   cifar-exp reproduce RUN      run the saved config again: are the numbers the same?
   cifar-exp evaluate RUN       measure the checkpoint again, on its own or on other data
+  cifar-exp report RUN...      make report.html again, from the run directory alone
 
 Options of each config group (GROUP=OPTION):
 {groups}
@@ -90,7 +116,7 @@ def help_text(overrides: list[str], *, config_dir: str | None = None) -> str:
     """What ``--help`` prints: usage, the options of each group, the composed config."""
     job = without_hydra(compose_jobs(overrides, config_dir=config_dir)[0])
     with _initialized(config_dir):
-        groups = "\n".join(f"  {group}: {', '.join(_options(group))}" for group in (*GROUPS, "experiment"))
+        groups = "\n".join(f"  {group}: {', '.join(_options(group))}" for group in (*GROUPS, "tracker", "experiment"))
     config = "".join(f"  {line}\n" for line in OmegaConf.to_yaml(job).splitlines())
     return _HELP.format(groups=groups, config=config)
 
@@ -113,6 +139,7 @@ def _initialized(config_dir: str | None) -> Iterator[None]:
     version.setbase("1.3")
     GlobalHydra.instance().clear()
     Hydra.create_main_hydra2("cifar-exp", search_path)
+    options.register()
     try:
         yield
     finally:
@@ -131,6 +158,19 @@ def _parse(overrides: list[str]) -> list[Override]:
         except HydraException as error:
             raise RequestError(f"{override}: not an override; write key=value, and quote lists: 'key=[1,2]'") from error
     return parsed
+
+
+def _jobs_of_sweep(parsed: list[Override], config_name: str) -> Iterable[list[str]]:
+    """The jobs of a sweep, or where they are chosen later, the ends of what may be chosen."""
+    about_hydra = typed_in(parsed)
+    hydra = compose(config_name, overrides=about_hydra, return_hydra_config=True).hydra
+    options.check(hydra)
+    if not options.is_search(hydra):
+        return _grid(parsed)
+    from cifar_exp.engines.search import corners
+
+    about_jobs = [one.input_line or "" for one in parsed if (one.input_line or "") not in about_hydra]
+    return [[*about_hydra, *job] for job in corners(hydra.sweeper.params, about_jobs)]
 
 
 def _grid(parsed: list[Override]) -> Iterator[list[str]]:
