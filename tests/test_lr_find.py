@@ -1,0 +1,439 @@
+"""The learning-rate range test: its curve, its suggestion, `lr-find`, `max_lr=auto`, and that it leaves no trace."""
+
+import copy
+import json
+import math
+import random
+import shlex
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from composing import TINY, composed
+from PIL import Image
+from torch import nn
+from torch.nn import functional as F
+
+from cifar_exp import build as building
+from cifar_exp import records
+from cifar_exp.build import build
+from cifar_exp.cli import main
+from cifar_exp.errors import RequestError
+from cifar_exp.evaluate_run import evaluate_run
+from cifar_exp.lr_find import sweep_command
+from cifar_exp.range_curve import RangeCurve, neighbours, read_curve
+from cifar_exp.range_test import Range, range_test
+from cifar_exp.run import run
+from cifar_exp.saved_run import open_run
+
+SMALL = (*TINY, "batch_size=32")  # a hundred steps in a second
+AUTO = (*SMALL, "max_lr=auto")
+
+
+# --- the curve -----------------------------------------------------------------------------------------
+def curve_of(losses, low=1e-5, high=10.0):
+    """A curve over all losses, whether or not a test would have stopped before the last."""
+    curve = RangeCurve()
+    for rate, loss in zip(np.geomspace(low, high, len(losses)), losses, strict=True):
+        curve.add(float(rate), float(loss))
+    return curve
+
+
+def noisy(level, steps, seed=0, spread=0.02):
+    return level + spread * np.random.default_rng(seed).standard_normal(steps)
+
+
+def test_smoothing_is_pandas_adjusted_exponential_mean():
+    losses = noisy(2.3, 60, spread=0.5)
+    expected = pd.Series(losses).ewm(alpha=0.1, adjust=True).mean()
+    np.testing.assert_allclose(curve_of(losses).smoothed, expected, rtol=1e-12)
+
+
+def test_the_suggestion_on_a_straight_descent_is_where_theory_puts_it():
+    # Flat at 4 for 10 steps, then 0.01 a step down to 2, then away. An exponential mean with weight 0.9 follows a
+    # straight line 0.9 / 0.1 = 9 steps behind: lowest 2.09 at step 210, half of the fall at 4 - 1.91 / 2 = 3.045.
+    losses = [4.0] * 10 + [4 - 0.01 * n for n in range(1, 201)] + [9.0] * 5
+    curve = curve_of(losses)
+    found = curve.suggest()
+    assert curve.smoothed[209] == pytest.approx(2.09, abs=1e-6)
+    assert found.lowest == curve.learning_rates[209]
+    step = 10 + math.ceil((4 - 3.045) / 0.01 + 9)
+    assert found.max_lr == pytest.approx(curve.learning_rates[step - 1], rel=0.05)  # two digits
+    assert "Half of the loss's fall from 4 to 2.09" in found.reason
+    assert found.cautions == ()
+
+
+@pytest.mark.parametrize(
+    ("losses", "reason"),
+    [
+        ([math.nan], "is nan at the first step"),
+        ([*noisy(2.3, 3), math.inf], "diverged at once"),
+        ([2.3, *(2.3 * 2.0**n for n in range(1, 12))], "diverged at once"),
+        (noisy(2.3, 100), "did not fall at any learning rate from 1e-05 to 10"),
+        ([*noisy(2.3, 60), 4, 9, 30], "did not fall"),
+    ],
+)
+def test_a_curve_without_a_valley_has_no_suggestion_and_says_why(losses, reason):
+    found = curve_of(losses).suggest()
+    assert found.max_lr is None
+    assert reason in found.reason
+
+
+def test_a_loss_that_falls_to_the_end_is_a_caution():
+    found = curve_of([*noisy(2.3, 50), *np.linspace(2.3, 1, 50)]).suggest()
+    assert found.max_lr is not None
+    assert "--max-lr" in found.cautions[0]
+
+
+def test_a_loss_that_falls_from_the_start_is_a_caution():
+    found = curve_of([*np.linspace(2.3, 0.5, 15), *np.linspace(0.5, 0.3, 50), 2, 3, 4, 5]).suggest()
+    assert "--min-lr" in found.cautions[0]
+
+
+def test_the_test_ends_where_half_of_the_fall_is_lost_and_not_by_noise():
+    assert not any(curve_of(noisy(2.3, n, seed=n)).diverged for n in range(11, 100))
+    fallen = [*noisy(2.3, 30), *np.linspace(2.3, 1.3, 60)]
+    lowest = min(curve_of(fallen).smoothed)
+    for risen in range(1, 40):
+        curve = curve_of([*fallen, *[2.6] * risen])
+        assert curve.diverged == (curve.smoothed[-1] - lowest > (curve.start - lowest) / 2)
+    assert curve.diverged
+    assert curve_of([*fallen, math.nan]).diverged
+
+
+def test_a_divergence_that_comes_at_the_end_keeps_the_suggestion():
+    losses = [*noisy(2.3, 30), *np.linspace(2.3, 1.3, 60)]
+    assert curve_of([*losses, math.inf]).suggest().max_lr is not None
+
+
+def test_curves_are_read_back_and_damaged_ones_refused(tmp_path):
+    curve, path = curve_of([*noisy(2.3, 40), 5.0, math.nan]), tmp_path / "lr_find.csv"
+    records.write_table(path, records.LR_FIND_COLUMNS, curve.rows())
+    again = read_curve(path)
+    np.testing.assert_array_equal(again.losses, curve.losses)
+    np.testing.assert_array_equal(again.smoothed, curve.smoothed)
+    assert again.learning_rates == curve.learning_rates
+    for text in (
+        "step,loss\n1,2\n",
+        "step,learning_rate,loss,smoothed_loss\n",
+        "step,learning_rate,loss,smoothed_loss\n1,",
+    ):
+        path.write_text(text)
+        with pytest.raises(ValueError, match="it has"):
+            read_curve(path)
+
+
+def test_neighbours_are_a_third_and_three_times_the_suggestion():
+    assert neighbours(0.1).tolist() == [0.033, 0.1, 0.3]
+
+
+# --- the test ------------------------------------------------------------------------------------------
+def losses_of(parts, config, steps=12, model=None):
+    over = Range(1e-3, 1.0, steps)
+    curve = range_test(config, model or parts.learner.model, parts.batches, parts.compute, parts.normalize, over)
+    return curve.losses
+
+
+@pytest.mark.parametrize(
+    ("override", "momentum"), [("scheduler=one_cycle", 0.85), ("scheduler=cosine", 0.9)], ids=["one_cycle", "cosine"]
+)
+def test_the_losses_are_those_of_a_loop_written_by_hand(override, momentum):
+    config = composed(*TINY, override, "label_smoothing=0.1", "optimizer.decay_norms_and_biases=true")
+    parts = build(config)
+    losses = losses_of(parts, config, steps=5)
+    model = copy.deepcopy(parts.learner.model).train()
+    decay = config["optimizer"]["weight_decay"]
+    optimizer = torch.optim.SGD(model.parameters(), lr=1, momentum=momentum, nesterov=True, weight_decay=decay)
+    # Two full batches of 128 in 270 images: the third of each epoch has 14 and is left out.
+    for step, (epoch, batch) in enumerate([(1, 0), (1, 1), (2, 0), (2, 1), (3, 0)]):
+        places = parts.batches.order(epoch)[128 * batch : 128 * (batch + 1)]
+        images = parts.batches.images(epoch, batch, places)
+        inputs = torch.tensor((images / 255 - parts.statistics.mean) / parts.statistics.std).permute(0, 3, 1, 2)
+        logits = model(inputs.float().to(memory_format=torch.channels_last))
+        loss = F.cross_entropy(logits, torch.tensor(parts.splits.train.labels[places]), label_smoothing=0.1)
+        assert loss.item() == pytest.approx(losses[step], rel=1e-5)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.param_groups[0]["lr"] = 1e-3 * 1000 ** (step / 4)
+        optimizer.step()
+
+
+class Restless(nn.Module):
+    """A network that draws from every generator, and has state of its own."""
+
+    def __init__(self, inner):
+        super().__init__()
+        self.inner, self.calls = inner, 0
+
+    def forward(self, images):
+        self.calls += 1
+        shift = random.random() + np.random.rand()  # noqa: NPY002
+        return F.dropout(self.inner(images), 0.1) + 1e-3 * shift
+
+
+def everything(parts, model):
+    """All that a range test could leave a trace in."""
+    return {
+        "state": copy.deepcopy(model.state_dict()),
+        "mode": [module.training for module in model.modules()],
+        "gradients": [parameter.grad for parameter in model.parameters()],
+        "optimizer": copy.deepcopy(parts.learner.optimizer.state_dict()),
+        "scheduler": copy.deepcopy(parts.learner.scheduler.state_dict()),
+        "torch": torch.get_rng_state(),
+        "numpy": np.random.get_state(),  # noqa: NPY002
+        "python": random.getstate(),
+    }
+
+
+def same(a, b):
+    if isinstance(a, torch.Tensor):
+        return torch.equal(a, b)
+    if isinstance(a, np.ndarray):
+        return np.array_equal(a, b)
+    if isinstance(a, dict):
+        return a.keys() == b.keys() and all(same(a[key], b[key]) for key in a)
+    if isinstance(a, list | tuple):
+        return len(a) == len(b) and all(map(same, a, b))
+    return a == b
+
+
+def test_it_leaves_no_trace_and_is_the_same_again():
+    config = composed(*TINY)
+    parts = build(config)
+    model = Restless(parts.learner.model)
+    before = everything(parts, model)
+    losses = losses_of(parts, config, model=model)
+    after = everything(parts, model)
+    assert [key for key in before if not same(before[key], after[key])] == []
+    assert model.calls == 0
+    assert losses[-1] != losses[0]
+    # Whatever the generators' state is when it comes to the test.
+    torch.manual_seed(99)
+    plain = parts.learner.model
+    assert losses_of(parts, config, model=plain) == losses_of(parts, config, model=plain)
+
+
+def test_it_depends_on_the_seed_and_neither_on_max_lr_nor_on_epochs():
+    found = [build(composed(*AUTO, *more)).range_curve for more in ((), ("epochs=3",), ("seed=1",))]
+    assert found[0].losses == found[1].losses
+    assert found[0].losses != found[2].losses
+
+
+def test_a_batch_larger_than_the_data_is_the_whole_data():
+    config = composed(*TINY, "batch_size=1000", "epochs=4")
+    assert len(losses_of(build(config), config, steps=4)) == 4
+
+
+def test_adams_first_beta_is_its_momentum():
+    from cifar_exp.optimizer import momentum_of, set_momentum
+
+    optimizer = torch.optim.AdamW([nn.Parameter(torch.zeros(1))])
+    set_momentum(optimizer, 0.85)
+    assert optimizer.param_groups[0]["betas"] == (0.85, 0.999)
+    assert momentum_of(optimizer) == 0.85
+
+
+# --- max_lr=auto ---------------------------------------------------------------------------------------
+@pytest.fixture(scope="module")
+def found(tmp_path_factory):
+    """A run that found its learning rate: its directory and its summary row."""
+    out_dir = tmp_path_factory.mktemp("auto") / "run"
+    return out_dir, run(composed(*AUTO, "figures=true"), out_dir)
+
+
+def never(*_arguments, **_options):
+    raise AssertionError("searched again")
+
+
+def test_auto_is_recorded_everywhere(found):
+    out_dir, row = found
+    value = row["max_lr_used"]
+    summary = records.read_table(out_dir / "summary.csv").iloc[0]
+    assert value == summary["max_lr_used"] == read_curve(out_dir / "lr_find.csv").suggest().max_lr
+    assert summary["config.max_lr"] == "auto"
+    assert json.loads((out_dir / "status.json").read_text())["max_lr_used"] == value
+    assert f"max_lr={value:g}. Half of the loss's fall" in (out_dir / "run.log").read_text()
+    assert "max_lr: auto" in (out_dir / "config_resolved.yaml").read_text()
+    assert 0.5 * value < summary["peak_learning_rate"] <= value
+    with Image.open(out_dir / "lr_find.png") as image:
+        assert np.asarray(image.convert("L")).std() > 10
+
+
+def test_a_run_with_the_found_number_typed_in_is_the_same_to_the_last_bit(found, tmp_path):
+    out_dir, row = found
+    run(composed(*SMALL, f"max_lr={row['max_lr_used']}"), tmp_path / "typed")
+    for name in ("steps.csv", "predictions.csv"):
+        assert (tmp_path / "typed" / name).read_bytes() == (out_dir / name).read_bytes()
+    assert not (tmp_path / "typed" / "lr_find.csv").exists()
+    assert records.read_table(tmp_path / "typed" / "summary.csv")["max_lr_used"].item() == row["max_lr_used"]
+
+
+def test_an_interrupted_run_goes_on_with_the_number_that_it_found(found, tmp_path, monkeypatch):
+    def interrupted(*_arguments, **_options):
+        raise KeyboardInterrupt
+
+    config = composed(*AUTO)
+    with monkeypatch.context() as patch:
+        patch.setattr("cifar_exp.run.fit", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            run(config, tmp_path / "run")
+    assert records.read_table(tmp_path / "run" / "summary.csv")["max_lr_used"].item() == found[1]["max_lr_used"]
+    monkeypatch.setattr(building, "range_test", never)
+    row = run(config, tmp_path / "run", resume=True)
+    assert row["max_lr_used"] == found[1]["max_lr_used"]
+    assert (tmp_path / "run" / "steps.csv").read_bytes() == (found[0] / "steps.csv").read_bytes()
+
+
+def test_evaluating_such_a_run_searches_for_nothing(found, tmp_path, monkeypatch):
+    monkeypatch.setattr(building, "range_test", never)
+    row = evaluate_run(open_run(found[0]), [], None, tmp_path / "evaluation")
+    assert row["changed_predictions"] == 0
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
+@pytest.mark.parametrize("scheduler", ["cosine", "multistep", "constant"])
+def test_every_scheduler_and_optimizer_gets_the_number(optimizer, scheduler, monkeypatch):
+    monkeypatch.setattr(building, "range_test", lambda *_: curve_of([*noisy(2.3, 60), *np.linspace(2.3, 1.3, 30)]))
+    parts = build(composed(*AUTO, f"optimizer={optimizer}", f"scheduler={scheduler}"))
+    assert parts.planned.max() == parts.max_lr == parts.range_curve.suggest().max_lr
+
+
+def test_auto_without_a_suggestion_is_an_error_that_says_what_to_do(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(building, "Range", lambda: Range(1e-9, 1e-8, 30))
+    monkeypatch.chdir(tmp_path)
+    assert main([*AUTO, "hydra.run.dir=run"]) == 2
+    error = capsys.readouterr().err
+    assert "max_lr=auto: the range test has no suggestion; name a number" in error
+    assert "did not fall at any learning rate from 1e-09 to 1e-08" in error
+    assert json.loads((tmp_path / "run" / "status.json").read_text())["state"] == "failed"
+
+
+@pytest.mark.parametrize(
+    ("typed", "value"), [("auto", "auto"), ("'auto'", "auto"), ("1", 1.0), ("'0.1'", 0.1), ("1e-3", 0.001)]
+)
+def test_what_max_lr_may_be(typed, value):
+    found = composed(f"max_lr={typed}")["max_lr"]
+    assert found == value
+    assert type(found) is type(value)
+
+
+@pytest.mark.parametrize(
+    "typed", ["true", "null", "many", "Auto", "''", "[1]", "[auto]", "{a: 1}", "nan", "inf", "1e999", "-0.1", "0"]
+)
+def test_what_max_lr_may_not_be(typed):
+    with pytest.raises(RequestError, match=r"^max_lr=.*: must be a finite number above 0, or auto"):
+        composed(f"max_lr={typed}")
+
+
+# --- the command ---------------------------------------------------------------------------------------
+def test_the_command_finds_what_a_run_would(found, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(["lr-find", *SMALL]) == 0
+    (out_dir,) = (tmp_path / "outputs" / "lr_find").glob("????-??-??/*")
+    names = {"lr_find.csv", "lr_find.png", "config_resolved.yaml", "environment.json"}
+    assert names <= {path.name for path in out_dir.iterdir()} <= names | {"code.diff"}
+    assert (out_dir / "lr_find.csv").read_bytes() == (found[0] / "lr_find.csv").read_bytes()
+    out = capsys.readouterr().out
+    value = found[1]["max_lr_used"]
+    assert f"Suggested: max_lr={value:g}. Half of the loss's fall" in out
+    command = next(line.strip() for line in out.splitlines() if line.strip().startswith("cifar-exp -m"))
+    assert shlex.split(command)[-1] == f"max_lr={','.join(f'{lr:g}' for lr in neighbours(value))}"
+    assert "max_lr=0.05" not in command  # what was typed gives way to the sweep
+
+
+def test_no_suggestion_is_exit_code_1_with_the_curve_to_look_at(tmp_path, capsys):
+    out = tmp_path / "out"
+    assert main(["lr-find", *SMALL, "--min-lr=1e-9", "--max-lr", "1e-8", "--steps", "30", "--out", str(out)]) == 1
+    assert "No suggestion. The loss did not fall" in capsys.readouterr().out
+    assert (out / "lr_find.png").stat().st_size > 10_000
+    assert len(read_curve(out / "lr_find.csv").losses) == 30
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["epohcs=3"], "did you mean 'epochs'"),
+        (["max_lr=0.1,0.2"], "needs -m"),
+        (["--min-lr", "1", "--max-lr", "0.1"], "--min-lr 1: must be below --max-lr, which is 0.1"),
+        (["--min-lr", "-1"], "--min-lr -1.0: must be a finite number above 0"),
+        (["--max-lr", "inf"], "--max-lr inf: must be a finite number above 0"),
+        (["--steps", "10"], "--steps 10: must be at least 30"),
+        (["--out", "."], "--out .: exists already"),
+        (["--config-dir", "nowhere"], "there is no such folder"),
+    ],
+)
+def test_wrong_requests(tmp_path, monkeypatch, capsys, arguments, message):
+    monkeypatch.chdir(tmp_path)
+    assert main(["lr-find", *SMALL, *arguments]) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert len(error.splitlines()) == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_sweep_command_can_be_pasted():
+    overrides = ["experiment=quickstart", "+max_lr=3", "trust=[my package]", "max_lr=auto"]
+    command = sweep_command(overrides, "my options", 0.1)
+    assert shlex.split(command) == [
+        *["cifar-exp", "-m", "--config-dir", "my options"],
+        *["experiment=quickstart", "trust=[my package]", "max_lr=0.033,0.1,0.3"],
+    ]
+
+
+# --- beside runs ---------------------------------------------------------------------------------------
+@pytest.fixture(scope="module")
+def sweep(tmp_path_factory):
+    """A sweep in which one job finds its learning rate, run by the command line."""
+    out_dir = tmp_path_factory.mktemp("sweep") / "sweep"
+    assert main(["-m", *SMALL, "epochs=1", "max_lr=0.02,auto,0.4", f"hydra.sweep.dir={out_dir}"]) == 0
+    return out_dir
+
+
+def test_a_sweep_can_hold_auto_beside_numbers(sweep, found):
+    used = [records.read_table(sweep / str(job) / "summary.csv")["max_lr_used"].item() for job in range(3)]
+    assert used == [0.02, found[1]["max_lr_used"], 0.4]
+    assert (sweep / "1" / "lr_find.csv").read_bytes() == (found[0] / "lr_find.csv").read_bytes()
+
+
+def test_a_sweeps_plan_searches_for_nothing(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(building, "range_test", never)
+    assert main(["-m", *SMALL, "max_lr=auto,0.1", "sweep.plan=true", f"hydra.sweep.dir={tmp_path / 'sweep'}"]) == 0
+    assert "2 jobs, 2 to run" in capsys.readouterr().out
+
+
+def compared(paths, out, capsys):
+    assert main(["compare", *map(str, paths), "--out", str(out)]) == 0
+    return capsys.readouterr().out
+
+
+def test_compare_draws_accuracy_over_the_range_test(sweep, tmp_path, capsys):
+    said = compared([sweep], tmp_path / "out", capsys)
+    assert "figures/max_lr.png" in said
+    assert "figures/line.png" in said  # auto stands at the number that it found
+    with Image.open(tmp_path / "out" / "figures" / "max_lr.png") as image:
+        assert np.asarray(image.convert("L")).std() > 10
+
+
+def test_a_range_test_of_another_experiment_is_not_drawn(sweep, tmp_path, capsys):
+    assert main(["lr-find", *SMALL, "model.width=5", "--out", str(tmp_path / "other")]) in (0, 1)
+    assert main(["lr-find", *SMALL, "seed=7", "epochs=9", "--out", str(tmp_path / "mine")]) in (0, 1)
+    capsys.readouterr()
+    typed = [sweep / job for job in "02"]  # jobs without a range test of their own
+    said = compared([*typed, tmp_path / "other"], tmp_path / "a", capsys)
+    assert "1 range test is of another experiment than the runs and not drawn" in said
+    assert "max_lr.png" not in said
+    said = compared([*typed, tmp_path / "mine"], tmp_path / "b", capsys)
+    assert "figures/max_lr.png" in said
+    assert "another experiment" not in said
+    (tmp_path / "mine" / "lr_find.csv").write_text("step,lear")
+    said = compared([*typed, tmp_path / "mine"], tmp_path / "b", capsys)
+    assert "lr_find.csv: cannot be read" in said
+    assert not (tmp_path / "b" / "figures" / "max_lr.png").exists()  # an earlier comparison's is taken away
+
+
+def test_a_range_test_alone_is_nothing_to_compare(tmp_path, found, capsys):
+    (tmp_path / "test").mkdir()
+    (tmp_path / "test" / "lr_find.csv").write_bytes((found[0] / "lr_find.csv").read_bytes())
+    assert main(["compare", str(tmp_path / "test"), "--out", str(tmp_path / "out")]) == 2
+    assert "no run there" in capsys.readouterr().err
