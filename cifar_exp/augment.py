@@ -15,6 +15,7 @@ os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
 
 import albumentations
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from cifar_exp.errors import RequestError
@@ -72,6 +73,27 @@ class Augmentation:
                     "end with a crop or resize to data.image_size, and leave normalization to the runner"
                 )
         return np.stack(augmented)
+
+
+class LowResolution:
+    """Makes the images of the first epochs smaller: cheaper steps while the network learns what is coarse anyway.
+
+    Args:
+        size: height and width, in pixels.
+        fraction: of the epochs, rounded.
+        epochs: of the whole run.
+    """
+
+    def __init__(self, size: int, fraction: float, epochs: int) -> None:
+        self.size = size
+        self.epochs = round(fraction * epochs)
+
+    def __call__(self, images: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """(N, H, W, C) uint8 to (N, size, size, C), bilinear with antialiasing."""
+        pixels = torch.from_numpy(np.ascontiguousarray(images)).permute(0, 3, 1, 2)
+        small = torch.nn.functional.interpolate(pixels, (self.size, self.size), mode="bilinear", antialias=True)
+        resized: NDArray[np.uint8] = small.permute(0, 2, 3, 1).contiguous().numpy()
+        return resized
 
 
 def _build(name: str, node: Any, colour: tuple[float, ...]) -> Any:

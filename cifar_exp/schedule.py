@@ -38,7 +38,9 @@ def one_cycle(optimizer: torch.optim.Optimizer, *, max_lr: float, total_steps: i
     if options.get("pct_start", 0.3) * total_steps == 1:
         # PyTorch divides by the length of the first phase, which would be 0: make it a hair shorter than that.
         options["pct_start"] = math.nextafter(options["pct_start"], 0.0)
-    return OneCycleLR(optimizer, max_lr=max_lr, total_steps=total_steps, **options)
+    # A group may have a learning rate of its own, such as the biases'.
+    peaks = [group["lr"] for group in optimizer.param_groups]
+    return OneCycleLR(optimizer, max_lr=peaks, total_steps=total_steps, **options)
 
 
 def cosine(
@@ -71,6 +73,35 @@ def multistep(
     def factor(step: int) -> float:
         passed = sum(step >= milestone * total_steps for milestone in milestones)
         return min(1.0, (step + 1) / max(1, warmup)) * gamma**passed
+
+    return LambdaLR(optimizer, factor)
+
+
+def triangle(
+    optimizer: torch.optim.Optimizer,
+    *,
+    max_lr: float,
+    total_steps: int,
+    peak_at: float,
+    start_factor: float,
+    end_factor: float,
+) -> LRScheduler:
+    """Straight up to ``max_lr`` and straight down (Jordan 2024, arXiv 2404.00498).
+
+    Args:
+        optimizer: its learning rates are the peak's.
+        max_lr: at the peak.
+        total_steps: of the plan.
+        peak_at: fraction of the steps after which the peak is reached; 0 starts there.
+        start_factor: of ``max_lr``, at the first step.
+        end_factor: of ``max_lr``, one step after the last: a last step with learning rate 0 would be lost.
+    """
+    peak = math.floor(peak_at * total_steps)
+
+    def factor(step: int) -> float:
+        if step < peak:
+            return start_factor + (1 - start_factor) * step / peak
+        return 1 + (end_factor - 1) * (step - peak) / (total_steps - peak)
 
     return LambdaLR(optimizer, factor)
 

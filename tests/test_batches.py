@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
-from cifar_exp.augment import Augmentation
+from cifar_exp.augment import Augmentation, LowResolution
 from cifar_exp.data.batches import Loader, TrainingBatches
 from cifar_exp.data.dataset import Split
 
@@ -16,11 +17,12 @@ CROP_FLIP = {
 COUNT = 43
 
 
-def made(transforms: dict | None = None, seed: int = 0, batch_size: int = 8) -> TrainingBatches:
+def made(transforms: dict | None = None, seed: int = 0, batch_size: int = 8, **options) -> TrainingBatches:
     """43 noisy images; the label of each is its position."""
     images = np.random.default_rng(0).integers(0, 256, (COUNT, 16, 16, 3), dtype=np.uint8)
     split = Split(images, np.arange(COUNT), np.array([str(i) for i in range(COUNT)]))
-    return TrainingBatches(split, Augmentation(transforms or {}, (1.0, 2.0, 3.0), (16, 16, 3)), batch_size, seed)
+    augmentation = Augmentation(transforms or {}, (1.0, 2.0, 3.0), (16, 16, 3))
+    return TrainingBatches(split, augmentation, batch_size, seed, **options)
 
 
 def epoch_of(batches: TrainingBatches, epoch: int, workers: int = 0) -> list[tuple[torch.Tensor, torch.Tensor]]:
@@ -96,3 +98,62 @@ def test_as_seen_is_what_the_loader_yields() -> None:
         }
         for index in (0, 7, COUNT - 1, int(batches.order(epoch)[-1])):
             np.testing.assert_array_equal(batches.as_seen(index, epoch), seen[index].numpy())
+
+
+def mirrored_in(batches: TrainingBatches, epoch: int, workers: int = 0) -> list[bool]:
+    """For each training image, whether the epoch shows it mirrored; it must be one or the other."""
+    found = {}
+    for images, labels in epoch_of(batches, epoch, workers):
+        for image, label in zip(images.numpy(), labels.tolist(), strict=True):
+            original = batches.split.images[label]
+            found[label] = bool((image == original[:, ::-1]).all())
+            assert found[label] or (image == original).all()
+    return [found[label] for label in range(COUNT)]
+
+
+def test_alternating_flip_shows_each_side_in_every_other_epoch():
+    batches = made(alternating_flip=True)
+    before = batches.split.images.copy()
+    epochs = [mirrored_in(batches, epoch) for epoch in (1, 2, 3, 4)]
+    assert sum(epochs[0]) == 22  # half of 43, rounded
+    assert epochs[1] == [not flipped for flipped in epochs[0]]
+    assert epochs[2:] == epochs[:2]
+    assert mirrored_in(made(alternating_flip=True, seed=1), 1) != epochs[0]
+    assert mirrored_in(made(alternating_flip=True, batch_size=5), 1, workers=2) == epochs[0]
+    np.testing.assert_array_equal(batches.split.images, before)
+
+
+def test_alternating_flip_comes_before_the_transforms_and_changes_none_of_their_draws():
+    crop = {name: CROP_FLIP[name] for name in ("pad", "crop")}
+    plain, alternating = made(crop), made(crop, alternating_flip=True)
+    flipped = mirrored_in(made(alternating_flip=True), 1)
+    rows = np.flatnonzero(~np.array(flipped))
+    np.testing.assert_array_equal(
+        plain.images(1, 0, np.arange(COUNT))[rows], alternating.images(1, 0, np.arange(COUNT))[rows]
+    )
+
+
+def test_as_seen_knows_the_alternating_flip():
+    batches = made(CROP_FLIP, alternating_flip=True)
+    for images, labels in epoch_of(batches, 2)[:2]:
+        for image, label in zip(images, labels, strict=True):
+            np.testing.assert_array_equal(batches.as_seen(int(label), 2), image.numpy())
+
+
+def test_low_resolution_ends_after_its_share_of_the_epochs():
+    whole, small = made(CROP_FLIP), made(CROP_FLIP, low_resolution=LowResolution(8, 0.5, epochs=5))
+    sizes = [{tuple(images.shape[1:]) for images, _ in epoch_of(small, epoch)} for epoch in range(1, 6)]
+    assert sizes == [{(8, 8, 3)}] * 2 + [{(16, 16, 3)}] * 3  # half of 5, rounded to even
+    for epoch in (3, 4):
+        for (images, _), (expected, _) in zip(epoch_of(small, epoch), epoch_of(whole, epoch), strict=True):
+            assert torch.equal(images, expected)
+    (images, _), (originals, _) = epoch_of(small, 1)[0], epoch_of(whole, 1)[0]
+    expected = Image.fromarray(originals[0].numpy()).resize((8, 8), Image.Resampling.BILINEAR)
+    assert np.abs(images[0].numpy().astype(int) - np.asarray(expected)).max() <= 1
+    assert images.is_contiguous()
+    assert small.as_seen(3, 1).shape == (8, 8, 3)
+
+
+def test_a_low_resolution_of_no_epochs_changes_nothing():
+    (images, _), (expected, _) = epoch_of(made(low_resolution=LowResolution(8, 0.0, 4)), 1)[0], epoch_of(made(), 1)[0]
+    assert torch.equal(images, expected)

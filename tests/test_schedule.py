@@ -121,3 +121,34 @@ def test_one_cycle_of_a_single_step_is_refused():
     config = composed()
     with pytest.raises(RequestError, match="at least 2 steps"):
         planned_learning_rates(config["scheduler"], max_lr=0.1, total_steps=1)
+
+
+@pytest.mark.parametrize("total", [1, 2, 100, 391])
+def test_triangle_is_straight_between_its_corners(total):
+    config = composed("scheduler=triangle", "max_lr=2")
+    rates, momenta = trace(config, total, total)
+    corners = [0, math.floor(0.23 * total), total]
+    expected = (
+        np.interp(np.arange(total), corners, [0.4, 2.0, 0.14]) if corners[1] else 2 - 1.86 * np.arange(total) / total
+    )
+    np.testing.assert_allclose(rates, expected, rtol=1e-12)
+    assert set(momenta) == {0.9}
+
+
+def test_triangle_can_start_at_its_peak_and_end_at_nothing():
+    config = composed("experiment=speedrun")
+    rates, _ = trace(config, 400, 50)
+    np.testing.assert_allclose(rates, config["max_lr"] * (1 - np.arange(400) / 400), rtol=1e-12)
+
+
+@pytest.mark.parametrize("scheduler", ["one_cycle", "cosine", "multistep", "triangle", "constant"])
+def test_a_schedule_keeps_the_ratio_of_the_groups_learning_rates(scheduler):
+    config = composed(f"scheduler={scheduler}", "optimizer.bias_lr_factor=64")
+    optimizer = build_optimizer(config["optimizer"], torch.nn.Linear(2, 2), config["max_lr"])
+    moving = build_scheduler(config["scheduler"], optimizer, max_lr=config["max_lr"], total_steps=20)
+    for step in range(20):
+        weights, biases = (group["lr"] for group in optimizer.param_groups)
+        assert biases == pytest.approx(64 * weights)
+        optimizer.step()
+        if step < 19:
+            moving.step()

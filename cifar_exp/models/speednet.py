@@ -1,0 +1,145 @@
+"""A small network that learns fast, after airbench94 (Jordan 2024, arXiv 2404.00498)."""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+PATCH = 2  # pixels, height and width of what the first layer whitens
+
+
+def speednet(
+    *,
+    num_classes: int,
+    in_channels: int,
+    widths: list[int],
+    whitening_epsilon: float,
+    whitening_bias_epochs: int,
+    norm_momentum: float,
+    logit_scale: float,
+) -> nn.Module:
+    """A whitening layer and three stages at 1/2, 1/4 and 1/8 of the input's size, two convolutions each.
+
+    Args:
+        num_classes: output logits.
+        in_channels: of the input.
+        widths: channels of the three stages; the paper has 64, 256 and 256.
+        whitening_epsilon: added to the patches' variances before they are divided out (variance of pixels is 1).
+        whitening_bias_epochs: how many epochs the whitening layer's bias is trained, for which the backward pass must
+            go through the widest maps.
+        norm_momentum: weight of the newest batch in the running statistics of batch normalization.
+        logit_scale: the logits are multiplied by it, which keeps the first steps small.
+    """
+    return SpeedNet(
+        num_classes, in_channels, widths, whitening_epsilon, whitening_bias_epochs, norm_momentum, logit_scale
+    )
+
+
+class SpeedNet(nn.Module):
+    """See ``speednet``. Input (N, in_channels, H, W), output (N, num_classes); H and W at least 9.
+
+    ``layer1`` to ``layer3`` are its stages. The first layer's filters are not trained: ``initialize`` sets them.
+    """
+
+    def __init__(
+        self,
+        num_classes: int,
+        in_channels: int,
+        widths: list[int],
+        whitening_epsilon: float,
+        whitening_bias_epochs: int,
+        norm_momentum: float,
+        logit_scale: float,
+    ) -> None:
+        super().__init__()
+        patch_values = in_channels * PATCH * PATCH
+        # Twice as many filters as values in a patch: each direction and its opposite, for GELU lets one half through.
+        self.whiten = nn.Conv2d(in_channels, 2 * patch_values, PATCH)
+        self.whiten.weight.requires_grad_(False)
+        first, second, third = widths
+        self.layer1 = _stage(2 * patch_values, first, norm_momentum)
+        self.layer2 = _stage(first, second, norm_momentum)
+        self.layer3 = _stage(second, third, norm_momentum)
+        self.fc = nn.Linear(third, num_classes, bias=False)
+        self.whitening_epsilon = whitening_epsilon
+        self.whitening_bias_epochs = whitening_bias_epochs
+        self.logit_scale = logit_scale
+
+    def initialize(self, images: Tensor) -> None:
+        """Set the first layer from training images, (N, in_channels, H, W) as the network takes them."""
+        filters = whitening_filters(images, self.whitening_epsilon)
+        with torch.no_grad():
+            self.whiten.weight.copy_(torch.cat([filters, -filters]))
+            self._whitening_bias.zero_()
+
+    def begin_epoch(self, epoch: int) -> None:
+        """Train the first layer's bias in the first epochs (counted from 1) only."""
+        self._whitening_bias.requires_grad_(epoch <= self.whitening_bias_epochs)
+
+    @property
+    def _whitening_bias(self) -> Tensor:
+        bias = self.whiten.bias
+        assert bias is not None
+        return bias
+
+    def forward(self, images: Tensor) -> Tensor:  # (N, C, H, W)
+        """Logits."""
+        features = F.gelu(self.whiten(images))  # (N, 8 C, H - 1, W - 1)
+        features = self.layer3(self.layer2(self.layer1(features)))  # (N, widths[2], H / 8, W / 8)
+        logits: Tensor = self.fc(features.amax((2, 3)))  # (N, num_classes)
+        return logits * self.logit_scale
+
+
+def whitening_filters(images: Tensor, epsilon: float) -> Tensor:
+    """Filters whose responses to the images' patches are uncorrelated and, but for ``epsilon``, of variance 1.
+
+    The eigenvectors of the patches' second moments, each divided by the root of its eigenvalue plus ``epsilon``
+    (arXiv 2404.00498). The mean is not taken off: the network's input has mean 0 already.
+
+    Args:
+        images: (N, C, H, W).
+        epsilon: keeps directions that hardly occur from being blown up.
+
+    Returns:
+        (C * 4, C, 2, 2) in the type of ``images``, by rising variance.
+    """
+    channels = images.shape[1]
+    values = channels * PATCH * PATCH
+    # In double precision on the CPU, so that every device starts from the same filters.
+    moments, count = torch.zeros(values, values, dtype=torch.float64), 0
+    for part in images.split(500):  # patches hold each pixel four times: not all at once
+        patches = F.unfold(part.cpu().double(), PATCH).transpose(1, 2).reshape(-1, values)  # (n * (H-1) * (W-1), C * 4)
+        moments += patches.T @ patches
+        count += len(patches)
+    variances, directions = torch.linalg.eigh(moments / count)
+    # An eigenvector's sign is the library's choice: make its largest value positive.
+    largest = directions.abs().argmax(dim=0)
+    directions = directions * directions[largest, torch.arange(values)].sign()
+    filters = (directions / (variances + epsilon).sqrt()).T.reshape(values, channels, PATCH, PATCH)
+    return filters.to(images)
+
+
+def _stage(channels_in: int, channels_out: int, norm_momentum: float) -> nn.Sequential:
+    """Halves the size between its first convolution and that one's norm, where the fewest values are normalized."""
+    return nn.Sequential(
+        _convolution(channels_in, channels_out),
+        nn.MaxPool2d(2),
+        _norm(channels_out, norm_momentum),
+        nn.GELU(),
+        _convolution(channels_out, channels_out),
+        _norm(channels_out, norm_momentum),
+        nn.GELU(),
+    )
+
+
+def _convolution(channels_in: int, channels_out: int) -> nn.Conv2d:
+    """3x3, the first filters of which pass their input through (Dirac initialization); the others are random."""
+    convolution = nn.Conv2d(channels_in, channels_out, kernel_size=3, padding=1, bias=False)
+    nn.init.dirac_(convolution.weight.data[:channels_in])
+    return convolution
+
+
+def _norm(channels: int, momentum: float) -> nn.BatchNorm2d:
+    """Batch normalization that learns a shift and no scale."""
+    norm = nn.BatchNorm2d(channels, eps=1e-12, momentum=momentum)
+    norm.weight.requires_grad_(False)
+    return norm

@@ -1,0 +1,83 @@
+"""Muon: momentum whose every update is made orthogonal, for the filters of a network; plain SGD for the rest."""
+
+import math
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+# Jordan et al. 2024, "Muon: an optimizer for hidden layers in neural networks" (kellerjordan.github.io/posts/muon).
+# The polynomial's coefficients are that text's: as steep at 0 as can be, so that a few rounds bring singular values
+# near 1, if not to it. Three rounds are airbench94_muon's, by the same author.
+_COEFFICIENTS = (3.4445, -4.7750, 2.0315)
+_ROUNDS = 3
+
+
+class Muon(torch.optim.Optimizer):
+    """Nesterov momentum; in groups with ``orthogonal=True`` the update is orthogonalized.
+
+    Such a parameter, (out, ...) seen as a matrix of ``out`` rows, is scaled back to the norm ``sqrt(out)`` before each
+    update, so that ``lr`` is a relative size of step: what batch normalization follows does not depend on its scale.
+    PyTorch's own ``Muon`` takes matrices only, and no filters.
+
+    Args:
+        params: parameters or groups of them; a group's ``orthogonal`` (default False) says how it is updated.
+        lr: learning rate.
+        momentum: of the orthogonalized groups, unless a group has its own.
+        weight_decay: as in SGD; has no effect on what is scaled back.
+    """
+
+    def __init__(
+        self,
+        params: Iterable[Any],
+        lr: float,
+        momentum: float = 0.6,
+        weight_decay: float = 0.0,
+    ) -> None:
+        if not (lr >= 0 and 0 <= momentum < 1):
+            raise ValueError(f"lr must be at least 0 and momentum in [0, 1), not {lr} and {momentum}")
+        super().__init__(params, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay, "orthogonal": False})
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
+        """Take a step; ``closure``, if given, computes the loss and the gradients first."""
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        for group in self.param_groups:
+            for parameter in group["params"]:
+                if parameter.grad is not None:
+                    self._update(parameter, group)
+        return loss
+
+    def _update(self, parameter: Tensor, group: dict[str, Any]) -> None:
+        gradient = parameter.grad
+        assert gradient is not None
+        if group["weight_decay"]:
+            gradient = gradient.add(parameter, alpha=group["weight_decay"])
+        state = self.state[parameter]
+        if "momentum_buffer" not in state:
+            state["momentum_buffer"] = torch.zeros_like(parameter)
+        buffer = state["momentum_buffer"].mul_(group["momentum"]).add_(gradient)
+        update = gradient.add(buffer, alpha=group["momentum"])
+        if group["orthogonal"]:
+            rows = parameter.shape[0]
+            parameter.mul_(math.sqrt(rows) / parameter.norm())
+            update = orthogonalized(update.reshape(rows, -1)).reshape(parameter.shape)
+        parameter.add_(update, alpha=-group["lr"])
+
+
+def orthogonalized(matrix: Tensor) -> Tensor:
+    """The nearest semi-orthogonal matrix, roughly: (rows, columns) with all singular values brought near 1.
+
+    A Newton-Schulz iteration of a quintic polynomial: matrix products only, no decomposition.
+    """
+    wide = matrix.T if matrix.shape[0] > matrix.shape[1] else matrix
+    wide = wide / (wide.norm() + 1e-7)  # singular values of at most 1, from where the iteration converges
+    a, b, c = _COEFFICIENTS
+    for _ in range(_ROUNDS):
+        gram = wide @ wide.T
+        wide = a * wide + (b * gram + c * gram @ gram) @ wide
+    return wide.T if matrix.shape[0] > matrix.shape[1] else wide
