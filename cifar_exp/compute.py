@@ -1,11 +1,17 @@
 """How a batch is computed: device, precision, memory layout, and the way of uint8 images into the network."""
 
+import os
+import shutil
+import sys
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 import torch
 
+from cifar_exp import parallel
 from cifar_exp.data.split import Statistics
+from cifar_exp.errors import RequestError
 from cifar_exp.provenance import resolve_device, resolve_memory_format, resolve_precision
 
 
@@ -24,7 +30,7 @@ class Compute:
         Raises:
             RequestError: the device is not on this machine.
         """
-        chosen = resolve_device(device)
+        chosen = parallel.own_device(resolve_device(device))
         dtype = resolve_precision(precision, chosen)
         return cls(chosen, dtype, resolve_memory_format(memory_format, chosen, dtype))
 
@@ -35,6 +41,22 @@ class Compute:
     def place(self, module: torch.nn.Module) -> torch.nn.Module:
         """Move a network to the device, in the memory layout."""
         return module.to(self.device).to(memory_format=self.memory_format)
+
+
+def compiled(model: torch.nn.Module, device: torch.device) -> Callable[[torch.Tensor], torch.Tensor]:
+    """The network's compiled form; compiling itself happens at the first batch.
+
+    Raises:
+        RequestError: the device is the CPU, for which PyTorch writes C++, and there is no compiler.
+    """
+    # Where PyTorch looks: the environment's CXX, then the system's usual name.
+    name = os.environ.get("CXX") or {"darwin": "clang++", "win32": "cl"}.get(sys.platform, "g++")
+    if device.type == "cpu" and shutil.which(name) is None:
+        raise RequestError(
+            f"compile=true: needs a C++ compiler on a CPU, and there is no {name!r} here; install one, name one by "
+            "CXX=..., or leave compile=false"
+        )
+    return torch.compile(model)
 
 
 class Normalizer:

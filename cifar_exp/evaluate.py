@@ -1,6 +1,6 @@
 """Exact metrics of a network on a split: every image counts once and equally, however the batches fall."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +11,7 @@ from torch import nn
 from torch.nn import functional as F
 from tqdm import tqdm
 
+from cifar_exp import parallel
 from cifar_exp.compute import Compute, Normalizer
 from cifar_exp.data import Split
 
@@ -56,26 +57,44 @@ class Evaluation:
 
 
 @torch.inference_mode()
-def evaluate(model: nn.Module, split: Split, *, compute: Compute, normalize: Normalizer, batch_size: int) -> Evaluation:
-    """Evaluate ``model`` on all images of ``split``; its training mode is restored afterwards."""
+def evaluate(
+    model: nn.Module,
+    split: Split,
+    *,
+    compute: Compute,
+    normalize: Normalizer,
+    batch_size: int,
+    after_batch: Callable[[], None] = lambda: None,
+) -> Evaluation:
+    """Evaluate ``model`` on all images of ``split``; its training mode is restored afterwards.
+
+    Where processes share the run, each sees its part of every batch, and all come to know all results.
+    ``after_batch`` is called between batches, and may raise to stop.
+    """
     was_training = model.training
     model.eval()
-    predictions, confidences, losses, batch_means = [], [], [], []
+    parallel.same_weights(model)
+    share = parallel.share()
+    predictions, confidences, losses = [], [], []
     # A bar in a terminal only: on a CPU the 10,000 test images of CIFAR-10 take a ResNet a minute.
-    starts = tqdm(range(0, len(split), batch_size), desc="evaluating", unit=" batches", disable=None, leave=False)
+    hidden = None if parallel.is_first() else True
+    starts = tqdm(range(0, len(split), batch_size), desc="evaluating", unit=" batches", disable=hidden, leave=False)
     for start in starts:
-        images = torch.from_numpy(split.images[start : start + batch_size])
-        labels = torch.from_numpy(split.labels[start : start + batch_size]).to(compute.device)
+        rows, counted = share.rows(start, min(start + batch_size, len(split)))
+        images = torch.from_numpy(split.images[rows])
+        labels = torch.from_numpy(split.labels[rows]).to(compute.device)
         with compute.autocast():
             logits = model(normalize(images))  # (N, classes)
         log_probabilities = F.log_softmax(logits.float(), dim=1)
         confidence, prediction = log_probabilities.exp().max(dim=1)
         loss = F.nll_loss(log_probabilities, labels, reduction="none")
-        predictions.append(prediction)
-        confidences.append(confidence)
-        losses.append(loss)
-        batch_means.append(loss.mean())
+        predictions.append(prediction[:counted])
+        confidences.append(confidence[:counted])
+        losses.append(loss[:counted])
+        after_batch()
     model.train(was_training)
+    predictions, confidences, losses = map(parallel.in_order, (predictions, confidences, losses))
+    batch_means = [loss.mean() for loss in losses]
     return Evaluation(
         labels=split.labels,
         predictions=torch.cat(predictions).cpu().numpy(),

@@ -1,4 +1,4 @@
-"""LayerGradCam maps by Captum, and how much they matter to the network.
+"""Grad-CAM maps by Captum, and how much they matter to the network.
 
 A map is only a picture until it is tested. The test is deletion: hide the pixels that the map points at and see how
 far the probability falls, against hiding as many random ones (after Petsiuk et al. 2018, arXiv 1806.07421).
@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 import torch
-from captum.attr import LayerAttribution, LayerGradCam
+from captum._utils.gradient import compute_layer_gradients_and_eval
+from captum.attr import LayerAttribution
 from numpy.typing import NDArray
 from torch import nn
 
@@ -102,8 +103,12 @@ def explain(
     compute: Compute,
     normalize: Normalizer,
     seed: int,
+    batch_size: int,
 ) -> list[CamMap]:
     """Explain images by Grad-CAM (Selvaraju et al. 2017, arXiv 1610.02391), in float32.
+
+    The maps of a batch take one forward and one backward pass for each target, whatever the number of layers; each
+    map's deletion test is one forward pass more, and the random deletions are a few for all maps together.
 
     Args:
         model: the trained network, not compiled. Its mode and gradients are left as they were.
@@ -114,25 +119,40 @@ def explain(
         compute: where to compute.
         normalize: makes the network's input; its mean colour, which becomes 0, hides pixels.
         seed: of the random deletions.
+        batch_size: most images at a time; as many as a training step has memory for.
 
     Returns:
         A map for each image, layer and target, in that order.
     """
-    if len(images) == 0 or not layers:
+    if not layers:
         return []
     was_training = model.training
     # In training mode, attribution would change the statistics of batch normalization.
     model.eval()
-    inputs = normalize(torch.from_numpy(images))  # (N, C, H, W)
+    maps: list[CamMap] = []
+    for start in range(0, len(images), batch_size):
+        part = slice(start, start + batch_size)
+        inputs = normalize(torch.from_numpy(images[part]))  # (N, C, H, W)
+        classes = {name: torch.from_numpy(values[part]).to(compute.device) for name, values in targets.items()}
+        maps += _explain_batch(model, inputs, indices[part], classes, layers, seed)
+    model.train(was_training)
+    return maps
+
+
+def _explain_batch(
+    model: nn.Module,
+    inputs: torch.Tensor,
+    indices: NDArray[np.int64],
+    classes: Mapping[str, torch.Tensor],
+    layers: Sequence[LayerMap],
+    seed: int,
+) -> list[CamMap]:
     size = tuple(inputs.shape[2:])
-    classes = {name: torch.from_numpy(values).to(compute.device) for name, values in targets.items()}
     whole = _probabilities(model, inputs)
     random = _random_probabilities(model, inputs, indices, seed)
     maps: dict[tuple[int, str, str], CamMap] = {}
-    for layer in layers:
-        cam = LayerGradCam(model, model.get_submodule(layer.name))
-        for target, wanted in classes.items():
-            coarse = cam.attribute(inputs, target=wanted, relu_attributions=False).detach()  # (N, 1, h, w)
+    for target, wanted in classes.items():
+        for layer, coarse in zip(layers, layer_grad_cams(model, inputs, wanted, layers), strict=True):  # (N, 1, h, w)
             raw = LayerAttribution.interpolate(coarse, size, interpolate_mode="bilinear").squeeze(1)
             heat = LayerAttribution.interpolate(coarse.relu(), size, interpolate_mode="bilinear").squeeze(1)
             hidden = _most_attended(heat.cpu().numpy(), raw.cpu().numpy())  # (N, H, W)
@@ -149,9 +169,32 @@ def explain(
                     deletion_drop=before - float(deleted[row, column]),
                     random_drop=before - float(random[row, column]),
                 )
-    model.zero_grad(set_to_none=True)
-    model.train(was_training)
-    return [maps[row, layer.name, target] for row in range(len(images)) for layer in layers for target in classes]
+    return [maps[row, layer.name, target] for row in range(len(indices)) for layer in layers for target in classes]
+
+
+def layer_grad_cams(
+    model: nn.Module, inputs: torch.Tensor, targets: torch.Tensor, layers: Sequence[LayerMap]
+) -> list[torch.Tensor]:
+    """What Captum's ``LayerGradCam`` attributes to each layer, from one forward and one backward pass for all of them.
+
+    ``LayerGradCam`` takes one layer at a time and so two passes for each; the function that it is made of takes many.
+
+    Args:
+        model: in evaluation mode; the parameters' gradients are not touched.
+        inputs: (N, C, H, W).
+        targets: (N,) classes.
+        layers: which layers.
+
+    Returns:
+        For each layer, (N, 1, h, w): the activations weighed by their gradients' means, before Grad-CAM's ReLU.
+    """
+    gradients, activations = compute_layer_gradients_and_eval(
+        model, [model.get_submodule(layer.name) for layer in layers], inputs, targets
+    )
+    return [
+        (gradient.mean((2, 3), keepdim=True) * activation).sum(1, keepdim=True).detach()
+        for (gradient,), (activation,) in zip(gradients, activations, strict=True)
+    ]
 
 
 @torch.no_grad()

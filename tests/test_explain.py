@@ -1,8 +1,9 @@
-"""Grad-CAM against activations and gradients by hand; deletion against a network that can be read."""
+"""Grad-CAM against Captum's class and by hand; deletion against a network that can be read."""
 
 import numpy as np
 import pytest
 import torch
+from captum.attr import LayerGradCam
 from torch import nn
 from torch.nn import functional as F
 
@@ -10,7 +11,7 @@ from cifar_exp import models
 from cifar_exp.compute import Compute, Normalizer
 from cifar_exp.data import Statistics
 from cifar_exp.errors import RequestError
-from cifar_exp.explain import LayerMap, explain, gradcam_rows, layer_maps
+from cifar_exp.explain import RANDOM_DRAWS, LayerMap, explain, gradcam_rows, layer_grad_cams, layer_maps
 
 CPU = Compute(torch.device("cpu"), torch.float32, torch.contiguous_format)
 NORMALIZE = Normalizer(Statistics((0.5, 0.5, 0.5), (0.25, 0.25, 0.25)), CPU)
@@ -45,7 +46,9 @@ def test_maps_equal_gradcam_by_hand():
         LayerMap("layer4", 4, 4),
     ]
     targets = {"predicted": np.array([1, 2, 3]), "true": np.array([4, 5, 6])}
-    found = explain(model, pixels, np.arange(3), targets, layers, compute=CPU, normalize=NORMALIZE, seed=0)
+    found = explain(
+        model, pixels, np.arange(3), targets, layers, compute=CPU, normalize=NORMALIZE, seed=0, batch_size=8
+    )
     assert len(found) == 3 * 4 * 2
     inputs = NORMALIZE(torch.from_numpy(pixels))
     for cam in found:
@@ -56,15 +59,51 @@ def test_maps_equal_gradcam_by_hand():
         np.testing.assert_allclose(cam.heat, upsampled.numpy(), atol=1e-5)
 
 
+def test_maps_of_all_layers_at_once_equal_captums_layer_by_layer():
+    model, inputs = resnet(), NORMALIZE(torch.from_numpy(images()))
+    names = ["layer1", "layer1.1", "layer2.0.conv1", "layer3", "layer4"]  # nested ones and a plain convolution, too
+    targets = torch.tensor([1, 5, 9])
+    layers = layer_maps(model, (32, 32, 3), names)
+    for name, found in zip(names, layer_grad_cams(model, inputs, targets, layers), strict=True):
+        expected = LayerGradCam(model, model.get_submodule(name)).attribute(inputs, target=targets)
+        torch.testing.assert_close(found, expected.detach(), atol=1e-6, rtol=1e-5)
+
+
+def test_the_number_of_layers_adds_no_pass_for_maps_and_batches_hold_no_more_than_they_may():
+    model, sizes = resnet(), {True: [], False: []}
+    model.register_forward_hook(lambda _m, inputs, _o: sizes[torch.is_grad_enabled()].append(len(inputs[0])))
+    targets = {"predicted": np.array([1, 2, 3]), "true": np.array([4, 5, 6])}
+    layers = layer_maps(model, (32, 32, 3), None)
+    sizes[False].clear()
+    options = {"compute": CPU, "normalize": NORMALIZE, "seed": 0}
+    parts = explain(model, images(), np.arange(3), targets, layers, batch_size=2, **options)
+    assert sizes[True] == [2, 2, 1, 1]  # a forward pass for each target: two for each batch, of four layers
+    once_and_random, deletions = 1 + RANDOM_DRAWS, len(layers) * len(targets)
+    assert sizes[False] == [2] * (once_and_random + deletions) + [1] * (once_and_random + deletions)
+    whole = explain(model, images(), np.arange(3), targets, layers, batch_size=3, **options)
+    for one, other in zip(parts, whole, strict=True):
+        assert (one.index, one.layer, one.target) == (other.index, other.layer, other.target)
+        np.testing.assert_allclose(one.coarse, other.coarse, atol=1e-5)
+        assert one.random_drop == pytest.approx(other.random_drop, abs=1e-5)
+
+
 def test_explaining_leaves_the_model_as_it_was():
     model = resnet().train()
     before = {key: value.clone() for key, value in model.state_dict().items()}
     targets = {"predicted": np.array([0]), "true": np.array([1])}
     explain(
-        model, images(1), np.array([0]), targets, [LayerMap("layer3", 8, 8)], compute=CPU, normalize=NORMALIZE, seed=0
+        model,
+        images(1),
+        np.array([0]),
+        targets,
+        [LayerMap("layer3", 8, 8)],
+        compute=CPU,
+        normalize=NORMALIZE,
+        seed=0,
+        batch_size=8,
     )
     assert model.training
-    assert all(parameter.grad is None for parameter in model.parameters())
+    assert all(parameter.grad is None for parameter in model.parameters())  # none came from explaining
     for key, value in model.state_dict().items():
         assert torch.equal(value, before[key])
 
@@ -98,6 +137,7 @@ def test_deletion_matters_where_the_network_looks():
         compute=CPU,
         normalize=NORMALIZE,
         seed=0,
+        batch_size=8,
     )
     # The gradient's mean is positive, so the map is the red channel: its 16 pixels are among the 20 hidden.
     assert predicted.deletion_drop == pytest.approx(1 / (1 + np.exp(-2)) - 0.5, abs=1e-6)
@@ -121,6 +161,7 @@ def test_a_map_without_heat_has_no_peak():
         compute=CPU,
         normalize=NORMALIZE,
         seed=0,
+        batch_size=8,
     )
     assert predicted.heat.max() == 0  # class 0's score does not depend on the image
     assert gradcam_rows([predicted], {0: "a"}, {0: "b"})[0]["peak_row"] is None
@@ -128,7 +169,7 @@ def test_a_map_without_heat_has_no_peak():
 
 def test_the_same_seed_hides_the_same_random_pixels():
     targets = {"predicted": np.array([1]), "true": np.array([0])}
-    options = {"compute": CPU, "normalize": NORMALIZE}
+    options = {"compute": CPU, "normalize": NORMALIZE, "batch_size": 8}
     layers = [LayerMap("layer1", 10, 10)]
     drops = [
         explain(TopLeft(), images(1, 10), np.array([7]), targets, layers, seed=seed, **options)[0].random_drop
@@ -142,7 +183,15 @@ def test_nothing_to_explain():
     targets = {"predicted": empty, "true": empty}
     assert (
         explain(
-            resnet(), images(0), empty, targets, [LayerMap("layer3", 8, 8)], compute=CPU, normalize=NORMALIZE, seed=0
+            resnet(),
+            images(0),
+            empty,
+            targets,
+            [LayerMap("layer3", 8, 8)],
+            compute=CPU,
+            normalize=NORMALIZE,
+            seed=0,
+            batch_size=8,
         )
         == []
     )
