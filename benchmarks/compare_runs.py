@@ -4,25 +4,23 @@ Makes runs by copying one run's small files with changed values (seed, max_lr, e
 compares 1,000, 3,000 and 10,000 of them, each in a process of its own, three times. The table shows the medians of the
 wall clock and the peak resident set.
 
-    cifar-exp experiment=quickstart epochs=1 hydra.run.dir=/tmp/one_run
-    python benchmarks/compare_runs.py /tmp/one_run --scratch /tmp/compare_runs
+    python benchmarks/compare_runs.py                    # of a small run made for the benchmark
+    python benchmarks/compare_runs.py /tmp/one_run       # of a completed run of yours
 """
 
-import argparse
 import csv
 import json
 import os
-import platform
 import random
 import shutil
-import statistics
+import subprocess
 import sys
 import time
-from importlib import metadata
 from pathlib import Path
 
+from measuring import Report, Result, arguments
+
 SIZES = (1_000, 3_000, 10_000)
-REPEATS = 3
 PREDICTION_VARIANTS = 50
 COMMAND = """\
 import sys
@@ -109,26 +107,27 @@ def measure(folder: Path, out: Path) -> tuple[float, float]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("run", type=Path, help="a completed run to copy")
+    parser = arguments(__doc__, repeats=3)
+    parser.add_argument("run", type=Path, nargs="?", help="a completed run to copy; by default one is made")
     parser.add_argument("--scratch", type=Path, default=Path("/tmp/compare_runs"), help="is emptied first")
     options = parser.parse_args()
     shutil.rmtree(options.scratch, ignore_errors=True)
-    versions = ", ".join(f"{name} {metadata.version(name)}" for name in ("pandas", "numpy", "scipy", "matplotlib"))
-    print(f"{platform.machine()}, {os.cpu_count()} CPUs, Python {platform.python_version()}, {versions}")
-    print(f"load before: {os.getloadavg()[0]:.1f}; median of {REPEATS}, files in the page cache\n")
-    print("|   runs | seconds (min-max) | us per run above the first size | peak RSS, MB |")
-    print("|-------:|------------------:|--------------------------------:|-------------:|")
-    first: tuple[int, float] | None = None
+    source = options.run
+    if source is None:
+        source = options.scratch / "source"
+        command = [sys.executable, "-m", "cifar_exp", "experiment=quickstart", "epochs=1", f"hydra.run.dir={source}"]
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    report = Report("compare_runs")
+    first: list[float] = []
     for size in SIZES:
         folder = options.scratch / str(size)
-        make_runs(options.run, folder / "runs", size)
-        taken, peaks = zip(*(measure(folder / "runs", folder / "out") for _ in range(REPEATS)), strict=True)
-        seconds = statistics.median(taken)
-        growth = f"{1e6 * (seconds - first[1]) / (size - first[0]):.0f}" if first else ""
-        first = first or (size, seconds)
-        spread = f"{seconds:.2f} ({min(taken):.2f}-{max(taken):.2f})"
-        print(f"| {size:6,} | {spread:>17} | {growth:>31} | {max(peaks):12.0f} |", flush=True)
+        make_runs(source, folder / "runs", size)
+        taken, peaks = zip(*(measure(folder / "runs", folder / "out") for _ in range(options.repeats)), strict=True)
+        baseline, name = (first, f"{SIZES[0]:,} runs") if first else ([], "")
+        report.add(Result(f"comparing {size:,} runs", "s", taken, baseline, name, speed=False))
+        report.add(Result(f"comparing {size:,} runs, peak resident memory", "MB", peaks))
+        first = first or list(taken)
+    report.write(options.csv)
     shutil.rmtree(options.scratch)
 
 
