@@ -1,0 +1,56 @@
+"""Values and images written into a page's own text, so that it needs nothing beside itself."""
+
+import base64
+import io
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from jinja2.utils import htmlsafe_json_dumps
+from markupsafe import Markup
+from numpy.typing import NDArray
+from PIL import Image
+
+
+def json_text(value: Any) -> Markup:
+    r"""A value as JSON that may stand in a ``<script type="application/json">`` element, whatever text it holds.
+
+    ``<``, ``>``, ``&`` and ``'`` become ``\uXXXX``, so that no text can end the element or start a comment in it.
+    NumPy's values become plain ones; what JSON has no word for (NaN, infinity) becomes null.
+    """
+    return htmlsafe_json_dumps(plain(value), allow_nan=False, separators=(",", ":"))
+
+
+def plain(value: Any) -> Any:
+    """``value`` with plain Python containers and numbers only, and None for what is not a finite number."""
+    if type(value) in (str, int, bool) or value is None:  # nearly every cell of a table
+        return value
+    if isinstance(value, Mapping):
+        return {str(key): plain(one) for key, one in value.items()}
+    if isinstance(value, np.ndarray):
+        return plain(value.tolist())
+    if isinstance(value, list | tuple):
+        return [plain(one) for one in value]
+    if isinstance(value, np.generic):
+        value = value.item()
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value if isinstance(value, str | int | float | bool) or value is None else str(value)
+
+
+def image_uri(image: NDArray[np.uint8], palette: NDArray[np.uint8] | None = None) -> str:
+    """An image as a ``data:`` URI of a PNG.
+
+    Args:
+        image: (H, W) or (H, W, 1 or 3) uint8.
+        palette: (256, 3) uint8; the colour of each value of a gray image.
+    """
+    pixels = image[:, :, 0] if image.ndim == 3 and image.shape[2] == 1 else image
+    drawn = Image.fromarray(np.ascontiguousarray(pixels))
+    if palette is not None:
+        drawn = drawn.convert("L")
+        drawn.putpalette(palette.tobytes())
+    buffer = io.BytesIO()
+    drawn.save(buffer, format="PNG", optimize=True)
+    return f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}"

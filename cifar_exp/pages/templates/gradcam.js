@@ -1,0 +1,53 @@
+// Where the network looked: for one image the maps of every layer, for both classes, blended over the image by a slider.
+"use strict";
+page.gradcam = (() => {
+  const data = page.data("explained"), place = document.getElementById("gradcam");
+  if (!data || !place) return null;
+  const { element } = page, share = (value) => (page.missing(value) ? "" : ` with ${Math.round(100 * value)}\u00a0%`);
+  const fall = (value) => (page.missing(value) ? "–" : `${value > 0.0005 ? "−" : value < -0.0005 ? "+" : ""}${Math.abs(100 * value).toFixed(1)}`);
+
+  const strip = element("div", { class: "strip", role: "group", "aria-label": "Explained images" },
+    ...data.images.map((one) => element("button", { type: "button", "data-index": one.index, "aria-pressed": "false", onclick: () => show(one.index) },
+      element("img", { src: one.image, class: "pixels", alt: `Image ${one.index}: ${one.label}, taken for ${one.prediction}` }))));
+  const title = element("h3", { class: "explained-title", role: "status" });
+  const slider = element("input", { type: "range", min: 0, max: 100, value: 50, id: "blend", "aria-label": "From image to map" });
+  const maps = element("div", { class: "maps" });
+  const blend = () => maps.style.setProperty("--blend", slider.value / 100);
+  slider.addEventListener("input", blend);
+  place.append(strip, title, element("div", { class: "blend" }, element("span", { "aria-hidden": "true" }, "Image"), slider, element("span", { "aria-hidden": "true" }, "Map")), maps);
+
+  function figure(one, map, layer, name) {
+    const stack = element("div", { class: "stack" },
+      element("img", { src: one.image, class: "pixels", alt: `Image ${one.index}` }),
+      map.image ? element("img", { src: map.image, class: "heat", alt: `Where ${layer} finds ${name}` }) : null);
+    const size = page.missing(map.height) ? "" : ` (${map.height}×${map.width})`;
+    const idle = !page.missing(map.attended) && map.attended <= map.random;
+    return element("figure", { class: "map" }, stack, element("figcaption", {},
+      element("b", {}, layer), size, layer === data.headline ? element("span", { class: "quiet-text" }, " read first") : null,
+      map.image
+        ? element("span", { class: `numbers${idle ? " idle" : ""}`, title: idle ? "Random pixels matter as much or more" : null },
+          element("span", {}, `attended ${fall(map.attended)}`), element("span", {}, `random ${fall(map.random)}${idle ? " ⚠" : ""}`))
+        : element("span", { class: "numbers" }, "no positive evidence")));
+  }
+
+  function show(index, scroll = false) {
+    const one = data.images.find((image) => image.index === index);
+    if (!one) return;
+    for (const button of strip.children) button.setAttribute("aria-pressed", String(Number(button.dataset.index) === index));
+    const right = one.label === one.prediction;
+    title.textContent = right ? `${one.label}, recognized${share(one.confidence)}` : `${one.label}, taken for ${one.prediction}${share(one.confidence)}`;
+    const row = (target, name, told) => element("div", {}, element("h4", {}, told, element("b", {}, name)),
+      element("div", { class: "layers" }, ...data.layers.map((layer, number) => figure(one, one.maps[target][number], layer, name))));
+    maps.replaceChildren(...(right
+      ? [row("predicted", one.prediction, "For the predicted and true class: ")]
+      : [row("predicted", one.prediction, "For the predicted class: "), row("true", one.label, "For the true class: ")]));
+    blend();
+    if (scroll) {
+      const heading = document.getElementById("attention-title");
+      heading.scrollIntoView({ block: "start" });
+      heading.focus({ preventScroll: true });
+    }
+  }
+  show(data.images[0].index);
+  return { show };
+})();

@@ -1,0 +1,1 @@
+"""``report.html`` of a run, made from its directory alone. Nothing but ``live`` knows of training."""

@@ -1,0 +1,27 @@
+"""``cifar-exp report RUN...``: a run's page, made again from its directory alone."""
+
+import argparse
+from pathlib import Path
+
+from cifar_exp import records
+from cifar_exp.errors import RequestError
+from cifar_exp.run_report.page import FILE, run_page
+
+
+def main(arguments: list[str]) -> int:
+    """Run the command; returns the exit code."""
+    parser = argparse.ArgumentParser(
+        prog="cifar-exp report",
+        description=f"Make {FILE} of runs again, whatever their state, from their directories alone.",
+        epilog="Example: cifar-exp report outputs/2026-11-22/10-00-00-000000",
+    )
+    parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="a run's directory")
+    options = parser.parse_args(arguments)
+    for run in options.runs:
+        text = run_page(run)
+        try:
+            records.write_text(run / FILE, text)
+        except OSError as error:
+            raise RequestError(f"{run / FILE}: cannot be written: {error.strerror}") from error
+        print(run / FILE)
+    return 0
