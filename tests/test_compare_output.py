@@ -120,7 +120,7 @@ def test_replaces_its_own_and_leaves_no_stale_figure(tmp_path):
     assert not (tmp_path / "outputs/comparison/figures/line.png").exists()
     mark = json.loads((tmp_path / "outputs/comparison/comparison.json").read_text())
     assert mark["baseline"] == "a"
-    assert mark["files"] == ["comparison.csv", "groups.csv", "pairs.csv", "figures/curves.png"]
+    assert mark["files"] == ["comparison.csv", "groups.csv", "pairs.csv", "figures/curves.png", "comparison.html"]
 
 
 def test_top_limits_what_is_shown_not_the_csv(tmp_path, capsys):

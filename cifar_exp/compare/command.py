@@ -2,17 +2,19 @@
 
 import argparse
 import os
+import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TextIO
 
-from cifar_exp.compare.discover import find_runs, read_runs
-from cifar_exp.compare.output import check_out, runs_frame, write
+from cifar_exp.compare.discover import find_runs_and_range_tests, read_runs
+from cifar_exp.compare.output import as_csv, check_out, runs_frame, write
 from cifar_exp.compare.pairs import Pair, against_baseline
 from cifar_exp.compare.render import as_markdown, as_text, groups_table, headline, legend, runs_table
 from cifar_exp.compare.tables import Comparison, compare
 from cifar_exp.errors import RequestError
+from cifar_exp.logs import for_terminal
 
 DEFAULT_OUT = Path("outputs", "comparison")
 
@@ -27,7 +29,7 @@ def main(arguments: list[str]) -> int:
     if options.top < 1:
         raise RequestError(f"--top {options.top}: must be at least 1")
     check_out(options.out)
-    directories, remarks = find_runs(options.paths)
+    directories, range_tests, remarks = find_runs_and_range_tests(options.paths)
     baseline = None
     if options.baseline is not None:
         baseline, directories = _baseline(options.baseline, directories)
@@ -39,13 +41,23 @@ def main(arguments: list[str]) -> int:
         others = [position for position in usable if position != comparison.baseline]
         pairs = against_baseline(comparison.runs, comparison.baseline, others)
     asked = {"paths": [str(path) for path in options.paths], "top": options.top}
-    files, remarks = write(options.out, comparison, usable, pairs, [*remarks, *comparison.remarks], asked)
+    files, remarks = write(
+        options.out,
+        comparison,
+        usable,
+        pairs,
+        range_tests,
+        [*remarks, *comparison.remarks],
+        asked,
+        shlex.join(["cifar-exp", "compare", *arguments]),
+        page=options.page,
+    )
     written = f"Written to {options.out}: {', '.join(files)}"
     if options.format == "csv":
-        _print(runs_frame(comparison, pairs).iloc[shown].to_csv(index=False, lineterminator="\n"), sys.stdout)
-        _print("".join(f"{remark}\n" for remark in [*remarks, written]), sys.stderr)
+        _print(as_csv(runs_frame(comparison, pairs).iloc[shown]), sys.stdout)
+        _print(for_terminal("".join(f"{remark}\n" for remark in [*remarks, written])), sys.stderr)
     else:
-        _print(_report(comparison, shown, pairs, remarks, written, options), sys.stdout)
+        _print(for_terminal(_report(comparison, shown, pairs, remarks, written, options)), sys.stdout)
     return 0
 
 
@@ -70,6 +82,7 @@ def _parser() -> argparse.ArgumentParser:
         default=20,
         help="show, test and draw the best N runs; the CSVs of runs and groups hold all (default: %(default)s)",
     )
+    parser.add_argument("--no-page", dest="page", action="store_false", help="do not write comparison.html")
     parser.add_argument("--format", choices=("table", "csv", "markdown"), default="table", help="of what is printed")
     return parser
 

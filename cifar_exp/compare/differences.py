@@ -23,6 +23,7 @@ _NO_PART_OF_THE_RESULT = (
     "evaluation.gallery_images",
     "evaluation.published_loss",
     "checkpoint.",
+    "tracker.",
 )
 # Where a group's option is named, these say nothing beyond the name.
 _IMPLIED_BY_NAME = ("_target_", "sha256")

@@ -7,7 +7,6 @@ be whole: a run that cannot be read stays in the list, with its problem.
 
 import csv
 import io
-import json
 import os
 import re
 from collections.abc import Sequence
@@ -15,17 +14,15 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import yaml
 
-from cifar_exp import records
+from cifar_exp import run_status
 from cifar_exp.errors import RequestError
+from cifar_exp.range_curve import FILE as RANGE_TEST
+from cifar_exp.untrusted import displayable, read_bytes, read_json, read_yaml, spreadsheet_text
 
 # What a run keeps below its own directory; no other run is looked for in there.
 _OWN_FOLDERS = {"checkpoints", "figures"}
 _MARKS = ("status.json", "summary.csv")
-
-# libyaml's parser, where it was built, is ten times as fast; both are safe.
-_YamlLoader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 def find_runs(paths: Sequence[Path]) -> tuple[list[Path], list[str]]:
@@ -39,7 +36,14 @@ def find_runs(paths: Sequence[Path]) -> tuple[list[Path], list[str]]:
     Raises:
         RequestError: a path that does not exist or is a file, or no run under any of them.
     """
+    runs, _, remarks = find_runs_and_range_tests(paths)
+    return runs, remarks
+
+
+def find_runs_and_range_tests(paths: Sequence[Path]) -> tuple[list[Path], list[Path], list[str]]:
+    """``find_runs``, and in between every directory that holds a range test's ``lr_find.csv``, runs among them."""
     found: list[str] = []
+    tests: list[str] = []
     remarks: list[str] = []
     seen: set[tuple[int, int]] = set()
     for path in paths:
@@ -47,19 +51,23 @@ def find_runs(paths: Sequence[Path]) -> tuple[list[Path], list[str]]:
             raise RequestError(f"{path}: no such folder; name run directories or folders above them")
         if not path.is_dir():
             raise RequestError(f"{path}: is a file; name the run directory that it lies in, or a folder above")
-        before = len(found)
-        already = _search(os.path.abspath(path), seen, found, remarks)
-        if len(found) == before and not already:
+        before = len(found), len(tests)
+        already = _search(os.path.abspath(path), seen, found, tests, remarks)
+        if (len(found), len(tests)) == before and not already:
             remarks.append(f"No run under {path}.")
     if not found:
         raise RequestError(
             f"{', '.join(map(str, paths))}: no run there; a run directory holds status.json or summary.csv"
         )
-    return [Path(path) for path in sorted(found, key=natural)], remarks
+    return _in_order(found), _in_order(tests), remarks
 
 
-def _search(top: str, seen: set[tuple[int, int]], found: list[str], remarks: list[str]) -> bool:
-    """Append the runs at or under ``top``; returns whether ``top`` had been searched before."""
+def _in_order(paths: list[str]) -> list[Path]:
+    return [Path(path) for path in sorted(paths, key=natural)]
+
+
+def _search(top: str, seen: set[tuple[int, int]], found: list[str], tests: list[str], remarks: list[str]) -> bool:
+    """Append the runs and range tests at or under ``top``; returns whether ``top`` had been searched before."""
     waiting, again = [top], False
     while waiting:
         folder = waiting.pop()
@@ -77,6 +85,8 @@ def _search(top: str, seen: set[tuple[int, int]], found: list[str], remarks: lis
         is_run = any(entry.name in _MARKS for entry in here)
         if is_run:
             found.append(folder)
+        if any(entry.name == RANGE_TEST for entry in here):
+            tests.append(folder)
         waiting += [
             entry.path
             for entry in here
@@ -109,10 +119,12 @@ def read_runs(directories: Sequence[Path]) -> pd.DataFrame:
         status, status_problem = _read_status(path)
         header, row, summary_problem = _read_summary(path)
         if header is None:
-            header, row = _config_as_row(path)
+            header, row = config_as_row(path)
         state = status.get("state") or dict(zip(header, row, strict=True)).get("state") or "unknown"
         error = status.get("error")
-        own.append((path, path.removeprefix(here), state, error, _first(status_problem, summary_problem, status)))
+        own.append(
+            (path, displayable(path.removeprefix(here)), state, error, _first(status_problem, summary_problem, status))
+        )
         positions, rows = by_header.setdefault(header, ([], []))
         positions.append(position)
         rows.append(row)
@@ -147,14 +159,13 @@ _MISSING = "there is none"
 
 def _read_status(directory: str) -> tuple[dict[str, Any], str | None]:
     try:
-        with open(f"{directory}/status.json", "rb") as file:
-            status = json.loads(file.read())
+        status = read_json(f"{directory}/status.json")
     except FileNotFoundError:
         return {}, _MISSING
-    except (OSError, ValueError, RecursionError) as error:
+    except (OSError, ValueError) as error:
         return {}, f"cannot be read ({error})"
-    if not isinstance(status, dict) or status.get("state") not in records.STATES:
-        return {}, f"its state must be one of {', '.join(records.STATES)}"
+    if not isinstance(status, dict) or status.get("state") not in run_status.STATES:
+        return {}, f"its state must be one of {', '.join(run_status.STATES)}"
     told = status.get("error")
     return {"state": status["state"], "error": None if told is None else str(told)}, None
 
@@ -162,8 +173,7 @@ def _read_status(directory: str) -> tuple[dict[str, Any], str | None]:
 def _read_summary(directory: str) -> tuple[tuple[str, ...] | None, list[str], str | None]:
     """Header, row and problem of ``summary.csv``; the header is None where there is no whole row."""
     try:
-        with open(f"{directory}/summary.csv", "rb") as file:
-            text = file.read().decode("utf-8-sig")
+        text = read_bytes(f"{directory}/summary.csv").decode("utf-8-sig")
         lines = list(csv.reader(io.StringIO(text, newline=""), strict=True))
     except FileNotFoundError:
         return None, [], _MISSING
@@ -171,7 +181,7 @@ def _read_summary(directory: str) -> tuple[tuple[str, ...] | None, list[str], st
         return None, [], f"cannot be read ({error})"
     if not lines:
         return None, [], "is empty"
-    header, row = lines[0], lines[1] if len(lines) > 1 else []
+    header, row = ([spreadsheet_text(cell) for cell in line] for line in (lines[0], lines[1] if len(lines) > 1 else []))
     if not text.endswith("\n") or (row and len(row) != len(header)):
         return None, [], f"is cut off: {len(row)} of {len(header)} cells are there"
     if len(lines) != 2:
@@ -181,14 +191,13 @@ def _read_summary(directory: str) -> tuple[tuple[str, ...] | None, list[str], st
     return tuple(header), row, None
 
 
-def _config_as_row(directory: str) -> tuple[tuple[str, ...], list[str]]:
-    """The saved config as ``summary.csv`` would hold it, for a run that has not got that far."""
+def config_as_row(directory: str) -> tuple[tuple[str, ...], list[str]]:
+    """The saved config as ``summary.csv`` would hold it, for a run that has not got that far, or a range test."""
     from cifar_exp.config import flatten
 
     try:
-        with open(f"{directory}/config_resolved.yaml", "rb") as file:
-            leaves = flatten(yaml.load(file, Loader=_YamlLoader))
-    except (OSError, ValueError, RecursionError, yaml.YAMLError):
+        leaves = flatten(read_yaml(f"{directory}/config_resolved.yaml"))
+    except (OSError, ValueError):
         return (), []
     if "" in leaves:  # not a mapping
         return (), []
@@ -196,7 +205,16 @@ def _config_as_row(directory: str) -> tuple[tuple[str, ...], list[str]]:
     return tuple(f"config.{key}" for key in leaves), values
 
 
+def fingerprint_of(directory: Path) -> str | None:
+    """The data fingerprint in ``environment.json``; None where there is none to read."""
+    try:
+        fingerprint = read_json(directory / "environment.json")["data_fingerprint"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return fingerprint if isinstance(fingerprint, str) else None
+
+
 def short_names(paths: Sequence[str]) -> tuple[str, list[str]]:
     """The folder that all paths share, and each path's name below it; a path that is that folder keeps its own name."""
     shared = os.path.commonpath([os.path.dirname(path) for path in paths])
-    return shared, [path[len(shared) :].lstrip(os.sep) for path in paths]
+    return shared, [displayable(path[len(shared) :].lstrip(os.sep)) for path in paths]

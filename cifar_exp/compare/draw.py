@@ -1,20 +1,22 @@
 """Which figures a comparison calls for, and what goes into them."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from cifar_exp import records
-from cifar_exp.compare.pairs import Pair, predictions_of
+from cifar_exp.compare.range_tests import draw_over_range_tests, with_numbers
+from cifar_exp.compare.render import settings_in_words
 from cifar_exp.compare.tables import Comparison, heading, is_lower_better
 from cifar_exp.figures.comparison import PALETTE, Curve, Varied, heat_map, line, overlaid_curves
-from cifar_exp.figures.fixed_and_broken import COLUMNS, Change, Changed, fixed_and_broken
+from cifar_exp.figures.fixed_and_broken import COLUMNS, Change, fixed_and_broken
 
-CURVES, LINE, HEAT_MAP, FIXED_AND_BROKEN = "curves.png", "line.png", "heat_map.png", "fixed_and_broken.png"
-_MOST_LEVELS = 20  # values of one number up to which a heat map can be read
-_MOST_LABEL_PARTS = 4
+CURVES, LINE, HEAT_MAP, MAX_LR = "curves.png", "line.png", "heat_map.png", "max_lr.png"
+FIXED_AND_BROKEN = "fixed_and_broken.png"
+MOST_LEVELS = 20  # values of one number up to which a heat map can be read
 
 
 # Whether a figure was made, and what to say about it.
@@ -22,14 +24,15 @@ _Outcome = tuple[bool, str]
 
 
 def draw(
-    comparison: Comparison, shown: Sequence[int], pairs: Sequence[Pair], folder: Path
+    comparison: Comparison, shown: Sequence[int], change: Change | None, range_tests: Sequence[Path], folder: Path
 ) -> tuple[list[str], list[str]]:
     """Make the figures for the runs shown.
 
     Args:
         comparison: what there is to compare.
         shown: positions of the usable runs to draw curves of.
-        pairs: the baseline against each of the others, best first.
+        change: the baseline against one of the others, image by image, if any could be tested.
+        range_tests: directories with a range test's curve.
         folder: where the figures go.
 
     Returns:
@@ -37,24 +40,19 @@ def draw(
     """
     made: list[str] = []
     remarks: list[str] = []
+    numeric = with_numbers(comparison)
     parts: list[tuple[str, Callable[[Path], _Outcome]]] = [
         (CURVES, lambda path: _curves(comparison, shown, path)),
-        (LINE, lambda path: _line(comparison, path)),
-        (HEAT_MAP, lambda path: _heat_map(comparison, path)),
-        (FIXED_AND_BROKEN, lambda path: _fixed_and_broken(comparison, pairs, path)),
+        (LINE, lambda path: _line(numeric, path)),
+        (HEAT_MAP, lambda path: _heat_map(numeric, path)),
+        (MAX_LR, lambda path: draw_over_range_tests(comparison, range_tests, path)),
+        (FIXED_AND_BROKEN, lambda path: _fixed_and_broken(change, path)),
     ]
     for name, part in parts:
         drawn, remark = part(folder / name)
         made += [name] if drawn else []
         remarks += [remark] if remark else []
     return made, remarks
-
-
-def _in_words(row: pd.Series, columns: Sequence[str]) -> str:
-    """A run by its settings; empty where there are none, or too many to read."""
-    if len(columns) > _MOST_LABEL_PARTS:
-        return ""
-    return ", ".join(f"{heading(c)} {row[c] or 'null'}" for c in columns if isinstance(row[c], str))
 
 
 def _curves(comparison: Comparison, shown: Sequence[int], path: Path) -> _Outcome:
@@ -68,7 +66,7 @@ def _curves(comparison: Comparison, shown: Sequence[int], path: Path) -> _Outcom
     labels: dict[int, str] = {}
     for group, members in here.groupby("group", sort=False):
         more = f" and {len(members) - 1} of other seeds" if len(members) > 1 else ""
-        labels[group] = _in_words(members.iloc[0], varied) or f"{members['label'].iloc[0]}{more}"
+        labels[group] = settings_in_words(members.iloc[0], varied) or f"{members['label'].iloc[0]}{more}"
     looks = {group: look for look, group in enumerate(labels)}
     curves: list[Curve] = []
     missing: list[str] = []
@@ -90,15 +88,16 @@ def _curves(comparison: Comparison, shown: Sequence[int], path: Path) -> _Outcom
     return bool(curves), " ".join(remarks)
 
 
-def _main_groups(comparison: Comparison) -> tuple[pd.DataFrame, list[str], list[str]]:
+def main_groups(comparison: Comparison) -> tuple[pd.DataFrame, list[str], list[str]]:
     """The groups on the baseline's data; which numbers vary between them, and what else does."""
     groups = comparison.groups[comparison.groups["data_set"] == comparison.runs["data_set"].iloc[0]]
     varied = [column for column in comparison.varied if len(groups[column].unique()) > 1]
-    numbers = [column for column in varied if _are_numbers(groups[column])]
+    numbers = [column for column in varied if are_numbers(groups[column])]
     return groups, numbers, [column for column in varied if column not in numbers]
 
 
-def _are_numbers(column: pd.Series) -> bool:
+def are_numbers(column: pd.Series) -> bool:
+    """Whether every value of a config's column is a finite number."""
     try:
         return bool(np.isfinite(column.astype(np.float64)).all())
     except (TypeError, ValueError):
@@ -106,7 +105,7 @@ def _are_numbers(column: pd.Series) -> bool:
 
 
 def _line(comparison: Comparison, path: Path) -> _Outcome:
-    groups, numbers, others = _main_groups(comparison)
+    groups, numbers, others = main_groups(comparison)
     if len(numbers) != 1 or len(others) > 1 or (others and groups[others[0]].nunique(dropna=False) > len(PALETTE)):
         return False, ""
     x = numbers[0]
@@ -130,12 +129,12 @@ def _line(comparison: Comparison, path: Path) -> _Outcome:
 
 
 def _heat_map(comparison: Comparison, path: Path) -> _Outcome:
-    groups, numbers, others = _main_groups(comparison)
+    groups, numbers, others = main_groups(comparison)
     if len(numbers) != 2 or others:
         return False, ""
     table = groups.assign(**{column: groups[column].astype(np.float64) for column in numbers})
-    if table[numbers].nunique().max() > _MOST_LEVELS:
-        return False, f"No heat map: {' or '.join(map(heading, numbers))} has more than {_MOST_LEVELS} values."
+    if table[numbers].nunique().max() > MOST_LEVELS:
+        return False, f"No heat map: {' or '.join(map(heading, numbers))} has more than {MOST_LEVELS} values."
     mean = table.pivot_table(index=numbers[0], columns=numbers[1], values="mean")
     std = table.set_index(numbers)["std"].unstack().reindex(index=mean.index, columns=mean.columns)  # noqa: PD010
     heat_map(
@@ -150,50 +149,8 @@ def _heat_map(comparison: Comparison, path: Path) -> _Outcome:
     return True, ""
 
 
-def _fixed_and_broken(comparison: Comparison, pairs: Sequence[Pair], path: Path) -> _Outcome:
-    """The baseline as A, and as B the best run that differs from it by more than the seed."""
-    runs, baseline = comparison.runs, comparison.baseline
-    tested = [pair for pair in pairs if pair.counts is not None]
-    if baseline is None or not tested:
+def _fixed_and_broken(change: Change | None, path: Path) -> _Outcome:
+    if change is None:
         return False, ""
-    pair = next((p for p in tested if runs["group"].iloc[p.position] != runs["group"].iloc[baseline]), tested[0])
-    a, b = predictions_of(runs, baseline), predictions_of(runs, pair.position)
-    fixed, broken = ~a["correct"] & b["correct"], a["correct"] & ~b["correct"]
-    classes = sorted(set(a["label"]))
-    codes = np.searchsorted(classes, a["label"])
-    by_class = [np.bincount(codes[which], minlength=len(classes)) for which in (fixed, broken, slice(None))]
-    row = runs.iloc[pair.position]
-    from cifar_exp.compare.images import load_test_images
-
-    test, reason = load_test_images(Path(row["path"]), row.get("data_fingerprint"), b)
-
-    def changed(which: pd.Series, mistaken: pd.DataFrame) -> list[Changed]:
-        worst = mistaken[which].sort_values("confidence", ascending=False, kind="stable").head(COLUMNS)
-        return [
-            Changed(None if test is None else test.images[at], label, prediction, float(confidence))
-            for at, label, prediction, confidence in zip(
-                worst.index, worst["label"], worst["prediction"], worst["confidence"], strict=True
-            )
-        ]
-
-    both = runs.iloc[[baseline, pair.position]]
-    columns = [column for column in comparison.differing if len(both[column].unique()) > 1]
-    names = [
-        f"{one['label']} ({words})" if (words := _in_words(one, columns)) else str(one["label"])
-        for _, one in both.iterrows()
-    ]
-    change = Change(
-        name_a=names[0],
-        name_b=names[1],
-        fixed=changed(fixed, a),
-        broken=changed(broken, b),
-        images=len(a),
-        classes=classes,
-        fixed_by_class=by_class[0],
-        broken_by_class=by_class[1],
-        images_by_class=by_class[2],
-        no_images=reason,
-        verdict=pair.verdict,
-    )
-    fixed_and_broken(change, path)
+    fixed_and_broken(replace(change, fixed=change.fixed[:COLUMNS], broken=change.broken[:COLUMNS]), path)
     return True, ""

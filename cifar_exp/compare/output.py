@@ -1,6 +1,5 @@
 """The folder that a comparison is written to: its tables, its figures, and the mark that says whose it is."""
 
-import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,6 +12,7 @@ from cifar_exp import records
 from cifar_exp.compare.pairs import PAIRS_COLUMNS, Pair, pair_rows
 from cifar_exp.compare.tables import Comparison
 from cifar_exp.errors import RequestError
+from cifar_exp.untrusted import read_json, spreadsheet_safe
 
 GROUPS_COLUMNS = (
     "metric",
@@ -35,7 +35,8 @@ PAIR_COLUMNS_OF_RUNS = (
     "verdict",
 )
 _TABLES = ("comparison.csv", "groups.csv", "pairs.csv")
-_FIGURES = ("curves.png", "line.png", "heat_map.png", "fixed_and_broken.png")
+PAGE = "comparison.html"
+_FIGURES = ("curves.png", "line.png", "heat_map.png", "max_lr.png", "fixed_and_broken.png")
 _MARK = "comparison.json"
 _WRITTEN_BY = "cifar-exp compare"
 
@@ -48,7 +49,7 @@ def check_out(out: Path) -> None:
         raise RequestError(f"--out {out}: is a run directory; name a folder of its own for the comparison")
     if _is_ours(out):
         return
-    names = [*_TABLES, _MARK, *(f"figures/{name}" for name in _FIGURES)]
+    names = [*_TABLES, _MARK, PAGE, *(f"figures/{name}" for name in _FIGURES)]
     if in_the_way := [name for name in names if os.path.lexists(out / name)]:
         raise RequestError(
             f"--out {out}: {in_the_way[0]} in there was not written by this command, and nothing was touched; "
@@ -58,8 +59,8 @@ def check_out(out: Path) -> None:
 
 def _is_ours(out: Path) -> bool:
     try:
-        mark = json.loads((out / _MARK).read_bytes())
-    except (OSError, ValueError, RecursionError):
+        mark = read_json(out / _MARK)
+    except (OSError, ValueError):
         return False
     return isinstance(mark, dict) and mark.get("written_by") == _WRITTEN_BY
 
@@ -69,8 +70,12 @@ def write(
     comparison: Comparison,
     usable: Sequence[int],
     pairs: Sequence[Pair],
+    range_tests: Sequence[Path],
     remarks: Sequence[str],
     asked: dict[str, Any],
+    command: str,
+    *,
+    page: bool = True,
 ) -> tuple[list[str], list[str]]:
     """Write tables, figures and the mark.
 
@@ -79,8 +84,11 @@ def write(
         comparison: of the runs.
         usable: positions of the runs to draw.
         pairs: the baseline against the others.
+        range_tests: directories with a range test's curve.
         remarks: so far.
         asked: what the user asked for, to be kept in the mark.
+        command: that would ask for it again.
+        page: whether ``comparison.html`` is wanted.
 
     Returns:
         Names of the files written, and the remarks with those about figures.
@@ -88,7 +96,10 @@ def write(
     Raises:
         RequestError: the folder cannot be written to.
     """
-    from cifar_exp.compare.draw import draw  # loads Matplotlib, which no wrong request should wait for
+    # They load Matplotlib and ECharts' wrapping, which no wrong request should wait for.
+    from cifar_exp.compare.changed import changed_images
+    from cifar_exp.compare.draw import draw
+    from cifar_exp.compare.page.build import MOST_IMAGES, comparison_page
 
     baseline = comparison.baseline
     try:
@@ -99,11 +110,19 @@ def write(
         _write_frame(out / "groups.csv", _groups_frame(comparison))
         rows = [] if baseline is None else pair_rows(comparison.runs, baseline, pairs)
         records.write_table(out / "pairs.csv", PAIRS_COLUMNS, rows)
-        figures, about_figures = draw(comparison, usable, pairs, out / "figures")
+        change = changed_images(comparison, pairs, MOST_IMAGES)
+        figures, about_figures = draw(comparison, usable, change, range_tests, out / "figures")
         for name in set(_FIGURES) - set(figures):
             (out / "figures" / name).unlink(missing_ok=True)  # of an earlier comparison
         files = [*_TABLES, *(f"figures/{name}" for name in figures)]
         told = [*remarks, *about_figures]
+        if page:
+            records.write_text(
+                out / PAGE, comparison_page(comparison, pairs, change, told, [*files, _MARK], command, out)
+            )
+            files.append(PAGE)
+        else:
+            (out / PAGE).unlink(missing_ok=True)  # of an earlier comparison
         result = {
             "metric": comparison.metric,
             "baseline": None if baseline is None else comparison.runs["run"].iloc[baseline],
@@ -149,5 +168,12 @@ def _groups_frame(comparison: Comparison) -> pd.DataFrame:
     return frame
 
 
+def as_csv(frame: pd.DataFrame) -> str:
+    """A table as CSV text, safe to open in a spreadsheet."""
+    text = frame.select_dtypes(include=["object", "string"])
+    safe = text.map(lambda cell: spreadsheet_safe(cell) if isinstance(cell, str) else cell)
+    return frame.assign(**safe).rename(columns=spreadsheet_safe).to_csv(index=False, lineterminator="\n")
+
+
 def _write_frame(path: Path, frame: pd.DataFrame) -> None:
-    records.write_text(path, frame.to_csv(index=False, lineterminator="\n"))
+    records.write_text(path, as_csv(frame))

@@ -11,8 +11,9 @@ from cifar_exp.compare.pairs import Pair
 from cifar_exp.compare.tables import Comparison, heading, is_lower_better
 
 # Shown beside the metric where they were measured; everything else is in comparison.csv.
-_ALSO = ("test_accuracy", "val_accuracy", "test_loss", "train_seconds")
+ALSO = ("test_accuracy", "val_accuracy", "test_loss", "train_seconds")
 _LONGEST_CELL = 60
+_MOST_LABEL_PARTS = 4
 _RIGHT = frozenset("0123456789+-.")
 
 Table = tuple[list[str], list[list[str]]]
@@ -20,7 +21,7 @@ Table = tuple[list[str], list[list[str]]]
 
 def runs_table(comparison: Comparison, shown: Sequence[int], pairs: Sequence[Pair]) -> Table:
     """Headings and cells: what differs, what was measured, and the verdict."""
-    metrics = [comparison.metric, *(name for name in _ALSO if name != comparison.metric)]
+    metrics = [comparison.metric, *(name for name in ALSO if name != comparison.metric)]
     metrics = [name for name in metrics if name in comparison.runs.columns and comparison.runs[name].notna().any()]
     by_position = {pair.position: pair for pair in pairs}
     difference = any(pair.counts for pair in pairs)
@@ -45,6 +46,13 @@ def runs_table(comparison: Comparison, shown: Sequence[int], pairs: Sequence[Pai
     return headings, rows
 
 
+def settings_in_words(row: pd.Series, columns: Sequence[str]) -> str:
+    """A run by its settings; empty where there are none, or too many to read."""
+    if len(columns) > _MOST_LABEL_PARTS:
+        return ""
+    return ", ".join(f"{heading(c)} {row[c] or 'null'}" for c in columns if isinstance(row[c], str))
+
+
 def state_in_words(run: pd.Series, metric: str) -> str:
     """Why a run has no value: its state and what went wrong."""
     why = run["problem"] or run["error"]
@@ -65,28 +73,33 @@ def groups_table(comparison: Comparison, most: int) -> Table | None:
     rows = []
     for _, group in groups.head(most).iterrows():
         low, high = group["interval_low"], group["interval_high"]
-        interval = "" if math.isnan(low) else f"[{_number(metric, low)}, {_number(metric, high)}]"
+        interval = "" if math.isnan(low) else f"[{number_in_words(metric, low)}, {number_in_words(metric, high)}]"
         cells = ["*" if group["best"] else "", *(_setting(group[column]) for column in comparison.varied)]
-        cells += [str(group["n"]), _number(metric, group["mean"]), _number(metric, group["std"]), interval]
+        cells += [
+            str(group["n"]),
+            number_in_words(metric, group["mean"]),
+            number_in_words(metric, group["std"]),
+            interval,
+        ]
         cells.append(group["seeds"])
         cells += [str(group["not_averaged"] or "")] * left_out
         rows.append(cells)
     return headings, rows
 
 
-def headline(comparison: Comparison) -> str:
-    """How many runs there are, in which state, and how they are ordered."""
+def headline(comparison: Comparison, mark: str = "*") -> str:
+    """How many runs there are, in which state, and how they are ordered; ``mark`` is what the best one bears."""
     states = comparison.runs["state"].value_counts()
     told = ", ".join(f"{count:,} {state}" for state, count in states.items())
     direction = "lower" if is_lower_better(comparison.metric) else "higher"
     total = len(comparison.runs)
     return (
-        f"{total:,} run{'' if total == 1 else 's'} under {_one_line(_from_here(comparison.shared))}: {told}. "
-        f"By {comparison.metric}, {direction} is better; * is the best."
+        f"{total:,} run{'' if total == 1 else 's'} under {one_line(from_here(comparison.shared))}: {told}. "
+        f"By {comparison.metric}, {direction} is better; {mark} is the best."
     )
 
 
-def _from_here(folder: str) -> str:
+def from_here(folder: str) -> str:
     """A folder relative to the current one where it lies below it."""
     path = Path(folder)
     return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else folder
@@ -129,11 +142,12 @@ def as_markdown(table: Table) -> str:
 
 def printable(text: Any) -> str:
     """Text from a run's files on one line, without what could steer a terminal."""
-    line = _one_line(text)
+    line = one_line(text)
     return line if len(line) <= _LONGEST_CELL else line[: _LONGEST_CELL - 1] + "…"
 
 
-def _one_line(text: Any) -> str:
+def one_line(text: Any) -> str:
+    """Text from a run's files without line breaks and other letters that do not print."""
     return "".join(letter if letter.isprintable() else " " for letter in str(text))
 
 
@@ -145,12 +159,13 @@ def _setting(value: Any) -> str:
 
 def _measured(name: str, text: Any) -> str:
     try:
-        return _number(name, float(text)) if isinstance(text, str) else ""
+        return number_in_words(name, float(text)) if isinstance(text, str) else ""
     except ValueError:
         return printable(text)
 
 
-def _number(name: str, value: float) -> str:
+def number_in_words(name: str, value: float) -> str:
+    """A value of the measured column ``name`` as a person reads it; empty where there is none."""
     if math.isnan(value):
         return ""
     if "accuracy" in name or name == "generalization_gap":

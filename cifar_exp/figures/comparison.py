@@ -19,7 +19,7 @@ _DASHES: tuple[Any, ...] = ("solid", (0, (5, 2)), (0, (1, 1.3)))
 _MOST_POINTS = 500  # of a curve; more do not show
 _LABEL_LENGTH = 44
 _MOST_TICKS = 10
-_LOG_FROM = 8.0  # ratio of largest to smallest from which an axis is logarithmic
+LOG_FROM = 8.0  # ratio of largest to smallest from which an axis is logarithmic
 
 
 @dataclass(frozen=True)
@@ -149,7 +149,7 @@ def line(series: Sequence[Varied], x_name: str, metric: str, path: Path) -> None
                 x, value = zip(*one.runs, strict=True)
                 axes.scatter(x, value, s=16, facecolor="white", edgecolor=colour, linewidth=0.9, zorder=3)
         values = np.unique(np.concatenate([one.x for one in series]))
-        if values[0] > 0 and values[-1] / values[0] >= _LOG_FROM:
+        if values[0] > 0 and values[-1] / values[0] >= LOG_FROM:
             axes.set_xscale("log")
         if len(values) <= _MOST_TICKS:
             axes.xaxis.set_major_locator(FixedLocator([float(value) for value in values]))

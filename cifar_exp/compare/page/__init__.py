@@ -1,0 +1,1 @@
+"""``comparison.html``: everything that a comparison found, in one page that can be sorted, filtered and pointed at."""

@@ -1,0 +1,225 @@
+"""The page put together: tables, charts, sentences and images into one text."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from PIL import Image
+
+from cifar_exp.compare.page.charts import (
+    MOST_AXES,
+    HeatMap,
+    by_class,
+    differences,
+    finite,
+    heat_maps,
+    parallel_coordinates,
+)
+from cifar_exp.compare.page.curves import curve_charts, read_curves
+from cifar_exp.compare.page.table import MOST_ROWS, kind_of, link, runs_table, setting, written
+from cifar_exp.compare.page.words import in_words, statements
+from cifar_exp.compare.pairs import Pair
+from cifar_exp.compare.render import from_here, headline, legend, one_line
+from cifar_exp.compare.tables import Comparison, heading
+from cifar_exp.figures.fixed_and_broken import Change, Changed
+from cifar_exp.pages import page
+from cifar_exp.pages.charts import Chart
+from cifar_exp.pages.embed import image_uri
+from cifar_exp.pages.table import Column, Table
+
+MOST_IMAGES = 24  # of each kind
+_LARGEST_IMAGE = 96  # pixels a side; larger ones are shown smaller
+_MOST_GROUPS = 1_000
+
+
+def comparison_page(
+    comparison: Comparison,
+    pairs: Sequence[Pair],
+    change: Change | None,
+    remarks: Sequence[str],
+    files: Sequence[str],
+    command: str,
+    out: Path,
+) -> str:
+    """The text of ``comparison.html``.
+
+    Args:
+        comparison: of the runs.
+        pairs: the baseline against the others, best first.
+        change: the baseline against one of them, image by image.
+        remarks: what is to be said about the comparison.
+        files: that lie beside the page, relative to it.
+        command: that made it.
+        out: the folder that it will lie in.
+    """
+    curves = read_curves(comparison, MOST_ROWS)
+    drawn: dict[str, Chart] = curve_charts(curves)
+    lines, line_rows, left_out = parallel_coordinates(comparison, MOST_ROWS)
+    maps = heat_maps(comparison)
+    difference = differences(comparison, pairs)
+    drawn |= {"settings": lines} if lines else {}
+    drawn |= {f"map_{number}": one.chart for number, one in enumerate(maps)}
+    drawn |= {"differences": difference} if difference else {}
+    drawn |= {"by_class": by_class(change)} if change else {}
+    table = runs_table(comparison, pairs, out)
+    tables = {"runs": table}
+    if groups := _groups_table(comparison):
+        tables["groups"] = groups
+    if any(pair.counts for pair in pairs):
+        tables["pairs"] = _pairs_table(comparison, pairs, out)
+    hidden = len(comparison.runs) - len(table.rows)
+    return page.render(
+        "comparison.html",
+        title=f"{len(comparison.runs):,} run{'' if len(comparison.runs) == 1 else 's'} compared",
+        charts=drawn,
+        tables=tables,
+        data={
+            "curves": curves.as_data(),
+            "lines": line_rows,
+            "maps": [_cells(one, table) for one in maps],
+        },
+        scripts=("comparison.js",),
+        styles=("comparison.css",),
+        folder=one_line(from_here(comparison.shared)),
+        headline=headline(comparison, "★"),
+        metric=comparison.metric,
+        tiles=_tiles(comparison, pairs),
+        statements=statements(comparison, pairs),
+        remarks=[one_line(remark) for remark in remarks],
+        baseline=None if comparison.baseline is None else one_line(comparison.runs["label"].iloc[comparison.baseline]),
+        legend=legend(pairs),
+        curves=curves,
+        maps=maps,
+        left_out=left_out,
+        most_axes=MOST_AXES,
+        hidden=hidden,
+        verdicts=[in_words(comparison, pair) for pair in pairs],
+        change=change,
+        fixed=_cards(change.fixed, "A") if change else [],
+        broken=_cards(change.broken, "B") if change else [],
+        files=files,
+        command=command,
+    )
+
+
+def _tiles(comparison: Comparison, pairs: Sequence[Pair]) -> list[tuple[str, str, str]]:
+    """Label, value and note of the page's headline figures."""
+    runs, metric = comparison.runs, comparison.metric
+    states = runs["state"].value_counts()
+    tiles = []
+    if runs["usable"].iloc[0]:
+        best = written(metric, float(runs["value"].iloc[0]))
+        tiles.append((f"Best {metric}", best, f"run {one_line(runs['label'].iloc[0])}"))
+    tiles.append(
+        ("Runs", f"{len(runs):,}", ", ".join(f"{count:,} {one_line(state)}" for state, count in states.items()))
+    )
+    settings = comparison.groups[comparison.groups["n"] > 1]
+    if len(settings):
+        best_setting = settings.iloc[0]
+        low, high = (written(metric, best_setting[end]) for end in ("interval_low", "interval_high"))
+        note = f"n = {best_setting['n']}" + (f", 95 % interval {low} to {high}" if low else "")
+        tiles.append(("Best mean over seeds", written(metric, best_setting["mean"]), note))
+    tested = [pair.verdict.split()[0] for pair in pairs if pair.counts is not None]
+    if tested:
+        told = [f"{tested.count(word)} {shown}" for word, shown in _VERDICTS.items() if word in tested]
+        tiles.append(("Tested against the baseline", str(len(tested)), ", ".join(told)))
+    return tiles
+
+
+_VERDICTS = {"better": "better", "within": "within noise", "worse": "worse"}
+
+
+def _groups_table(comparison: Comparison) -> Table | None:
+    """Runs that differ by their seed only; None where no group has two."""
+    groups = comparison.groups
+    if not len(groups) or groups["runs"].max() < 2:
+        return None
+    kind = kind_of(comparison.metric)
+    columns = [
+        *(Column(heading(name), note=name) for name in comparison.varied),
+        Column("n", "integer", note="different seeds"),
+        Column(f"mean {comparison.metric}", kind, bar=True),
+        Column("std", kind, note="standard deviation, n - 1"),
+        Column("low", kind, note="lower end of the 95 % t interval of the mean"),
+        Column("high", kind, note="upper end of it"),
+        Column("seeds"),
+        Column("not averaged", "integer", hidden=not groups["not_averaged"].any()),
+    ]
+    rows = [
+        [
+            *(setting(group[name]) for name in comparison.varied),
+            group["n"],
+            *(finite(float(group[name])) for name in ("mean", "std", "interval_low", "interval_high")),
+            group["seeds"],
+            None if pd.isna(group["not_averaged"]) else int(group["not_averaged"]),
+        ]
+        for group in groups.head(_MOST_GROUPS).to_dict("records")
+    ]
+    marks = {position: "best" for position, best in enumerate(groups["best"].head(_MOST_GROUPS)) if best}
+    return Table(columns, rows, marks=marks, choose=len(columns) > 8, find=len(rows) > 10, shown=20)
+
+
+def _pairs_table(comparison: Comparison, pairs: Sequence[Pair], out: Path) -> Table:
+    columns = [
+        Column("run"),
+        Column("verdict"),
+        Column("difference", "points", note="test accuracy less the baseline's, in percentage points"),
+        Column("low", "points", note="lower end of its 95 % interval"),
+        Column("high", "points", note="upper end of it"),
+        Column("only baseline right", "integer", note="test images"),
+        Column("only this right", "integer", note="test images"),
+        Column("p", "number", note="McNemar's exact test"),
+        Column("p corrected", "number", note="Holm, for the number of runs tested"),
+    ]
+    rows: list[list[Any]] = []
+    here = os.path.abspath(out)
+    for pair in pairs:
+        run, counts = comparison.runs.iloc[pair.position], pair.counts
+        rows.append(
+            [
+                link(run["label"], run["path"], here),
+                pair.verdict,
+                counts.accuracy_difference if counts else None,
+                *(finite(end) for end in pair.interval),
+                counts.only_a if counts else None,
+                counts.only_b if counts else None,
+                finite(pair.p_value),
+                finite(pair.p_value_corrected),
+            ]
+        )
+    return Table(columns, rows, find=len(rows) > 10, shown=30)
+
+
+def _cells(one: HeatMap, table: Table) -> dict[str, Any]:
+    """Which columns and values of the runs' table the cells of a heat map stand for."""
+    notes = [column.note for column in table.columns]
+    return {
+        "columns": [notes.index(key) for key in one.keys],
+        "values": one.levels,
+        "names": [heading(key) for key in one.keys],
+    }
+
+
+def _cards(images: Sequence[Changed], mistaken: str) -> list[dict[str, str]]:
+    return [
+        {
+            "image": "" if one.image is None else image_uri(_small(one.image)),
+            "is": one_line(one.label),
+            "said": one_line(one.mistaken_for),
+            "confidence": f"{100 * one.confidence:.0f} %",
+            "by": mistaken,
+        }
+        for one in images
+    ]
+
+
+def _small(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    if max(image.shape[:2]) <= _LARGEST_IMAGE:
+        return image
+    drawn = Image.fromarray(image[:, :, 0] if image.shape[2] == 1 else image)
+    drawn.thumbnail((_LARGEST_IMAGE, _LARGEST_IMAGE))
+    return np.asarray(drawn)
