@@ -1,24 +1,32 @@
 """What a config describes, built: data, augmentation, network, optimizer, schedule."""
 
+import copy
 import logging
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from cifar_exp import data, provenance, schedule
-from cifar_exp.augment import Augmentation
-from cifar_exp.compute import Compute, Normalizer
+from cifar_exp import allocator, data, parallel, provenance, schedule
+from cifar_exp.augment import Augmentation, LowResolution
+from cifar_exp.averaging import Lookahead
+from cifar_exp.compute import Compute, Normalizer, compiled
+from cifar_exp.config import AUTO
 from cifar_exp.data.batches import TrainingBatches
 from cifar_exp.errors import RequestError
 from cifar_exp.explain import LayerMap, layer_maps
 from cifar_exp.optimizer import build_optimizer
+from cifar_exp.range_curve import RangeCurve
+from cifar_exp.range_test import Range, range_test
 from cifar_exp.targets import call
 from cifar_exp.train import Learner
 
 log = logging.getLogger(__name__)
+
+_INITIAL_IMAGES = 5000
 
 
 @dataclass(frozen=True)
@@ -46,6 +54,8 @@ class Parts:
         normalize: makes the network's input.
         layers: what Grad-CAM explains, in order of depth.
         headline: the deepest of them with a map that is large enough; None where there is none.
+        max_lr: the peak learning rate.
+        range_curve: of the range test that found it; None where the config names a number.
     """
 
     splits: Splits
@@ -59,15 +69,27 @@ class Parts:
     normalize: Normalizer
     layers: list[LayerMap]
     headline: str | None
+    max_lr: float
+    range_curve: RangeCurve | None
 
 
-def build(config: dict[str, Any]) -> Parts:
+def build(config: dict[str, Any], *, found: float | None = None) -> Parts:
     """Build what ``config`` describes; seeds all generators.
+
+    With ``max_lr=auto`` a range test finds the number first. It starts from the seed and leaves no trace, so what is
+    built is as much a function of the config as with the number typed in.
+
+    Args:
+        config: resolved.
+        found: what the range test of the same config came to earlier; spares a resumed run the search, which on another
+            machine could end elsewhere.
 
     Raises:
         RequestError: the config asks for what is not there, or for parts that do not fit each other.
     """
     compute = Compute.choose(config["device"], config["precision"], config["memory_format"])
+    if compute.device.type == "cpu":
+        allocator.keep_freed_memory()
     provenance.seed_everything(
         config["seed"], deterministic=config["deterministic"], threads=config["threads"], device=compute.device
     )
@@ -80,23 +102,54 @@ def build(config: dict[str, Any]) -> Parts:
     statistics = data.statistics(train.images, node["statistics_decimals"])
     height, width, channels = train.images.shape[1:]
     augmentation = Augmentation(config["augment"]["transforms"], statistics.colour, (height, width, channels))
-    batches = TrainingBatches(train, augmentation, config["batch_size"], config["seed"])
+    if config["batch_size"] < parallel.world_size():
+        raise RequestError(
+            f"batch_size={config['batch_size']}: {parallel.world_size()} processes need at least an image each"
+        )
+    make_batches = partial(
+        TrainingBatches,
+        train,
+        augmentation,
+        config["batch_size"],
+        config["seed"],
+        alternating_flip=config["augment"]["alternating_flip"],
+        low_resolution=_low_resolution(config),
+    )
+    batches = make_batches(share=parallel.share())
 
+    normalize = Normalizer(statistics, compute)
     model = compute.place(call(config["model"], num_classes=len(dataset.class_names), in_channels=channels))
+    _initialize(model, train, normalize)
     total_steps = config["epochs"] * batches.per_epoch  # the one place where epochs become steps
-    optimizer = build_optimizer(config["optimizer"], model, config["max_lr"])
-    plan = {"max_lr": config["max_lr"], "total_steps": total_steps}
+    max_lr, range_curve = config["max_lr"], None
+    if max_lr == AUTO:
+        whole = make_batches()
+        # One process tests, with whole batches, and the others take its word.
+        max_lr, range_curve = parallel.from_first(
+            lambda: (
+                (found, None)
+                if isinstance(found, float) and found > 0
+                else _found(config, model, whole, compute, normalize)
+            )
+        )
+    model, forward = parallel.synchronized(model, sync_batch_norm=config["sync_batch_norm"], device=compute.device)
+    if not parallel.is_first():
+        torch.manual_seed(provenance.derived_seed(config["seed"], "rank", parallel.rank()))  # dropout of its own
+    optimizer = build_optimizer(config["optimizer"], model, max_lr)
+    plan = {"max_lr": optimizer.param_groups[0]["lr"], "total_steps": total_steps}
     learner = Learner(
         model=model,
-        forward=torch.compile(model) if config["compile"] else model,
+        forward=compiled(forward, compute.device) if config["compile"] else forward,
         optimizer=optimizer,
         scheduler=schedule.build_scheduler(config["scheduler"], optimizer, **plan),
         interval=config["scheduler"]["interval"],
         total_steps=total_steps,
         label_smoothing=config["label_smoothing"],
+        averaging=_averaging(config["averaging"], model, total_steps),
     )
     planned = schedule.planned_learning_rates(config["scheduler"], **plan)
     layers, headline = _layers_to_explain(config["explain"], model, (height, width, channels))
+    _check_smallest_batch(model, len(train), config["batch_size"], (height, width, channels))
     _check_indices(config["explain"]["indices"], len(dataset.test))
     return Parts(
         splits=Splits(train, validation, dataset.test),
@@ -107,10 +160,52 @@ def build(config: dict[str, Any]) -> Parts:
         planned=planned,
         compute=compute,
         statistics=statistics,
-        normalize=Normalizer(statistics, compute),
+        normalize=normalize,
         layers=layers,
         headline=headline,
+        max_lr=max_lr,
+        range_curve=range_curve,
     )
+
+
+def _found(
+    config: dict[str, Any], model: torch.nn.Module, batches: TrainingBatches, compute: Compute, normalize: Normalizer
+) -> tuple[float, RangeCurve]:
+    """The learning rate that a range test suggests, and its curve."""
+    over = Range()
+    log.info("max_lr=auto: a range test of up to %d steps comes first", over.steps)
+    curve = range_test(config, model, batches, compute, normalize, over)
+    suggestion = curve.suggest()
+    if suggestion.max_lr is None:
+        raise RequestError(
+            f"max_lr=auto: the range test has no suggestion; name a number, or look at the curve: cifar-exp lr-find.\n"
+            f"{suggestion.reason}"
+        )
+    for line in (f"max_lr={suggestion.max_lr:g}. {suggestion.reason}", *suggestion.cautions):
+        log.info(line)
+    return suggestion.max_lr, curve
+
+
+def _low_resolution(config: dict[str, Any]) -> LowResolution | None:
+    node, full = config["augment"]["low_resolution"], config["data"]["image_size"]
+    if node["size"] is None:
+        return None
+    if node["size"] > full:
+        raise RequestError(f"augment.low_resolution.size={node['size']}: must be at most data.image_size={full}")
+    return LowResolution(node["size"], node["fraction"], config["epochs"])
+
+
+def _initialize(model: torch.nn.Module, train: data.Split, normalize: Normalizer) -> None:
+    """Give training images to a network that starts from them."""
+    initialize = getattr(model, "initialize", None)
+    if initialize is not None:
+        # Evenly through the split, which for folders of images is in the order of the classes.
+        shown = np.linspace(0, len(train) - 1, min(_INITIAL_IMAGES, len(train))).astype(np.int64)
+        initialize(normalize(torch.from_numpy(train.images[shown])))
+
+
+def _averaging(node: dict[str, Any], model: torch.nn.Module, total_steps: int) -> Lookahead | None:
+    return None if node["every_steps"] is None else Lookahead(model, **node, total_steps=total_steps)
 
 
 def describe(name: str, parts: Parts) -> list[str]:
@@ -144,6 +239,25 @@ def _layers_to_explain(
         log.info("Grad-CAM leaves out maps under %dx%d: %s (explain.layers names them)", minimum, minimum, small)
         layers = large
     return layers, large[-1].name if large else None
+
+
+def _check_smallest_batch(
+    model: torch.nn.Module, images: int, batch_size: int, image_shape: tuple[int, int, int]
+) -> None:
+    """Refuse a batch of one image where the network cannot be trained on one (batch normalization of 1x1 maps)."""
+    if images > 1 and batch_size > 1 and images % batch_size != 1:
+        return
+    trial = copy.deepcopy(model).train()  # a copy: the trial moves its statistics
+    device = next(model.parameters()).device
+    height, width, channels = image_shape
+    with torch.random.fork_rng([device] if device.type == "cuda" else []), torch.no_grad():
+        try:
+            trial(torch.zeros(1, channels, height, width, device=device))
+        except ValueError as error:
+            raise RequestError(
+                f"batch_size={batch_size}: of {images:,} training images it leaves a last batch of a single one, which "
+                f"the model cannot be trained on ({error}); choose another batch_size or data.limit_train"
+            ) from error
 
 
 def _check_indices(indices: list[int] | None, images: int) -> None:

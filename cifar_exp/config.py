@@ -4,6 +4,7 @@ Leaves out Hydra's runtime on purpose: everything here works on a configuration 
 """
 
 import hashlib
+import io
 import json
 import math
 import re
@@ -18,8 +19,10 @@ from omegaconf.errors import OmegaConfBaseException
 from cifar_exp.errors import RequestError
 from cifar_exp.schema import TARGET_SCHEMAS, ExperimentConfig
 from cifar_exp.targets import check_targets
+from cifar_exp.untrusted import displayable, read_yaml_text
 
 GROUPS = ("model", "data", "augment", "optimizer", "scheduler")
+AUTO = "auto"  # max_lr's value where a range test is to find it
 
 _DEVICES = ("auto", "cpu", "cuda", "mps")
 _CHOICES = {
@@ -28,6 +31,8 @@ _CHOICES = {
     "scheduler.interval": ("step", "epoch"),
     "scheduler.anneal_strategy": ("cos", "linear"),
     "evaluation.weights": ("last", "best"),
+    "tracker.name": ("none", "tensorboard", "mlflow"),
+    "evaluation.test_time_augmentation": ("none", "mirror", "mirror_translate"),
 }
 # key: (lowest, highest); None is open. A key that a composed config lacks, or that is null, is skipped.
 _AT_LEAST: dict[str, tuple[float | None, float | None]] = {
@@ -37,18 +42,28 @@ _AT_LEAST: dict[str, tuple[float | None, float | None]] = {
     "threads": (1, None),
     "label_smoothing": (0, 1),
     "model.width": (1, None),
+    "model.norm_momentum": (0, 1),
+    "model.whitening_bias_epochs": (0, None),
     "data.image_size": (4, 1024),
     "data.split_seed": (0, 2**63 - 1),
     "data.limit_train": (1, None),
     "data.limit_test": (1, None),
     "data.workers": (0, None),
     "data.statistics_decimals": (0, 15),
+    "augment.low_resolution.size": (4, 1024),
+    "augment.low_resolution.fraction": (0, 1),
     "optimizer.weight_decay": (0, None),
     "optimizer.momentum": (0, 1),
+    "optimizer.sgd_momentum": (0, 1),
     "scheduler.pct_start": (0, 1),
+    "scheduler.start_factor": (0, 1),
+    "scheduler.end_factor": (0, 1),
     "scheduler.warmup_fraction": (0, 1),
     "scheduler.base_momentum": (0, 1),
     "scheduler.max_momentum": (0, 1),
+    "averaging.every_steps": (1, None),
+    "averaging.decay": (0, 1),
+    "averaging.power": (0, None),
     "evaluation.batch_size": (1, None),
     "evaluation.gallery_images": (0, 200),
     "explain.images": (0, 200),
@@ -56,14 +71,17 @@ _AT_LEAST: dict[str, tuple[float | None, float | None]] = {
     "checkpoint.every_epochs": (1, None),
 }
 _ABOVE_ZERO = (
-    "max_lr",
+    "model.whitening_epsilon",
+    "model.logit_scale",
     "optimizer.eps",
+    "optimizer.bias_lr_factor",
+    "optimizer.head_lr_factor",
     "scheduler.div_factor",
     "scheduler.final_div_factor",
     "scheduler.gamma",
+    "checkpoint.every_seconds",
 )
-_MAX_CONFIG_BYTES = 2**20
-_PATHS = ("data.root", "data.cache")
+_PATHS = ("data.root", "data.cache", "tracker.store")
 
 
 def resolve(config: DictConfig, base: str = "") -> dict[str, Any]:
@@ -80,6 +98,7 @@ def resolve(config: DictConfig, base: str = "") -> dict[str, Any]:
         plain = cast("dict[str, Any]", OmegaConf.to_container(config, resolve=True, throw_on_missing=True))
     except OmegaConfBaseException as error:
         raise RequestError(first_line(error)) from error
+    plain.pop("sweep", None)  # about the jobs of a sweep, not about any one of them
     for group in GROUPS:
         if not isinstance(plain[group], dict):
             raise RequestError(f"{group}={plain[group]}: must be one of the group's options")
@@ -88,7 +107,32 @@ def resolve(config: DictConfig, base: str = "") -> dict[str, Any]:
         if plain[group].get(leaf) is not None:
             # Absolute, so that the saved config means the same from another current folder.
             plain[group][leaf] = str(Path(base, Path(plain[group][leaf]).expanduser()).absolute())
-    return plain
+    plain["max_lr"] = _as_learning_rate(plain["max_lr"])
+    return _as_text(plain, "")
+
+
+def _as_text(node: Any, path: str) -> Any:
+    """The same containers with proper text in them; a path keeps the bytes that the file system knows it by."""
+    if isinstance(node, dict):
+        return {key: _as_text(value, f"{path}.{key}" if path else str(key)) for key, value in node.items()}
+    if isinstance(node, list):
+        return [_as_text(value, path) for value in node]
+    return displayable(node) if isinstance(node, str) and path not in _PATHS else node
+
+
+def _as_learning_rate(value: Any) -> Any:
+    """A number as a float, so that 1, 1.0 and "1" are one configuration, as they are for a key typed float.
+
+    The schema leaves this key open, for it can be a word, too; what is neither is left for ``validate`` to refuse.
+    """
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        return value
+    try:
+        return float(value)
+    except OverflowError:
+        return math.inf
+    except ValueError:
+        return value
 
 
 def validate(config: dict[str, Any]) -> None:
@@ -115,6 +159,10 @@ def validate(config: dict[str, Any]) -> None:
         for key in _ABOVE_ZERO
         if leaves.get(key) is not None and not (math.isfinite(leaves[key]) and leaves[key] > 0)
     ]
+    max_lr = config["max_lr"]
+    is_number = isinstance(max_lr, int | float) and not isinstance(max_lr, bool)
+    if max_lr != AUTO and not (is_number and math.isfinite(max_lr) and max_lr > 0):
+        problems.append(f"max_lr={max_lr}: must be a finite number above 0, or {AUTO} (a range test finds it)")
     for key, (low, high) in _AT_LEAST.items():
         value = leaves.get(key)
         if value is not None and not ((low is None or value >= low) and (high is None or value <= high)):
@@ -135,6 +183,16 @@ def validate(config: dict[str, Any]) -> None:
     milestones = config["scheduler"].get("milestones")
     if milestones is not None and not all(0 < m < 1 for m in milestones):
         problems.append(f"scheduler.milestones={milestones}: each must be above 0 and below 1")
+    if leaves["tracker.name"] == "mlflow" and config["tracker"]["store"] is None:
+        problems.append("tracker.store=null: MLflow needs a folder; the default is outputs/mlflow")
+    peak_at = config["scheduler"].get("peak_at")
+    if peak_at is not None and not 0 <= peak_at < 1:
+        problems.append(f"scheduler.peak_at={peak_at}: must be at least 0 and below 1")
+    widths = config["model"].get("widths")
+    if widths is not None and not (len(widths) == 3 and min(widths) >= 1):
+        problems.append(f"model.widths={widths}: must be three numbers of channels, each at least 1")
+    if config["optimizer"].get("decoupled") and config["optimizer"]["momentum"] == 1:
+        problems.append("optimizer.momentum=1: must be below 1 where optimizer.decoupled=true")
     if config["evaluation"]["weights"] == "best" and not config["checkpoint"]["best"]:
         problems.append("evaluation.weights=best: needs checkpoint.best=true")
     if config["evaluation"]["weights"] == "best" and fraction == 0 and not config["evaluate_test_each_epoch"]:
@@ -176,18 +234,22 @@ def load_saved(path: Path, trust: Sequence[str] = ()) -> dict[str, Any]:
 
 def saved_hash(path: Path) -> str:
     """``config_hash`` of a saved file as it stands, to be held against the one that its run recorded."""
-    return config_hash(cast("dict[str, Any]", OmegaConf.to_container(_read_yaml(path))))
+    return config_hash(read_plain(path))
+
+
+def read_plain(path: Path) -> dict[str, Any]:
+    """A saved config as plain containers, to be shown: not validated, nothing filled in, interpolations left as text.
+
+    Raises:
+        RequestError: the file cannot be read or is not a configuration.
+    """
+    return cast("dict[str, Any]", OmegaConf.to_container(_read_yaml(path)))
 
 
 def _read_yaml(path: Path) -> DictConfig:
     try:
-        if path.stat().st_size > _MAX_CONFIG_BYTES:
-            raise ValueError(f"it is larger than {_MAX_CONFIG_BYTES:,} bytes")
-        # A few aliases of aliases unfold to gigabytes; this program never writes one.
-        if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(path.read_text("utf-8"), yaml.SafeLoader)):
-            raise ValueError("it holds a YAML alias")
-        raw = OmegaConf.load(path)
-    except (OSError, ValueError, RecursionError, yaml.YAMLError, OmegaConfBaseException) as error:
+        raw = OmegaConf.load(io.StringIO(read_yaml_text(path)))
+    except (OSError, ValueError, yaml.YAMLError, OmegaConfBaseException) as error:
         raise RequestError(f"{path}: not a readable config: {first_line(error)}") from error
     if not isinstance(raw, DictConfig):
         raise RequestError(f"{path}: not a config: expected keys and values")

@@ -23,7 +23,7 @@ from cifar_exp.data import Statistics
 from cifar_exp.errors import RequestError
 from cifar_exp.evaluate import Evaluation
 from cifar_exp.logs import log_to_console
-from cifar_exp.run import explain_images, images_to_explain, measure
+from cifar_exp.run import explain_images, images_to_explain, measure, measure_views
 from cifar_exp.saved_run import SavedRun, new_directory, open_run
 
 log = logging.getLogger(__name__)
@@ -38,6 +38,7 @@ EVALUATION_COLUMNS = (
     "accuracy",
     "misclassified",
     "changed_predictions",
+    "accuracy_tta",
 )
 
 # What may differ from the run: where and how it is measured, not what was trained.
@@ -108,6 +109,7 @@ def evaluate_run(run: SavedRun, overrides: list[str], weights: str | None, out: 
         "accuracy": evaluation.accuracy,
         "misclassified": int((~evaluation.correct).sum()),
         "changed_predictions": changed,
+        "accuracy_tta": measure_views(config, parts),
     }
     records.write_table(out_dir / "evaluation.csv", EVALUATION_COLUMNS, [row])
     environment = provenance.environment(parts.compute.device, parts.compute.precision, parts.compute.memory_format)
@@ -169,8 +171,14 @@ def _with_weights(config: dict[str, Any], path: Path) -> tuple[Parts, dict[str, 
     # Training images are not used: no split to hold out, nothing to augment.
     idle = config | {
         "data": config["data"] | {"validation_fraction": 0.0},
-        "augment": {"name": "none", "transforms": {}},
+        "augment": {
+            "name": "none",
+            "alternating_flip": False,
+            "low_resolution": {"size": None, "fraction": 0.0},
+            "transforms": {},
+        },
         "compile": False,
+        "max_lr": 1.0,  # nothing is trained, so with `auto` there is nothing to search for
     }
     parts = build(idle)
     state = checkpoint.load(path, parts.compute.device)

@@ -8,8 +8,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cifar_exp import lifecycle, provenance, records
+from cifar_exp import lifecycle, provenance, range_curve, records, run_status
 from cifar_exp.build import Parts, count_parameters
+from cifar_exp.changes import changes, tell_changes
+from cifar_exp.errors import RequestError
 from cifar_exp.evaluate import (
     Evaluation,
     confusion_matrix,
@@ -21,6 +23,7 @@ from cifar_exp.explain import CamMap, gradcam_rows
 from cifar_exp.figures.confusion import confusion
 from cifar_exp.figures.curves import curves, learning_rate
 from cifar_exp.figures.images import Judged, augmentations, gradcam, misclassified
+from cifar_exp.figures.lr_find import range_test
 from cifar_exp.fit import Fitted
 from cifar_exp.schedule import ScheduleUse, schedule_use
 
@@ -29,19 +32,52 @@ log = logging.getLogger(__name__)
 _AUGMENTED_IMAGES, _AUGMENTED_EPOCHS = 8, 4
 
 
-def write_environment(parts: Parts, out_dir: Path) -> dict[str, Any]:
-    """Write ``environment.json``, and ``code.diff`` where the source tree has uncommitted changes."""
+def write_environment(parts: Parts, out_dir: Path, *, resume: bool = False) -> dict[str, Any]:
+    """Write ``environment.json``, and ``code.diff`` where the source tree has uncommitted changes.
+
+    A resumed run keeps what it started with, and says what is different now.
+
+    Raises:
+        RequestError: the data is not what the run started with.
+    """
     compute, source = parts.compute, provenance.source_state()
     environment = provenance.environment(compute.device, compute.precision, compute.memory_format)
-    if source["diff"]:
-        records.write_text(out_dir / "code.diff", source["diff"])
     environment |= {
         "git_commit": source["git_commit"],
         "git_dirty": source["git_dirty"],
         "data_fingerprint": parts.fingerprint,
     }
-    records.write_json(out_dir / "environment.json", environment)
+    path = out_dir / "environment.json"
+    if resume and path.exists():
+        found = changes(out_dir, records.read_json(path), environment, source["diff"])
+        if any(change.what == "data_fingerprint" for change in found):
+            raise RequestError(
+                f"{out_dir}: cannot go on: the data is not what the run started with; start a new run on it"
+            )
+        if found:
+            log.warning("The numbers may differ from those of a run that was not interrupted:")
+            tell_changes(found)
+        return environment
+    if source["diff"]:
+        records.write_text(out_dir / "code.diff", source["diff"])
+    records.write_json(path, environment)
     return environment
+
+
+def write_range_test(config: dict[str, Any], parts: Parts, out_dir: Path, status: dict[str, Any]) -> None:
+    """Record the learning rate that the run uses, and with ``max_lr=auto`` the range test that found it."""
+    curve = parts.range_curve
+    if curve is not None:
+        records.write_table(out_dir / range_curve.FILE, records.LR_FIND_COLUMNS, curve.rows())
+        if config["figures"]:
+            range_test(curve, config["name"], out_dir / range_curve.FIGURE)
+    run_status.update_status(out_dir, status, max_lr_used=parts.max_lr)
+
+
+def write_schedule(parts: Parts, out_dir: Path) -> None:
+    """The learning rate that the schedule plans for each step, to be held against ``steps.csv``."""
+    rows = [{"step": step, "learning_rate": float(rate)} for step, rate in enumerate(parts.planned, start=1)]
+    records.write_table(out_dir / "schedule.csv", records.SCHEDULE_COLUMNS, rows)
 
 
 def write_progress(config: dict[str, Any], parts: Parts, out_dir: Path) -> ScheduleUse:
@@ -152,6 +188,7 @@ def summarize(
     out_dir: Path,
     *,
     total_seconds: float,
+    tta_accuracy: float | None,
 ) -> dict[str, Any]:
     """Write ``summary.csv`` and the closing lines of the log; returns the row."""
     weights = config["evaluation"]["weights"] if fitted.best_epoch is not None else "last"
@@ -193,6 +230,8 @@ def summarize(
             "peak_learning_rate": use.used_peak,
             "schedule": str(use),
             "test_loss_as_published": published,
+            "max_lr_used": parts.max_lr,
+            "test_accuracy_tta": tta_accuracy,
         },
     )
     if published is not None:
@@ -213,4 +252,7 @@ def summarize(
         f"{len(evaluation.labels):,}",
         Path(lifecycle.run_name(out_dir)) / "checkpoints" / f"{weights}.pt",
     )
+    if tta_accuracy is not None:
+        views = config["evaluation"]["test_time_augmentation"]
+        log.info("Test accuracy with test-time augmentation (%s): %.2f %%", views, 100 * tta_accuracy)
     return summary

@@ -1,14 +1,16 @@
 """A run is a pure function of its config: build, fit, evaluate, explain, report."""
 
 import logging
+import os
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from cifar_exp import checkpoint, lifecycle, provenance, report
+from cifar_exp import allocator, checkpoint, lifecycle, parallel, provenance, report, torchrun, tracking
 from cifar_exp.build import Parts, build, describe
 from cifar_exp.config import validate
 from cifar_exp.data import Split
@@ -17,18 +19,23 @@ from cifar_exp.errors import DivergedError
 from cifar_exp.evaluate import Evaluation, evaluate
 from cifar_exp.explain import CamMap, explain
 from cifar_exp.fit import Fitted, fit
+from cifar_exp.run_report.live import LivePage
+from cifar_exp.savepoint import Savepoint
+from cifar_exp.views import view_accuracy
 
 log = logging.getLogger(__name__)
 
 _MOST_WORKERS = 4
 
 
-def run(config: dict[str, Any], out_dir: Path) -> dict[str, Any]:
+def run(config: dict[str, Any], out_dir: Path, *, resume: bool = False) -> dict[str, Any]:
     """Train, evaluate, explain and report one experiment.
 
     Args:
         config: resolved configuration (``config.resolve`` or ``config.load_saved``).
         out_dir: where every record goes; made here, must not hold a run already.
+        resume: go on with the run that ``out_dir`` holds, whose config this is; every number comes out as if it had
+            never stopped.
 
     Returns:
         The row of ``summary.csv``.
@@ -39,77 +46,165 @@ def run(config: dict[str, Any], out_dir: Path) -> dict[str, Any]:
     """
     validate(config)
     started = time.perf_counter()
-    with lifecycle.recorded(out_dir, config) as status:
+    with (
+        LivePage(out_dir, wanted=config["report"]) as page,
+        lifecycle.recorded(out_dir, config, resume=resume) as status,
+        parallel.Common(config, resume=resume) as common,
+        tracking.tracked(config, out_dir, lifecycle.state_after) as tell_tracker,
+    ):
         log.info("Run directory: %s", lifecycle.run_name(out_dir))
         provenance.reset_peak_memory()
-        parts = build(config)
+        parts = build(config, found=status.get("max_lr_used") if resume else None)
+        allocator.release_free_memory()  # what reading and splitting the data took
         for line in describe(config["name"], parts):
             log.info(line)
-        environment = report.write_environment(parts, out_dir)
+        environment = report.write_environment(parts, out_dir, resume=resume)
+        report.write_range_test(config, parts, out_dir, status)
+        report.write_schedule(parts, out_dir)
+        page.update()
+        savepoint = _savepoint(config, parts, out_dir)
         try:
-            fitted = _fit(config, parts, out_dir, status)
+            fitted = _fit(
+                config, parts, savepoint, out_dir, status, resume=resume, after_epoch=_each(tell_tracker, page.update)
+            )
         except DivergedError:
             report.write_progress(config, parts, out_dir)
             raise
         evaluation = _final_evaluation(config, parts, fitted, out_dir)
+        common.leave()  # what follows is for one process
+        tta_accuracy = measure_views(config, parts)
         indices = images_to_explain(config, evaluation)
         maps = explain_images(config, parts, evaluation, indices)
         use = report.write_progress(config, parts, out_dir)
         report.write_evaluation(config, parts, evaluation, out_dir)
         report.write_augmentations(config, parts, out_dir)
         report.write_explanation(config, parts, evaluation, indices, maps, out_dir)
+        page.keep_images(parts.splits.test, evaluation, maps)
+        total_seconds = savepoint.seconds_before + time.perf_counter() - started
         return report.summarize(
-            config, parts, fitted, evaluation, use, environment, out_dir, total_seconds=time.perf_counter() - started
+            config,
+            parts,
+            fitted,
+            evaluation,
+            use,
+            environment,
+            out_dir,
+            total_seconds=total_seconds,
+            tta_accuracy=tta_accuracy,
         )
 
 
-def _fit(config: dict[str, Any], parts: Parts, out_dir: Path, status: dict[str, Any]) -> Fitted:
+def take_part(config: dict[str, Any], resume: bool) -> None:
+    """Do the part of a run that is another process's, too: the same as ``run`` up to the final evaluation.
+
+    Nothing is written; the run directory is the first process's alone.
+    """
+    nowhere = Path(os.devnull)
+    parts = build(config)
+    fitted = _fit(
+        config, parts, _savepoint(config, parts, nowhere), nowhere, {}, resume=resume, after_epoch=lambda: None
+    )
+    _final_evaluation(config, parts, fitted, nowhere)
+
+
+def _each(*functions: Callable[[], None]) -> Callable[[], None]:
+    """A function that calls these one after the other."""
+
+    def call() -> None:
+        for function in functions:
+            function()
+
+    return call
+
+
+def _savepoint(config: dict[str, Any], parts: Parts, out_dir: Path) -> Savepoint:
+    # What it takes to use the weights, beside the config.
+    about = {
+        "class_names": list(parts.class_names),
+        "mean": list(parts.statistics.mean),
+        "std": list(parts.statistics.std),
+    }
+    node = config["checkpoint"]
+    return Savepoint(out_dir, about, every_epochs=node["every_epochs"], every_seconds=node["every_seconds"])
+
+
+def _fit(
+    config: dict[str, Any],
+    parts: Parts,
+    savepoint: Savepoint,
+    out_dir: Path,
+    status: dict[str, Any],
+    *,
+    resume: bool,
+    after_epoch: Callable[[], None],
+) -> Fitted:
     on_gpu = parts.compute.device.type == "cuda"
     workers = config["data"]["workers"]
     if workers is None:
         # On a CPU the network needs every core itself, and augmentation is a hundredth of its work.
-        workers = min(_MOST_WORKERS, torch.get_num_threads()) if on_gpu else 0
+        # torchrun sets the threads of each process to 1, whatever the machine has.
+        alone = torchrun.processes() == 1
+        cores = torch.get_num_threads() if alone else (os.cpu_count() or 1) // torchrun.processes_here()
+        workers = min(_MOST_WORKERS, max(cores, 1)) if on_gpu else 0
     return fit(
         parts.learner,
         Loader(parts.batches, workers, pin_memory=on_gpu),
         parts.splits,
         epochs=config["epochs"],
         test_each_epoch=config["evaluate_test_each_epoch"],
-        every_epochs=config["checkpoint"]["every_epochs"],
         keep_best=config["checkpoint"]["best"],
         compute=parts.compute,
         normalize=parts.normalize,
-        measure=lambda split: measure(config, parts, split),
-        # What it takes to use the weights, beside the config.
-        about={
-            "class_names": list(parts.class_names),
-            "mean": list(parts.statistics.mean),
-            "std": list(parts.statistics.std),
-        },
+        measure=lambda split, after_batch: measure(config, parts, split, after_batch),
+        savepoint=savepoint,
         out_dir=out_dir,
         status=status,
+        resume=resume,
+        after_epoch=after_epoch,
     )
 
 
-def measure(config: dict[str, Any], parts: Parts, split: Split) -> Evaluation:
+def measure(
+    config: dict[str, Any], parts: Parts, split: Split, after_batch: Callable[[], None] = lambda: None
+) -> Evaluation:
     """Evaluate the network on a split as the config says."""
-    return evaluate(
+    allocator.release_free_memory()  # a training batch's memory is of no use to an evaluation batch, and the reverse
+    evaluation = evaluate(
         parts.learner.model,
         split,
         compute=parts.compute,
         normalize=parts.normalize,
         batch_size=config["evaluation"]["batch_size"],
+        after_batch=after_batch,
     )
+    allocator.release_free_memory()
+    return evaluation
 
 
 def _final_evaluation(config: dict[str, Any], parts: Parts, fitted: Fitted, out_dir: Path) -> Evaluation:
     """The test split under the weights that the config asks for, which are then in the model."""
     if config["evaluation"]["weights"] == "best" and fitted.best_epoch not in (None, config["epochs"]):
-        best = checkpoint.load(out_dir / "checkpoints" / "best.pt", parts.compute.device)
-        parts.learner.model.load_state_dict(best["model"])
+        if parallel.is_first():  # the others get the weights when they are measured
+            best = checkpoint.load(out_dir / "checkpoints" / "best.pt", parts.compute.device)
+            parts.learner.model.load_state_dict(best["model"])
         return measure(config, parts, parts.splits.test)
     assert fitted.test is not None  # measured after the last epoch
     return fitted.test
+
+
+def measure_views(config: dict[str, Any], parts: Parts) -> float | None:
+    """Accuracy on the test split with test-time augmentation; None where the config asks for none."""
+    views = config["evaluation"]["test_time_augmentation"]
+    if views == "none":
+        return None
+    return view_accuracy(
+        parts.learner.model,
+        parts.splits.test,
+        views,
+        compute=parts.compute,
+        normalize=parts.normalize,
+        batch_size=config["evaluation"]["batch_size"],
+    )
 
 
 def images_to_explain(config: dict[str, Any], evaluation: Evaluation) -> np.ndarray[Any, np.dtype[np.int64]]:
@@ -133,4 +228,5 @@ def explain_images(
         compute=parts.compute,
         normalize=parts.normalize,
         seed=config["seed"],
+        batch_size=config["batch_size"],
     )

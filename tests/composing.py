@@ -16,6 +16,7 @@ TINY = (
     "max_lr=0.05",
     "threads=1",  # two would wait for each other on a busy machine
     "figures=false",
+    "report=false",
     "explain.images=2",
 )
 

@@ -2,8 +2,12 @@
 
 import logging
 import os
+import shutil
+import signal
+import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,6 +22,21 @@ def cache_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("CIFAR_EXP_CACHE", str(folder))
         yield folder
+
+
+@pytest.fixture(autouse=True, scope="session")
+def ctrl_c() -> None:
+    """Shells start background commands with SIGINT ignored, and children inherit it: no test of Ctrl-C could pass."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture(autouse=True)
+def nothing_shared() -> Iterator[None]:
+    """A sweep keeps its data set in the process; the next test finds none."""
+    yield
+    if "cifar_exp.data" in sys.modules:
+        sys.modules["cifar_exp.data"]._shared = None  # type: ignore[attr-defined]
 
 
 @pytest.fixture(autouse=True)
@@ -56,6 +75,20 @@ def cifar10_archive(tmp_path: Path) -> Archive:
     path = tmp_path / "archive" / "cifar-10-python.tar.gz"
     path.parent.mkdir()
     return Archive(path, write_archive(path, CIFAR10_FOLDER, members), members, data)
+
+
+@pytest.fixture(scope="session")
+def chromium() -> Iterator[Any]:
+    """The system's Chromium, without a window, driven by Playwright (Debian: ``apt-get install chromium``)."""
+    driver = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed")
+    path = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if path is None:
+        pytest.skip("no Chromium here (Debian: apt-get install chromium)")
+    with driver.sync_playwright() as playwright:
+        # Chromium's sandbox needs rights that a container's root does not have.
+        browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
+        yield browser
+        browser.close()
 
 
 @pytest.fixture(scope="session")

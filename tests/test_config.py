@@ -9,12 +9,13 @@ from cifar_exp.compose import compose_jobs, help_text
 from cifar_exp.errors import RequestError
 
 GROUP_OPTIONS = {
-    "model": ["resnet18", "resnet34", "resnet9"],
+    "model": ["resnet18", "resnet34", "resnet9", "speednet"],
     "data": ["cifar10", "cifar100", "image_folder", "mnist5k"],
-    "augment": ["crop_flip_cutout", "published", "none", "crop"],
-    "optimizer": ["sgd", "adamw"],
-    "scheduler": ["one_cycle", "cosine", "multistep", "constant"],
-    "experiment": ["quickstart", "published", "onecycle"],
+    "augment": ["crop_flip_cutout", "published", "none", "crop", "alternating"],
+    "optimizer": ["sgd", "adamw", "muon"],
+    "scheduler": ["one_cycle", "cosine", "multistep", "triangle", "constant"],
+    "tracker": ["none", "tensorboard", "mlflow"],
+    "experiment": ["quickstart", "published", "onecycle", "speedrun"],
 }
 
 
@@ -42,6 +43,17 @@ def test_every_option_composes_and_is_valid(group, option):
         (["data.validation_fraction=1"], r"data\.validation_fraction=1\.0: must be at least 0 and below 1"),
         (["scheduler.pct_start=1.5"], r"scheduler\.pct_start=1\.5: must be between 0 and 1"),
         (["scheduler.interval=batch"], r"scheduler\.interval=batch: must be one of step, epoch"),
+        (["scheduler=triangle", "scheduler.peak_at=1"], r"scheduler\.peak_at=1\.0: must be at least 0 and below 1"),
+        (["model=speednet", "model.widths=[8,8]"], r"model\.widths=\[8, 8\]: must be three numbers of channels"),
+        (
+            ["model=speednet", "model.whitening_epsilon=0"],
+            r"model\.whitening_epsilon=0\.0: must be a finite number above 0",
+        ),
+        (["optimizer=muon", "optimizer.bias_lr_factor=0"], r"optimizer\.bias_lr_factor=0\.0: must be a finite number"),
+        (["optimizer.decoupled=true", "optimizer.momentum=1"], r"optimizer\.momentum=1: must be below 1 where"),
+        (["averaging.every_steps=0"], r"averaging\.every_steps=0: must be at least 1"),
+        (["evaluation.test_time_augmentation=flip"], r"must be one of none, mirror, mirror_translate"),
+        (["augment.low_resolution.size=2"], r"augment\.low_resolution\.size=2: must be between 4 and 1024"),
         (["precision=float16"], r"precision=float16: must be one of auto, float32, bfloat16"),
         (["device=gpu"], r"device=gpu: must be one of auto, cpu, cuda, mps or cuda:N"),
         (["checkpoint.best=false", "evaluation.weights=best"], r"needs checkpoint\.best=true"),
@@ -49,7 +61,7 @@ def test_every_option_composes_and_is_valid(group, option):
         (["data.root"], r"data\.root: not an override; write key=value"),
         (["model=3"], r"string or a list"),
         (["~augment.transforms.flop"], r"~augment\.transforms\.flop: there is no such key"),
-        (["hydra/launcher=ray"], r"hydra/launcher=ray: no such option.*basic"),
+        (["hydra/launcher=cloud"], r"hydra/launcher=cloud: no such option.*basic"),
     ],
 )
 def test_mistakes_are_named_with_what_is_allowed(overrides, message):
@@ -96,7 +108,7 @@ def test_a_folder_of_the_users_own_adds_options(tmp_path):
     (tmp_path / "optimizer" / "heavy.yaml").write_text("defaults: [base_sgd, _self_]\nname: heavy\nweight_decay: 0.1\n")
     job = compose_jobs(["optimizer=heavy"], config_dir=str(tmp_path))[0]
     assert (job.optimizer.weight_decay, job.optimizer.momentum) == (0.1, 0.9)
-    with pytest.raises(RequestError, match=r"did you mean 'heavy'.*adamw, heavy, sgd"):
+    with pytest.raises(RequestError, match=r"did you mean 'heavy'.*adamw, heavy, muon, sgd"):
         compose_jobs(["optimizer=heavi"], config_dir=str(tmp_path))
     (tmp_path / "optimizer" / "broken.yaml").write_text("defaults: [base_sgd, _self_]\nname: broken\nmomentun: 0.1\n")
     with pytest.raises(RequestError, match=r"momentun: unknown key \(did you mean 'optimizer\.momentum'"):
@@ -162,7 +174,8 @@ def test_every_yaml_says_what_it_is_and_gives_a_command():
     import cifar_exp.conf
 
     files = sorted(Path(cifar_exp.conf.__path__[0]).rglob("*.yaml"))
-    assert len(files) == 1 + sum(map(len, GROUP_OPTIONS.values()))
+    launchers_and_sweepers = 4
+    assert len(files) == 1 + sum(map(len, GROUP_OPTIONS.values())) + launchers_and_sweepers
     for file in files:
         comment = [line for line in file.read_text().splitlines() if line.startswith("#")]
         assert any("cifar-exp" in line for line in comment), file

@@ -16,7 +16,7 @@ def installed(tmp_path_factory):
     folder = tmp_path_factory.mktemp("wheel")
     source = folder / "source"
     source.mkdir()
-    for name in ("cifar_exp", "conf", "setup.cfg", "pyproject.toml", "README.md", "LICENSE"):
+    for name in ("cifar_exp", "conf", "hydra_plugins", "setup.cfg", "pyproject.toml", "README.md", "LICENSE"):
         subprocess.run(["cp", "-r", ROOT / name, source], check=True)  # building leaves files beside the source
     pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "-q"]
     build = [*pip, "wheel", "--no-deps", "--no-build-isolation", "--wheel-dir", folder, source]
@@ -34,6 +34,14 @@ def test_the_wheel_carries_every_config(installed):
     assert shipped == {path.relative_to(ROOT / "conf") for path in (ROOT / "conf").rglob("*.yaml")}
 
 
+def test_the_wheel_carries_what_pages_are_made_from(installed):
+    for folder in ("templates", "vendor"):
+        inside = Path("cifar_exp", "pages", folder)
+        assert {path.name for path in (installed / inside).iterdir()} == {
+            path.name for path in (ROOT / inside).iterdir()
+        }
+
+
 def test_the_installed_program_composes_from_any_folder(installed, tmp_path):
     script = "import cifar_exp, sys; from cifar_exp.cli import main; print(cifar_exp.__file__); sys.exit(main())"
     done = subprocess.run(
@@ -47,3 +55,18 @@ def test_the_installed_program_composes_from_any_folder(installed, tmp_path):
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith(str(installed))
     assert "name: mnist5k" in done.stdout
+
+
+def test_the_installed_program_finds_its_launchers(installed, tmp_path):
+    script = "import sys; from cifar_exp.cli import main; sys.exit(main())"
+    done = subprocess.run(
+        [sys.executable, "-c", script, "-m", "hydra/launcher=joblib", "experiment=quickstart", "sweep.plan=true"],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(installed)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stderr
+    assert (installed / "hydra_plugins" / "cifar_exp_plugins" / "__init__.py").exists()
+    assert not (installed / "hydra_plugins" / "__init__.py").exists(), "other packages have plugins there, too"
