@@ -3,13 +3,28 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALL := $(BIN)/python -m pip install --disable-pip-version-check --quiet -c constraints.txt
 
-.PHONY: run test check format clean
+# The long ones: malformed input by the hundred thousand; kills, epochs and steps by the thousand and million.
+.PHONY: run test test-cluster fuzz stress check format bench clean
 
 run: .venv/installed
 	$(BIN)/cifar-exp experiment=quickstart
 
 test: .venv/installed-dev
 	$(BIN)/python -m pytest
+
+fuzz: .venv/installed-dev
+	CIFAR_EXP_FUZZ=150 $(BIN)/python -m pytest tests/test_fuzz.py
+
+stress: .venv/installed-dev
+	CIFAR_EXP_STRESS=1 $(BIN)/python -m pytest tests/test_faults.py tests/test_environments.py
+	$(BIN)/python tests/stress/kills.py --kills 500
+	$(BIN)/python tests/stress/long_run.py --epochs 2000
+	$(BIN)/python tests/stress/many_steps.py --steps 10000000
+
+# Sweeps by Ray, Slurm and Optuna, on clusters that the tests start on this machine and end again.
+# Slurm itself is Debian's: apt-get install slurmctld slurmd slurm-client munge
+test-cluster: .venv/installed-cluster
+	$(BIN)/python -m pytest -rs tests/test_launchers.py tests/test_search.py tests/test_clusters.py
 
 check: .venv/installed-dev
 	$(BIN)/ruff format --check .
@@ -34,6 +49,21 @@ format: .venv/installed-dev
 	@echo 'Installing with the development tools (PyTorch is large: a few minutes the first time) ...'
 	$(INSTALL) -e '.[dev]'
 	@touch $@ .venv/installed
+
+# Half an hour on two cores; each prints a table as it goes and adds to outputs/benchmarks.csv.
+bench: .venv/installed
+	$(BIN)/python benchmarks/training.py
+	$(BIN)/python benchmarks/training.py compile=true
+	$(BIN)/python benchmarks/after_training.py
+	$(BIN)/python benchmarks/startup.py
+	$(BIN)/python benchmarks/memory.py
+	$(BIN)/python benchmarks/growth.py
+	$(BIN)/python benchmarks/sweep_jobs.py
+	$(BIN)/python benchmarks/compare_runs.py
+
+.venv/installed-cluster: .venv/installed-dev
+	$(INSTALL) -e '.[dev,ray,slurm,optuna]'
+	@touch $@
 
 clean:
 	rm -rf .venv build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
