@@ -139,7 +139,8 @@ def losses_of(parts, config, steps=12, model=None):
     ("override", "momentum"), [("scheduler=one_cycle", 0.85), ("scheduler=cosine", 0.9)], ids=["one_cycle", "cosine"]
 )
 def test_the_losses_are_those_of_a_loop_written_by_hand(override, momentum):
-    config = composed(*TINY, override, "label_smoothing=0.1", "optimizer.decay_norms_and_biases=true")
+    exact = ("precision=float32", "label_smoothing=0.1", "optimizer.decay_norms_and_biases=true")
+    config = composed(*TINY, override, *exact)
     parts = build(config)
     losses = losses_of(parts, config, steps=5)
     model = copy.deepcopy(parts.learner.model).train()
@@ -150,7 +151,7 @@ def test_the_losses_are_those_of_a_loop_written_by_hand(override, momentum):
         places = parts.batches.order(epoch)[128 * batch : 128 * (batch + 1)]
         images = parts.batches.images(epoch, batch, places)
         inputs = torch.tensor((images / 255 - parts.statistics.mean) / parts.statistics.std).permute(0, 3, 1, 2)
-        logits = model(inputs.float().to(memory_format=torch.channels_last))
+        logits = model(inputs.float().to(memory_format=parts.compute.memory_format))
         loss = F.cross_entropy(logits, torch.tensor(parts.splits.train.labels[places]), label_smoothing=0.1)
         assert loss.item() == pytest.approx(losses[step], rel=1e-5)
         optimizer.zero_grad()

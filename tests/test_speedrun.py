@@ -24,6 +24,7 @@ SMALL = (
     "model.widths=[8,8,8]",
     "averaging.every_steps=4",
     "threads=1",
+    "precision=float32",  # bfloat16 rounds away what a channel of eight has to say about a digit
     "explain.images=1",
     "figures=false",
 )
