@@ -135,7 +135,7 @@ def build(config: dict[str, Any], *, found: float | None = None) -> Parts:
     model, forward = parallel.synchronized(model, sync_batch_norm=config["sync_batch_norm"], device=compute.device)
     if not parallel.is_first():
         torch.manual_seed(provenance.derived_seed(config["seed"], "rank", parallel.rank()))  # dropout of its own
-    optimizer = build_optimizer(config["optimizer"], model, max_lr)
+    optimizer = build_optimizer(config["optimizer"], model, max_lr, compute.precision)
     plan = {"max_lr": optimizer.param_groups[0]["lr"], "total_steps": total_steps}
     learner = Learner(
         model=model,

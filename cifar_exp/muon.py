@@ -26,6 +26,8 @@ class Muon(torch.optim.Optimizer):
         lr: learning rate.
         momentum: of the orthogonalized groups, unless a group has its own.
         weight_decay: as in SGD; has no effect on what is scaled back.
+        iteration_dtype: the type that updates are orthogonalized in; None: their own. In bfloat16 an update is some 2 %
+            off, far less than three rounds leave its singular values apart; momentum and weights stay as they are.
     """
 
     def __init__(
@@ -34,9 +36,11 @@ class Muon(torch.optim.Optimizer):
         lr: float,
         momentum: float = 0.6,
         weight_decay: float = 0.0,
+        iteration_dtype: torch.dtype | None = None,
     ) -> None:
         if not (lr >= 0 and 0 <= momentum < 1):
             raise ValueError(f"lr must be at least 0 and momentum in [0, 1), not {lr} and {momentum}")
+        self._iteration_dtype = iteration_dtype
         super().__init__(params, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay, "orthogonal": False})
 
     @torch.no_grad()
@@ -65,7 +69,8 @@ class Muon(torch.optim.Optimizer):
         if group["orthogonal"]:
             rows = parameter.shape[0]
             parameter.mul_(math.sqrt(rows) / parameter.norm())
-            update = orthogonalized(update.reshape(rows, -1)).reshape(parameter.shape)
+            matrix = update.reshape(rows, -1).to(self._iteration_dtype or update.dtype)
+            update = orthogonalized(matrix).reshape(parameter.shape)
         parameter.add_(update, alpha=-group["lr"])
 
 

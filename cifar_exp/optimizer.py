@@ -19,7 +19,9 @@ _GROUP_KEYS = (
 )
 
 
-def build_optimizer(node: dict[str, Any], model: nn.Module, max_lr: float) -> torch.optim.Optimizer:
+def build_optimizer(
+    node: dict[str, Any], model: nn.Module, max_lr: float, precision: torch.dtype = torch.float32
+) -> torch.optim.Optimizer:
     """Build the optimizer, with weight decay kept from norms and biases unless the node says otherwise.
 
     The first group's learning rate is what ``learning_rate`` stands for in the CSVs; the schedule moves all groups by
@@ -29,18 +31,19 @@ def build_optimizer(node: dict[str, Any], model: nn.Module, max_lr: float) -> to
         node: the resolved ``optimizer`` node.
         model: whose parameters to optimize; frozen ones are left out.
         max_lr: learning rate to start from; the schedule sets it anew.
+        precision: what the run computes in; for an optimizer whose steps are matrix products themselves.
     """
-    lr = max_lr
+    lr, extra = max_lr, {}
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
     if node["_target_"] == "cifar_exp.muon.Muon":
-        groups = _muon_groups(node, parameters, lr)
+        groups, extra = _muon_groups(node, parameters, lr), {"iteration_dtype": precision}
     else:
         decay = node.get("weight_decay", 0.0)
         if node.get("decoupled", False):
             lr, decay = max_lr / _reach(node["momentum"]), decay / max_lr
         groups = _groups(node, parameters, lr, decay)
     try:
-        optimizer = call(node, groups, without=_GROUP_KEYS, lr=lr)
+        optimizer = call(node, groups, without=_GROUP_KEYS, lr=lr, **extra)
     except RequestError:
         raise
     except (TypeError, ValueError, IndexError, RuntimeError) as error:

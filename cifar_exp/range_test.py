@@ -56,7 +56,7 @@ def range_test(
     with _seeded_apart(derived_seed(config["seed"], "lr_find"), compute.device):  # for what a dropout draws
         trained = copy.deepcopy(model)
         trained.train()
-        optimizer = build_optimizer(config["optimizer"], trained, over.low)
+        optimizer = build_optimizer(config["optimizer"], trained, over.low, compute.precision)
         if config["scheduler"].get("cycle_momentum"):
             set_momentum(optimizer, config["scheduler"]["base_momentum"])  # what goes with the peak learning rate
         rates = np.geomspace(over.low, over.high, over.steps).tolist()

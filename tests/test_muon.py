@@ -1,6 +1,7 @@
 """Muon against singular values, its formula in NumPy, and PyTorch's SGD."""
 
 import copy
+import math
 
 import numpy as np
 import pytest
@@ -51,6 +52,21 @@ def test_steps_of_filters_against_numpy():
         optimizer.step()
     expected = by_numpy(start.reshape(4, 12), [g.reshape(4, 12) for g in gradients], 0.1, 0.6)
     np.testing.assert_allclose(parameter.detach().numpy().reshape(4, 12), expected, rtol=1e-6)
+
+
+def test_orthogonalizing_in_bfloat16_stays_near_and_leaves_weights_and_momentum_as_they_are():
+    start, gradient = torch.randn(2, 32, 288, generator=torch.Generator().manual_seed(0)).unbind()
+    stepped = []
+    for dtype in (torch.float32, torch.bfloat16):
+        parameter = torch.nn.Parameter(start.clone())
+        optimizer = Muon([{"params": [parameter], "orthogonal": True}], lr=1.0, iteration_dtype=dtype)
+        parameter.grad = gradient.clone()
+        optimizer.step()
+        assert parameter.dtype == optimizer.state[parameter]["momentum_buffer"].dtype == torch.float32
+        torch.testing.assert_close(optimizer.state[parameter]["momentum_buffer"], gradient, rtol=0, atol=0)
+        stepped.append(start * math.sqrt(32) / start.norm() - parameter.detach())
+    exact, rounded = stepped
+    assert 1e-5 < (rounded - exact).norm() / exact.norm() < 0.05  # eight bits, and nine products that each carry the error of the last on
 
 
 def test_other_groups_are_sgd_with_nesterov_momentum():
