@@ -66,7 +66,7 @@ def test_orthogonalizing_in_bfloat16_stays_near_and_leaves_weights_and_momentum_
         torch.testing.assert_close(optimizer.state[parameter]["momentum_buffer"], gradient, rtol=0, atol=0)
         stepped.append(start * math.sqrt(32) / start.norm() - parameter.detach())
     exact, rounded = stepped
-    assert 1e-5 < (rounded - exact).norm() / exact.norm() < 0.05  # eight bits, and nine products that each carry the error of the last on
+    assert 1e-5 < (rounded - exact).norm() / exact.norm() < 0.05  # eight bits; nine products carry the error on
 
 
 def test_other_groups_are_sgd_with_nesterov_momentum():
