@@ -1,5 +1,6 @@
 """One job of the command line: run, and what goes wrong in it told and kept in its own directory."""
 
+import atexit
 import gc
 import logging
 import sys
@@ -105,6 +106,7 @@ def _release_memory() -> None:
     gc.collect()  # networks are cycles of references
     if gc.get_freeze_count() == 0:
         gc.freeze()  # the libraries stay: looking through them after every job would take longer than a small job
+        atexit.register(gc.unfreeze)  # some libraries complain at the end about what was not collected
     if torch.cuda.is_available() and torch.cuda.is_initialized():
         torch.cuda.empty_cache()
     if "torch._dynamo" in sys.modules:
