@@ -8,7 +8,7 @@ from typing import Any, BinaryIO
 import torch
 from torch import nn
 
-from cifar_exp import records
+from cifar_exp import atomic_files
 from cifar_exp.errors import RequestError
 from cifar_exp.untrusted import open_regular
 
@@ -24,7 +24,7 @@ def save(path: Path, model: nn.Module, **state: Any) -> None:
     buffer = io.BytesIO()
     torch.save({"model": model.state_dict(), **state}, buffer)
     path.parent.mkdir(parents=True, exist_ok=True)
-    records.write_bytes(path, buffer.getvalue())
+    atomic_files.write_bytes(path, buffer.getvalue())
 
 
 def load(path: Path, device: torch.device) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from hydra.errors import HydraException
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from cifar_exp import checkpoint, provenance, records, report
+from cifar_exp import atomic_files, checkpoint, provenance, records, report
 from cifar_exp.build import Parts, build
 from cifar_exp.compose import compose_jobs
 from cifar_exp.compute import Normalizer
@@ -113,7 +113,7 @@ def evaluate_run(run: SavedRun, overrides: list[str], weights: str | None, out: 
     }
     records.write_table(out_dir / "evaluation.csv", EVALUATION_COLUMNS, [row])
     environment = provenance.environment(parts.compute.device, parts.compute.precision, parts.compute.memory_format)
-    records.write_json(out_dir / "environment.json", environment | {"data_fingerprint": parts.fingerprint})
+    atomic_files.write_json(out_dir / "environment.json", environment | {"data_fingerprint": parts.fingerprint})
     log.info(
         "%s of epoch %s: accuracy %.2f %%, loss %.4f, %s of %s images misclassified; written to %s",
         path,

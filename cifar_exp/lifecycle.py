@@ -7,7 +7,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from cifar_exp import lock, records, run_status
+from cifar_exp import atomic_files, lock, records, run_status
 from cifar_exp.config import config_hash, flatten, load_saved, to_yaml
 from cifar_exp.errors import DivergedError, RequestError
 from cifar_exp.logs import log_to_file
@@ -46,14 +46,14 @@ def recorded(out_dir: Path, config: dict[str, Any], *, resume: bool = False) -> 
         stack.enter_context(log_to_file(out_dir / "run.log"))
         try:
             if not resume:
-                records.write_text(out_dir / "config_resolved.yaml", to_yaml(config))
+                atomic_files.write_text(out_dir / "config_resolved.yaml", to_yaml(config))
             yield status
         except BaseException as error:
             state = state_after(error)
             _write_traceback(out_dir, f"The run ended as {state}: {_in_words(error)}")
             _end(out_dir, config, status, state, _in_words(error))
             raise
-        run_status.update_status(out_dir, status, state="completed", finished_at=records.now())
+        run_status.update_status(out_dir, status, state="completed", finished_at=run_status.now())
 
 
 def job_state(out_dir: Path) -> str | None:
@@ -110,7 +110,7 @@ def _end(out_dir: Path, config: dict[str, Any], status: dict[str, Any], state: s
     with suppress(OSError):
         write_summary(out_dir, config, state, {key: status.get(key) for key in ("epochs_completed", "max_lr_used")})
     with suppress(OSError):
-        run_status.update_status(out_dir, status, state=state, error=reason, finished_at=records.now())
+        run_status.update_status(out_dir, status, state=state, error=reason, finished_at=run_status.now())
 
 
 def state_after(error: BaseException) -> str:

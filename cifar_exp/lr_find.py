@@ -8,7 +8,7 @@ import shlex
 from pathlib import Path
 from typing import Any
 
-from cifar_exp import records, report
+from cifar_exp import atomic_files, records, report
 from cifar_exp.build import Parts, build, describe
 from cifar_exp.compose import compose_jobs, without_hydra
 from cifar_exp.config import resolve, to_yaml
@@ -76,7 +76,7 @@ def lr_find(overrides: list[str], over: Range, out: Path | None, config_dir: str
     suggestion = curve.suggest()
     try:
         out_dir.mkdir(parents=True)
-        records.write_text(out_dir / "config_resolved.yaml", to_yaml(config))
+        atomic_files.write_text(out_dir / "config_resolved.yaml", to_yaml(config))
         report.write_environment(parts, out_dir)
         records.write_table(out_dir / FILE, records.LR_FIND_COLUMNS, curve.rows())
         draw(curve, config["name"], out_dir / FIGURE)

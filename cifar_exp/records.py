@@ -1,23 +1,20 @@
-"""Every file of a run directory: fixed columns, atomic writes, reading back.
+"""The tables of a run directory: fixed columns, whole tables and appended rows, reading back.
 
-A file is either its old or its new version, never half of one: whole files are written beside their place and
-renamed onto it; rows are appended by a single write that is taken back if it could not be finished. What a killed
-process left unfinished at the end of a table is neither read nor kept.
+Rows are appended by a single write that is taken back if it could not be finished. What a killed process left
+unfinished at the end of a table is neither read nor kept.
 """
 
 import csv
 import io
-import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import pandas as pd
 
 from cifar_exp import untrusted
+from cifar_exp.atomic_files import write_text
 from cifar_exp.untrusted import open_regular, spreadsheet_safe, spreadsheet_text
 
 METRICS_COLUMNS = (
@@ -103,44 +100,6 @@ _TEXT_COLUMNS = (
 _APPENDED = ("metrics.csv", "steps.csv")
 
 _MOST_TABLE_BYTES = 2 * 2**30  # the steps of a run of ten million take 0.6 GB
-
-
-def write_bytes(path: Path, content: bytes) -> None:
-    """Put ``content`` at ``path`` so that a reader, or a crash, sees the old file or the new one.
-
-    A link at ``path`` is replaced, not followed.
-
-    Raises:
-        OSError: the content could not be written; the old file, if any, is untouched.
-    """
-    beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with new_file(beside) as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(beside, path)
-    except BaseException:
-        with suppress(OSError):
-            beside.unlink()
-        raise
-
-
-def new_file(path: Path) -> BinaryIO:
-    """A file that this process makes; what an earlier one of the same number left there, or a link, is removed."""
-    with suppress(FileNotFoundError):
-        path.unlink()
-    return path.open("xb")
-
-
-def write_text(path: Path, text: str) -> None:
-    """``write_bytes`` for text, in UTF-8. A file name's bytes that are not valid UTF-8 become escapes."""
-    write_bytes(path, text.encode("utf-8", "backslashreplace"))
-
-
-def write_json(path: Path, content: Mapping[str, Any]) -> None:
-    """``write_bytes`` for a mapping of plain values."""
-    write_text(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
 
 
 def write_table(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> None:
@@ -297,21 +256,3 @@ def _csv_text(rows: Iterable[Mapping[str, Any]], columns: Sequence[str], *, head
             {key: spreadsheet_safe(value) if isinstance(value, str) else value for key, value in row.items()}
         )
     return lines.text.getvalue()
-
-
-def now() -> str:
-    """The present, in UTC, as ISO 8601 with microseconds."""
-    return datetime.now(UTC).isoformat()
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """A mapping from a file.
-
-    Raises:
-        OSError: there is none.
-        ValueError: it holds something else.
-    """
-    content = untrusted.read_json(path)
-    if not isinstance(content, dict):
-        raise ValueError(f"{path}: not a record of a run")
-    return content

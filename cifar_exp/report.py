@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cifar_exp import lifecycle, provenance, range_curve, records, run_status
+from cifar_exp import atomic_files, lifecycle, provenance, range_curve, records, run_status
 from cifar_exp.build import Parts, count_parameters
 from cifar_exp.changes import changes, tell_changes
 from cifar_exp.errors import RequestError
@@ -49,7 +49,7 @@ def write_environment(parts: Parts, out_dir: Path, *, resume: bool = False) -> d
     }
     path = out_dir / "environment.json"
     if resume and path.exists():
-        found = changes(out_dir, records.read_json(path), environment, source["diff"])
+        found = changes(out_dir, atomic_files.read_json(path), environment, source["diff"])
         if any(change.what == "data_fingerprint" for change in found):
             raise RequestError(
                 f"{out_dir}: cannot go on: the data is not what the run started with; start a new run on it"
@@ -59,8 +59,8 @@ def write_environment(parts: Parts, out_dir: Path, *, resume: bool = False) -> d
             tell_changes(found)
         return environment
     if source["diff"]:
-        records.write_text(out_dir / "code.diff", source["diff"])
-    records.write_json(path, environment)
+        atomic_files.write_text(out_dir / "code.diff", source["diff"])
+    atomic_files.write_json(path, environment)
     return environment
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from cifar_exp import data, provenance, records
+from cifar_exp import atomic_files, data, provenance, records
 from cifar_exp.changes import Change, changes, tell_changes
 from cifar_exp.compute import Compute
 from cifar_exp.errors import DivergedError, RequestError
@@ -120,7 +120,7 @@ def reproduce(
     }
     if first is None and predictions and predictions["changed"] and tolerance == 0:
         verdict["same"] = False  # the metrics agree although single predictions do not
-    records.write_json(out_dir / "reproduction.json", verdict)
+    atomic_files.write_json(out_dir / "reproduction.json", verdict)
     _tell(verdict, first, out_dir)
     return verdict
 

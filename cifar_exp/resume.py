@@ -5,7 +5,7 @@ import logging
 import os
 from pathlib import Path
 
-from cifar_exp import lifecycle, records, run_status
+from cifar_exp import atomic_files, lifecycle, run_status
 from cifar_exp.errors import DONE, FAILED, RequestError
 from cifar_exp.jobs import run_job
 from cifar_exp.launch import experiment, quoted
@@ -80,7 +80,7 @@ def _resume_sweep(path: Path, options: argparse.Namespace) -> int:
     """Give the sweep's command line again; jobs that are done return at once."""
     refuse_links(path)  # whoever made the sweep does not say where this program writes
     try:
-        record = records.read_json(path / RECORD)
+        record = atomic_files.read_json(path / RECORD)
         given = [str(override) for override in record["overrides"]]
         name, folder = str(record["config_name"]), str(record["folder"])
     except (OSError, ValueError, KeyError, TypeError) as error:

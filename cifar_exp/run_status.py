@@ -1,13 +1,13 @@
 """``status.json``: who may use a run directory, and what state its run is in."""
 
 import errno
-import json
 import os
 from contextlib import suppress
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from cifar_exp.records import new_file, now, read_json, write_json
+from cifar_exp.atomic_files import create, json_bytes, read_json, write_json
 
 STATES = ("running", "completed", "failed", "diverged", "interrupted")
 
@@ -49,32 +49,8 @@ def claim(directory: Path, config_hash: str) -> dict[str, Any]:
         "resumed_at": [],
         "max_lr_used": None,
     }
-    _create(directory / "status.json", (json.dumps(status, indent=2) + "\n").encode())
+    create(directory / "status.json", json_bytes(status))
     return status
-
-
-def _create(path: Path, content: bytes) -> None:
-    """Make a file, whole from the beginning; of two processes exactly one succeeds.
-
-    Raises:
-        FileExistsError: it is there already.
-    """
-    beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with new_file(beside) as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        try:
-            os.link(beside, path)
-        except FileExistsError:
-            raise
-        except OSError:  # a file system without hard links
-            with path.open("xb") as file:
-                file.write(content)
-    finally:
-        with suppress(OSError):
-            beside.unlink()
 
 
 def claim_again(directory: Path) -> dict[str, Any]:
@@ -128,7 +104,7 @@ def _overwrite(path: Path, status: dict[str, Any]) -> bool:
     Within the block that the old one takes, a write needs no room and cannot be torn.
     """
     status = status | {"error": None if status["error"] is None else str(status["error"])[:_MOST_OF_AN_ERROR]}
-    content = (json.dumps(status, indent=2, ensure_ascii=False) + "\n").encode("utf-8", "backslashreplace")
+    content = json_bytes(status)
     with suppress(OSError), path.open("r+b", buffering=0) as file:
         room = file.seek(0, os.SEEK_END)
         if max(room, len(content)) <= _BLOCK:
@@ -136,3 +112,8 @@ def _overwrite(path: Path, status: dict[str, Any]) -> bool:
             file.write(content.ljust(room))
             return True
     return False
+
+
+def now() -> str:
+    """The present, in UTC, as ISO 8601 with microseconds."""
+    return datetime.now(UTC).isoformat()

@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from cifar_exp import records, tracking
+from cifar_exp import atomic_files, records, tracking
 from cifar_exp.config import load_saved, saved_hash
 from cifar_exp.errors import RequestError
 
@@ -101,7 +101,7 @@ def new_directory(out: Path | None, kind: str) -> Path:
 
 def _read_json(path: Path) -> dict[str, Any]:
     try:
-        return records.read_json(path)
+        return atomic_files.read_json(path)
     except FileNotFoundError:
         return {}
     except (OSError, ValueError) as error:

@@ -12,7 +12,7 @@ from typing import Any
 
 from omegaconf import DictConfig, open_dict
 
-from cifar_exp import lifecycle, records, run_status
+from cifar_exp import atomic_files, lifecycle, records, run_status
 from cifar_exp.compose import without_hydra
 from cifar_exp.config import config_hash, resolve
 from cifar_exp.errors import DONE, FAILED, RequestError
@@ -127,14 +127,14 @@ def begin(sweep_dir: Path, jobs: Sequence[Job], asked: Mapping[str, Any]) -> Non
             for job in jobs
         ],
     }
-    records.write_json(sweep_dir / RECORD, record)
+    atomic_files.write_json(sweep_dir / RECORD, record)
 
 
 def title_of(sweep_dir: Path, number: int, given: Sequence[str]) -> str:
     """A job's number and what is special about it, or all that it was given where the sweep does not know."""
     overrides = _by_key(given)
     with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-        known = {job["job"]: job["overrides"] for job in records.read_json(sweep_dir / RECORD)["jobs"]}
+        known = {job["job"]: job["overrides"] for job in atomic_files.read_json(sweep_dir / RECORD)["jobs"]}
         overrides = known.get(number, overrides)
     return " ".join([f"Job {number}:", *(f"{key}={value}" for key, value in overrides.items())])
 
@@ -164,7 +164,7 @@ def finish(sweep_dir: Path) -> int:
 
 def _recorded_jobs(sweep_dir: Path) -> list[Mapping[str, Any]]:
     """The jobs as ``begin`` wrote them down; of a sweeper that makes them up as it goes, those that are there."""
-    jobs: list[Mapping[str, Any]] = records.read_json(sweep_dir / RECORD)["jobs"]
+    jobs: list[Mapping[str, Any]] = atomic_files.read_json(sweep_dir / RECORD)["jobs"]
     if jobs:
         return jobs
     found = [path.parent for path in sweep_dir.glob("*/status.json")]
@@ -191,7 +191,7 @@ def _row(sweep_dir: Path, job: Mapping[str, Any]) -> dict[str, Any]:
         row["resumed"] = len(status.get("resumed_at") or [])
         if row["state"] == "interrupted" and status["state"] == "running":
             row["error"] = "killed"
-            run_status.update_status(run, status, state="interrupted", error="killed", finished_at=records.now())
+            run_status.update_status(run, status, state="interrupted", error="killed", finished_at=run_status.now())
     if row["state"] == "completed":
         with contextlib.suppress(OSError, ValueError, IndexError):
             summary = records.read_table(run / "summary.csv").iloc[0]

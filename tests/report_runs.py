@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from composing import TINY, composed
 
-from cifar_exp import records
+from cifar_exp import atomic_files, records
 from cifar_exp.config import config_hash, flatten, to_yaml
 from cifar_exp.evaluate import confusion_matrix, confusion_rows, per_class_rows
 from cifar_exp.run_report.images import write_images
@@ -53,9 +53,9 @@ def write_run(
     """
     path.mkdir(parents=True)
     config = _config() | {"name": name, "epochs": 3}
-    records.write_text(path / "config_resolved.yaml", to_yaml(config))
+    atomic_files.write_text(path / "config_resolved.yaml", to_yaml(config))
     (path / ".hydra").mkdir()
-    records.write_text(path / ".hydra" / "overrides.yaml", "- experiment=quickstart\n- epochs=3\n")
+    atomic_files.write_text(path / ".hydra" / "overrides.yaml", "- experiment=quickstart\n- epochs=3\n")
     status = {
         "state": state,
         "error": None if state == "completed" else "the disk </script> is full",
@@ -63,9 +63,9 @@ def write_run(
         "epochs_completed": 3,
         "config_hash": config_hash(config),
     }
-    records.write_json(path / "status.json", status)
+    atomic_files.write_json(path / "status.json", status)
     environment = {"device": "cpu", "precision": "float32", "cpu": "a <processor>", "packages": {"torch": "2.15.0"}}
-    records.write_json(path / "environment.json", environment | {"command_line": ["cifar-exp", "name=a b"]})
+    atomic_files.write_json(path / "environment.json", environment | {"command_line": ["cifar-exp", "name=a b"]})
 
     keys = ("epoch", "train_loss", "train_accuracy", "val_loss", "val_accuracy")
     rows = [dict(zip(keys, row, strict=True)) | {"step": STEPS_PER_EPOCH * row[0]} for row in METRICS]

@@ -7,7 +7,7 @@ import os
 import numpy as np
 import pytest
 
-from cifar_exp import records, run_status
+from cifar_exp import atomic_files, records, run_status
 
 COLUMNS = ("epoch", "loss", "note")
 
@@ -69,14 +69,14 @@ def test_a_disk_that_fills_up_while_rows_are_appended_costs_only_those_rows(tmp_
 
 def test_a_write_that_fails_leaves_the_old_file_and_no_litter(tmp_path, monkeypatch):
     path = tmp_path / "summary.csv"
-    records.write_text(path, "old")
+    atomic_files.write_text(path, "old")
 
     def full(_descriptor):
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(OSError, match="No space left"):
-        records.write_text(path, "new")
+        atomic_files.write_text(path, "new")
     assert path.read_text() == "old"
     assert os.listdir(tmp_path) == ["summary.csv"]
 

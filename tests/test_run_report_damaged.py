@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from report_runs import embedded, visible_text, write_run
 
-from cifar_exp import cli, records
+from cifar_exp import atomic_files, cli
 from cifar_exp.run_report import images, page
 
 
@@ -66,7 +66,7 @@ def test_a_run_that_was_killed_is_not_said_to_be_running(tmp_path):
 def test_a_run_without_hydras_folder_or_any_table_has_a_page(tmp_path):
     path = tmp_path / "run"
     path.mkdir()
-    records.write_json(path / "status.json", {"state": "failed", "error": "no data"})
+    atomic_files.write_json(path / "status.json", {"state": "failed", "error": "no data"})
     assert "no data" in page.run_page(path)
 
 

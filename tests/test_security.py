@@ -20,7 +20,7 @@ from compare_runs import make_run, write_predictions
 from composing import TINY, composed
 from PIL import Image
 
-from cifar_exp import checkpoint, data, records
+from cifar_exp import atomic_files, checkpoint, data, records
 from cifar_exp.cli import main
 from cifar_exp.compare.discover import find_runs, read_runs
 from cifar_exp.compare.output import as_csv
@@ -163,7 +163,7 @@ def test_writing_replaces_a_link_and_appending_refuses_it(tmp_path):
     beside = tmp_path / f".summary.csv.{os.getpid()}.tmp"
     for path in (tmp_path / "summary.csv", tmp_path / "metrics.csv", beside):
         path.symlink_to(outside)
-    records.write_text(tmp_path / "summary.csv", "new\n")
+    atomic_files.write_text(tmp_path / "summary.csv", "new\n")
     with pytest.raises(OSError, match="symbolic links"):
         records.append_rows(tmp_path / "metrics.csv", ("epoch",), [{"epoch": 1}])
     assert outside.read_text() == "mine\n"

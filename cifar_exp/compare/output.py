@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from cifar_exp import records
+from cifar_exp import atomic_files, records, run_status
 from cifar_exp.compare.pairs import PAIRS_COLUMNS, Pair, pair_rows
 from cifar_exp.compare.tables import Comparison
 from cifar_exp.errors import RequestError
@@ -105,7 +105,7 @@ def write(
     try:
         out.mkdir(parents=True, exist_ok=True)
         # First the mark: a comparison cut short is known as ours, too, and can be made again.
-        records.write_json(out / _MARK, {"written_by": _WRITTEN_BY})
+        atomic_files.write_json(out / _MARK, {"written_by": _WRITTEN_BY})
         _write_frame(out / "comparison.csv", runs_frame(comparison, pairs))
         _write_frame(out / "groups.csv", _groups_frame(comparison))
         rows = [] if baseline is None else pair_rows(comparison.runs, baseline, pairs)
@@ -117,19 +117,22 @@ def write(
         files = [*_TABLES, *(f"figures/{name}" for name in figures)]
         told = [*remarks, *about_figures]
         if page:
-            records.write_text(
+            atomic_files.write_text(
                 out / PAGE, comparison_page(comparison, pairs, change, told, [*files, _MARK], command, out)
             )
             files.append(PAGE)
         else:
             (out / PAGE).unlink(missing_ok=True)  # of an earlier comparison
         result = {
+            "written_by": _WRITTEN_BY,
+            "written_at": run_status.now(),
+            **asked,
             "metric": comparison.metric,
             "baseline": None if baseline is None else comparison.runs["run"].iloc[baseline],
             "files": files,
             "remarks": told,
         }
-        records.write_json(out / _MARK, {"written_by": _WRITTEN_BY, "written_at": records.now(), **asked, **result})
+        atomic_files.write_json(out / _MARK, result)
     except OSError as error:
         raise RequestError(f"--out {out}: cannot be written to: {error}") from error
     return files, told
@@ -176,4 +179,4 @@ def as_csv(frame: pd.DataFrame) -> str:
 
 
 def _write_frame(path: Path, frame: pd.DataFrame) -> None:
-    records.write_text(path, as_csv(frame))
+    atomic_files.write_text(path, as_csv(frame))

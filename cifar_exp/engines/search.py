@@ -15,7 +15,7 @@ from hydra.core.utils import JobReturn, JobStatus
 from hydra.plugins.launcher import Launcher
 from omegaconf import DictConfig, OmegaConf
 
-from cifar_exp import records
+from cifar_exp import atomic_files
 from cifar_exp.errors import RequestError
 from cifar_exp.sweep import RECORD
 
@@ -191,12 +191,12 @@ def _check_known(trial: "FrozenTrial", space: Mapping[str, Any], sweep_dir: Path
 
 def _record(study: "Study", sweep_dir: Path) -> None:
     """Add the jobs chosen so far to the sweep's own record, from which its table is made."""
-    record = records.read_json(sweep_dir / RECORD) if (sweep_dir / RECORD).exists() else {}
+    record = atomic_files.read_json(sweep_dir / RECORD) if (sweep_dir / RECORD).exists() else {}
     record["jobs"] = [
         {"job": job, "run": str(job), "overrides": {key: _text(value) for key, value in trial.params.items()}}
         for job, trial in sorted(_trials(study).items())
     ]
-    records.write_json(sweep_dir / RECORD, record)
+    atomic_files.write_json(sweep_dir / RECORD, record)
 
 
 def _tell_again(study: "Study", trial: "FrozenTrial", value: float | None) -> None:

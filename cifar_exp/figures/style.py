@@ -9,7 +9,7 @@ from matplotlib import rc_context
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from cifar_exp import records
+from cifar_exp import atomic_files
 
 # Okabe and Ito's colours, which colour-blind readers can tell apart.
 TRAIN, VALIDATION, TEST, GRAY = "#0072B2", "#E69F00", "#D55E00", "#767676"
@@ -42,7 +42,7 @@ def save(figure: Figure, path: Path) -> None:
     # Neither version nor date: the same run makes the same file.
     figure.savefig(buffer, format="png", metadata={"Software": None}, bbox_inches="tight", pad_inches=0.12)
     path.parent.mkdir(parents=True, exist_ok=True)
-    records.write_bytes(path, buffer.getvalue())
+    atomic_files.write_bytes(path, buffer.getvalue())
 
 
 def message_figure(message: str) -> Figure:

@@ -15,7 +15,7 @@ A page of one's own is a template in ``templates/`` that extends ``base.html``, 
         styles=("mine.css",),                  # templates/mine.css, after base.css
         runs=12,                               # every other keyword is a variable of the template
     )
-    records.write_text(out_dir / "mine.html", html)
+    atomic_files.write_text(out_dir / "mine.html", html)
 
 What comes for free: light and dark theme, print style, phone layout, keyboard access, a table of the data under each
 chart, escaping (Jinja's for text, ``embed.json_text`` for data), and a content security policy under which a page can

@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from cifar_exp import records
+from cifar_exp import atomic_files
 from cifar_exp.errors import RequestError
 from cifar_exp.run_report.page import FILE, run_page
 
@@ -20,7 +20,7 @@ def main(arguments: list[str]) -> int:
     for run in options.runs:
         text = run_page(run)
         try:
-            records.write_text(run / FILE, text)
+            atomic_files.write_text(run / FILE, text)
         except OSError as error:
             raise RequestError(f"{run / FILE}: cannot be written: {error.strerror}") from error
         print(run / FILE)

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from cifar_exp import records
+from cifar_exp import atomic_files
 
 FILE = "report_images.npz"
 TARGETS = ("predicted", "true")
@@ -143,7 +143,7 @@ def write_images(
         layers=np.array(list(layers), dtype=np.str_),
         heat=small.reshape(*scaled.shape[:3], *small.shape[1:]),
     )
-    records.write_bytes(path, buffer.getvalue())
+    atomic_files.write_bytes(path, buffer.getvalue())
 
 
 def read_images(path: Path) -> KeptImages:

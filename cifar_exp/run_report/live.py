@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from cifar_exp import records
+from cifar_exp import atomic_files
 from cifar_exp.lifecycle import run_name
 from cifar_exp.run_report import images
 from cifar_exp.run_report.page import FILE, REFRESH_SECONDS, run_page
@@ -80,7 +80,7 @@ class LivePage:
     def _write(self) -> bool:
         self._written = time.monotonic()
         try:
-            records.write_text(self.out_dir / FILE, run_page(self.out_dir, at_work=True))
+            atomic_files.write_text(self.out_dir / FILE, run_page(self.out_dir, at_work=True))
         except Exception as error:
             self._complain(f"{FILE} could not be made", error)
             return False

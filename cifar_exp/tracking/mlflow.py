@@ -14,7 +14,7 @@ from typing import Any
 
 from filelock import FileLock
 
-from cifar_exp import records
+from cifar_exp import atomic_files
 from cifar_exp.config import flatten
 from cifar_exp.lifecycle import run_name
 from cifar_exp.tracking import RUN_FILE
@@ -45,7 +45,7 @@ class MLflow:
         told = self._known_run()
         if told is None:
             self._run = self._client.create_run(experiment, run_name=run_name(out_dir)).info.run_id
-            records.write_json(out_dir / RUN_FILE, {"run_id": self._run, "experiment_id": experiment})
+            atomic_files.write_json(out_dir / RUN_FILE, {"run_id": self._run, "experiment_id": experiment})
             self._settings(config)
         self._unread = Unread(out_dir, told)
         self._tell()

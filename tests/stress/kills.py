@@ -23,7 +23,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from cifar_exp import records, run_status
+from cifar_exp import atomic_files, records, run_status
 from cifar_exp.untrusted import read_json
 
 _KILLS_A_RUN = 25  # then a new run, whose tables are short again
@@ -115,7 +115,7 @@ def _write_for_ever(run: Path, telling: int) -> None:
         records.append_rows(run / "metrics.csv", records.METRICS_COLUMNS, [row])
         os.write(telling, f"{epoch}\n".encode())
         weights = bytes([epoch % 256]) * 200_000
-        records.write_bytes(run / "last.pt", hashlib.sha256(weights).digest() + weights)
+        atomic_files.write_bytes(run / "last.pt", hashlib.sha256(weights).digest() + weights)
         run_status.update_status(run, status, epochs_completed=epoch)
 
 
