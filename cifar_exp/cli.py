@@ -41,12 +41,12 @@ def main(argv: list[str] | None = None) -> int:
     tolerate_any_output()
     if torchrun.processes() == 1:
         return _exit_code(partial(_start, arguments))
-    from cifar_exp import parallel
+    from cifar_exp import joint_run
     from cifar_exp.run import take_part
 
-    return parallel.together(
+    return joint_run.together(
         lead=partial(_exit_code, partial(_start, arguments)),
-        follow=partial(_exit_code, partial(parallel.take_part_in_runs, take_part)),
+        follow=partial(_exit_code, partial(joint_run.take_part_in_runs, take_part)),
     )
 
 

@@ -19,6 +19,7 @@ from cifar_exp.errors import DivergedError
 from cifar_exp.evaluate import Evaluation, evaluate
 from cifar_exp.explain import CamMap, explain
 from cifar_exp.fit import Fitted, fit
+from cifar_exp.joint_run import CommonPart
 from cifar_exp.run_report.live import LivePage
 from cifar_exp.savepoint import Savepoint
 from cifar_exp.views import view_accuracy
@@ -49,7 +50,7 @@ def run(config: dict[str, Any], out_dir: Path, *, resume: bool = False) -> dict[
     with (
         LivePage(out_dir, wanted=config["report"]) as page,
         lifecycle.recorded(out_dir, config, resume=resume) as status,
-        parallel.Common(config, resume=resume) as common,
+        CommonPart(config, resume=resume) as common,
         tracking.tracked(config, out_dir, lifecycle.state_after) as tell_tracker,
     ):
         log.info("Run directory: %s", lifecycle.run_name(out_dir))

@@ -16,6 +16,7 @@ from composing import TINY, composed
 
 from cifar_exp import cli, records
 from cifar_exp.augment import Augmentation
+from cifar_exp.batch_share import Share
 from cifar_exp.build import build
 from cifar_exp.changes import changes
 from cifar_exp.checkpoint import load
@@ -24,7 +25,6 @@ from cifar_exp.data.batches import Loader, TrainingBatches
 from cifar_exp.data.dataset import Split
 from cifar_exp.errors import RequestError
 from cifar_exp.evaluate import evaluate
-from cifar_exp.parallel import Share
 from cifar_exp.run import run
 
 TIMING = ["train_seconds", "eval_seconds", "images_per_second"]

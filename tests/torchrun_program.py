@@ -11,7 +11,7 @@ import sys
 from functools import partial
 from pathlib import Path
 
-from cifar_exp import parallel
+from cifar_exp import joint_run
 from cifar_exp.data.batches import TrainingBatches
 from cifar_exp.run import run, take_part
 
@@ -37,4 +37,4 @@ def lead() -> int:
 
 
 TrainingBatches.__getitem__ = noted  # type: ignore[method-assign]
-sys.exit(parallel.together(lead, partial(parallel.take_part_in_runs, take_part)))
+sys.exit(joint_run.together(lead, partial(joint_run.take_part_in_runs, take_part)))

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from cifar_exp.augment import Augmentation, LowResolution
+from cifar_exp.batch_share import ALONE, Share
 from cifar_exp.data.dataset import Split
-from cifar_exp.parallel import ALONE, Share
 from cifar_exp.provenance import derived_seed
 
 Batch = tuple[torch.Tensor, torch.Tensor]  # (N, H, W, C) uint8, (N,) int64
