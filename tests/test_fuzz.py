@@ -6,16 +6,10 @@ In the ordinary suite a sample; `make fuzz` tries 150 times as many (CIFAR_EXP_F
 import csv
 import io
 import json
-import os
 import pickle
-import random
 import shutil
-import tempfile
-import warnings
-from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -23,7 +17,7 @@ import pytest
 import torch
 from cifar_format import CIFAR10_NAMES, python2_pickle
 from composing import TINY, composed
-from hypothesis import HealthCheck, given, settings
+from fuzzing import FACTOR, FOLDER, SEEDS, VALUES, bitten, fuzz, put, tried
 from hypothesis import strategies as st
 
 from cifar_exp import checkpoint, records, run_status
@@ -38,31 +32,16 @@ from cifar_exp.errors import RequestError
 from cifar_exp.saved_run import open_run
 from cifar_exp.untrusted import spreadsheet_safe, spreadsheet_text
 
-FACTOR = int(os.environ.get("CIFAR_EXP_FUZZ", "1"))
-tried: Counter[str] = Counter()
-
-
-def fuzz(examples: int, *strategies: st.SearchStrategy[Any]) -> Callable[[Callable[..., None]], Any]:
-    """Try so many inputs, times the factor, and count them."""
-
-    def decorate(test: Callable[..., None]) -> Any:
-        def counted(inputs: tuple[Any, ...]) -> None:
-            tried[test.__name__] += 1
-            with warnings.catch_warnings():  # pandas' and NumPy's of odd values are not what is looked for
-                warnings.simplefilter("ignore")
-                test(*inputs)
-
-        counted.__name__ = counted.__qualname__ = test.__name__
-        limits = settings(
-            max_examples=examples * FACTOR,
-            deadline=None,
-            database=None,
-            suppress_health_check=list(HealthCheck),
-            derandomize=FACTOR == 1,
-        )
-        return limits(given(st.tuples(*strategies))(counted))
-
-    return decorate
+CONFIG = composed(*TINY)
+KEYS = """
+name seed epochs batch_size max_lr label_smoothing device precision memory_format compile deterministic threads trust
+figures model model._target_ model.width model.new data data._target_ data.image_size data.limit_train
+data.validation_fraction data.workers data.cache data.url augment augment.transforms augment.transforms.crop
+augment.transforms.crop._target_ augment.transforms.crop.p optimizer optimizer._target_ optimizer.momentum
+optimizer.betas scheduler scheduler.interval scheduler._target_ scheduler.pct_start scheduler.milestones evaluation
+evaluation.weights evaluation.batch_size explain explain.indices explain.layers checkpoint checkpoint.best
+checkpoint.every_epochs new
+"""
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -76,95 +55,12 @@ def report(request: pytest.FixtureRequest) -> Iterator[None]:
         reporter.write_line(f"{tried.total():>8,}  inputs in all")
 
 
-FOLDER = Path(tempfile.mkdtemp(prefix="fuzz-"))
-
-
 @pytest.fixture(autouse=True, scope="module")
 def folder() -> Iterator[None]:
     FOLDER.mkdir(exist_ok=True)
     yield
     shutil.rmtree(FOLDER)
 
-
-def put(name: str, content: bytes | str) -> Path:
-    path = FOLDER / name
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(content if isinstance(content, bytes) else content.encode("utf-8", "surrogatepass"))
-    return path
-
-
-# --- inputs ---------------------------------------------------------------------------------------------
-
-TEXT = st.text(max_size=30)
-ODD = st.sampled_from(
-    [
-        None,
-        True,
-        -1,
-        0,
-        2**63,
-        10**400,
-        1e308,
-        float("nan"),
-        float("inf"),
-        "",
-        "???",
-        "${oc.env:HOME}",
-        "${",
-        "${a}",
-        "=1",
-        "null",
-        "\x00",
-        "\x1b[2J",
-        "\ud800",
-        "os.system",
-        [],
-        {},
-        [[]],
-        {"_target_": "os.system"},
-        {"a": {"_target_": 1}},
-    ]
-)
-VALUES = st.recursive(
-    ODD | TEXT | st.integers() | st.floats(),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(TEXT, inner, max_size=3),
-    max_leaves=6,
-)
-CONFIG = composed(*TINY)
-KEYS = """
-name seed epochs batch_size max_lr label_smoothing device precision memory_format compile deterministic threads trust
-figures model model._target_ model.width model.new data data._target_ data.image_size data.limit_train
-data.validation_fraction data.workers data.cache data.url augment augment.transforms augment.transforms.crop
-augment.transforms.crop._target_ augment.transforms.crop.p optimizer optimizer._target_ optimizer.momentum
-optimizer.betas scheduler scheduler.interval scheduler._target_ scheduler.pct_start scheduler.milestones evaluation
-evaluation.weights evaluation.batch_size explain explain.indices explain.layers checkpoint checkpoint.best
-checkpoint.every_epochs new
-"""
-
-
-def bitten(content: bytes, seed: int) -> bytes:
-    """Some bytes changed, cut out, doubled, or the end cut off."""
-    draw = random.Random(seed)
-    raw = bytearray(content)
-    for _ in range(draw.randint(1, 8)):
-        at = draw.randrange(len(raw) + 1)
-        kind = draw.randrange(5)
-        if kind == 0 and at < len(raw):
-            raw[at] = draw.randrange(256)
-        elif kind == 1:
-            del raw[at : at + draw.randint(1, 9)]
-        elif kind == 2:
-            raw[at:at] = raw[at : at + draw.randint(1, 40)]
-        elif kind == 3:
-            raw[at:at] = draw.choice(
-                [b"\x00", b"\xff\xfe", b'"', b"\n", b"\r", b",", b"'", b"nan", b"-", b"9" * 400, b"="]
-            )
-        elif draw.random() < 0.3:
-            del raw[at:]
-    return bytes(raw)
-
-
-SEEDS = st.integers(0, 2**64)
 
 # --- configs --------------------------------------------------------------------------------------------
 
