@@ -5,12 +5,13 @@ import os
 import shutil
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from browser_pages import quiet_pages
 from cifar_format import CIFAR10_FOLDER, Archive, cifar10_members, write_archive
 from PIL import Image
 
@@ -89,6 +90,13 @@ def chromium() -> Iterator[Any]:
         browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
         yield browser
         browser.close()
+
+
+@pytest.fixture
+def open_page(chromium: Any) -> Iterator[Callable[..., Any]]:
+    """Opens the page in a file; afterwards there must have been no error, no dialog and nothing loaded."""
+    with quiet_pages(chromium) as open_page:
+        yield open_page
 
 
 @pytest.fixture(scope="session")

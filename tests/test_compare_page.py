@@ -7,12 +7,12 @@ import sys
 from pathlib import Path
 
 import pytest
+from browser_pages import PHONE, WIDE
 from compare_runs import make_run, write_predictions
 
 from cifar_exp.compare.command import main
 from cifar_exp.compare.page.table import number_or_text, setting
 
-WIDE, PHONE = {"width": 1280, "height": 900}, {"width": 390, "height": 844}
 HOSTILE = "<script>alert(1)</script>"
 SETTINGS = [(lr, epochs, seed) for lr in (0.01, 0.1) for epochs in (2, 4) for seed in (0, 1)]
 
@@ -180,27 +180,13 @@ def test_no_torch_for_a_page(compared):
 
 # --- in a browser --------------------------------------------------------------------------------------
 @pytest.fixture
-def opened(chromium, compared):
-    """Opens a page; afterwards there must have been no error, no dialog and no request beyond the file itself."""
-    troubles, contexts = [], []
+def opened(open_page, compared):
+    """Opens the page of a comparison."""
 
-    def open_page(name="plain", viewport=WIDE, **options):
-        context = chromium.new_context(viewport=viewport, offline=True, **options)
-        contexts.append(context)
-        tab = context.new_page()
-        tab.set_default_timeout(10_000)
-        url = (compared / name / "comparison.html").as_uri()
-        tab.on("console", lambda message: troubles.append(f"{message.type}: {message.text}"))
-        tab.on("pageerror", lambda error: troubles.append(f"error: {error}"))
-        tab.on("dialog", lambda dialog: troubles.append(f"dialog: {dialog.message}"))
-        tab.on("request", lambda request: request.url in (url, "data:,") or troubles.append(f"request: {request.url}"))
-        tab.goto(url)
-        return tab
+    def open_comparison(name="plain", *arguments, **options):
+        return open_page(compared / name / "comparison.html", *arguments, **options)
 
-    yield open_page
-    for context in contexts:
-        context.close()
-    assert [trouble for trouble in troubles if "data:image" not in trouble] == []
+    return open_comparison
 
 
 def names(tab, table="runs"):

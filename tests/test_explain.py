@@ -26,6 +26,13 @@ def resnet() -> nn.Module:
     return models.resnet18(num_classes=10, in_channels=3).eval()
 
 
+def explained(model, pixels, indices, targets, layers, *, seed=0, batch_size=8):
+    """``explain`` on the CPU in float32."""
+    return explain(
+        model, pixels, indices, targets, layers, compute=CPU, normalize=NORMALIZE, seed=seed, batch_size=batch_size
+    )
+
+
 def by_hand(model: nn.Module, layer: str, inputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
     """Selvaraju et al. 2017, equations 1 and 2 before the ReLU: mean gradients weigh the activations."""
     kept = {}
@@ -46,9 +53,7 @@ def test_maps_equal_gradcam_by_hand():
         LayerMap("layer4", 4, 4),
     ]
     targets = {"predicted": np.array([1, 2, 3]), "true": np.array([4, 5, 6])}
-    found = explain(
-        model, pixels, np.arange(3), targets, layers, compute=CPU, normalize=NORMALIZE, seed=0, batch_size=8
-    )
+    found = explained(model, pixels, np.arange(3), targets, layers)
     assert len(found) == 3 * 4 * 2
     inputs = NORMALIZE(torch.from_numpy(pixels))
     for cam in found:
@@ -75,12 +80,11 @@ def test_the_number_of_layers_adds_no_pass_for_maps_and_batches_hold_no_more_tha
     targets = {"predicted": np.array([1, 2, 3]), "true": np.array([4, 5, 6])}
     layers = layer_maps(model, (32, 32, 3), None)
     sizes[False].clear()
-    options = {"compute": CPU, "normalize": NORMALIZE, "seed": 0}
-    parts = explain(model, images(), np.arange(3), targets, layers, batch_size=2, **options)
+    parts = explained(model, images(), np.arange(3), targets, layers, batch_size=2)
     assert sizes[True] == [2, 2, 1, 1]  # a forward pass for each target: two for each batch, of four layers
     once_and_random, deletions = 1 + RANDOM_DRAWS, len(layers) * len(targets)
     assert sizes[False] == [2] * (once_and_random + deletions) + [1] * (once_and_random + deletions)
-    whole = explain(model, images(), np.arange(3), targets, layers, batch_size=3, **options)
+    whole = explained(model, images(), np.arange(3), targets, layers, batch_size=3)
     for one, other in zip(parts, whole, strict=True):
         assert (one.index, one.layer, one.target) == (other.index, other.layer, other.target)
         np.testing.assert_allclose(one.coarse, other.coarse, atol=1e-5)
@@ -91,17 +95,7 @@ def test_explaining_leaves_the_model_as_it_was():
     model = resnet().train()
     before = {key: value.clone() for key, value in model.state_dict().items()}
     targets = {"predicted": np.array([0]), "true": np.array([1])}
-    explain(
-        model,
-        images(1),
-        np.array([0]),
-        targets,
-        [LayerMap("layer3", 8, 8)],
-        compute=CPU,
-        normalize=NORMALIZE,
-        seed=0,
-        batch_size=8,
-    )
+    explained(model, images(1), np.array([0]), targets, [LayerMap("layer3", 8, 8)])
     assert model.training
     assert all(parameter.grad is None for parameter in model.parameters())  # none came from explaining
     for key, value in model.state_dict().items():
@@ -128,17 +122,7 @@ def test_deletion_matters_where_the_network_looks():
     pixels = np.full((1, 10, 10, 3), 0, np.uint8)
     pixels[0, :4, :4, 0] = 255  # the corner is red; red is 2 after normalization, so p = sigmoid(2)
     targets = {"predicted": np.array([1]), "true": np.array([0])}
-    predicted, true = explain(
-        TopLeft(),
-        pixels,
-        np.array([7]),
-        targets,
-        [LayerMap("layer1", 10, 10)],
-        compute=CPU,
-        normalize=NORMALIZE,
-        seed=0,
-        batch_size=8,
-    )
+    predicted, true = explained(TopLeft(), pixels, np.array([7]), targets, [LayerMap("layer1", 10, 10)])
     # The gradient's mean is positive, so the map is the red channel: its 16 pixels are among the 20 hidden.
     assert predicted.deletion_drop == pytest.approx(1 / (1 + np.exp(-2)) - 0.5, abs=1e-6)
     assert true.deletion_drop <= 0
@@ -152,27 +136,16 @@ def test_deletion_matters_where_the_network_looks():
 def test_a_map_without_heat_has_no_peak():
     pixels = np.full((1, 10, 10, 3), 255, np.uint8)
     targets = {"predicted": np.array([0]), "true": np.array([1])}
-    predicted, _ = explain(
-        TopLeft(),
-        pixels,
-        np.array([0]),
-        targets,
-        [LayerMap("layer1", 10, 10)],
-        compute=CPU,
-        normalize=NORMALIZE,
-        seed=0,
-        batch_size=8,
-    )
+    predicted, _ = explained(TopLeft(), pixels, np.array([0]), targets, [LayerMap("layer1", 10, 10)])
     assert predicted.heat.max() == 0  # class 0's score does not depend on the image
     assert gradcam_rows([predicted], {0: "a"}, {0: "b"})[0]["peak_row"] is None
 
 
 def test_the_same_seed_hides_the_same_random_pixels():
     targets = {"predicted": np.array([1]), "true": np.array([0])}
-    options = {"compute": CPU, "normalize": NORMALIZE, "batch_size": 8}
     layers = [LayerMap("layer1", 10, 10)]
     drops = [
-        explain(TopLeft(), images(1, 10), np.array([7]), targets, layers, seed=seed, **options)[0].random_drop
+        explained(TopLeft(), images(1, 10), np.array([7]), targets, layers, seed=seed)[0].random_drop
         for seed in (1, 1, 2)
     ]
     assert drops[0] == drops[1] != drops[2]
@@ -181,20 +154,7 @@ def test_the_same_seed_hides_the_same_random_pixels():
 def test_nothing_to_explain():
     empty = np.array([], np.int64)
     targets = {"predicted": empty, "true": empty}
-    assert (
-        explain(
-            resnet(),
-            images(0),
-            empty,
-            targets,
-            [LayerMap("layer3", 8, 8)],
-            compute=CPU,
-            normalize=NORMALIZE,
-            seed=0,
-            batch_size=8,
-        )
-        == []
-    )
+    assert explained(resnet(), images(0), empty, targets, [LayerMap("layer3", 8, 8)]) == []
 
 
 def test_a_layer_that_is_not_there_is_named():

@@ -42,11 +42,12 @@ def test_the_wheel_carries_what_pages_are_made_from(installed):
         }
 
 
-def test_the_installed_program_composes_from_any_folder(installed, tmp_path):
+def installed_program(installed, folder, *arguments):
+    """Run the installed program in a folder; returns what it printed, after where it was found."""
     script = "import cifar_exp, sys; from cifar_exp.cli import main; print(cifar_exp.__file__); sys.exit(main())"
     done = subprocess.run(
-        [sys.executable, "-c", script, "--cfg", "job", "experiment=quickstart"],
-        cwd=tmp_path,
+        [sys.executable, "-c", script, *arguments],
+        cwd=folder,
         env=os.environ | {"PYTHONPATH": str(installed)},
         capture_output=True,
         text=True,
@@ -54,19 +55,14 @@ def test_the_installed_program_composes_from_any_folder(installed, tmp_path):
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith(str(installed))
-    assert "name: mnist5k" in done.stdout
+    return done.stdout
+
+
+def test_the_installed_program_composes_from_any_folder(installed, tmp_path):
+    assert "name: mnist5k" in installed_program(installed, tmp_path, "--cfg", "job", "experiment=quickstart")
 
 
 def test_the_installed_program_finds_its_launchers(installed, tmp_path):
-    script = "import sys; from cifar_exp.cli import main; sys.exit(main())"
-    done = subprocess.run(
-        [sys.executable, "-c", script, "-m", "hydra/launcher=joblib", "experiment=quickstart", "sweep.plan=true"],
-        cwd=tmp_path,
-        env=os.environ | {"PYTHONPATH": str(installed)},
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
-    assert done.returncode == 0, done.stderr
+    installed_program(installed, tmp_path, "-m", "hydra/launcher=joblib", "experiment=quickstart", "sweep.plan=true")
     assert (installed / "hydra_plugins" / "cifar_exp_plugins" / "__init__.py").exists()
     assert not (installed / "hydra_plugins" / "__init__.py").exists(), "other packages have plugins there, too"

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from browser_pages import PHONE, WIDE
 from composing import TINY, composed
 from report_runs import PREDICTIONS, WRONG, write_run
 
@@ -14,14 +15,7 @@ from cifar_exp.pages import formats
 from cifar_exp.run import run
 from cifar_exp.run_report import page as run_report
 
-WIDE, PHONE = {"width": 1280, "height": 900}, {"width": 390, "height": 844}
 HOSTILE = ("<script>alert(1)</script>", "</script><img src=x onerror=alert(2)>", "\"quoted\" & 'odd'")
-
-
-@pytest.fixture(scope="module")
-def browser(chromium):
-    """The session's browser: Playwright cannot be started twice in a thread."""
-    return chromium
 
 
 @pytest.fixture(scope="module")
@@ -40,31 +34,9 @@ def pages_folder(tmp_path_factory) -> Path:
 
 
 @pytest.fixture
-def opened(browser, pages_folder):
-    """Opens a page; afterwards there must have been no error, no dialog and no request beyond the file itself."""
-    troubles, contexts = [], []
-
-    def open_page(name, viewport=WIDE, **options):
-        context = browser.new_context(viewport=viewport, offline=True, **options)
-        contexts.append(context)
-        tab = context.new_page()
-        tab.set_default_timeout(10_000)
-        url = (pages_folder / name / "report.html").as_uri()
-        tab.on("console", lambda message: troubles.append(f"{message.type}: {message.text}"))
-        tab.on("pageerror", lambda error: troubles.append(f"error: {error}"))
-        tab.on("dialog", lambda dialog: troubles.append(f"dialog: {dialog.message}"))
-        tab.on("request", lambda request: _is_own(request.url, url) or troubles.append(f"request: {request.url}"))
-        tab.goto(url)
-        return tab
-
-    yield open_page
-    for context in contexts:
-        context.close()
-    assert troubles == []
-
-
-def _is_own(requested: str, url: str) -> bool:
-    return requested.startswith("data:") or requested.partition("#")[0] == url
+def opened(open_page, pages_folder):
+    """Opens the page of a run."""
+    return lambda name, *arguments, **options: open_page(pages_folder / name / "report.html", *arguments, **options)
 
 
 def _middle(tab, selector, x=0.5, y=0.5):
@@ -311,8 +283,8 @@ def test_a_page_prints_on_white_with_every_chart(opened):
     assert tab.evaluate("document.documentElement.dataset.theme ?? 'auto'") == "auto"
 
 
-def test_without_scripts_the_words_are_there(browser, pages_folder):
-    context = browser.new_context(java_script_enabled=False)
+def test_without_scripts_the_words_are_there(chromium, pages_folder):
+    context = chromium.new_context(java_script_enabled=False)
     tab = context.new_page()
     tab.goto((pages_folder / "by hand" / "report.html").as_uri())
     assert tab.get_by_text("85.00 %").first.is_visible()
