@@ -1,10 +1,17 @@
-"""What a run measured, for tests that hold one run against another."""
+"""What a run recorded, for tests that look at its state or hold it against another."""
 
 import csv
+import json
 from pathlib import Path
+from typing import Any
 
 MEASURED = ("metrics.csv", "steps.csv", "predictions.csv", "per_class.csv", "gradcam.csv")
 TIMING = ("train_seconds", "eval_seconds", "images_per_second")
+
+
+def state_of(out_dir: Path) -> dict[str, Any]:
+    """The content of a run's ``status.json``."""
+    return json.loads((out_dir / "status.json").read_text())
 
 
 def measured(out_dir: Path) -> dict[str, list[dict[str, str]]]:

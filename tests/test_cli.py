@@ -1,28 +1,22 @@
 """The command line as a user meets it: exit codes, one-line errors, and where things land."""
 
-import json
 import os
 import resource
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 from composing import TINY
+from programs import PROGRAM, started, wait_for
+from runs import state_of
 
 from cifar_exp.cli import main
-
-PROGRAM = [sys.executable, "-m", "cifar_exp"]
 
 
 def run_program(*arguments: str, cwd: Path, **options) -> subprocess.CompletedProcess:
     return subprocess.run([*PROGRAM, *arguments], cwd=cwd, capture_output=True, text=True, timeout=120, **options)
-
-
-def state_of(run_dir: Path) -> dict:
-    return json.loads((run_dir / "status.json").read_text())
 
 
 @pytest.fixture
@@ -160,13 +154,11 @@ def test_asking_for_help_imports_nothing_heavy(here):
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_an_interrupted_run_records_it(here, number, code):
-    arguments = [*TINY, "epochs=100000", "hydra.run.dir=run"]
-    process = subprocess.Popen([*PROGRAM, *arguments], cwd=here, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
-    deadline = time.monotonic() + 90
-    while not (here / "run" / "metrics.csv").exists() and time.monotonic() < deadline:
-        time.sleep(0.1)
-    process.send_signal(number)
-    _, stderr = process.communicate(timeout=60)
+    command = [*PROGRAM, *TINY, "epochs=5000", "hydra.run.dir=run"]
+    with started(command, cwd=here, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as process:
+        wait_for((here / "run" / "metrics.csv").exists, seconds=90)
+        process.send_signal(number)
+        _, stderr = process.communicate(timeout=60)
     assert process.returncode == code
     assert state_of(here / "run")["state"] == "interrupted"
     assert b"Traceback" not in stderr

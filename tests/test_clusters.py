@@ -8,6 +8,7 @@ import signal
 import subprocess
 import tempfile
 import time
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pandas as pd
@@ -15,9 +16,10 @@ import pytest
 from cluster.ray_nodes import QUIET, ray_cluster
 from cluster.slurm import missing, slurm_cluster
 from composing import TINY, composed
+from programs import PROGRAM, started, wait_for
+from runs import state_of
 from stand_in_jobs import StandIn
-from test_cli import PROGRAM, state_of
-from test_launchers import metrics_of, rows_of, wait_for
+from test_launchers import metrics_of, rows_of
 
 from cifar_exp.run import run
 
@@ -44,8 +46,8 @@ def assert_same_numbers(one: Path, other: Path) -> None:
         assert (one / name).read_bytes() == (other / name).read_bytes()
 
 
-def start(folder: Path, *arguments: str, environment: dict[str, str]) -> subprocess.Popen:
-    return subprocess.Popen(
+def start(folder: Path, *arguments: str, environment: dict[str, str]) -> AbstractContextManager[subprocess.Popen]:
+    return started(
         [*PROGRAM, "-m", *JOB, *arguments, "hydra.sweep.dir=sweep"],
         cwd=folder,
         env=environment,
@@ -64,14 +66,14 @@ class TestRay:
         caches = [tmp_path / "cache-a", tmp_path / "cache-b"]
         nodes = [{"CIFAR_EXP_CACHE": str(cache)} for cache in caches]
         with ray_cluster(short_folder, nodes) as address:
-            program = start(
+            starting = start(
                 tmp_path,
                 "max_lr=0.05,1e6,0.02",
                 "hydra/launcher=ray",
                 f"hydra.launcher.address='{address}'",
                 environment=os.environ | QUIET,
             )
-            with program:
+            with starting as program:
                 wait_for(lambda: rows_of(tmp_path / "sweep" / "0") >= 2)
                 os.kill(process_of("job 0"), signal.SIGKILL)
                 output = program.communicate(timeout=300)[0]
@@ -84,7 +86,7 @@ class TestRay:
 
     def test_a_request_that_no_machine_can_meet(self, tmp_path, short_folder):
         with ray_cluster(short_folder, [{}]) as address:
-            program = start(
+            starting = start(
                 tmp_path,
                 "max_lr=0.05,0.02",
                 "hydra/launcher=ray",
@@ -92,7 +94,8 @@ class TestRay:
                 "hydra.launcher.num_gpus=2",
                 environment=os.environ | QUIET,
             )
-            output = program.communicate(timeout=120)[0]
+            with starting as program:
+                output = program.communicate(timeout=120)[0]
         assert program.returncode == 2, output
         assert "no machine of the cluster has as many (1 CPUs and 0 GPUs)" in output
         assert "Traceback" not in output
@@ -146,8 +149,7 @@ class TestSlurm:
     )
 
     def test_a_job_told_to_stop_is_requeued_and_goes_on_and_a_cancelled_one_is_not(self, tmp_path, slurm, alone):
-        program = start(tmp_path, "max_lr=0.05,0.02", *self.OPTIONS, environment=slurm)
-        with program:
+        with start(tmp_path, "max_lr=0.05,0.02", *self.OPTIONS, environment=slurm) as program:
             wait_for(lambda: min(rows_of(tmp_path / "sweep" / job) for job in ("0", "1")) >= 2)
             jobs = {job.split("_")[1]: job for job in queued(slurm)}
             subprocess.run(["scancel", "--signal=TERM", jobs["0"]], env=slurm, check=True)
@@ -163,14 +165,13 @@ class TestSlurm:
         assert_same_numbers(tmp_path / "sweep" / "0", alone)
         assert "Slurm ended its job" in output
 
-        done = start(tmp_path, "max_lr=0.05,0.02", *self.OPTIONS, environment=slurm)
-        output = done.communicate(timeout=300)[0]
+        with start(tmp_path, "max_lr=0.05,0.02", *self.OPTIONS, environment=slurm) as done:
+            output = done.communicate(timeout=300)[0]
         assert done.returncode == 0, output
         assert state_of(tmp_path / "sweep" / "1")["state"] == "completed"
 
     def test_a_job_that_slurm_preempts_goes_on(self, tmp_path, slurm, alone):
-        program = start(tmp_path, "max_lr=0.05", *self.OPTIONS, environment=slurm)
-        with program:
+        with start(tmp_path, "max_lr=0.05", *self.OPTIONS, environment=slurm) as program:
             wait_for(lambda: rows_of(tmp_path / "sweep" / "0") >= 2)
             urgent = ["srun", "--partition=urgent", "--ntasks=1", "--cpus-per-task=2", "sleep", "1"]
             subprocess.run(urgent, env=slurm, check=True, timeout=60, capture_output=True)
@@ -180,8 +181,8 @@ class TestSlurm:
         assert_same_numbers(tmp_path / "sweep" / "0", alone)
 
     def test_what_slurm_refuses_is_told_in_a_line(self, tmp_path, slurm):
-        program = start(tmp_path, "max_lr=0.05,0.02", "hydra/launcher=slurm", environment=slurm)
-        output = program.communicate(timeout=120)[0]
+        with start(tmp_path, "max_lr=0.05,0.02", "hydra/launcher=slurm", environment=slurm) as program:
+            output = program.communicate(timeout=120)[0]
         assert program.returncode == 2, output
         assert "hydra.launcher.gpus_per_node=null asks for no GPU" in output
         assert "Traceback" not in output

@@ -8,15 +8,14 @@ import os
 import random
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
 from composing import TINY
+from programs import PROGRAM, started
 from runs import measured
 
 KILLS = int(os.environ.get("CIFAR_EXP_KILLS", "2"))
-PROGRAM = [sys.executable, "-m", "cifar_exp"]
 RUN = [*TINY, "epochs=4", "data.limit_train=2000", "batch_size=32", "checkpoint.every_seconds=0.001"]
 
 
@@ -35,7 +34,7 @@ def kill_at_random(arguments: list[str], out_dir: Path, dice: random.Random) -> 
     """
     last = out_dir / "checkpoints" / "last.pt"
     before = last.stat().st_mtime_ns if last.exists() else 0
-    with subprocess.Popen([*PROGRAM, *arguments], stdout=subprocess.DEVNULL) as process:
+    with started([*PROGRAM, *arguments], stdout=subprocess.DEVNULL) as process:
         while process.poll() is None and not moved_on(last, before):
             time.sleep(0.001)
         time.sleep(dice.uniform(0, 0.3))
@@ -43,6 +42,7 @@ def kill_at_random(arguments: list[str], out_dir: Path, dice: random.Random) -> 
             while process.poll() is None and not is_writing(out_dir):
                 pass
         process.send_signal(signal.SIGKILL)
+        process.wait()
     return process.returncode == -signal.SIGKILL
 
 

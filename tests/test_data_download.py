@@ -11,12 +11,13 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import AbstractContextManager, suppress
 from functools import partial
 from pathlib import Path
 
 import pytest
 from cifar_format import Archive
+from programs import started
 
 from cifar_exp import data
 from cifar_exp.errors import RequestError
@@ -120,7 +121,9 @@ def kept(cache: Path, server: ArchiveServer, suffix: str = "") -> Path:
     return cache / "downloads" / f"{hashlib.sha256(server.content).hexdigest()[:12]}-{ARCHIVE}{suffix}"
 
 
-def start(script: str, server: ArchiveServer, sha256: str, cache: Path) -> "subprocess.Popen[str]":
+def start(
+    script: str, server: ArchiveServer, sha256: str, cache: Path
+) -> "AbstractContextManager[subprocess.Popen[str]]":
     """Start a Python process with a function ``load()`` that returns the fingerprint."""
     preamble = (
         "from cifar_exp import data\n"
@@ -128,9 +131,7 @@ def start(script: str, server: ArchiveServer, sha256: str, cache: Path) -> "subp
         f"    return data.cifar10(root=None, url={server.url!r}, sha256={sha256!r}, cache={str(cache)!r},"
         " image_size=32).fingerprint\n"
     )
-    return subprocess.Popen(
-        [sys.executable, "-c", preamble + script], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
+    return started([sys.executable, "-c", preamble + script], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
 def test_download(server: ArchiveServer, load: Load, expected: str) -> None:
@@ -235,10 +236,10 @@ with context.Pool(10) as pool:
     print(json.dumps(pool.map(together, range(10), chunksize=1)))
 """
     server.behaviour = "stall"
-    processes = start(script, server, cifar10_archive.sha256, cache)
-    assert server.half_sent.wait(60)
-    threading.Timer(0.3, server.go_on.set).start()  # time enough for the other nine to get to the lock
-    out, err = processes.communicate(timeout=60)
+    with start(script, server, cifar10_archive.sha256, cache) as processes:
+        assert server.half_sent.wait(60)
+        threading.Timer(0.3, server.go_on.set).start()  # time enough for the other nine to get to the lock
+        out, err = processes.communicate(timeout=60)
     assert processes.returncode == 0, err
     assert json.loads(out) == [expected] * 10
     assert server.requests == [None]
@@ -248,16 +249,17 @@ def test_killed_process_does_not_block_the_others(
     server: ArchiveServer, cifar10_archive: Archive, cache: Path, expected: str
 ) -> None:
     server.behaviour = "stall"
-    first = start("load()", server, cifar10_archive.sha256, cache)
-    assert server.half_sent.wait(60)  # it holds the lock
-    server.behaviour = "good"
-    second = start("print('waiting', flush=True); print(load())", server, cifar10_archive.sha256, cache)
-    assert second.stdout is not None
-    assert second.stdout.readline() == "waiting\n"
-    time.sleep(0.3)  # time enough to get to the lock
-    assert len(server.requests) == 1
-    first.send_signal(signal.SIGKILL)
-    first.communicate()
-    out, err = second.communicate(timeout=60)
+    waiting = "print('waiting', flush=True); print(load())"
+    with start("load()", server, cifar10_archive.sha256, cache) as first:
+        assert server.half_sent.wait(60)  # it holds the lock
+        server.behaviour = "good"
+        with start(waiting, server, cifar10_archive.sha256, cache) as second:
+            assert second.stdout is not None
+            assert second.stdout.readline() == "waiting\n"
+            time.sleep(0.3)  # time enough to get to the lock
+            assert len(server.requests) == 1
+            first.send_signal(signal.SIGKILL)
+            first.communicate()
+            out, err = second.communicate(timeout=60)
     assert out.strip() == expected, err
     assert len(server.requests) == 2

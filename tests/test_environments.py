@@ -6,17 +6,16 @@ import os
 import shutil
 import socket
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 from compare_runs import make_run
 from composing import TINY, composed
+from programs import PROGRAM
 
 from cifar_exp.cli import main
 from cifar_exp.run import run
 
-PROGRAM = [sys.executable, "-m", "cifar_exp"]
 # Python takes UTF-8 for the C locale by itself; this is what other locales without it look like.
 NOT_UTF8 = {"LC_ALL": "POSIX", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"}
 ODD = "größe 犬 'x'"
@@ -133,7 +132,9 @@ def test_a_run_asks_nobody_on_the_network(tmp_path, monkeypatch):
     assert main(["evaluate", str(tmp_path / "run"), "--out", str(tmp_path / "again")]) == 0
 
 
-@pytest.mark.skipif(not WITHOUT_NETWORK, reason="this user cannot shut the network off")
+@pytest.mark.skipif(
+    not WITHOUT_NETWORK, reason="shuts the network off by `unshare -n`: needs root on Linux outside a container"
+)
 def test_data_that_is_asked_for_without_a_network_is_told(tmp_path):
     asked = subprocess.run(
         [*WITHOUT_NETWORK, *PROGRAM, "data=cifar10", f"data.cache={tmp_path / 'empty'}", "epochs=1"],

@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,15 +14,16 @@ from pathlib import Path
 import pandas as pd
 import pytest
 from composing import TINY, composed
+from programs import PROGRAM, started, wait_for
+from runs import state_of
 
 from cifar_exp import records
 from cifar_exp.lifecycle import recorded
 from cifar_exp.run import run
 
 STRESS = Path(__file__).parent / "stress"
-PROGRAM = [sys.executable, "-m", "cifar_exp"]
 NOBODY = 65534
-ENDLESS = (*TINY, "epochs=100000", "scheduler=constant", "explain.images=0")
+LASTING = (*TINY, "epochs=5000", "scheduler=constant", "explain.images=0")
 
 root_only = pytest.mark.skipif(
     sys.platform != "linux" or os.geteuid() != 0,
@@ -38,17 +38,13 @@ def run_program(*arguments: str, cwd: Path, **options) -> subprocess.CompletedPr
     return subprocess.run([*PROGRAM, *arguments], cwd=cwd, capture_output=True, text=True, timeout=300, **options)
 
 
-def state_of(run: Path) -> dict:
-    return json.loads((run / "status.json").read_text())
-
-
 @contextmanager
 def small_disk(folder: Path, size: str) -> Iterator[Path]:
     folder.mkdir(exist_ok=True)
     try:
         subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "none", str(folder)], check=True)
     except subprocess.CalledProcessError:
-        pytest.skip("this system does not let root mount a file system (a container?)")
+        pytest.skip("mounts a small file system, which root may not here: run it outside a container")
     try:
         yield folder
     finally:
@@ -57,24 +53,16 @@ def small_disk(folder: Path, size: str) -> Iterator[Path]:
 
 @contextmanager
 def running(cwd: Path, run: Path, *overrides: str) -> Iterator["subprocess.Popen[str]"]:
-    """A run without end that has completed an epoch."""
-    process = subprocess.Popen(
-        [*PROGRAM, *ENDLESS, *overrides, f"hydra.run.dir={run}"],
-        cwd=cwd,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    try:
-        deadline = time.monotonic() + 240
-        while not (run / "checkpoints" / "last.pt").exists():
+    """A run that has completed an epoch, and goes on for minutes."""
+    command = [*PROGRAM, *LASTING, *overrides, f"hydra.run.dir={run}"]
+    with started(command, cwd=cwd, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process:
+
+        def has_saved() -> bool:
             assert process.poll() is None
-            assert time.monotonic() < deadline
-            time.sleep(0.05)
+            return (run / "checkpoints" / "last.pt").exists()
+
+        wait_for(has_saved, seconds=240)
         yield process
-    finally:
-        process.kill()
-        process.communicate()
 
 
 def told(process: "subprocess.Popen[str]") -> str:
@@ -160,7 +148,7 @@ def test_too_little_memory_in_the_middle_of_a_run_is_told(tmp_path):
         try:
             errors = told(process)
         except subprocess.TimeoutExpired:
-            pytest.skip("it got along with the memory that it had")
+            pytest.skip("by chance the run got along with the memory that it had: run the test again")
     assert process.returncode == 1
     assert "memory" in errors.lower()
     assert state_of(run)["state"] == "failed"
@@ -217,7 +205,7 @@ def test_folders_that_may_not_be_written_to_are_told_to_a_user_without_privilege
         return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=300, **as_nobody)
 
     if not Path(system).exists() or run_program("--version", cwd=Path("/")).returncode:
-        pytest.skip("no interpreter that another user may start")
+        pytest.skip(f"{system} is not there or not for other users to start (Debian: apt-get install python3)")
     refused = run_program(*TINY, "hydra.run.dir=out", cwd=tmp_path / "closed")
     assert refused.returncode == 2, refused.stderr
     assert "is not a folder that can be written to" in refused.stderr

@@ -3,7 +3,6 @@
 import signal
 import subprocess
 import sys
-import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,8 +11,9 @@ import pandas as pd
 import pytest
 from composing import TINY, composed
 from hydra.core.config_store import ConfigStore
+from programs import PROGRAM, started, wait_for
+from runs import state_of
 from stand_in_jobs import StandIn
-from test_cli import PROGRAM, state_of
 
 from cifar_exp.cli import main
 from cifar_exp.compose import compose_jobs
@@ -33,13 +33,6 @@ def rows_of(run_dir: Path) -> int:
     return len(path.read_text().splitlines()) - 1 if path.exists() else 0
 
 
-def wait_for(condition, seconds: float = 120) -> None:
-    give_up = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < give_up
-        time.sleep(0.05)
-
-
 @pytest.fixture(autouse=True)
 def without_gpus(monkeypatch):
     """Whatever this machine has."""
@@ -49,7 +42,7 @@ def without_gpus(monkeypatch):
 def test_two_jobs_at_a_time_stopped_and_gone_on_with_are_as_if_alone(tmp_path):
     """SIGTERM comes while two are running; the same command does the rest. One of them diverges."""
     program = [*PROGRAM, *SWEEP, "max_lr=0.01,1e6", "hydra/launcher=joblib", "hydra.launcher.n_jobs=2"]
-    with subprocess.Popen(program, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as process:
+    with started(program, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as process:
         wait_for(lambda: rows_of(tmp_path / "sweep" / "0") >= 2)
         process.send_signal(signal.SIGTERM)
         output = process.communicate(timeout=60)[0].decode()

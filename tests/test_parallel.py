@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import time
+from contextlib import AbstractContextManager
 from itertools import pairwise
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import pandas as pd
 import pytest
 import torch
 from composing import TINY, composed
+from programs import started
 
 from cifar_exp import cli, records
 from cifar_exp.augment import Augmentation
@@ -55,9 +57,9 @@ NORMED = (*TINY, "epochs=3", "scheduler.pct_start=0.95", "max_lr=10", "evaluatio
 STOPPED_AFTER = 40  # steps: in the middle of the second of four epochs of 29 steps
 
 
-def torchrun(*arguments: str, **environment: str) -> subprocess.Popen[str]:
+def torchrun(*arguments: str, **environment: str) -> AbstractContextManager[subprocess.Popen[str]]:
     tests = str(Path(__file__).parent)
-    return subprocess.Popen(
+    return started(
         [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", *arguments],
         env=os.environ | {"PYTHONPATH": tests, "OMP_NUM_THREADS": "1"} | environment,
         stdout=subprocess.PIPE,
@@ -92,9 +94,10 @@ def folder(tmp_path_factory):
         TEST_DO="stop",
         TEST_NOTE=str(out / "stopped_at"),
     )
-    for name, process in (("failed", failing), ("stopped", stopped)):
-        output = process.communicate(timeout=300)[0]
-        (out / f"{name}.txt").write_text(f"{time.time()}\n{process.returncode}\n{output}")
+    with failing as first, stopped as second:
+        for name, process in (("failed", first), ("stopped", second)):
+            output = process.communicate(timeout=300)[0]
+            (out / f"{name}.txt").write_text(f"{time.time()}\n{process.returncode}\n{output}")
     (out / "status_when_stopped.json").write_bytes((out / "stopped" / "status.json").read_bytes())
     (out / "last_when_stopped.pt").write_bytes((out / "stopped" / "checkpoints" / "last.pt").read_bytes())
 
@@ -106,8 +109,8 @@ def folder(tmp_path_factory):
     ]
     (out / "runs.json").write_text(json.dumps(runs))
     program = Path(__file__).with_name("torchrun_program.py")
-    process = torchrun(str(program), str(out / "runs.json"), str(out))
-    output = process.communicate(timeout=300)[0]
+    with torchrun(str(program), str(out / "runs.json"), str(out)) as process:
+        output = process.communicate(timeout=300)[0]
     assert process.returncode == 0, output
     return out
 

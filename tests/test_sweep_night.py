@@ -5,11 +5,10 @@ import json
 import os
 import signal
 import subprocess
-import sys
-import time
 
 import pytest
 from composing import TINY
+from programs import PROGRAM, started, wait_for
 from runs import measured
 
 DIVERGING, RAISING, KILLED = 3, 5, 8
@@ -48,8 +47,8 @@ def night(tmp_path):
 
 
 def start(folder, *arguments):
-    return subprocess.Popen(
-        [sys.executable, "-m", "cifar_exp", *arguments],
+    return started(
+        [*PROGRAM, *arguments],
         cwd=folder,
         env=os.environ | {"PYTHONPATH": str(folder)},
         stdout=subprocess.PIPE,
@@ -67,9 +66,7 @@ def test_a_night_and_its_morning(night):
     folder, asked = night
     with start(folder, *asked) as process:
         metrics = folder / "s" / str(KILLED) / "metrics.csv"
-        deadline = time.monotonic() + 300
-        while not metrics.exists() and process.poll() is None and time.monotonic() < deadline:
-            time.sleep(0.05)
+        wait_for(lambda: metrics.exists() or process.poll() is not None, seconds=300)
         process.send_signal(signal.SIGKILL)
         said = process.communicate()[0]
     assert process.returncode == -signal.SIGKILL, said

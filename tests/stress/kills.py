@@ -68,12 +68,14 @@ def _torture(run: Path, kills: int, draw: random.Random, seen: Seen) -> None:
         for _ in range(kills):
             told, telling = os.pipe()
             writer = _forked(lambda telling=telling: _write_for_ever(run, telling))
-            os.close(telling)
-            if draw.random() < 0.8:  # once it has begun; else before that, too
-                select.select([told], [], [], 5)
-            time.sleep(draw.uniform(0, 0.01))
-            os.kill(writer, signal.SIGKILL)
-            os.waitpid(writer, 0)
+            try:
+                os.close(telling)
+                if draw.random() < 0.8:  # once it has begun; else before that, too
+                    select.select([told], [], [], 5)
+                time.sleep(draw.uniform(0, 0.01))
+            finally:
+                os.kill(writer, signal.SIGKILL)
+                os.waitpid(writer, 0)
             with os.fdopen(told) as acknowledged:
                 last = max(map(int, acknowledged.read().split()), default=0)
             tables = [run / name for name in ("metrics.csv", "steps.csv")]

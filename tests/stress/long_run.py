@@ -42,8 +42,11 @@ def main() -> int:
         samples: list[Sample] = []
         sampling = threading.Thread(target=_sample, args=(process, run, samples))
         sampling.start()
-        code = process.wait()
-        sampling.join()
+        try:
+            code = process.wait()
+        finally:
+            process.kill()
+            sampling.join()
         if code:
             print(f"the run ended with exit code {code}")
             return 1
