@@ -81,7 +81,9 @@ def cifar10_archive(tmp_path: Path) -> Archive:
 @pytest.fixture(scope="session")
 def chromium() -> Iterator[Any]:
     """The system's Chromium, without a window, driven by Playwright (Debian: ``apt-get install chromium``)."""
-    driver = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed")
+    driver = pytest.importorskip(
+        "playwright.sync_api", reason="Playwright is not installed: pip install 'cifar-exp[dev]'"
+    )
     path = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
     if path is None:
         pytest.skip("no Chromium here (Debian: apt-get install chromium)")
@@ -104,5 +106,5 @@ def jpeg_root() -> Path:
     """The 60,000 images of CIFAR-10 as JPEG files; they are not part of the project."""
     root = os.environ.get("CIFAR_EXP_JPEG_ROOT")
     if not root:
-        pytest.skip("CIFAR_EXP_JPEG_ROOT does not name the folder of CIFAR-10's JPEG files")
+        pytest.skip("CIFAR_EXP_JPEG_ROOT is not set: the folder of CIFAR-10 as JPEG files, train/CLASS and test/CLASS")
     return Path(root)

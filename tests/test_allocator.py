@@ -8,7 +8,9 @@ import pytest
 
 from cifar_exp import allocator
 
-glibc_only = pytest.mark.skipif(allocator._glibc() is None, reason="the C library is not a glibc that can be set up")
+glibc_only = pytest.mark.skipif(
+    allocator._glibc() is None, reason="what is set up is glibc's allocator: needs Linux with glibc"
+)
 # Page faults of allocating, filling and freeing 32 MiB ten times, then resident MiB before and after releasing.
 PROGRAM = """
 import resource, sys

@@ -20,7 +20,9 @@ def test_without_a_compiler_the_request_is_refused_before_training(monkeypatch):
         build(composed(*TINY, "compile=true", "device=cpu"))
 
 
-@pytest.mark.skipif(shutil.which("g++") is None, reason="there is no g++")
+@pytest.mark.skipif(
+    shutil.which("g++") is None, reason="compiles C++, and there is no g++ (Debian: apt-get install g++)"
+)
 @pytest.mark.filterwarnings("ignore")  # of PyTorch's own modules, which it imports to compile
 def test_a_step_of_the_compiled_network_agrees_with_the_plain_one():
     def after_a_step(compile_it: bool) -> list[torch.Tensor]:

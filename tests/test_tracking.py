@@ -35,7 +35,7 @@ def their_own_warnings():
 
 def needed(name):
     with their_own_warnings():
-        return pytest.importorskip(name, reason=f"{name} is an optional extra and not installed here")
+        return pytest.importorskip(name, reason=f"{name} is not installed: pip install 'cifar-exp[{name}]'")
 
 
 @pytest.fixture(autouse=True)

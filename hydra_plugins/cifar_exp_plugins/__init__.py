@@ -5,6 +5,7 @@ process dies. These go on.
 """
 
 import sys
+from abc import abstractmethod
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
@@ -53,8 +54,9 @@ class _JobsLauncher(_Plugin, Launcher):
         except RequestError as error:
             _end(error)
 
+    @abstractmethod
     def _run(self, jobs: list[Any]) -> dict[int, float | None]:
-        raise NotImplementedError
+        """The value of each job that has one, by its number."""
 
 
 class LocalLauncher(_JobsLauncher):
