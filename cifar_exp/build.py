@@ -18,9 +18,10 @@ from cifar_exp.config import AUTO
 from cifar_exp.data.batches import TrainingBatches
 from cifar_exp.errors import RequestError
 from cifar_exp.explain import LayerMap, layer_maps
+from cifar_exp.lr_range import Range
 from cifar_exp.optimizer import build_optimizer
 from cifar_exp.range_curve import RangeCurve
-from cifar_exp.range_test import Range, range_test
+from cifar_exp.range_test import range_test
 from cifar_exp.targets import call
 from cifar_exp.train import Learner
 

@@ -20,12 +20,12 @@ from cifar_exp.logs import tolerate_any_output
 
 # Each command's module has a function `main(arguments) -> exit code`.
 COMMANDS = {
-    "resume": "cifar_exp.resume",
-    "reproduce": "cifar_exp.reproduce",
-    "evaluate": "cifar_exp.evaluate_run",
-    "compare": "cifar_exp.compare.command",
-    "lr-find": "cifar_exp.lr_find",
-    "report": "cifar_exp.run_report.command",
+    "resume": "cifar_exp.commands.resume",
+    "reproduce": "cifar_exp.commands.reproduce",
+    "evaluate": "cifar_exp.commands.evaluate",
+    "compare": "cifar_exp.commands.compare",
+    "lr-find": "cifar_exp.commands.lr_find",
+    "report": "cifar_exp.commands.report",
 }
 _IN_SEVERAL_PROCESSES = ("resume", "reproduce")  # those of the commands that train
 _TOP_LEVEL_KEYS = ("experiment", "model", "data", "augment", "optimizer", "scheduler", "epochs", "max_lr", "seed")

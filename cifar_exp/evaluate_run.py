@@ -1,6 +1,5 @@
-"""``cifar-exp evaluate RUN``: a run's checkpoint measured again, on its own data or on other data."""
+"""A run's checkpoint measured again, on its own data or on other data."""
 
-import argparse
 import dataclasses
 import logging
 import math
@@ -22,9 +21,9 @@ from cifar_exp.config import first_line, resolve, validate, with_schema
 from cifar_exp.data import Statistics
 from cifar_exp.errors import RequestError
 from cifar_exp.evaluate import Evaluation
-from cifar_exp.logs import log_to_console
+from cifar_exp.overridable import OVERRIDABLE
 from cifar_exp.run import explain_images, images_to_explain, measure, measure_views
-from cifar_exp.saved_run import SavedRun, new_directory, open_run
+from cifar_exp.saved_run import SavedRun, new_directory
 
 log = logging.getLogger(__name__)
 
@@ -40,31 +39,6 @@ EVALUATION_COLUMNS = (
     "changed_predictions",
     "accuracy_tta",
 )
-
-# What may differ from the run: where and how it is measured, not what was trained.
-_OVERRIDABLE = ("data", "device", "precision", "memory_format", "threads", "evaluation", "explain", "figures", "name")
-
-
-def main(arguments: list[str]) -> int:
-    """Run the command; returns the exit code."""
-    parser = argparse.ArgumentParser(
-        prog="cifar-exp evaluate",
-        description="Measure a run's checkpoint again: metrics, predictions, per-class figures, Grad-CAM.",
-        epilog="Example: cifar-exp evaluate outputs/2026-11-22/10-00-00-000000 data=image_folder data.root=/data/mine",
-    )
-    parser.add_argument("run", type=Path, metavar="RUN", help="a completed run's directory")
-    parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help=f"overrides of {', '.join(_OVERRIDABLE)}")
-    parser.add_argument(
-        "--weights", choices=("last", "best"), help="which checkpoint (default: the one the run measured)"
-    )
-    parser.add_argument("--out", type=Path, help="new directory (default: outputs/evaluations/DATE/TIME)")
-    parser.add_argument(
-        "--trust", action="append", default=[], metavar="PACKAGE", help="let the run call a package of yours"
-    )
-    options = parser.parse_intermixed_args(arguments)  # overrides may stand after an option
-    log_to_console()
-    evaluate_run(open_run(options.run, trust=options.trust), options.overrides, options.weights, options.out)
-    return 0
 
 
 def evaluate_run(run: SavedRun, overrides: list[str], weights: str | None, out: Path | None) -> dict[str, Any]:
@@ -139,8 +113,8 @@ def evaluate_run(run: SavedRun, overrides: list[str], weights: str | None, out: 
 def _overridden(config: dict[str, Any], overrides: list[str]) -> dict[str, Any]:
     for override in overrides:
         key, equals, _ = override.partition("=")
-        if not equals or key.split(".")[0] not in _OVERRIDABLE:
-            raise RequestError(f"{override}: evaluation takes KEY=VALUE of {', '.join(_OVERRIDABLE)}")
+        if not equals or key.split(".")[0] not in OVERRIDABLE:
+            raise RequestError(f"{override}: evaluation takes KEY=VALUE of {', '.join(OVERRIDABLE)}")
     try:
         changed = with_schema(OmegaConf.create(config))  # wrong types are refused, as in a run
     except OmegaConfBaseException as error:

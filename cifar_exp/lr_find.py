@@ -1,6 +1,5 @@
-"""``cifar-exp lr-find``: a learning-rate range test on the composed experiment, and the sweep to try next."""
+"""A learning-rate range test on the composed experiment: its files, what it suggests, and the sweep to try next."""
 
-import argparse
 import logging
 import math
 import os
@@ -14,46 +13,14 @@ from cifar_exp.compose import compose_jobs, without_hydra
 from cifar_exp.config import resolve, to_yaml
 from cifar_exp.errors import RequestError
 from cifar_exp.figures.lr_find import range_test as draw
-from cifar_exp.logs import log_to_console
+from cifar_exp.lr_range import Range
 from cifar_exp.range_curve import FIGURE, FILE, FIRST, RangeCurve, Suggestion, neighbours
-from cifar_exp.range_test import Range, range_test
+from cifar_exp.range_test import range_test
 from cifar_exp.saved_run import new_directory
 
 log = logging.getLogger(__name__)
 
 _FEWEST_STEPS = 3 * FIRST
-_DEFAULT = Range()
-
-
-def main(arguments: list[str]) -> int:
-    """Run the command; returns 0 with a suggestion, 1 without."""
-    parser = argparse.ArgumentParser(
-        prog="cifar-exp lr-find",
-        description="Train a copy of the composed experiment's network on a rising learning rate, watch the loss, and "
-        "suggest a max_lr. max_lr and epochs of the experiment do not matter.",
-        epilog="Example: cifar-exp lr-find experiment=quickstart optimizer=adamw",
-    )
-    parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="of the experiment, as for a run")
-    parser.add_argument(
-        "--min-lr", type=float, default=_DEFAULT.low, metavar="LR", help="first learning rate (default: %(default)g)"
-    )
-    parser.add_argument(
-        "--max-lr", type=float, default=_DEFAULT.high, metavar="LR", help="last learning rate (default: %(default)g)"
-    )
-    parser.add_argument(
-        "--steps",
-        type=int,
-        default=_DEFAULT.steps,
-        metavar="N",
-        help="optimizer steps, each at another learning rate; fewer if the loss diverges (default: %(default)s)",
-    )
-    parser.add_argument("--out", type=Path, metavar="DIR", help="new directory (default: outputs/lr_find/DATE/TIME)")
-    parser.add_argument("--config-dir", metavar="DIR", help="folder with config options of your own")
-    options = parser.parse_intermixed_args(arguments)  # overrides may stand after an option
-    over = _checked(Range(options.min_lr, options.max_lr, options.steps))
-    log_to_console()
-    suggestion = lr_find(options.overrides, over, options.out, options.config_dir)
-    return 0 if suggestion.max_lr is not None else 1
 
 
 def lr_find(overrides: list[str], over: Range, out: Path | None, config_dir: str | None = None) -> Suggestion:
@@ -66,8 +33,10 @@ def lr_find(overrides: list[str], over: Range, out: Path | None, config_dir: str
         config_dir: a folder of the user's own with more options for the groups.
 
     Raises:
-        RequestError: the experiment cannot be composed or built, or the directory exists.
+        RequestError: the learning rates make no range, the experiment cannot be composed or built, or the directory
+            exists.
     """
+    _check(over)
     folder = os.path.abspath(config_dir) if config_dir else None
     config = resolve(without_hydra(compose_jobs(overrides, config_dir=folder)[0]))
     out_dir = new_directory(out, "lr_find")
@@ -96,7 +65,7 @@ def _built(config: dict[str, Any], over: Range) -> Parts:
     return parts
 
 
-def _checked(over: Range) -> Range:
+def _check(over: Range) -> None:
     for name, value in (("--min-lr", over.low), ("--max-lr", over.high)):
         if not (math.isfinite(value) and value > 0):
             raise RequestError(f"{name} {value}: must be a finite number above 0")
@@ -104,7 +73,6 @@ def _checked(over: Range) -> Range:
         raise RequestError(f"--min-lr {over.low:g}: must be below --max-lr, which is {over.high:g}")
     if over.steps < _FEWEST_STEPS:
         raise RequestError(f"--steps {over.steps}: must be at least {_FEWEST_STEPS}")
-    return over
 
 
 def _tell(

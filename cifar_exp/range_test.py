@@ -5,7 +5,6 @@ import random
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -14,19 +13,11 @@ from tqdm import tqdm
 
 from cifar_exp.compute import Compute, Normalizer
 from cifar_exp.data.batches import Batch, Loader, TrainingBatches
+from cifar_exp.lr_range import Range
 from cifar_exp.optimizer import build_optimizer, set_max_lr, set_momentum
 from cifar_exp.provenance import derived_seed, device_generator
 from cifar_exp.range_curve import RangeCurve
 from cifar_exp.train import optimize
-
-
-@dataclass(frozen=True)
-class Range:
-    """What a range test goes through: ``steps`` learning rates from ``low`` to ``high``, in equal ratios."""
-
-    low: float = 1e-5
-    high: float = 10.0
-    steps: int = 100
 
 
 def range_test(

@@ -1,6 +1,5 @@
-"""``cifar-exp reproduce RUN``: the saved config run again, and whether the numbers are the same."""
+"""A saved config run again, and whether the numbers are the same."""
 
-import argparse
 import logging
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -13,9 +12,8 @@ from cifar_exp import atomic_files, data, provenance, records
 from cifar_exp.changes import Change, changes, tell_changes
 from cifar_exp.compute import Compute
 from cifar_exp.errors import DivergedError, RequestError
-from cifar_exp.logs import log_to_console
 from cifar_exp.run import run
-from cifar_exp.saved_run import SavedRun, new_directory, open_run
+from cifar_exp.saved_run import SavedRun
 
 log = logging.getLogger(__name__)
 
@@ -40,34 +38,6 @@ class Difference:
     column: str | None
     then: float | str | None
     now: float | str | None
-
-
-def main(arguments: list[str]) -> int:
-    """Run the command; returns 0 if the numbers are the same, 1 if they differ."""
-    parser = argparse.ArgumentParser(
-        prog="cifar-exp reproduce",
-        description="Run a saved config again in a new directory and say whether the numbers are the same, row by row.",
-    )
-    parser.add_argument("run", type=Path, metavar="RUN", help="a completed run's directory")
-    parser.add_argument("--out", type=Path, help="new directory (default: outputs/reproductions/DATE/TIME)")
-    parser.add_argument("--data-root", type=Path, metavar="PATH", help="where the data lies on this machine")
-    parser.add_argument(
-        "--tolerance",
-        type=float,
-        default=0.0,
-        metavar="T",
-        help="call values the same if they differ by at most T (default 0)",
-    )
-    parser.add_argument(
-        "--trust", action="append", default=[], metavar="PACKAGE", help="let the run call a package of yours"
-    )
-    options = parser.parse_args(arguments)
-    if not options.tolerance >= 0:
-        raise RequestError(f"--tolerance {options.tolerance}: must be at least 0")
-    log_to_console()
-    out = new_directory(options.out, "reproductions")
-    saved = open_run(options.run, trust=options.trust)
-    return 0 if reproduce(saved, out, data_root=options.data_root, tolerance=options.tolerance)["same"] else 1
 
 
 def reproduce(

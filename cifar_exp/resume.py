@@ -1,15 +1,14 @@
-"""``cifar-exp resume RUN_OR_SWEEP``: go on from where an interrupted run or sweep stopped."""
+"""Going on from where an interrupted run or sweep stopped."""
 
-import argparse
 import logging
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 from cifar_exp import atomic_files, lifecycle, run_status
 from cifar_exp.errors import DONE, FAILED, RequestError
 from cifar_exp.jobs import run_job
 from cifar_exp.launch import experiment, quoted
-from cifar_exp.logs import log_to_console
 from cifar_exp.saved_run import open_run
 from cifar_exp.sweep import RECORD
 from cifar_exp.tracking import is_store
@@ -21,35 +20,30 @@ log = logging.getLogger(__name__)
 _ENGINES = ("hydra/launcher=", "hydra/sweeper=")
 
 
-def main(arguments: list[str]) -> int:
-    """Run the command; returns the exit code."""
-    parser = argparse.ArgumentParser(
-        prog="cifar-exp resume",
-        description="Go on with an interrupted or failed run from its last checkpoint; the result is that of a run "
-        "that never stopped. Of a sweep, skip the jobs that are done and do the rest.",
-        epilog="A sweep's settings of Hydra (hydra.launcher.KEY=..., --config-dir) and trust=... are given again.",
-    )
-    parser.add_argument("path", metavar="RUN_OR_SWEEP", type=Path, help="its directory")
-    parser.add_argument(
-        "--trust", action="append", default=[], metavar="PACKAGE", help="let the run call a package of yours"
-    )
-    parser.add_argument("--config-dir", metavar="DIR", help="options of your own that the sweep was composed with")
-    parser.add_argument("settings", nargs="*", metavar="KEY=VALUE", help="of a sweep: Hydra's, and sweep.fail_fast")
-    options = parser.parse_args(arguments)
-    log_to_console()
-    path: Path = options.path
+def resume(path: Path, settings: Sequence[str], *, trust: Sequence[str], config_dir: str | None) -> int:
+    """Go on; returns the exit code.
+
+    Args:
+        path: directory of a run or a sweep.
+        settings: overrides of a sweep: Hydra's own, and ``sweep.``.
+        trust: packages of the user's own that the runs may call.
+        config_dir: the user's own options that the sweep was composed with.
+
+    Raises:
+        RequestError: there is nothing to go on with, or not in the way that was asked for.
+    """
     if (path / RECORD).is_file():
-        return _resume_sweep(path, options)
+        return _resume_sweep(path, settings, trust, config_dir)
     if not (path / "status.json").is_file() and path.is_dir():
         inside = sorted(found.parent.name for found in path.glob(f"*/{RECORD}"))
         hint = f"; there is a sweep in it: {inside[0]}" if inside else ""
         raise RequestError(f"{path}: neither a run nor a sweep: it has no status.json and no {RECORD}{hint}")
-    return _resume_run(path, options)
+    return _resume_run(path, settings, trust)
 
 
-def _resume_run(path: Path, options: argparse.Namespace) -> int:
-    saved = open_run(path, trust=options.trust, completed=False)
-    for setting in options.settings:
+def _resume_run(path: Path, settings: Sequence[str], trust: Sequence[str]) -> int:
+    saved = open_run(path, trust=trust, completed=False)
+    for setting in settings:
         key = setting.partition("=")[0]
         reason = (
             f"the schedule was planned for {saved.config['epochs']}"
@@ -76,7 +70,7 @@ def _resume_run(path: Path, options: argparse.Namespace) -> int:
     return run_job(saved.config, path, resume=True)[0]
 
 
-def _resume_sweep(path: Path, options: argparse.Namespace) -> int:
+def _resume_sweep(path: Path, settings: Sequence[str], trust: Sequence[str], config_dir: str | None) -> int:
     """Give the sweep's command line again; jobs that are done return at once."""
     refuse_links(path)  # whoever made the sweep does not say where this program writes
     try:
@@ -85,18 +79,17 @@ def _resume_sweep(path: Path, options: argparse.Namespace) -> int:
         name, folder = str(record["config_name"]), str(record["folder"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise RequestError(f"{path / RECORD}: cannot be read: {error}") from error
-    for setting in options.settings:
+    for setting in settings:
         if not setting.startswith(("hydra", "sweep.")):
             raise RequestError(f"{setting}: the jobs of a sweep stay what they are; start a new sweep with it")
-    if record.get("config_dir") and not options.config_dir:
+    if record.get("config_dir") and not config_dir:
         raise RequestError(f"{path}: was composed with options in a folder of its own; give its --config-dir again")
-    own = [
-        f"hydra.sweep.dir={quoted(path.absolute())}",
-        *(f"trust=[{','.join(options.trust)}]" for _ in options.trust[:1]),
-        *options.settings,
-    ]
-    if options.config_dir:
-        own += ["--config-dir", os.path.abspath(options.config_dir)]
+    own = [f"hydra.sweep.dir={quoted(path.absolute())}"]
+    if trust:
+        own.append(f"trust=[{','.join(trust)}]")
+    own += settings
+    if config_dir:
+        own += ["--config-dir", os.path.abspath(config_dir)]
     kept, dropped = _allowed(given, folder)
     if dropped:
         log.info("Not taken from the sweep's record, give them again where they matter: %s", " ".join(dropped))

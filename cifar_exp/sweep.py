@@ -259,12 +259,12 @@ def winner(rows: Sequence[Mapping[str, Any]], varied: Sequence[str]) -> str:
 
 
 def _compare(sweep_dir: Path) -> None:
-    from cifar_exp.compare import command
+    from cifar_exp.commands import compare
 
     out = sweep_dir / "comparison"
     try:
         with contextlib.redirect_stdout(io.StringIO()):
-            command.main([str(sweep_dir), "--out", str(out)])
+            compare.main([str(sweep_dir), "--out", str(out)])
     except (RequestError, OSError) as error:
         log.warning("The jobs could not be compared: %s", error)
     else:

@@ -18,7 +18,7 @@ from cifar_exp.data.batches import Batch, Loader
 from cifar_exp.errors import DONE, RequestError
 from cifar_exp.evaluate import evaluate
 from cifar_exp.logs import log_to_console
-from cifar_exp.range_test import Range
+from cifar_exp.lr_range import Range
 from cifar_exp.sweep import Job, duplicates, duration
 from cifar_exp.train import EpochSoFar, train_epoch
 

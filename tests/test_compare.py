@@ -4,7 +4,7 @@ import pandas as pd
 import pytest
 from compare_runs import make_run
 
-from cifar_exp.compare.command import main
+from cifar_exp.commands.compare import main
 from cifar_exp.compare.discover import find_runs, read_runs
 from cifar_exp.compare.tables import compare
 from cifar_exp.errors import RequestError

@@ -11,7 +11,7 @@ from compare_runs import make_run, write_predictions
 from composing import TINY, composed
 from PIL import Image
 
-from cifar_exp.compare.command import main
+from cifar_exp.commands.compare import main
 from cifar_exp.compare.images import load_test_images
 from cifar_exp.compare.pairs import read_predictions
 from cifar_exp.config import to_yaml
@@ -157,7 +157,7 @@ def test_needs_no_torch_and_survives_a_closed_pipe(tmp_path):
     make_run(tmp_path / "a")
     make_run(tmp_path / "b", max_lr=0.2)
     code = (
-        "import sys; from cifar_exp.compare.command import main; code = main(['.']); assert 'torch' not in sys.modules"
+        "import sys; from cifar_exp.commands.compare import main; code = main(['.']); assert 'torch' not in sys.modules"
     )
     read, write = os.pipe()
     os.close(read)

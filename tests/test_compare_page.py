@@ -10,7 +10,7 @@ import pytest
 from browser_pages import PHONE, WIDE
 from compare_runs import make_run, write_predictions
 
-from cifar_exp.compare.command import main
+from cifar_exp.commands.compare import main
 from cifar_exp.compare.page.table import number_or_text, setting
 
 HOSTILE = "<script>alert(1)</script>"
@@ -167,7 +167,9 @@ def test_numbers_are_numbers_and_names_stay(text, value):
 
 
 def test_no_torch_for_a_page(compared):
-    script = "import sys; from cifar_exp.compare.command import main; main(sys.argv[1:]); print('torch' in sys.modules)"
+    script = (
+        "import sys; from cifar_exp.commands.compare import main; main(sys.argv[1:]); print('torch' in sys.modules)"
+    )
     done = subprocess.run(
         [sys.executable, "-c", script, str(compared / "runs"), "--out", str(compared / "again")],
         capture_output=True,

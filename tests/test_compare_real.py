@@ -11,7 +11,7 @@ from PIL import Image
 from statsmodels.stats.contingency_tables import mcnemar
 from statsmodels.stats.multitest import multipletests
 
-from cifar_exp.compare.command import main
+from cifar_exp.commands.compare import main
 from cifar_exp.compare.images import load_test_images
 from cifar_exp.compare.pairs import read_predictions
 from cifar_exp.run import run

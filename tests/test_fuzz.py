@@ -21,7 +21,7 @@ from fuzzing import FACTOR, FOLDER, SEEDS, VALUES, bitten, fuzz, put, tried
 from hypothesis import strategies as st
 
 from cifar_exp import checkpoint, records, run_status
-from cifar_exp.compare.command import main as compare_main
+from cifar_exp.commands.compare import main as compare_main
 from cifar_exp.compare.discover import find_runs, read_runs
 from cifar_exp.compare.pairs import UnreadableError, read_predictions
 from cifar_exp.compare.tables import compare

@@ -16,8 +16,8 @@ from cifar_exp.cli import main
 from cifar_exp.errors import RequestError
 from cifar_exp.evaluate_run import evaluate_run
 from cifar_exp.lr_find import sweep_command
+from cifar_exp.lr_range import Range
 from cifar_exp.range_curve import neighbours, read_curve
-from cifar_exp.range_test import Range
 from cifar_exp.run import run
 from cifar_exp.saved_run import open_run
 

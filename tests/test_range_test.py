@@ -12,7 +12,8 @@ from torch import nn
 from torch.nn import functional as F
 
 from cifar_exp.build import build
-from cifar_exp.range_test import Range, range_test
+from cifar_exp.lr_range import Range
+from cifar_exp.range_test import range_test
 
 
 def losses_of(parts, config, steps=12, model=None):

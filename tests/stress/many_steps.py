@@ -18,7 +18,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from compare_runs import make_run
 
 from cifar_exp import records
-from cifar_exp.compare.command import main as compare
+from cifar_exp.commands.compare import main as compare
 from cifar_exp.figures.curves import curves, learning_rate
 from cifar_exp.schedule import schedule_use
 

@@ -1,90 +1,68 @@
-"""``cifar-exp compare``: find the runs, order them, test the differences, write tables and figures."""
+"""Runs compared from beginning to end: found, ordered, tested, written down and printed."""
 
-import argparse
 import os
-import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TextIO
 
 from cifar_exp.compare.discover import find_runs_and_range_tests, read_runs
 from cifar_exp.compare.output import as_csv, check_out, runs_frame, write
 from cifar_exp.compare.pairs import Pair, against_baseline
-from cifar_exp.compare.render import as_markdown, as_text, groups_table, headline, legend, runs_table
+from cifar_exp.compare.render import Table, as_markdown, as_text, groups_table, headline, legend, runs_table
 from cifar_exp.compare.tables import Comparison, compare
 from cifar_exp.errors import RequestError
 from cifar_exp.logs import for_terminal
 
-DEFAULT_OUT = Path("outputs", "comparison")
 
+def compare_runs(
+    paths: Sequence[Path],
+    out: Path,
+    *,
+    metric: str,
+    baseline: str | None,
+    top: int,
+    page: bool,
+    form: str,
+    command: str,
+) -> None:
+    """Compare the runs under the paths: print a table, write CSVs, figures and the page.
 
-def main(arguments: list[str]) -> int:
-    """Run the command; returns the exit code.
+    Args:
+        paths: run directories, or folders above them.
+        out: where the files go.
+        metric: numeric column of ``summary.csv`` to order by.
+        baseline: run to compare the others with; None takes the best.
+        top: how many runs are shown, tested and drawn.
+        page: whether ``comparison.html`` is wanted.
+        form: of what is printed: ``table``, ``csv`` or ``markdown``.
+        command: that asked for it, for the page.
 
     Raises:
         RequestError: the request itself is wrong.
     """
-    options = _parser().parse_args(arguments)
-    if options.top < 1:
-        raise RequestError(f"--top {options.top}: must be at least 1")
-    check_out(options.out)
-    directories, range_tests, remarks = find_runs_and_range_tests(options.paths)
-    baseline = None
-    if options.baseline is not None:
-        baseline, directories = _baseline(options.baseline, directories)
-    comparison = compare(read_runs(directories), options.metric, baseline)
-    shown = _shown(comparison, options.top)
+    check_out(out)
+    directories, range_tests, remarks = find_runs_and_range_tests(paths)
+    chosen = None
+    if baseline is not None:
+        chosen, directories = _baseline(baseline, directories)
+    comparison = compare(read_runs(directories), metric, chosen)
+    shown = _shown(comparison, top)
     usable = [position for position in shown if comparison.runs["usable"].iloc[position]]
     pairs: list[Pair] = []
     if comparison.baseline is not None:
         others = [position for position in usable if position != comparison.baseline]
         pairs = against_baseline(comparison.runs, comparison.baseline, others)
-    asked = {"paths": [str(path) for path in options.paths], "top": options.top}
-    files, remarks = write(
-        options.out,
-        comparison,
-        usable,
-        pairs,
-        range_tests,
-        [*remarks, *comparison.remarks],
-        asked,
-        shlex.join(["cifar-exp", "compare", *arguments]),
-        page=options.page,
-    )
-    written = f"Written to {options.out}: {', '.join(files)}"
-    if options.format == "csv":
+    asked = {"paths": [str(path) for path in paths], "top": top}
+    remarks = [*remarks, *comparison.remarks]
+    files, remarks = write(out, comparison, usable, pairs, range_tests, remarks, asked, command, page=page)
+    written = f"Written to {out}: {', '.join(files)}"
+    if form == "csv":
         _print(as_csv(runs_frame(comparison, pairs).iloc[shown]), sys.stdout)
         _print(for_terminal("".join(f"{remark}\n" for remark in [*remarks, written])), sys.stderr)
     else:
-        _print(for_terminal(_report(comparison, shown, pairs, remarks, written, options)), sys.stdout)
-    return 0
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="cifar-exp compare",
-        description="Find the runs under the paths and compare them: a table, CSVs and figures.",
-        epilog="A run that failed, diverged or is still running is listed with its state and never averaged in.",
-    )
-    parser.add_argument("paths", metavar="PATH", nargs="+", type=Path, help="run directory, sweep, or a folder above")
-    parser.add_argument(
-        "--metric", default="test_accuracy", help="numeric column of summary.csv to order by (default: %(default)s)"
-    )
-    parser.add_argument("--baseline", metavar="RUN", help="run to compare the others with (default: the best)")
-    parser.add_argument(
-        "--out", metavar="DIR", type=Path, default=DEFAULT_OUT, help="where the files go (default: %(default)s)"
-    )
-    parser.add_argument(
-        "--top",
-        metavar="N",
-        type=int,
-        default=20,
-        help="show, test and draw the best N runs; the CSVs of runs and groups hold all (default: %(default)s)",
-    )
-    parser.add_argument("--no-page", dest="page", action="store_false", help="do not write comparison.html")
-    parser.add_argument("--format", choices=("table", "csv", "markdown"), default="table", help="of what is printed")
-    return parser
+        as_table = as_markdown if form == "markdown" else as_text
+        _print(for_terminal(_report(comparison, shown, pairs, remarks, written, top, as_table)), sys.stdout)
 
 
 def _baseline(text: str, directories: list[Path]) -> tuple[str, list[Path]]:
@@ -118,19 +96,19 @@ def _report(
     pairs: Sequence[Pair],
     remarks: Sequence[str],
     written: str,
-    options: argparse.Namespace,
+    top: int,
+    as_table: Callable[[Table], str],
 ) -> str:
     """What is printed: the runs, the groups, and what is to be said about them."""
-    as_table = as_markdown if options.format == "markdown" else as_text
     parts = [headline(comparison), as_table(runs_table(comparison, shown, pairs))]
     if hidden := len(comparison.runs) - len(shown):
-        parts.append(f"{hidden:,} more in comparison.csv (--top {options.top}).")
+        parts.append(f"{hidden:,} more in comparison.csv (--top {top}).")
     parts.append(legend(pairs))
-    if groups := groups_table(comparison, options.top):
+    if groups := groups_table(comparison, top):
         parts.append("Runs that differ by their seed only:")
         parts.append(as_table(groups))
-        if (hidden := len(comparison.groups) - options.top) > 0:
-            parts.append(f"{hidden:,} more in groups.csv (--top {options.top}).")
+        if (hidden := len(comparison.groups) - top) > 0:
+            parts.append(f"{hidden:,} more in groups.csv (--top {top}).")
     if remarks:
         parts.append("\n".join(f"- {remark}" for remark in remarks))
     return "\n\n".join(part for part in [*parts, written] if part) + "\n"

@@ -3,24 +3,29 @@
 import argparse
 from pathlib import Path
 
-from cifar_exp import atomic_files
 from cifar_exp.errors import RequestError
-from cifar_exp.run_report.page import FILE, run_page
 
 
 def main(arguments: list[str]) -> int:
-    """Run the command; returns the exit code."""
+    """Run the command; returns the exit code.
+
+    Raises:
+        RequestError: a path is not a run directory, or the page cannot be written there.
+    """
     parser = argparse.ArgumentParser(
         prog="cifar-exp report",
-        description=f"Make {FILE} of runs again, whatever their state, from their directories alone.",
+        description="Make report.html of runs again, whatever their state, from their directories alone.",
         epilog="Example: cifar-exp report outputs/2026-11-22/10-00-00-000000",
     )
     parser.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="a run's directory")
     options = parser.parse_args(arguments)
+    from cifar_exp.atomic_files import write_text
+    from cifar_exp.run_report.page import FILE, run_page
+
     for run in options.runs:
         text = run_page(run)
         try:
-            atomic_files.write_text(run / FILE, text)
+            write_text(run / FILE, text)
         except OSError as error:
             raise RequestError(f"{run / FILE}: cannot be written: {error.strerror}") from error
         print(run / FILE)
