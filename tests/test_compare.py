@@ -17,7 +17,7 @@ def in_empty_folder(tmp_path, monkeypatch):
 
 
 def compared(*paths, metric="test_accuracy", baseline=None):
-    directories, _ = find_runs(list(paths))
+    directories, _, _ = find_runs(list(paths))
     return compare(read_runs(directories), metric, None if baseline is None else str(baseline))
 
 
@@ -36,7 +36,7 @@ def test_finds_single_swept_nested_moved_and_linked_runs(tmp_path):
     (tmp_path / "deep/loop").symlink_to(tmp_path)
     (tmp_path / "again").symlink_to(tmp_path / "one")
     (tmp_path / "one").rename(tmp_path / "moved")
-    found, remarks = find_runs([tmp_path, tmp_path / "moved"])
+    found, _, remarks = find_runs([tmp_path, tmp_path / "moved"])
     names = [path.relative_to(tmp_path).as_posix() for path in found]
     assert names == ["deep/er/sweep/0", "deep/er/sweep/2", "deep/er/sweep/10", "moved", "moved/reproduction"]
     assert remarks == []

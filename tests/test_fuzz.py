@@ -256,7 +256,7 @@ def test_folders_of_all_kinds_are_compared(places):
             elif kind in ("link", "loop"):
                 path.symlink_to(root if kind == "loop" else "nowhere")
     with suppress(RequestError):
-        found, _ = find_runs([root])
+        found, _, _ = find_runs([root])
         compare(read_runs(found), "test_accuracy")
     if len(places) % 4 == 0:
         with suppress(RequestError):

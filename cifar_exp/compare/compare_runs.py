@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TextIO
 
-from cifar_exp.compare.discover import find_runs_and_range_tests, read_runs
+from cifar_exp.compare.discover import MARKS, find_runs, read_runs
 from cifar_exp.compare.output import as_csv, check_out, runs_frame, write
 from cifar_exp.compare.pairs import Pair, against_baseline
 from cifar_exp.compare.render import Table, as_markdown, as_text, groups_table, headline, legend, runs_table
@@ -42,7 +42,7 @@ def compare_runs(
         RequestError: the request itself is wrong.
     """
     check_out(out)
-    directories, range_tests, remarks = find_runs_and_range_tests(paths)
+    directories, range_tests, remarks = find_runs(paths)
     chosen = None
     if baseline is not None:
         chosen, directories = _baseline(baseline, directories)
@@ -75,7 +75,7 @@ def _baseline(text: str, directories: list[Path]) -> tuple[str, list[Path]]:
     same = next((str(directory) for directory in directories if directory.samefile(path)), None)
     if same is not None:
         return same, directories
-    if not any((path / name).is_file() for name in ("status.json", "summary.csv")):
+    if not any((path / name).is_file() for name in MARKS):
         raise RequestError(f"--baseline {text}: not a run directory; one holds status.json or summary.csv")
     added = Path(os.path.abspath(path))
     return str(added), [*directories, added]

@@ -22,26 +22,21 @@ from cifar_exp.untrusted import displayable, read_bytes, read_json, read_yaml, s
 
 # What a run keeps below its own directory; no other run is looked for in there.
 _OWN_FOLDERS = {"checkpoints", "figures"}
-_MARKS = ("status.json", "summary.csv")
+MARKS = ("status.json", "summary.csv")  # a directory that holds one of them is a run's
 
 
-def find_runs(paths: Sequence[Path]) -> tuple[list[Path], list[str]]:
+def find_runs(paths: Sequence[Path]) -> tuple[list[Path], list[Path], list[str]]:
     """Find every run directory at or under ``paths``; each once, however many ways lead to it.
 
     Symbolic links are followed, loops included. Hidden folders are left out.
 
     Returns:
-        The directories in natural order (job 2 before job 10), and remarks about what could not be searched.
+        The directories in natural order (job 2 before job 10), those directories, runs or not, that hold a range
+        test's ``lr_find.csv``, and remarks about what could not be searched.
 
     Raises:
         RequestError: a path that does not exist or is a file, or no run under any of them.
     """
-    runs, _, remarks = find_runs_and_range_tests(paths)
-    return runs, remarks
-
-
-def find_runs_and_range_tests(paths: Sequence[Path]) -> tuple[list[Path], list[Path], list[str]]:
-    """``find_runs``, and in between every directory that holds a range test's ``lr_find.csv``, runs among them."""
     found: list[str] = []
     tests: list[str] = []
     remarks: list[str] = []
@@ -82,7 +77,7 @@ def _search(top: str, seen: set[tuple[int, int]], found: list[str], tests: list[
         except OSError as error:
             remarks.append(f"{folder}: cannot be searched ({error.strerror}).")
             continue
-        is_run = any(entry.name in _MARKS for entry in here)
+        is_run = any(entry.name in MARKS for entry in here)
         if is_run:
             found.append(folder)
         if any(entry.name == RANGE_TEST for entry in here):

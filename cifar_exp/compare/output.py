@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from cifar_exp import atomic_files, records, run_status
+from cifar_exp.compare.discover import MARKS
 from cifar_exp.compare.pairs import PAIRS_COLUMNS, Pair, pair_rows
 from cifar_exp.compare.tables import Comparison
 from cifar_exp.errors import RequestError
@@ -45,7 +46,7 @@ def check_out(out: Path) -> None:
     """Refuse to write where something else lies. An earlier comparison, known by its mark, is replaced."""
     if out.exists() and not out.is_dir():
         raise RequestError(f"--out {out}: is a file; name a folder")
-    if any((out / name).exists() for name in ("status.json", "summary.csv")):
+    if any((out / name).exists() for name in MARKS):
         raise RequestError(f"--out {out}: is a run directory; name a folder of its own for the comparison")
     if _is_ours(out):
         return
