@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TextIO
 
-from cifar_exp.compare.discover import MARKS, find_runs, read_runs
+from cifar_exp.compare.discover import RUN_FILES, find_runs, read_runs
 from cifar_exp.compare.output import as_csv, check_out, runs_frame, write
 from cifar_exp.compare.pairs import Pair, against_baseline
 from cifar_exp.compare.render import Table, as_markdown, as_text, groups_table, headline, legend, runs_table
@@ -75,7 +75,7 @@ def _baseline(text: str, directories: list[Path]) -> tuple[str, list[Path]]:
     same = next((str(directory) for directory in directories if directory.samefile(path)), None)
     if same is not None:
         return same, directories
-    if not any((path / name).is_file() for name in MARKS):
+    if not any((path / name).is_file() for name in RUN_FILES):
         raise RequestError(f"--baseline {text}: not a run directory; one holds status.json or summary.csv")
     added = Path(os.path.abspath(path))
     return str(added), [*directories, added]

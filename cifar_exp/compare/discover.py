@@ -22,7 +22,7 @@ from cifar_exp.untrusted import displayable, read_bytes, read_json, read_yaml, s
 
 # What a run keeps below its own directory; no other run is looked for in there.
 _OWN_FOLDERS = {"checkpoints", "figures"}
-MARKS = ("status.json", "summary.csv")  # a directory that holds one of them is a run's
+RUN_FILES = ("status.json", "summary.csv")  # a directory that holds one of them is a run's
 
 
 def find_runs(paths: Sequence[Path]) -> tuple[list[Path], list[Path], list[str]]:
@@ -77,7 +77,7 @@ def _search(top: str, seen: set[tuple[int, int]], found: list[str], tests: list[
         except OSError as error:
             remarks.append(f"{folder}: cannot be searched ({error.strerror}).")
             continue
-        is_run = any(entry.name in MARKS for entry in here)
+        is_run = any(entry.name in RUN_FILES for entry in here)
         if is_run:
             found.append(folder)
         if any(entry.name == RANGE_TEST for entry in here):

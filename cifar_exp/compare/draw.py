@@ -8,14 +8,13 @@ import numpy as np
 import pandas as pd
 
 from cifar_exp import records
+from cifar_exp.compare.files import CURVES, FIXED_AND_BROKEN, HEAT_MAP, LINE, MAX_LR
 from cifar_exp.compare.range_tests import draw_over_range_tests, with_numbers
 from cifar_exp.compare.render import settings_in_words
 from cifar_exp.compare.tables import Comparison, heading, is_lower_better
 from cifar_exp.figures.comparison import PALETTE, Curve, Varied, heat_map, line, overlaid_curves
 from cifar_exp.figures.fixed_and_broken import COLUMNS, Change, fixed_and_broken
 
-CURVES, LINE, HEAT_MAP, MAX_LR = "curves.png", "line.png", "heat_map.png", "max_lr.png"
-FIXED_AND_BROKEN = "fixed_and_broken.png"
 MOST_LEVELS = 20  # values of one number up to which a heat map can be read
 
 

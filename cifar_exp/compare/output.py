@@ -9,7 +9,8 @@ import numpy as np
 import pandas as pd
 
 from cifar_exp import atomic_files, records, run_status
-from cifar_exp.compare.discover import MARKS
+from cifar_exp.compare.discover import RUN_FILES
+from cifar_exp.compare.files import FIGURES, MARK, PAGE, TABLES
 from cifar_exp.compare.pairs import PAIRS_COLUMNS, Pair, pair_rows
 from cifar_exp.compare.tables import Comparison
 from cifar_exp.errors import RequestError
@@ -35,10 +36,6 @@ PAIR_COLUMNS_OF_RUNS = (
     "p_value_corrected",
     "verdict",
 )
-_TABLES = ("comparison.csv", "groups.csv", "pairs.csv")
-PAGE = "comparison.html"
-_FIGURES = ("curves.png", "line.png", "heat_map.png", "max_lr.png", "fixed_and_broken.png")
-_MARK = "comparison.json"
 _WRITTEN_BY = "cifar-exp compare"
 
 
@@ -46,11 +43,11 @@ def check_out(out: Path) -> None:
     """Refuse to write where something else lies. An earlier comparison, known by its mark, is replaced."""
     if out.exists() and not out.is_dir():
         raise RequestError(f"--out {out}: is a file; name a folder")
-    if any((out / name).exists() for name in MARKS):
+    if any((out / name).exists() for name in RUN_FILES):
         raise RequestError(f"--out {out}: is a run directory; name a folder of its own for the comparison")
     if _is_ours(out):
         return
-    names = [*_TABLES, _MARK, PAGE, *(f"figures/{name}" for name in _FIGURES)]
+    names = [*TABLES, MARK, PAGE, *(f"figures/{name}" for name in FIGURES)]
     if in_the_way := [name for name in names if os.path.lexists(out / name)]:
         raise RequestError(
             f"--out {out}: {in_the_way[0]} in there was not written by this command, and nothing was touched; "
@@ -60,7 +57,7 @@ def check_out(out: Path) -> None:
 
 def _is_ours(out: Path) -> bool:
     try:
-        mark = read_json(out / _MARK)
+        mark = read_json(out / MARK)
     except (OSError, ValueError):
         return False
     return isinstance(mark, dict) and mark.get("written_by") == _WRITTEN_BY
@@ -106,20 +103,20 @@ def write(
     try:
         out.mkdir(parents=True, exist_ok=True)
         # First the mark: a comparison cut short is known as ours, too, and can be made again.
-        atomic_files.write_json(out / _MARK, {"written_by": _WRITTEN_BY})
+        atomic_files.write_json(out / MARK, {"written_by": _WRITTEN_BY})
         _write_frame(out / "comparison.csv", runs_frame(comparison, pairs))
         _write_frame(out / "groups.csv", _groups_frame(comparison))
         rows = [] if baseline is None else pair_rows(comparison.runs, baseline, pairs)
         records.write_table(out / "pairs.csv", PAIRS_COLUMNS, rows)
         change = changed_images(comparison, pairs, MOST_IMAGES)
         figures, about_figures = draw(comparison, usable, change, range_tests, out / "figures")
-        for name in set(_FIGURES) - set(figures):
+        for name in set(FIGURES) - set(figures):
             (out / "figures" / name).unlink(missing_ok=True)  # of an earlier comparison
-        files = [*_TABLES, *(f"figures/{name}" for name in figures)]
+        files = [*TABLES, *(f"figures/{name}" for name in figures)]
         told = [*remarks, *about_figures]
         if page:
             atomic_files.write_text(
-                out / PAGE, comparison_page(comparison, pairs, change, told, [*files, _MARK], command, out)
+                out / PAGE, comparison_page(comparison, pairs, change, told, [*files, MARK], command, out)
             )
             files.append(PAGE)
         else:
@@ -133,7 +130,7 @@ def write(
             "files": files,
             "remarks": told,
         }
-        atomic_files.write_json(out / _MARK, result)
+        atomic_files.write_json(out / MARK, result)
     except OSError as error:
         raise RequestError(f"--out {out}: cannot be written to: {error}") from error
     return files, told

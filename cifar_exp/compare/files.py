@@ -1,0 +1,12 @@
+"""The names of what a comparison writes into its folder."""
+
+TABLES = ("comparison.csv", "groups.csv", "pairs.csv")
+CURVES, LINE, HEAT_MAP, MAX_LR, FIXED_AND_BROKEN = FIGURES = (
+    "curves.png",
+    "line.png",
+    "heat_map.png",
+    "max_lr.png",
+    "fixed_and_broken.png",
+)
+PAGE = "comparison.html"
+MARK = "comparison.json"  # says that the folder is a comparison's, and what was asked
