@@ -50,7 +50,7 @@ def recorded(out_dir: Path, config: dict[str, Any], *, resume: bool = False) -> 
             yield status
         except BaseException as error:
             state = state_after(error)
-            _write_traceback(out_dir, f"The run ended as {state}: {_in_words(error)}")
+            write_traceback(out_dir, f"The run ended as {state}: {_in_words(error)}")
             _end(out_dir, config, status, state, _in_words(error))
             raise
         run_status.update_status(out_dir, status, state="completed", finished_at=run_status.now())
@@ -128,8 +128,8 @@ def _in_words(error: BaseException) -> str:
     return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
 
 
-def _write_traceback(out_dir: Path, headline: str) -> None:
-    """Append the traceback to ``run.log`` only: whoever called says it in a line on the terminal."""
+def write_traceback(out_dir: Path, headline: str) -> None:
+    """Append the present error's traceback to ``run.log`` only: whoever called says it in a line on the terminal."""
     with suppress(OSError), (out_dir / "run.log").open("a", encoding="utf-8", errors="backslashreplace") as file:
         file.write(f"{headline}\n{traceback.format_exc()}")
         file.flush()

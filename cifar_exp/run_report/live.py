@@ -2,9 +2,7 @@
 
 import logging
 import time
-import traceback
 from collections.abc import Sequence
-from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING
@@ -12,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from cifar_exp import atomic_files
-from cifar_exp.lifecycle import run_name
+from cifar_exp.lifecycle import run_name, write_traceback
 from cifar_exp.run_report import images
 from cifar_exp.run_report.page import FILE, REFRESH_SECONDS, run_page
 
@@ -88,5 +86,4 @@ class LivePage:
 
     def _complain(self, what: str, error: Exception) -> None:
         log.warning("%s (%s: %s); `cifar-exp report` tries again", what, type(error).__name__, error)
-        with suppress(OSError), (self.out_dir / "run.log").open("a", encoding="utf-8") as file:
-            file.write(f"{what}\n{traceback.format_exc()}")
+        write_traceback(self.out_dir, what)
