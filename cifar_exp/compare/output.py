@@ -143,11 +143,7 @@ def runs_frame(comparison: Comparison, pairs: Sequence[Pair]) -> pd.DataFrame:
     inner = {"path", "label", "value", "usable", "data_set", *first}
     measured = [column for column in runs.columns if column not in inner and not column.startswith("config.")]
     frame = runs[[*first, *measured, *(c for c in comparison.differing if c.startswith("config."))]].copy()
-    numbers = {number: place for place, number in enumerate(comparison.groups["group"], start=1)}
-    frame["group"] = [
-        numbers[group] if usable else None for group, usable in zip(runs["group"], runs["usable"], strict=True)
-    ]
-    frame["group"] = frame["group"].astype("Int64")
+    frame["group"] = pd.array(comparison.group_numbers, dtype="Int64")
     frame["error"] = [None if pd.isna(error) else " ".join(str(error).split()) for error in runs["error"]]
     told: dict[int, tuple[Any, ...]] = {pair.position: _of_pair(pair) for pair in pairs}
     if comparison.baseline is not None:

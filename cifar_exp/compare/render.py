@@ -36,12 +36,7 @@ def runs_table(comparison: Comparison, shown: Sequence[int], pairs: Sequence[Pai
         pair = by_position.get(position)
         if difference:
             cells.append(_difference(pair))
-        if position == comparison.baseline:
-            cells.append("baseline")
-        elif not run["usable"]:
-            cells.append(state_in_words(run, comparison.metric))
-        else:
-            cells.append(pair.verdict if pair else "")
+        cells.append(verdict_in_words(comparison, position, pair))
         rows.append(cells)
     return headings, rows
 
@@ -53,18 +48,23 @@ def settings_in_words(row: pd.Series, columns: Sequence[str]) -> str:
     return ", ".join(f"{heading(c)} {row[c] or 'null'}" for c in columns if isinstance(row[c], str))
 
 
-def state_in_words(run: pd.Series, metric: str) -> str:
-    """Why a run has no value: its state and what went wrong."""
+def verdict_in_words(comparison: Comparison, position: int, pair: Pair | None) -> str:
+    """What the test against the baseline found about a run; of a run without a value, its state and what went wrong."""
+    if position == comparison.baseline:
+        return "baseline"
+    if comparison.runs["usable"].iloc[position]:
+        return pair.verdict if pair else ""
+    run = comparison.runs.iloc[position]
     why = run["problem"] or run["error"]
     if run["state"] == "completed" and not why:
-        why = f"no finite {metric}"
+        why = f"no finite {comparison.metric}"
     return run["state"] + (f": {printable(why)}" if why else "")
 
 
 def groups_table(comparison: Comparison, most: int) -> Table | None:
     """The groups of runs that differ by their seed only; None where no group has two."""
     groups = comparison.groups
-    if not len(groups) or groups["runs"].max() < 2:
+    if not comparison.has_repeats:
         return None
     metric = comparison.metric
     headings = ["", *map(heading, comparison.varied), "n", f"mean {metric}", "std", "95 % interval", "seeds"]

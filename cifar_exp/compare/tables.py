@@ -48,6 +48,20 @@ class Comparison:
         """The columns that differ, without the seed."""
         return [column for column in self.differing if column != SEED]
 
+    @property
+    def has_repeats(self) -> bool:
+        """Whether any runs differ by their seed only."""
+        return bool(len(self.groups)) and bool(self.groups["runs"].max() >= 2)
+
+    @property
+    def group_numbers(self) -> list[int | None]:
+        """For each run, the row of ``groups``, from 1, that it is averaged in; None for a run that is not usable."""
+        places = {group: place for place, group in enumerate(self.groups["group"], start=1)}
+        return [
+            places[group] if usable else None
+            for group, usable in zip(self.runs["group"], self.runs["usable"], strict=True)
+        ]
+
 
 def is_lower_better(metric: str) -> bool:
     """Whether a smaller value of the metric is the better one (losses, times, sizes)."""

@@ -136,7 +136,7 @@ _VERDICTS = {"better": "better", "within": "within noise", "worse": "worse"}
 def _groups_table(comparison: Comparison) -> Table | None:
     """Runs that differ by their seed only; None where no group has two."""
     groups = comparison.groups
-    if not len(groups) or groups["runs"].max() < 2:
+    if not comparison.has_repeats:
         return None
     kind = kind_of(comparison.metric)
     columns = [

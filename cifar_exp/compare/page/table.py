@@ -11,7 +11,7 @@ from urllib.parse import quote
 import pandas as pd
 
 from cifar_exp.compare.pairs import Pair
-from cifar_exp.compare.render import ALSO, one_line, state_in_words
+from cifar_exp.compare.render import ALSO, one_line, verdict_in_words
 from cifar_exp.compare.tables import Comparison, heading
 from cifar_exp.pages import formats
 from cifar_exp.pages.table import Column, Table
@@ -69,22 +69,14 @@ def runs_table(comparison: Comparison, pairs: Sequence[Pair], out: Path) -> Tabl
 def _add_verdicts(comparison: Comparison, runs: pd.DataFrame, pairs: Sequence[Pair], add: Any) -> None:
     by_position = {pair.position: pair for pair in pairs}
     differences, verdicts = [], []
-    for position, usable in enumerate(runs["usable"]):
+    for position in range(len(runs)):
         pair = by_position.get(position)
         differences.append(None if pair is None or pair.counts is None else pair.counts.accuracy_difference)
-        if position == comparison.baseline:
-            verdicts.append("baseline")
-        elif not usable:
-            verdicts.append(state_in_words(runs.iloc[position], comparison.metric))
-        else:
-            verdicts.append(pair.verdict if pair else "")
+        verdicts.append(verdict_in_words(comparison, position, pair))
     if any(pair.counts for pair in pairs):
         add(Column("difference", "points", note="test accuracy less the baseline's, in percentage points"), differences)
     add(Column("verdict", note="McNemar's exact test against the baseline, corrected (Holm)"), verdicts)
-    numbers = {group: place for place, group in enumerate(comparison.groups["group"], start=1)}
-    groups = [
-        numbers.get(group) if usable else None for group, usable in zip(runs["group"], runs["usable"], strict=True)
-    ]
+    groups = comparison.group_numbers[: len(runs)]
     add(Column("group", "integer", hidden=True, note="row of groups.csv: runs that differ by their seed only"), groups)
 
 
