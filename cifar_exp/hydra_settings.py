@@ -28,7 +28,7 @@ def typed_in(overrides: list[Override]) -> list[str]:
     return [
         override.input_line or ""
         for override in overrides
-        if _is_hydras(override.key_or_group) and override.key_or_group != "hydra.searchpath"
+        if is_hydras_own(override.key_or_group) and override.key_or_group != "hydra.searchpath"
     ]
 
 
@@ -50,7 +50,7 @@ def check_hydra_settings(config: DictConfig, shipped: DictConfig, overrides: lis
         )
     now, expected = _settings(config), _settings(shipped)
     for key in sorted(now.keys() | expected.keys()):
-        of_the_grid = key.startswith(_GRID) and not _is_hydras(key.removeprefix(_GRID).lstrip("+~"))
+        of_the_grid = key.startswith(_GRID) and not is_hydras_own(key.removeprefix(_GRID).lstrip("+~"))
         if now.get(key) != expected.get(key) and not of_the_grid:
             raise RequestError(
                 f"{key}={now.get(key)}: is set by a file of yours, and Hydra's own settings are taken from the command "
@@ -58,7 +58,8 @@ def check_hydra_settings(config: DictConfig, shipped: DictConfig, overrides: lis
             )
 
 
-def _is_hydras(key: str) -> bool:
+def is_hydras_own(key: str) -> bool:
+    """Whether an override's key is of Hydra's own settings, or says who is trusted."""
     return key.split(".")[0].split("/")[0].split("@")[0] in ("hydra", "trust")
 
 

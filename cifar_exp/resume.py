@@ -7,6 +7,7 @@ from pathlib import Path
 
 from cifar_exp import atomic_files, lifecycle, run_status
 from cifar_exp.errors import DONE, FAILED, RequestError
+from cifar_exp.hydra_settings import is_hydras_own
 from cifar_exp.jobs import run_job
 from cifar_exp.launch import experiment, quoted
 from cifar_exp.saved_run import open_run
@@ -107,7 +108,7 @@ def _allowed(overrides: list[str], folder: str) -> tuple[list[str], list[str]]:
     kept, dropped = [], []
     for override in overrides:
         key = override.lstrip("+~").partition("=")[0]
-        refused = key.split(".")[0].split("/")[0] == "hydra" or key in ("trust", "data.cache")
+        refused = is_hydras_own(key) or key == "data.cache"
         if key == "tracker.store":  # an earlier job has made it, or whoever resumes has
             refused = not is_store(Path(folder, override.partition("=")[2].strip("'\"")))
         if key == "hydra.sweep.dir" or key.startswith("sweep."):
