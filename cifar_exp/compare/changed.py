@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from cifar_exp.compare.images import load_test_images
 from cifar_exp.compare.pairs import Pair, predictions_of
 from cifar_exp.compare.render import settings_in_words
 from cifar_exp.compare.tables import Comparison
@@ -34,8 +35,6 @@ def changed_images(comparison: Comparison, pairs: Sequence[Pair], most: int) -> 
     codes = np.searchsorted(classes, a["label"])
     by_class = [np.bincount(codes[which], minlength=len(classes)) for which in (fixed, broken, slice(None))]
     row = runs.iloc[pair.position]
-    from cifar_exp.compare.images import load_test_images
-
     test, reason = load_test_images(Path(row["path"]), row.get("data_fingerprint"), b)
 
     def worst(which: pd.Series, mistaken: pd.DataFrame) -> list[Changed]:

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from cifar_exp.data import Split
+from cifar_exp.config import load_saved
+from cifar_exp.data import Split, load
 from cifar_exp.errors import RequestError
 
 
@@ -16,9 +17,6 @@ def load_test_images(directory: Path, fingerprint: object, predictions: pd.DataF
         fingerprint: what the run recorded of its data, if it did.
         predictions: the run's (see ``read_predictions``).
     """
-    from cifar_exp.config import load_saved
-    from cifar_exp.data import load
-
     if not (directory / "config_resolved.yaml").is_file():
         return None, "the run has no config_resolved.yaml that says which data it is"
     node = None
