@@ -15,6 +15,8 @@ from cifar_exp import parallel
 from cifar_exp.compute import Compute, Normalizer
 from cifar_exp.data import Split
 
+_AT_ONCE_BYTES = 2**30  # of images that are brought to the device together; CIFAR-10's test split takes 31 MB
+
 
 @dataclass(frozen=True)
 class Evaluation:
@@ -79,12 +81,12 @@ def evaluate(
     # A bar in a terminal only: on a CPU the 10,000 test images of CIFAR-10 take a ResNet a minute.
     hidden = None if parallel.is_first() else True
     starts = tqdm(range(0, len(split), batch_size), desc="evaluating", unit=" batches", disable=hidden, leave=False)
+    all_images, all_labels = _brought_to(compute.device, split)
     for start in starts:
         rows, counted = share.rows(start, min(start + batch_size, len(split)))
-        images = torch.from_numpy(split.images[rows])
-        labels = torch.from_numpy(split.labels[rows]).to(compute.device)
+        labels = all_labels[rows]
         with compute.autocast():
-            logits = model(normalize(images))  # (N, classes)
+            logits = model(normalize(all_images[rows]))  # (N, classes)
         log_probabilities = F.log_softmax(logits.float(), dim=1)
         confidence, prediction = log_probabilities.exp().max(dim=1)
         loss = F.nll_loss(log_probabilities, labels, reduction="none")
@@ -102,6 +104,13 @@ def evaluate(
         losses=torch.cat(losses).cpu().numpy().astype(np.float64),
         batch_means_over_images=float(torch.stack(batch_means).sum()) / len(split),
     )
+
+
+def _brought_to(device: torch.device, split: Split) -> tuple[torch.Tensor, torch.Tensor]:
+    """A split's images and labels, on the device; images that are too many stay, and go there batch by batch."""
+    images, labels = torch.from_numpy(split.images), torch.from_numpy(split.labels).to(device)
+    # One transfer: each one from ordinary memory can make the program wait for what a GPU was given to do before.
+    return images.to(device) if images.nbytes <= _AT_ONCE_BYTES else images, labels
 
 
 def confusion_matrix(labels: NDArray[np.int64], predictions: NDArray[np.int64], classes: int) -> NDArray[np.int64]:

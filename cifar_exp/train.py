@@ -17,7 +17,7 @@ from cifar_exp.compute import Compute, Normalizer
 from cifar_exp.data.batches import Batch
 from cifar_exp.errors import DivergedError
 from cifar_exp.optimizer import momentum_of
-from cifar_exp.progress import EpochProgress
+from cifar_exp.progress import EpochProgress, Figures
 
 
 @dataclass
@@ -150,6 +150,8 @@ def train_epoch(
 ) -> EpochResult:
     """Take the epoch's steps; ``end_epoch`` then closes it.
 
+    Until its last step nothing here waits for a GPU, so that the program is always ahead of it with work to do.
+
     Args:
         learner: changed in place.
         batches: those of the epoch that are not in ``so_far`` yet.
@@ -174,6 +176,7 @@ def train_epoch(
         begin_epoch(epoch)
     started, before = time.perf_counter(), so_far.seconds
     done = sum(sizes(batch)[1] for batch in range(so_far.batches)) if sizes else so_far.seen
+    figures: Figures | None = None
     with EpochProgress(epoch, epochs, images, done=done) as progress:
         for pixels, labels in batches:  # (N, H, W, C) uint8, (N,)
             counted, whole = sizes(so_far.batches) if sizes else (len(labels), len(labels))
@@ -200,12 +203,11 @@ def train_epoch(
             if compute.device.type == "cpu" and any(parallel.agree(not torch.isfinite(loss))):
                 raise DivergedError(_step_rows(learner, so_far))
             progress.advance(whole)
-            if progress.due:
-                progress.show(
-                    loss=float(loss),
-                    accuracy=float(so_far.correct) / max(so_far.seen, 1),
-                    learning_rate=so_far.rates[-1][0],
-                )
+            if progress.due and figures is None:
+                figures = Figures(loss, so_far.correct, so_far.seen, so_far.rates[-1][0])
+            if figures is not None and figures.arrived:
+                progress.show(figures)
+                figures = None
             after_step()
 
     rows = _step_rows(learner, so_far)  # waits for the device
