@@ -32,6 +32,10 @@ class Augmentation:
         colour: mean colour of the training split, one value in 0..255 for each channel.
         shape: (H, W, C) of the images, which must come out as they went in.
 
+    Attributes:
+        transforms: the built transforms, by their names.
+        shape: as given.
+
     Raises:
         RequestError: an unknown transform or argument, or transforms that change shape or type.
     """
@@ -39,11 +43,11 @@ class Augmentation:
     def __init__(
         self, transforms: dict[str, dict[str, Any]], colour: tuple[float, ...], shape: tuple[int, int, int]
     ) -> None:
-        self._shape = shape
+        self.shape = shape
+        self.transforms = {name: _build(name, node, colour) for name, node in transforms.items()}
         self._pipeline = None
         if transforms:
-            built = [_build(name, node, colour) for name, node in transforms.items()]
-            self._pipeline = albumentations.Compose(built)
+            self._pipeline = albumentations.Compose(list(self.transforms.values()))
             try:
                 self(np.zeros((1, *shape), np.uint8), seed=0)
             except RequestError:
@@ -67,9 +71,9 @@ class Augmentation:
         self._pipeline.set_random_seed(seed)
         augmented = [self._pipeline(image=image)["image"] for image in images]
         for image in augmented:
-            if image.shape != self._shape or image.dtype != np.uint8:
+            if image.shape != self.shape or image.dtype != np.uint8:
                 raise RequestError(
-                    f"augment: images of {self._shape} uint8 came out as {image.shape} {image.dtype}; "
+                    f"augment: images of {self.shape} uint8 came out as {image.shape} {image.dtype}; "
                     "end with a crop or resize to data.image_size, and leave normalization to the runner"
                 )
         return np.stack(augmented)
@@ -90,10 +94,36 @@ class LowResolution:
 
     def __call__(self, images: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """(N, H, W, C) uint8 to (N, size, size, C), bilinear with antialiasing."""
-        pixels = torch.from_numpy(np.ascontiguousarray(images)).permute(0, 3, 1, 2)
-        small = torch.nn.functional.interpolate(pixels, (self.size, self.size), mode="bilinear", antialias=True)
-        resized: NDArray[np.uint8] = small.permute(0, 2, 3, 1).contiguous().numpy()
+        resized: NDArray[np.uint8] = self.on_device(torch.from_numpy(np.ascontiguousarray(images))).numpy()
         return resized
+
+    def on_device(self, images: torch.Tensor) -> torch.Tensor:
+        """The same of a tensor, where it is.
+
+        Only a CPU computes this on bytes, with integer weights; elsewhere it goes through ``shrunk_as_floats``.
+        """
+        pixels = images.permute(0, 3, 1, 2)
+        if images.device.type == "cpu":
+            small = _shrunk(pixels, (self.size, self.size))
+        else:
+            small = shrunk_as_floats(pixels, self.size)
+        return small.permute(0, 2, 3, 1).contiguous()
+
+
+def shrunk_as_floats(pixels: torch.Tensor, size: int) -> torch.Tensor:
+    """(N, C, H, W) uint8 to (N, C, size, size) uint8 by way of float32, rounded where a CPU that works on bytes rounds.
+
+    That is after each direction, halves up. Its weights are rounded, too, so that what lies between the directions can
+    differ by 1, and so can its rounding in the end. Two pixels differ by 2 at most, and few do at all.
+    """
+    values = pixels.float()
+    for shape in ((pixels.shape[2], size), (size, size)):
+        values = (_shrunk(values, shape) + 0.5).floor()
+    return values.clamp(0, 255).to(torch.uint8)
+
+
+def _shrunk(pixels: torch.Tensor, shape: tuple[int, int]) -> torch.Tensor:
+    return torch.nn.functional.interpolate(pixels, shape, mode="bilinear", antialias=True)
 
 
 def _build(name: str, node: Any, colour: tuple[float, ...]) -> Any:
