@@ -2,6 +2,7 @@
 
 import copy
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -12,10 +13,12 @@ from numpy.typing import NDArray
 
 from cifar_exp import allocator, data, parallel, provenance, schedule
 from cifar_exp.augment import Augmentation, LowResolution
+from cifar_exp.augment_device.choice import choose
 from cifar_exp.averaging import Lookahead
 from cifar_exp.compute import Compute, Normalizer, compiled
 from cifar_exp.config import AUTO
 from cifar_exp.data.batches import TrainingBatches
+from cifar_exp.data.device_batches import DeviceBatches, DeviceSplit
 from cifar_exp.errors import RequestError
 from cifar_exp.explain import LayerMap, layer_maps
 from cifar_exp.lr_range import Range
@@ -103,12 +106,18 @@ def build(config: dict[str, Any], *, found: float | None = None) -> Parts:
     statistics = data.statistics(train.images, node["statistics_decimals"])
     height, width, channels = train.images.shape[1:]
     augmentation = Augmentation(config["augment"]["transforms"], statistics.colour, (height, width, channels))
+    backend = choose(config["augment_backend"], augmentation, compute.device, dataset.train.images.nbytes)
+    if backend.reason:
+        log.info("augment_backend=auto: Albumentations augments on the CPU: %s", backend.reason)
     if config["batch_size"] < parallel.world_size():
         raise RequestError(
             f"batch_size={config['batch_size']}: {parallel.world_size()} processes need at least an image each"
         )
+    batch_maker: Callable[..., TrainingBatches] = TrainingBatches
+    if backend.on_device is not None:
+        batch_maker = partial(DeviceBatches, on_device=backend.on_device, resident=DeviceSplit(train, compute.device))
     make_batches = partial(
-        TrainingBatches,
+        batch_maker,
         train,
         augmentation,
         config["batch_size"],
@@ -217,7 +226,8 @@ def describe(name: str, parts: Parts) -> list[str]:
         f"{name}: {len(splits.train):,} training, {held_out:,} validation and {len(splits.test):,} test images of "
         f"{len(parts.class_names)} classes; {parts.batches.per_epoch} steps an epoch, {learner.total_steps:,} in all",
         f"{count_parameters(learner.model):,} parameters on {compute.device} in "
-        f"{str(compute.precision).removeprefix('torch.')}, {torch.get_num_threads()} CPU threads",
+        f"{str(compute.precision).removeprefix('torch.')}, {torch.get_num_threads()} CPU threads; augmented by "
+        f"{'the device' if parts.batches.backend == 'device' else 'Albumentations'}",
     ]
 
 

@@ -25,11 +25,14 @@ _ENVIRONMENT_KEYS = (
     "precision",
     "memory_format",
     "world_size",
+    "augment_backend",
     "git_commit",
     "git_dirty",
     "code",
     "data_fingerprint",
 )
+# What a run had that recorded nothing about it.
+_UNRECORDED: dict[str, Any] = {"world_size": 1, "augment_backend": "albumentations"}
 
 
 @dataclass(frozen=True)
@@ -50,11 +53,11 @@ def changes(run: Path, then: dict[str, Any], now: dict[str, Any], diff: str | No
         now: the same of today, with the keys of ``provenance.source_state``.
         diff: the uncommitted changes of today.
     """
-    now = now | {"code": _digest(diff)}
+    now = _UNRECORDED | now | {"code": _digest(diff)}
     try:
-        then = {"world_size": 1} | then | {"code": _digest(read_bytes(run / "code.diff").decode(errors="replace"))}
+        then = _UNRECORDED | then | {"code": _digest(read_bytes(run / "code.diff").decode(errors="replace"))}
     except (OSError, ValueError):  # there were no changes, or they are not to be read
-        then = {"world_size": 1} | then | {"code": None}
+        then = _UNRECORDED | then | {"code": None}
     packages = then.get("packages") if isinstance(then.get("packages"), dict) else {}
     assert packages is not None
     found = [

@@ -28,6 +28,7 @@ _DEVICES = ("auto", "cpu", "cuda", "mps")
 _CHOICES = {
     "precision": ("auto", "float32", "bfloat16"),
     "memory_format": ("auto", "contiguous", "channels_last"),
+    "augment_backend": ("auto", "albumentations", "device"),
     "scheduler.interval": ("step", "epoch"),
     "scheduler.anneal_strategy": ("cos", "linear"),
     "evaluation.weights": ("last", "best"),

@@ -14,7 +14,7 @@ from cifar_exp import checkpoint, parallel, records, run_status
 from cifar_exp.build import Splits
 from cifar_exp.compute import Compute, Normalizer
 from cifar_exp.data import Split
-from cifar_exp.data.batches import Loader
+from cifar_exp.data.batches import EpochLoader
 from cifar_exp.errors import DivergedError, RequestError
 from cifar_exp.evaluate import Evaluation
 from cifar_exp.interruption import Interruption
@@ -53,7 +53,7 @@ Measure = Callable[[Split, Callable[[], None]], Evaluation]
 
 def fit(
     learner: Learner,
-    loader: Loader,
+    loader: EpochLoader,
     splits: Splits,
     *,
     epochs: int,

@@ -12,7 +12,7 @@ import torch
 from tqdm import tqdm
 
 from cifar_exp.compute import Compute, Normalizer
-from cifar_exp.data.batches import Batch, Loader, TrainingBatches
+from cifar_exp.data.batches import Batch, TrainingBatches
 from cifar_exp.lr_range import Range
 from cifar_exp.optimizer import build_optimizer, set_max_lr, set_momentum
 from cifar_exp.provenance import derived_seed, device_generator
@@ -65,7 +65,7 @@ def range_test(
 
 def _full_batches(batches: TrainingBatches) -> Iterator[Batch]:
     """Batches without end, from epoch 1 on."""
-    loader = Loader(batches, 0, pin_memory=False)
+    loader = batches.loader(0, pin_memory=False)
     full = min(batches.batch_size, len(batches.split))
     epoch = 0
     while True:

@@ -43,6 +43,7 @@ def write_environment(parts: Parts, out_dir: Path, *, resume: bool = False) -> d
     compute, source = parts.compute, provenance.source_state()
     environment = provenance.environment(compute.device, compute.precision, compute.memory_format)
     environment |= {
+        "augment_backend": parts.batches.backend,
         "git_commit": source["git_commit"],
         "git_dirty": source["git_dirty"],
         "data_fingerprint": parts.fingerprint,

@@ -7,8 +7,11 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from cifar_exp import atomic_files, data, provenance, records
+from cifar_exp.augment import Augmentation
+from cifar_exp.augment_device.choice import choose
 from cifar_exp.changes import Change, changes, tell_changes
 from cifar_exp.compute import Compute
 from cifar_exp.errors import DivergedError, RequestError
@@ -161,12 +164,22 @@ def _changes(saved: SavedRun, config: dict[str, Any]) -> list[Change]:
     compute = Compute.choose(config["device"], config["precision"], config["memory_format"])
     provenance.set_threads(config["threads"])
     source = provenance.source_state()
+    dataset = data.load(config["data"])
     now = provenance.environment(compute.device, compute.precision, compute.memory_format) | {
         "git_commit": source["git_commit"],
         "git_dirty": source["git_dirty"],
-        "data_fingerprint": data.load(config["data"]).fingerprint,
+        "data_fingerprint": dataset.fingerprint,
+        "augment_backend": _augment_backend(config, dataset.train.images, compute),
     }
     return edited + changes(saved.path, saved.environment, now, source["diff"])
+
+
+def _augment_backend(config: dict[str, Any], images: NDArray[np.uint8], compute: Compute) -> str:
+    """What ``augment_backend`` comes to on this machine."""
+    height, width, channels = images.shape[1:]
+    # Any colour will do: none has a say in the choice.
+    augmentation = Augmentation(config["augment"]["transforms"], (0.0,) * channels, (height, width, channels))
+    return choose(config["augment_backend"], augmentation, compute.device, images.nbytes).name
 
 
 def _tell(verdict: dict[str, Any], first: Difference | None, out_dir: Path) -> None:

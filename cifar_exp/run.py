@@ -14,7 +14,6 @@ from cifar_exp import allocator, checkpoint, lifecycle, parallel, provenance, re
 from cifar_exp.build import Parts, build, describe
 from cifar_exp.config import validate
 from cifar_exp.data import Split
-from cifar_exp.data.batches import Loader
 from cifar_exp.errors import DivergedError
 from cifar_exp.evaluate import Evaluation, evaluate
 from cifar_exp.explain import CamMap, explain
@@ -149,7 +148,7 @@ def _fit(
         workers = min(_MOST_WORKERS, max(cores, 1)) if on_gpu else 0
     return fit(
         parts.learner,
-        Loader(parts.batches, workers, pin_memory=on_gpu),
+        parts.batches.loader(workers, pin_memory=on_gpu),
         parts.splits,
         epochs=config["epochs"],
         test_each_epoch=config["evaluate_test_each_epoch"],

@@ -56,7 +56,7 @@ class DataConfig:
     split_seed: int = 0  # apart from `seed`, so that runs with other seeds share one split
     limit_train: int | None = None  # use only this many training images, stratified (before the split)
     limit_test: int | None = None
-    workers: int | None = None  # loader processes; null: 0 on a CPU, up to 4 on a GPU
+    workers: int | None = None  # loader processes; null: 0 on a CPU, up to 4 on a GPU; none where the device augments
     statistics_decimals: int | None = None  # round mean and standard deviation; null: exact
 
 
@@ -270,6 +270,7 @@ class ExperimentConfig:
     precision: str = "auto"  # auto | float32 | bfloat16
     memory_format: str = "auto"  # auto | contiguous | channels_last
     compile: bool = False
+    augment_backend: str = "auto"  # auto | albumentations | device: who augments; see docs/augmentation.md
     sync_batch_norm: bool = False  # several processes on GPUs: normalize by the whole batch, not each by its share
     deterministic: bool = True
     threads: int | None = None  # CPU threads; null: as many as PyTorch chooses

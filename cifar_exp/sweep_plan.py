@@ -14,7 +14,7 @@ import torch
 from cifar_exp import lifecycle
 from cifar_exp.build import Parts, build, count_parameters
 from cifar_exp.config import AUTO
-from cifar_exp.data.batches import Batch, Loader
+from cifar_exp.data.batches import Batch
 from cifar_exp.errors import DONE, RequestError
 from cifar_exp.evaluate import evaluate
 from cifar_exp.logs import log_to_console
@@ -28,7 +28,18 @@ _WARM_UP_STEPS, _STEPS, _SECONDS = 2, 10, 5.0
 _SMALL = 1e-3  # takes the place of max_lr=auto: how long a step takes does not depend on it
 _STEPS_ROW, _FIGURES = 80, 1.5e6  # bytes; of a line of steps.csv, and of all figures and tables, as seen
 # What makes one step take longer than another.
-_COST_KEYS = ("model", "data", "augment", "optimizer", "batch_size", "device", "precision", "memory_format", "compile")
+_COST_KEYS = (
+    "model",
+    "data",
+    "augment",
+    "augment_backend",
+    "optimizer",
+    "batch_size",
+    "device",
+    "precision",
+    "memory_format",
+    "compile",
+)
 
 
 @dataclass(frozen=True)
@@ -146,7 +157,7 @@ def _step_seconds(parts: Parts) -> float:
 
     train_epoch(
         parts.learner,
-        _for_a_while(Loader(parts.batches, 0, pin_memory=False).epoch(1)),
+        _for_a_while(parts.batches.loader(0, pin_memory=False).epoch(1)),
         EpochSoFar.begin(parts.compute.device),
         images=len(parts.splits.train),
         epochs=1,

@@ -3,6 +3,7 @@
 import math
 import signal
 from collections.abc import Iterator
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -20,6 +21,9 @@ Batch = tuple[torch.Tensor, torch.Tensor]  # (N, H, W, C) uint8, (N,) int64
 class TrainingBatches(Dataset[Batch]):
     """Augmented batches by (epoch, batch): what the network sees there, whichever process asks.
 
+    Attributes:
+        backend: who augments; see ``augment_device.choice``.
+
     Args:
         split: the training images.
         augmentation: applied to each batch.
@@ -30,6 +34,8 @@ class TrainingBatches(Dataset[Batch]):
             2404.00498): over two epochs the network sees both sides of each, which random mirroring leaves to chance.
         low_resolution: how long to make the images smaller, if at all.
     """
+
+    backend = "albumentations"
 
     def __init__(
         self,
@@ -78,16 +84,26 @@ class TrainingBatches(Dataset[Batch]):
 
         Where processes share the batch, each draws for its own part.
         """
-        share = share or self.share
-        own = () if share.world_size == 1 else (share.rank, share.world_size)
         images = self.split.images[indices]  # (N, H, W, C), a copy
-        if self._flips_in_odd_epochs is not None:
-            flipped = self._flips_in_odd_epochs[indices] == (epoch % 2 == 1)
+        flipped = self.flipped(epoch, indices)
+        if flipped is not None:
             images[flipped] = images[flipped, :, ::-1]
-        images = self.augmentation(images, derived_seed(self.seed, "augment", epoch, batch, *own))
-        if self.low_resolution is not None and epoch <= self.low_resolution.epochs:
-            images = self.low_resolution(images)
-        return images
+        images = self.augmentation(images, self.augmentation_seed(epoch, batch, share or self.share))
+        shrink = self.shrinks_in(epoch)
+        return images if shrink is None else shrink(images)
+
+    def flipped(self, epoch: int, indices: NDArray[np.int64]) -> NDArray[np.bool_] | None:
+        """(N,) whether the alternating flip mirrors the images at ``indices``; None where there is no such flip."""
+        return None if self._flips_in_odd_epochs is None else self._flips_in_odd_epochs[indices] == (epoch % 2 == 1)
+
+    def augmentation_seed(self, epoch: int, batch: int, share: Share) -> int:
+        """What the draws of a process for its part of a batch depend on."""
+        own = () if share.world_size == 1 else (share.rank, share.world_size)
+        return derived_seed(self.seed, "augment", epoch, batch, *own)
+
+    def shrinks_in(self, epoch: int) -> LowResolution | None:
+        """What makes the images of an epoch smaller, if anything does."""
+        return self.low_resolution if self.low_resolution and epoch <= self.low_resolution.epochs else None
 
     def __getitem__(self, key: tuple[int, int, NDArray[np.int64]]) -> Batch:
         epoch, batch, indices = key
@@ -105,8 +121,23 @@ class TrainingBatches(Dataset[Batch]):
                 return self.images(epoch, batch, order[rows], share)[place - rows.start]
         raise AssertionError(f"no process has row {place} of the epoch")
 
+    def loader(self, workers: int, *, pin_memory: bool) -> "EpochLoader":
+        """What iterates over the batches; see ``Loader``."""
+        return Loader(self, workers, pin_memory=pin_memory)
+
     def _bounds(self, batch: int) -> tuple[int, int]:
         return batch * self.batch_size, min((batch + 1) * self.batch_size, len(self.split))
+
+
+class EpochLoader(Protocol):
+    """Iterates over an epoch's batches."""
+
+    @property
+    def batches(self) -> TrainingBatches:
+        """What the batches are made by."""
+
+    def epoch(self, epoch: int, first: int = 0) -> Iterator[Batch]:
+        """The batches of an epoch (counted from 1), in order, from batch ``first`` (counted from 0) on."""
 
 
 class _EpochKeys(Sampler[tuple[int, int, NDArray[np.int64]]]):
