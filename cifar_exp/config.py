@@ -82,6 +82,12 @@ _ABOVE_ZERO = (
     "scheduler.gamma",
     "checkpoint.every_seconds",
 )
+_LISTS_OF: dict[tuple[str, str], tuple[type | tuple[type, ...], str]] = {
+    ("explain", "indices"): (int, "whole numbers"),
+    ("explain", "layers"): (str, "names"),
+    ("model", "widths"): (int, "whole numbers"),
+    ("scheduler", "milestones"): ((int, float), "numbers"),
+}
 _PATHS = ("data.root", "data.cache", "tracker.store")
 
 
@@ -153,6 +159,11 @@ def validate(config: dict[str, Any]) -> None:
         for key in (*_ABOVE_ZERO, *_AT_LEAST)
         if leaves.get(key) is not None and not isinstance(leaves[key], int | float)
     ]
+    for group, name in _LISTS_OF:
+        items, (kind, what) = config[group].get(name), _LISTS_OF[group, name]
+        # OmegaConf lets a list pass for a number in a list.
+        if isinstance(items, list) and not all(isinstance(item, kind) for item in items):
+            problems.append(f"{group}.{name}={items}: must be a list of {what}")
     if problems:
         raise RequestError("\n".join(problems))
     problems += [

@@ -140,6 +140,8 @@ def test_a_saved_config_reads_back_to_the_same_values(tmp_path):
         ({"surprise": 1}, "surprise"),
         ({"model": {"_target_": "os.system", "name": "x"}}, r"model\._target_=os\.system: not on the list"),
         ({"name": "${oc.env:HOME}"}, "interpolation"),
+        ({"explain": composed()["explain"] | {"indices": [[]]}}, r"explain\.indices=\[\[\]\]: must be a list of whole"),
+        ({"explain": composed()["explain"] | {"layers": [["a"]]}}, "explain.layers"),
         ({"trust": ["os"], "model": {"_target_": "os.system"}}, "not on the list"),
     ],
 )

@@ -3,7 +3,6 @@
 import contextlib
 import copy
 import json
-import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -16,9 +15,10 @@ from test_parallel import NOTHING_DRAWN, table, torchrun
 from test_resume import at_step  # noqa: F401 - a fixture
 from torch import nn
 
-from cifar_exp import lifecycle, records, train
+from cifar_exp import atomic_files, lifecycle, records, train
 from cifar_exp.augment import Augmentation, LowResolution, shrunk_as_floats
 from cifar_exp.augment_device.choice import choose
+from cifar_exp.batch_share import ALONE, Share
 from cifar_exp.build import build
 from cifar_exp.changes import changes
 from cifar_exp.cli import main
@@ -29,7 +29,6 @@ from cifar_exp.data.dataset import Split
 from cifar_exp.data.device_batches import DeviceBatches, DeviceSplit
 from cifar_exp.data.split import Statistics
 from cifar_exp.muon import Muon
-from cifar_exp.parallel import ALONE, Share
 from cifar_exp.progress import EpochProgress, Figures
 from cifar_exp.range_test import Range, range_test
 from cifar_exp.run import run
@@ -238,7 +237,7 @@ def whole(tmp_path_factory) -> Path:
 
 
 def test_a_run_says_who_augments(whole):
-    assert records.read_json(whole / "environment.json")["augment_backend"] == "device"
+    assert atomic_files.read_json(whole / "environment.json")["augment_backend"] == "device"
     assert yaml.safe_load((whole / "config_resolved.yaml").read_text())["augment_backend"] == "device"
     assert "augmented by the device" in (whole / "run.log").read_text()
     assert len(records.read_table(whole / "metrics.csv")) == 2
@@ -257,7 +256,7 @@ def test_a_run_interrupted_in_an_epoch_goes_on_to_the_same_bits(whole, tmp_path,
 def test_auto_on_a_cpu_is_albumentations_to_the_last_bit(whole, tmp_path):
     for backend in ("auto", "albumentations"):
         run(composed(*ON_DEVICE, f"augment_backend={backend}"), tmp_path / backend)
-        assert records.read_json(tmp_path / backend / "environment.json")["augment_backend"] == "albumentations"
+        assert atomic_files.read_json(tmp_path / backend / "environment.json")["augment_backend"] == "albumentations"
         assert "augmented by Albumentations" in (tmp_path / backend / "run.log").read_text()
     assert measured(tmp_path / "auto") == measured(tmp_path / "albumentations")
 
@@ -311,7 +310,7 @@ def test_auto_that_comes_to_something_else_is_named(tmp_path, capsys):
     """As on a machine with a GPU: there auto came to the device, and here it does not."""
     run(composed(*ON_DEVICE, "augment_backend=auto", "epochs=1"), tmp_path / "run")
     path = tmp_path / "run" / "environment.json"
-    path.write_text(json.dumps(records.read_json(path) | {"augment_backend": "device"}))
+    path.write_text(json.dumps(atomic_files.read_json(path) | {"augment_backend": "device"}))
     _, verdict = reproduced(tmp_path / "run", tmp_path / "again")
     assert verdict["changes"] == [{"what": "augment_backend", "then": "device", "now": "albumentations"}]
     assert "augment_backend" in capsys.readouterr().out
@@ -343,10 +342,8 @@ def shared(tmp_path_factory) -> Path:
         ("drawn_again", drawing, False),
     ]
     (out / "runs.json").write_text(json.dumps(runs))
-    process: subprocess.Popen[str] = torchrun(
-        str(Path(__file__).with_name("torchrun_program.py")), str(out / "runs.json"), str(out)
-    )
-    output = process.communicate(timeout=300)[0]
+    with torchrun(str(Path(__file__).with_name("torchrun_program.py")), str(out / "runs.json"), str(out)) as process:
+        output = process.communicate(timeout=300)[0]
     assert process.returncode == 0, output
     return out
 
@@ -361,4 +358,4 @@ def test_two_processes_train_as_one(shared, tmp_path):
 def test_two_processes_repeat_what_they_draw(shared):
     assert measured(shared / "drawn") == measured(shared / "drawn_again")
     assert measured(shared / "drawn")["steps.csv"] != measured(shared / "nothing_drawn")["steps.csv"][:29]
-    assert records.read_json(shared / "drawn" / "environment.json")["augment_backend"] == "device"
+    assert atomic_files.read_json(shared / "drawn" / "environment.json")["augment_backend"] == "device"
