@@ -55,6 +55,7 @@ format: .venv/installed-dev
 bench: .venv/installed
 	$(BIN)/python benchmarks/training.py
 	$(BIN)/python benchmarks/training.py compile=true
+	$(BIN)/python benchmarks/augmentation.py
 	$(BIN)/python benchmarks/after_training.py
 	$(BIN)/python benchmarks/startup.py
 	$(BIN)/python benchmarks/memory.py

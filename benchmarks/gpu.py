@@ -1,0 +1,128 @@
+"""On a GPU: ResNet-18 for 20 epochs, end to end, against 25 s and a plain loop; `experiment=speedrun` against airbench.
+
+    python benchmarks/gpu.py
+    python benchmarks/gpu.py --repeats 5 augment_backend=albumentations     # with config overrides
+
+NOT RUN YET: it was written on a machine without a GPU; only its parts were tried there, on the CPU. The data are random
+pixels of CIFAR-10's shape and size: times do not depend on what is in a picture, and accuracies mean nothing.
+
+airbench (https://github.com/KellerJordan/cifar10-airbench) is measured where `pip install airbench` has put it; it
+downloads CIFAR-10, and its time has its evaluations in it, one after each epoch, where ours has the last one's.
+"""
+
+import csv
+import importlib.util
+import tempfile
+import time
+import warnings
+from pathlib import Path
+from typing import Any
+
+import plain
+import synthetic
+import torch
+from measuring import Limit, Report, Result, arguments, overrides_for_synthetic_data
+
+from cifar_exp import fit, train
+from cifar_exp.compose import compose_jobs, without_hydra
+from cifar_exp.config import resolve
+from cifar_exp.run import run
+
+EPOCHS, PLAIN_EPOCHS, BATCH = 20, 2, 128
+QUIET = ["figures=false", "report=false", "explain.images=0", "checkpoint.best=false", "data.validation_fraction=0"]
+
+
+def finished_run(overrides: list[str], folder: Path) -> tuple[float, float]:
+    """Seconds of a whole run as its summary has them, and those of its training and evaluation alone."""
+    run(resolve(without_hydra(compose_jobs([*overrides_for_synthetic_data(), *QUIET, *overrides])[0])), folder)
+    with (folder / "summary.csv").open(newline="", encoding="utf-8") as file:
+        [summary] = csv.DictReader(file)
+    with (folder / "metrics.csv").open(newline="", encoding="utf-8") as file:
+        parts = sum(float(row["train_seconds"]) + float(row["eval_seconds"]) for row in csv.DictReader(file))
+    return float(summary["total_seconds"]), parts
+
+
+def plain_loop(device: torch.device, epochs: int, warm_up: int = 20) -> float:
+    """Seconds of ``EPOCHS`` epochs and an evaluation by the plain loop, reckoned from ``epochs`` of them."""
+    data = synthetic.cifar10_like()
+    training = plain.Training(data.train.images, data.train.labels, BATCH, device)
+    training.steps(warm_up)
+    steps = epochs * (len(data.train) // BATCH)
+    started = time.perf_counter()
+    training.steps(steps)
+    trained = time.perf_counter()
+    plain.evaluate(training.model, data.test.images, data.test.labels, BATCH, device)
+    return EPOCHS / epochs * (trained - started) + time.perf_counter() - trained
+
+
+def waits_in_an_epoch(overrides: list[str], folder: Path) -> int:
+    """How often the program waits for the GPU in a run's second epoch, as far as PyTorch notices, its end left out."""
+    original, step_rows, counts = fit.train_epoch, train._step_rows, []
+
+    def watched(learner: Any, *args: Any, **options: Any) -> Any:
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            torch.cuda.set_sync_debug_mode("warn")
+            try:
+                return original(learner, *args, **options)
+            finally:
+                torch.cuda.set_sync_debug_mode("default")
+                counts.append(sum("synchronizing" in str(one.message) for one in caught))
+
+    def unwatched(*args: Any) -> Any:
+        torch.cuda.set_sync_debug_mode("default")  # the epoch's figures are fetched from here on
+        return step_rows(*args)
+
+    fit.train_epoch, train._step_rows = watched, unwatched
+    try:
+        finished_run([*overrides, "epochs=2"], folder)
+    finally:
+        fit.train_epoch, train._step_rows = original, step_rows
+    return counts[1]
+
+
+def airbench_seconds() -> float:
+    """Of one training by airbench's own program."""
+    import airbench  # type: ignore[import-not-found]
+
+    torch.cuda.synchronize()
+    started = time.perf_counter()
+    airbench.train94()
+    torch.cuda.synchronize()
+    return time.perf_counter() - started
+
+
+def main() -> None:
+    parser = arguments(__doc__, repeats=3)
+    parser.add_argument("override", nargs="*", help="config overrides, such as compile=true")
+    options = parser.parse_args()
+    if not torch.cuda.is_available():
+        raise SystemExit("benchmarks/gpu.py: there is no GPU here that CUDA drives")
+    device = torch.device("cuda")
+    has_airbench = importlib.util.find_spec("airbench") is not None
+    resnet, speedrun = [f"epochs={EPOCHS}", *options.override], ["experiment=speedrun", *options.override]
+    report = Report(f"gpu ({torch.cuda.get_device_name()}) {' '.join(options.override)}".strip())
+    whole, loop, fast, theirs = [], [], [], []
+    with tempfile.TemporaryDirectory() as scratch:
+        for turn in range(options.repeats + 1):
+            results = (
+                finished_run(resnet, Path(scratch, f"resnet {turn}"))[0],
+                plain_loop(device, PLAIN_EPOCHS),
+                finished_run(speedrun, Path(scratch, f"speedrun {turn}"))[1],
+                airbench_seconds() if has_airbench else 0.0,
+            )
+            if turn > 0:  # the first one warms up
+                for times, seconds in zip((whole, loop, fast, theirs), results, strict=True):
+                    times.append(seconds)
+        waits = waits_in_an_epoch(options.override, Path(scratch, "waits"))
+    baseline = f"plain loop, from {PLAIN_EPOCHS} epochs"
+    limit = Limit("measured", at_most=25)
+    report.add(Result(f"ResNet-18, {EPOCHS} epochs, end to end", "s", whole, loop, baseline, limit, speed=False))
+    other = (theirs, "airbench.train94") if has_airbench else ((), "")
+    report.add(Result("experiment=speedrun, training and evaluation", "s", fast, *other, speed=False))
+    report.add(Result("waits for the GPU in an epoch of ResNet-18", "", [waits], limit=Limit("measured", at_most=0)))
+    report.write(options.csv)
+
+
+if __name__ == "__main__":
+    main()
