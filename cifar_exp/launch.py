@@ -154,8 +154,9 @@ def _compose(flags: Any) -> list[Any]:
         config_dir=_config_dir(flags),
         multirun=flags.multirun,
     )
-    for job in () if flags.cfg else jobs:
-        check(job)
+    if not flags.cfg:
+        for job in jobs:
+            check(job)
     return jobs
 
 

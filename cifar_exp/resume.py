@@ -44,8 +44,8 @@ def resume(path: Path, settings: Sequence[str], *, trust: Sequence[str], config_
 
 def _resume_run(path: Path, settings: Sequence[str], trust: Sequence[str]) -> int:
     saved = open_run(path, trust=trust, completed=False)
-    for setting in settings:
-        key = setting.partition("=")[0]
+    if settings:
+        setting, key = settings[0], settings[0].partition("=")[0]
         reason = (
             f"the schedule was planned for {saved.config['epochs']}"
             if key == "epochs"

@@ -141,77 +141,88 @@ def _progress(run: RunDirectory) -> dict[str, Any] | None:
 
 
 def _tables(run: RunDirectory, names: list[str]) -> dict[str, Table]:
-    tables = {}
-    if run.per_class is not None:
-        optional = [name for name in ("predicted", "precision") if name in run.per_class]
-        columns = [
-            Column("class"),
-            Column("images", "integer"),
-            Column("right", "integer"),
-            Column("accuracy", "percent", bar=True, from_zero=True, note="right / images: the class's recall"),
+    made = {"per_class": _per_class(run, names), "confusions": _confusions(run, names), "gradcam": _gradcam(run)}
+    return {name: table for name, table in made.items() if table is not None}
+
+
+def _per_class(run: RunDirectory, names: list[str]) -> Table | None:
+    if run.per_class is None:
+        return None
+    columns = [
+        Column("class"),
+        Column("images", "integer"),
+        Column("right", "integer"),
+        Column("accuracy", "percent", bar=True, from_zero=True, note="right / images: the class's recall"),
+    ]
+    shown = ["class", "images", "correct", "accuracy"]
+    if {"predicted", "precision"} <= set(run.per_class.columns):
+        columns += [
+            Column("predicted", "integer", note="images that were taken for this class"),
+            Column("precision", "percent", bar=True, from_zero=True, note="right / predicted"),
         ]
-        if len(optional) == 2:
-            columns += [
-                Column("predicted", "integer", note="images that were taken for this class"),
-                Column("precision", "percent", bar=True, from_zero=True, note="right / predicted"),
+        shown += ["predicted", "precision"]
+    rows = run.per_class[shown].to_numpy(dtype=object).tolist()
+    return Table(columns, rows, sort=(3, False), find=len(names) > 12)
+
+
+def _confusions(run: RunDirectory, names: list[str]) -> Table | None:
+    if run.confusion is None:
+        return None
+    counts = confusion_counts(run.confusion)
+    images = np.maximum(counts.sum(axis=1), 1)
+    cells = [(row, column) for row, column in np.argwhere(counts > 0) if row != column]
+    cells.sort(key=lambda cell: -counts[cell])
+    return Table(
+        [
+            Column("true class"),
+            Column("taken for"),
+            Column("images", "integer", bar=True, from_zero=True),
+            Column("of its class", "percent", note="share of the true class's images"),
+        ],
+        [
+            [
+                {"value": names[row], "href": f"#cell-{row}-{column}"},
+                names[column],
+                int(counts[row, column]),
+                float(counts[row, column] / images[row]),
             ]
-        rows = run.per_class[["class", "images", "correct", "accuracy", *(optional if len(optional) == 2 else [])]]
-        tables["per_class"] = Table(
-            columns, rows.to_numpy(dtype=object).tolist(), sort=(3, False), find=len(names) > 12
-        )
-    if run.confusion is not None:
-        counts = confusion_counts(run.confusion)
-        images = np.maximum(counts.sum(axis=1), 1)
-        cells = [(row, column) for row, column in np.argwhere(counts > 0) if row != column]
-        cells.sort(key=lambda cell: -counts[cell])
-        tables["confusions"] = Table(
+            for row, column in cells[:_MOST_CONFUSIONS]
+        ],
+        sort=(2, True),
+        find=len(cells) > 10,
+        shown=12,
+    )
+
+
+def _gradcam(run: RunDirectory) -> Table | None:
+    if run.gradcam is None:
+        return None
+    return Table(
+        [
+            Column("image", "integer"),
+            Column("label"),
+            Column("prediction"),
+            Column("target"),
+            Column("layer"),
+            Column("map"),
+            Column("fall, attended hidden", "points", note="deletion_drop: fall in the target's probability"),
+            Column("fall, random hidden", "points", note="random_drop: the same with random pixels"),
+        ],
+        [
             [
-                Column("true class"),
-                Column("taken for"),
-                Column("images", "integer", bar=True, from_zero=True),
-                Column("of its class", "percent", note="share of the true class's images"),
-            ],
-            [
-                [
-                    {"value": names[row], "href": f"#cell-{row}-{column}"},
-                    names[column],
-                    int(counts[row, column]),
-                    float(counts[row, column] / images[row]),
-                ]
-                for row, column in cells[:_MOST_CONFUSIONS]
-            ],
-            sort=(2, True),
-            find=len(cells) > 10,
-            shown=12,
-        )
-    if run.gradcam is not None:
-        tables["gradcam"] = Table(
-            [
-                Column("image", "integer"),
-                Column("label"),
-                Column("prediction"),
-                Column("target"),
-                Column("layer"),
-                Column("map"),
-                Column("fall, attended hidden", "points", note="deletion_drop: fall in the target's probability"),
-                Column("fall, random hidden", "points", note="random_drop: the same with random pixels"),
-            ],
-            [
-                [
-                    row["index"],
-                    row["label"],
-                    row["prediction"],
-                    row["target"],
-                    row["layer"],
-                    f"{integer(row['map_height'])}x{integer(row['map_width'])}",
-                    row["deletion_drop"],
-                    row["random_drop"],
-                ]
-                for row in run.gradcam.to_dict("records")
-            ],
-            shown=20,
-        )
-    return tables
+                row["index"],
+                row["label"],
+                row["prediction"],
+                row["target"],
+                row["layer"],
+                f"{integer(row['map_height'])}x{integer(row['map_width'])}",
+                row["deletion_drop"],
+                row["random_drop"],
+            ]
+            for row in run.gradcam.to_dict("records")
+        ],
+        shown=20,
+    )
 
 
 def _image_counts(run: RunDirectory) -> dict[str, int]:
