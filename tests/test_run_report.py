@@ -14,6 +14,7 @@ from cifar_exp.run import run
 from cifar_exp.run_report import images
 from cifar_exp.run_report.config_tree import config_tree, default_leaves
 from cifar_exp.run_report.directory import read_run
+from cifar_exp.run_report.page import run_page
 from cifar_exp.run_report.statements import statements
 
 
@@ -41,6 +42,13 @@ def test_the_headline_says_what_the_predictions_say(real_run):
     summary = pd.read_csv(real_run / "summary.csv").iloc[0]
     sign = "+" if summary["generalization_gap"] >= 0 else "−"  # noqa: RUF001
     assert f"Gap {sign}{abs(100 * summary['generalization_gap']):.2f} points" in text
+
+
+def test_the_accuracy_with_test_time_augmentation_has_a_tile_of_its_own(by_hand):
+    assert "test-time augmentation" not in visible_text(run_page(by_hand))
+    summary = pd.read_csv(by_hand / "summary.csv")
+    summary.assign(test_accuracy_tta=0.8725).to_csv(by_hand / "summary.csv", index=False)
+    assert "With test-time augmentation 87.25 % right by several views" in visible_text(run_page(by_hand))
 
 
 def test_the_curves_are_the_csvs(real_run):

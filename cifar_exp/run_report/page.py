@@ -103,6 +103,8 @@ def _tiles(run: RunDirectory) -> list[tuple[str, str, str]]:
         tiles.append(("Misclassified", f"{wrong:,}", f"of {len(run.predictions):,} test images"))
     if (gap := run.number("generalization_gap")) is not None:
         tiles.append(("Gap", points(gap), "training less test accuracy"))
+    if (several := run.number("test_accuracy_tta")) is not None:
+        tiles.append(("With test-time augmentation", percent(several), "right by several views of each image"))
     if (best := run.number("best_val_accuracy")) is not None:
         tiles.append(("Best validation accuracy", percent(best), f"in epoch {integer(run.number('best_epoch'))}"))
     if (total := run.number("total_seconds")) is not None:
