@@ -21,9 +21,8 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override, OverrideType
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf, open_dict
-from omegaconf.errors import OmegaConfBaseException
 
-from cifar_exp.config import GROUPS, first_line, flatten, resolve, validate
+from cifar_exp.config import GROUPS, SCHEMA_ERRORS, first_line, flatten, resolve, validate
 from cifar_exp.engines import options
 from cifar_exp.errors import RequestError
 from cifar_exp.hydra_settings import check_hydra_settings, may_be_overruled, typed_in
@@ -32,7 +31,7 @@ from cifar_exp.schema import register_schemas
 CONFIG_MODULE = "cifar_exp.conf"
 
 # Hydra raises ValueError for a group's option that is a number.
-_COMPOSITION_ERRORS = (HydraException, OmegaConfBaseException, ValueError)
+_COMPOSITION_ERRORS = (HydraException, *SCHEMA_ERRORS, ValueError)
 
 
 def compose_jobs(

@@ -88,6 +88,8 @@ _LISTS_OF: dict[tuple[str, str], tuple[type | tuple[type, ...], str]] = {
     ("model", "widths"): (int, "whole numbers"),
     ("scheduler", "milestones"): ((int, float), "numbers"),
 }
+# What giving a configuration its schema can raise; the second, for a whole number that no float can hold.
+SCHEMA_ERRORS = (OmegaConfBaseException, OverflowError)
 _PATHS = ("data.root", "data.cache", "tracker.store")
 
 
@@ -236,7 +238,7 @@ def load_saved(path: Path, trust: Sequence[str] = ()) -> dict[str, Any]:
         raise RequestError(f"{path}: {interpolated[0]} holds an interpolation; a saved config has none")
     try:
         typed = with_schema(raw)
-    except OmegaConfBaseException as error:
+    except SCHEMA_ERRORS as error:
         raise RequestError(f"{path}: {first_line(error)}") from error
     typed.trust = list(trust)
     config = resolve(typed)
@@ -272,7 +274,7 @@ def with_schema(raw: DictConfig) -> DictConfig:
     """Give a plain configuration the schema that a composed one has.
 
     Raises:
-        OmegaConfBaseException: an unknown key or a wrong type.
+        SCHEMA_ERRORS: an unknown key or a wrong type.
     """
     return cast(DictConfig, OmegaConf.merge(OmegaConf.structured(ExperimentConfig), _with_group_schemas(raw)))
 

@@ -11,13 +11,12 @@ import numpy as np
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 
 from cifar_exp import atomic_files, checkpoint, provenance, records, report
 from cifar_exp.build import Parts, build
 from cifar_exp.compose import compose_jobs
 from cifar_exp.compute import Normalizer
-from cifar_exp.config import first_line, resolve, validate, with_schema
+from cifar_exp.config import SCHEMA_ERRORS, first_line, resolve, validate, with_schema
 from cifar_exp.data import Statistics
 from cifar_exp.errors import RequestError
 from cifar_exp.evaluate import Evaluation
@@ -117,7 +116,7 @@ def _overridden(config: dict[str, Any], overrides: list[str]) -> dict[str, Any]:
             raise RequestError(f"{override}: evaluation takes KEY=VALUE of {', '.join(OVERRIDABLE)}")
     try:
         changed = with_schema(OmegaConf.create(config))  # wrong types are refused, as in a run
-    except OmegaConfBaseException as error:
+    except SCHEMA_ERRORS as error:
         raise RequestError(first_line(error)) from error
     of_data = [override for override in overrides if override.split("=")[0].split(".")[0] == "data"]
     if any(override.startswith("data=") for override in of_data):
@@ -133,7 +132,7 @@ def _overridden(config: dict[str, Any], overrides: list[str]) -> dict[str, Any]:
             OmegaConf.update(changed, key, OverridesParser.create().parse_override(override).value())
     except HydraException as error:
         raise RequestError(f"cannot read an override: {str(error).splitlines()[0]}") from error
-    except OmegaConfBaseException as error:
+    except SCHEMA_ERRORS as error:
         raise RequestError(first_line(error)) from error
     resolved = resolve(changed)
     validate(resolved)
