@@ -65,9 +65,9 @@ def running(cwd: Path, run: Path, *overrides: str) -> Iterator["subprocess.Popen
         yield process
 
 
-def told(process: "subprocess.Popen[str]") -> str:
+def told(process: "subprocess.Popen[str]", seconds: float = 240) -> str:
     """What the process, which is to end by itself, says about it: a line or two, no traceback."""
-    _, errors = process.communicate(timeout=240)
+    _, errors = process.communicate(timeout=seconds)
     assert "Traceback" not in errors
     assert 1 <= len(errors.strip().splitlines()) <= 3
     return errors
@@ -146,7 +146,7 @@ def test_too_little_memory_in_the_middle_of_a_run_is_told(tmp_path):
         resource.prlimit(process.pid, resource.RLIMIT_AS, (used, used))
         resource.prlimit(process.pid, resource.RLIMIT_DATA, (2**20, 2**20))
         try:
-            errors = told(process)
+            errors = told(process, seconds=60)
         except subprocess.TimeoutExpired:
             pytest.skip("by chance the run got along with the memory that it had: run the test again")
     assert process.returncode == 1
