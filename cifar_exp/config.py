@@ -161,8 +161,8 @@ def validate(config: dict[str, Any]) -> None:
         for key in (*_ABOVE_ZERO, *_AT_LEAST)
         if leaves.get(key) is not None and not isinstance(leaves[key], int | float)
     ]
-    for group, name in _LISTS_OF:
-        items, (kind, what) = config[group].get(name), _LISTS_OF[group, name]
+    for (group, name), (kind, what) in _LISTS_OF.items():
+        items = config[group].get(name)
         # OmegaConf lets a list pass for a number in a list.
         if isinstance(items, list) and not all(isinstance(item, kind) for item in items):
             problems.append(f"{group}.{name}={items}: must be a list of {what}")
