@@ -25,7 +25,9 @@ from cifar_exp import cli, launch  # neither imports what a run needs
 run_job = launch.run_job
 
 def watched(*args, **options):
-    from cifar_exp import train  # the job is about to import it anyway
+    from cifar_exp.collector import off_for_imports
+    with off_for_imports():  # as the job is about to import them itself
+        from cifar_exp import run, train
     optimize = train.optimize
 
     def first(*args, **options):

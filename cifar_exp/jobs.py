@@ -1,12 +1,12 @@
 """One job of the command line: run, and what goes wrong in it told and kept in its own directory."""
 
-import atexit
 import gc
 import logging
 import sys
 from pathlib import Path
 from typing import Any
 
+from cifar_exp.collector import off_for_imports
 from cifar_exp.errors import DONE, FAILED, WRONG_REQUEST, DivergedError, RequestError
 from cifar_exp.logs import for_terminal
 
@@ -26,14 +26,15 @@ def run_job(config: dict[str, Any], out_dir: Path, *, resume: bool = False) -> t
     Returns:
         The exit code that the job alone would have, and its summary row if it completed.
     """
-    from cifar_exp.lifecycle import run_name
     from cifar_exp.logs import log_to_console
 
     log_to_console()
     try:
-        from cifar_exp.run import run
+        with off_for_imports():
+            from cifar_exp.lifecycle import run_name
+            from cifar_exp.run import run
     except (ImportError, OSError, MemoryError) as error:  # too little memory for the libraries, or a broken one
-        complain(f"{run_name(out_dir)} could not be started: {type(error).__name__}: {error}")
+        complain(f"{out_dir} could not be started: {type(error).__name__}: {error}")
         return FAILED, None
     try:
         return DONE, run(config, out_dir, resume=resume)
@@ -65,10 +66,12 @@ def run_in_sweep(
     Returns:
         What a search maximizes: the accuracy on the validation split; None where there is none.
     """
-    from cifar_exp import data
-    from cifar_exp.lifecycle import job_state, run_name, same_config
     from cifar_exp.logs import log_to_console
-    from cifar_exp.records import read_table
+
+    with off_for_imports():
+        from cifar_exp import data
+        from cifar_exp.lifecycle import job_state, run_name, same_config
+        from cifar_exp.records import read_table
 
     log_to_console()
     if (sweep_dir / STOP_MARK).exists():
@@ -104,9 +107,6 @@ def _release_memory() -> None:
     import torch
 
     gc.collect()  # networks are cycles of references
-    if gc.get_freeze_count() == 0:
-        gc.freeze()  # the libraries stay: looking through them after every job would take longer than a small job
-        atexit.register(gc.unfreeze)  # some libraries complain at the end about what was not collected
     if torch.cuda.is_available() and torch.cuda.is_initialized():
         torch.cuda.empty_cache()
     if "torch._dynamo" in sys.modules:

@@ -3,6 +3,7 @@
 import argparse
 from pathlib import Path
 
+from cifar_exp.collector import off_for_imports
 from cifar_exp.commands.options import add_trust
 from cifar_exp.logs import log_to_console
 from cifar_exp.overridable import OVERRIDABLE
@@ -27,8 +28,9 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--out", type=Path, help="new directory (default: outputs/evaluations/DATE/TIME)")
     add_trust(parser)
     options = parser.parse_intermixed_args(arguments)  # overrides may stand after an option
-    from cifar_exp.evaluate_run import evaluate_run
-    from cifar_exp.saved_run import open_run
+    with off_for_imports():
+        from cifar_exp.evaluate_run import evaluate_run
+        from cifar_exp.saved_run import open_run
 
     log_to_console()
     evaluate_run(open_run(options.run, trust=options.trust), options.overrides, options.weights, options.out)

@@ -3,6 +3,7 @@
 import argparse
 from pathlib import Path
 
+from cifar_exp.collector import off_for_imports
 from cifar_exp.logs import log_to_console
 from cifar_exp.lr_range import Range
 
@@ -37,7 +38,8 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--out", type=Path, metavar="DIR", help="new directory (default: outputs/lr_find/DATE/TIME)")
     parser.add_argument("--config-dir", metavar="DIR", help="folder with config options of your own")
     options = parser.parse_intermixed_args(arguments)  # overrides may stand after an option
-    from cifar_exp.lr_find import lr_find
+    with off_for_imports():
+        from cifar_exp.lr_find import lr_find
 
     log_to_console()
     over = Range(options.min_lr, options.max_lr, options.steps)

@@ -3,6 +3,7 @@
 import argparse
 from pathlib import Path
 
+from cifar_exp.collector import off_for_imports
 from cifar_exp.commands.options import add_trust
 from cifar_exp.errors import RequestError
 from cifar_exp.logs import log_to_console
@@ -32,8 +33,9 @@ def main(arguments: list[str]) -> int:
     options = parser.parse_args(arguments)
     if not options.tolerance >= 0:
         raise RequestError(f"--tolerance {options.tolerance}: must be at least 0")
-    from cifar_exp.reproduce import reproduce
-    from cifar_exp.saved_run import new_directory, open_run
+    with off_for_imports():
+        from cifar_exp.reproduce import reproduce
+        from cifar_exp.saved_run import new_directory, open_run
 
     log_to_console()
     out = new_directory(options.out, "reproductions")

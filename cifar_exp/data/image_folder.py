@@ -6,9 +6,9 @@ import stat
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from joblib import Parallel, delayed
@@ -29,9 +29,11 @@ _FORMATS = ("JPEG", "JPEG2000", "PNG", "WEBP", "AVIF", "GIF", "BMP", "TIFF", "PP
 _NOT_IMAGES = {"Thumbs.db", "desktop.ini"}  # what file managers leave behind; so are names with a leading dot
 
 
-@dataclass(frozen=True)
-class _File:
-    """An image file: path relative to the root, its class's position, size and time of change."""
+class _File(NamedTuple):
+    """An image file: path relative to the root, its class's position, size and time of change.
+
+    Listing 60,000 files is most of what starting again on decoded images takes, so they are plain tuples of text.
+    """
 
     path: str
     label: int
@@ -106,7 +108,7 @@ def _list_files(base: Path, split: str, names: list[str]) -> list[_File]:
 def _walk(folder: Path, relative: str, label: int, above: tuple[tuple[int, int], ...]) -> list[_File]:
     """The files in a folder and those below it. ``above``: the folders that it lies in, to notice a loop of links."""
     found = []
-    path = folder
+    path = str(folder)
     try:
         here = folder.stat()
         if (here.st_dev, here.st_ino) in above:
@@ -115,10 +117,10 @@ def _walk(folder: Path, relative: str, label: int, above: tuple[tuple[int, int],
             for entry in entries:
                 if entry.name.startswith(".") or entry.name in _NOT_IMAGES:
                     continue
-                path = folder / entry.name
+                path = entry.path
                 inner = f"{relative}/{entry.name}"
                 if entry.is_dir():
-                    found += _walk(path, inner, label, (*above, (here.st_dev, here.st_ino)))
+                    found += _walk(Path(path), inner, label, (*above, (here.st_dev, here.st_ino)))
                     continue
                 status = entry.stat()
                 if not stat.S_ISREG(status.st_mode):  # a pipe would never end
