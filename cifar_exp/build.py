@@ -9,9 +9,10 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch._dynamo  # PyTorch's first optimizer imports it, compiled or not; with the other libraries it is cheaper
 from numpy.typing import NDArray
 
-from cifar_exp import allocator, data, parallel, provenance, schedule
+from cifar_exp import allocator, data, machine, parallel, provenance, schedule
 from cifar_exp.augment import Augmentation, LowResolution
 from cifar_exp.augment_device.choice import choose
 from cifar_exp.averaging import Lookahead
@@ -25,12 +26,14 @@ from cifar_exp.lr_range import Range
 from cifar_exp.optimizer import build_optimizer
 from cifar_exp.range_curve import RangeCurve
 from cifar_exp.range_test import range_test
+from cifar_exp.schema import TARGET_SCHEMAS
 from cifar_exp.targets import call
 from cifar_exp.train import Learner
 
 log = logging.getLogger(__name__)
 
 _INITIAL_IMAGES = 5000
+_MOST_STEPS = 10_000_000  # planning them takes minutes, and their tables are half a gigabyte
 
 
 @dataclass(frozen=True)
@@ -128,9 +131,12 @@ def build(config: dict[str, Any], *, found: float | None = None) -> Parts:
     batches = make_batches(share=parallel.share())
 
     normalize = Normalizer(statistics, compute)
-    model = compute.place(call(config["model"], num_classes=len(dataset.class_names), in_channels=channels))
-    _initialize(model, train, normalize)
     total_steps = config["epochs"] * batches.per_epoch  # the one place where epochs become steps
+    _check_steps(total_steps)
+    to_classify: dict[str, Any] = {"num_classes": len(dataset.class_names), "in_channels": channels}
+    _check_size(config["model"], to_classify)
+    model = compute.place(call(config["model"], **to_classify))
+    _initialize(model, train, normalize)
     max_lr, range_curve = config["max_lr"], None
     if max_lr == AUTO:
         whole = make_batches()
@@ -176,6 +182,28 @@ def build(config: dict[str, Any], *, found: float | None = None) -> Parts:
         max_lr=max_lr,
         range_curve=range_curve,
     )
+
+
+def _check_steps(total_steps: int) -> None:
+    if total_steps > _MOST_STEPS:
+        raise RequestError(
+            f"epochs: {total_steps:,} steps are more than the {_MOST_STEPS:,} that a run can have; take fewer epochs "
+            "or a larger batch_size"
+        )
+
+
+def _check_size(node: dict[str, Any], to_classify: dict[str, Any]) -> None:
+    """Refuse a network of ours that the memory cannot hold: the attempt could end other programs, too."""
+    memory = machine.memory_bytes()
+    if node["_target_"] not in TARGET_SCHEMAS or memory is None:
+        return
+    with torch.random.fork_rng(devices=[]), torch.device("meta"):  # shapes without values
+        needed = 3 * 4 * count_parameters(call(node, **to_classify))  # float32, with a gradient and a momentum each
+    if needed > memory:
+        raise RequestError(
+            f"model={node['name']}: weights, gradients and momentum would take {needed / 1e9:,.1f} GB, and this "
+            f"machine has {memory / 1e9:,.1f} GB of memory; choose a smaller width"
+        )
 
 
 def _found(

@@ -71,6 +71,16 @@ _AT_LEAST: dict[str, tuple[float | None, float | None]] = {
     "explain.minimum_map": (1, None),
     "checkpoint.every_epochs": (1, None),
 }
+_MOST_CHANNELS = 1_000_000
+# Far beyond use; what is larger ends the program, or its user's patience, before the first step.
+_AT_MOST = {
+    "epochs": 1_000_000,
+    "batch_size": 1_000_000,
+    "threads": 256,
+    "model.width": _MOST_CHANNELS,
+    "data.workers": 128,
+    "evaluation.batch_size": 1_000_000,
+}
 _ABOVE_ZERO = (
     "model.whitening_epsilon",
     "model.logit_scale",
@@ -182,6 +192,13 @@ def validate(config: dict[str, Any]) -> None:
         if value is not None and not ((low is None or value >= low) and (high is None or value <= high)):
             wanted = f"at least {low}" if high is None else f"between {low} and {high}"
             problems.append(f"{key}={value}: must be {wanted}")
+        elif value == math.inf:
+            problems.append(f"{key}={value}: must be a finite number")
+    problems += [
+        f"{key}={leaves[key]}: must be at most {most}"
+        for key, most in _AT_MOST.items()
+        if leaves.get(key) is not None and leaves[key] > most
+    ]
     for key, choices in _CHOICES.items():
         if leaves.get(key) is not None and leaves[key] not in choices:
             problems.append(f"{key}={leaves[key]}: must be one of {', '.join(choices)}")
@@ -203,8 +220,8 @@ def validate(config: dict[str, Any]) -> None:
     if peak_at is not None and not 0 <= peak_at < 1:
         problems.append(f"scheduler.peak_at={peak_at}: must be at least 0 and below 1")
     widths = config["model"].get("widths")
-    if widths is not None and not (len(widths) == 3 and min(widths) >= 1):
-        problems.append(f"model.widths={widths}: must be three numbers of channels, each at least 1")
+    if widths is not None and not (len(widths) == 3 and min(widths) >= 1 and max(widths) <= _MOST_CHANNELS):
+        problems.append(f"model.widths={widths}: must be three numbers of channels, each from 1 to {_MOST_CHANNELS}")
     if config["optimizer"].get("decoupled") and config["optimizer"]["momentum"] == 1:
         problems.append("optimizer.momentum=1: must be below 1 where optimizer.decoupled=true")
     if config["evaluation"]["weights"] == "best" and not config["checkpoint"]["best"]:

@@ -8,7 +8,7 @@ import pytest
 import torch
 from composing import composed
 
-from cifar_exp import data
+from cifar_exp import data, machine
 from cifar_exp.build import build
 from cifar_exp.data.dataset import Split, make_dataset
 from cifar_exp.errors import RequestError
@@ -73,6 +73,30 @@ def test_the_trial_of_a_batch_of_one_changes_no_number(monkeypatch):
     assert torch.equal(torch.get_rng_state(), state)
     for name, value in tried.learner.model.state_dict().items():
         assert torch.equal(value, untried.learner.model.state_dict()[name])
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        # a convolution from 8 million channels to as many has 5.8e14 weights, of 12 bytes each with what training adds
+        (["model.width=1000000"], r"model=resnet9: weights, gradients and momentum would take [\d,]{10,}\.\d GB"),
+        (["epochs=1000000", "batch_size=1"], r"epochs: 16,000,000 steps are more than the 10,000,000"),
+    ],
+)
+def test_what_no_memory_or_patience_could_hold_is_refused_at_once(monkeypatch, overrides, message):
+    config = config_for(made([0, 1] * 9, 2, 16), monkeypatch, *overrides)
+    with pytest.raises(RequestError, match=message):
+        build(config)
+
+
+def test_a_network_of_gigabytes_is_refused_by_the_memory_that_there_is(monkeypatch):
+    config = config_for(made([0, 1] * 9, 2, 16), monkeypatch)
+    parameters = sum(value.numel() for value in build(config).learner.model.parameters())
+    monkeypatch.setattr(machine, "memory_bytes", lambda: 12 * parameters)
+    build(config)
+    monkeypatch.setattr(machine, "memory_bytes", lambda: 12 * parameters - 1)
+    with pytest.raises(RequestError, match=r"model=resnet9: .* choose a smaller width"):
+        build(config)
 
 
 @pytest.mark.parametrize("classes", [2, 1000])

@@ -152,7 +152,7 @@ def test_a_loop_of_links_among_the_images_is_named(tmp_path, image_tree):
 
 
 def test_images_that_no_memory_could_hold_are_refused_before_any_is_read(tmp_path, image_tree, monkeypatch):
-    monkeypatch.setattr("cifar_exp.data.resize._memory_bytes", lambda: 10_000_000)
+    monkeypatch.setattr("cifar_exp.data.resize.memory_bytes", lambda: 10_000_000)
     with pytest.raises(RequestError, match=r"24 train images of 1024x1024 take 0\.1 GB"):
         load_tree(image_tree, tmp_path / "cache", image_size=1024)
 

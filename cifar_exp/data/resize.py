@@ -1,13 +1,13 @@
 """Bringing images to the size that the network gets."""
 
 import math
-import os
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
 from cifar_exp.errors import RequestError
+from cifar_exp.machine import memory_bytes
 
 
 def fit(image: Image.Image, size: int) -> Image.Image:
@@ -48,17 +48,10 @@ def room_for(shape: tuple[int, ...], what: str) -> NDArray[np.uint8]:
     Raises:
         RequestError: says how much is needed and how much there is.
     """
-    needed, there = math.prod(shape), _memory_bytes()
+    needed, there = math.prod(shape), memory_bytes()
     if there is not None and needed > there:
         raise RequestError(
             f"the {shape[0]:,} {what} images of {shape[1]}x{shape[2]} take {needed / 1e9:,.1f} GB, and this machine "
             f"has {there / 1e9:,.1f} GB of memory; choose a smaller data.image_size"
         )
     return np.empty(shape, np.uint8)
-
-
-def _memory_bytes() -> int | None:
-    try:
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    except (AttributeError, ValueError, OSError):  # not everywhere
-        return None
