@@ -22,6 +22,9 @@ def experiment(arguments: list[str]) -> int:
     """
     from hydra._internal.utils import get_args_parser
 
+    from cifar_exp.hydra_parser import make_parsable
+
+    make_parsable()
     flags = get_args_parser().parse_args(arguments)
     if flags.experimental_rerun:
         raise RequestError("--experimental-rerun unpickles a file; `cifar-exp reproduce RUN` does not")
