@@ -171,11 +171,17 @@ def _short(value: float) -> str:
 def hardware() -> str:
     """Processor, features that decide what is fast, cores, memory, GPU."""
     info = _cpuinfo()
-    flags = set(info.get("flags", info.get("Features", "")).split())
-    features = [name for name in ("avx2", "avx512f", "avx512_bf16", "amx_bf16") if name in flags]
+    features = cpu_features()
     pages = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**30
     name = info.get("model name") or platform.processor() or platform.machine()
     return f"{name} ({' '.join(features) or platform.machine()}), {os.cpu_count()} CPUs, {pages:.0f} GiB"
+
+
+def cpu_features() -> list[str]:
+    """Those of the processor's features that decide what is fast."""
+    info = _cpuinfo()
+    flags = set(info.get("flags", info.get("Features", "")).split())
+    return [name for name in ("avx2", "avx512f", "avx512_bf16", "amx_bf16") if name in flags]
 
 
 def _cpuinfo() -> dict[str, str]:
