@@ -1,22 +1,24 @@
-# Two commands on a fresh machine: `make run` and `make test`. PYTHON names the interpreter (3.11 or newer).
+# Two commands on a fresh machine: `make run` and `make test`. PYTHON names the interpreter (3.11 or newer), VENV the
+# folder that everything is installed into: `make test PYTHON=python3.14 VENV=.venv-3.14`.
 PYTHON ?= python3
-BIN := .venv/bin
+VENV := .venv
+BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install --disable-pip-version-check --quiet -c constraints.txt
 
 # The long ones: malformed input by the hundred thousand; kills, epochs and steps by the thousand and million.
 .PHONY: run test test-cluster fuzz stress check format bench clean
 
-run: .venv/installed
+run: $(VENV)/installed
 	$(BIN)/cifar-exp experiment=quickstart
 
 # Two at a time, a thread each: one after the other the tests take twice as long on two cores.
-test: .venv/installed-dev
+test: $(VENV)/installed-dev
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 
-fuzz: .venv/installed-dev
+fuzz: $(VENV)/installed-dev
 	CIFAR_EXP_FUZZ=150 $(BIN)/python -m pytest tests/test_fuzz.py
 
-stress: .venv/installed-dev
+stress: $(VENV)/installed-dev
 	CIFAR_EXP_STRESS=1 $(BIN)/python -m pytest tests/test_faults.py tests/test_environments.py
 	$(BIN)/python tests/stress/kills.py --kills 500
 	$(BIN)/python tests/stress/long_run.py --epochs 2000
@@ -24,35 +26,35 @@ stress: .venv/installed-dev
 
 # Sweeps by Ray, Slurm and Optuna, on clusters that the tests start on this machine and end again.
 # Slurm itself is Debian's: apt-get install slurmctld slurmd slurm-client munge
-test-cluster: .venv/installed-cluster
+test-cluster: $(VENV)/installed-cluster
 	$(BIN)/python -m pytest -rs tests/test_launchers.py tests/test_search.py tests/test_clusters.py
 
-check: .venv/installed-dev
+check: $(VENV)/installed-dev
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
-format: .venv/installed-dev
+format: $(VENV)/installed-dev
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-.venv/bin/python:
+$(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo 'Python 3.11 or newer is needed; name one by PYTHON=...' >&2; exit 2; }
-	$(PYTHON) -m venv .venv
+	$(PYTHON) -m venv $(VENV)
 
-.venv/installed: .venv/bin/python setup.cfg pyproject.toml constraints.txt
+$(VENV)/installed: $(VENV)/bin/python setup.cfg pyproject.toml constraints.txt
 	@echo 'Installing (PyTorch is large: a few minutes the first time) ...'
 	$(INSTALL) -e .
 	@touch $@
 
-.venv/installed-dev: .venv/bin/python setup.cfg pyproject.toml constraints.txt
+$(VENV)/installed-dev: $(VENV)/bin/python setup.cfg pyproject.toml constraints.txt
 	@echo 'Installing with the development tools (PyTorch is large: a few minutes the first time) ...'
 	$(INSTALL) -e '.[dev]'
-	@touch $@ .venv/installed
+	@touch $@ $(VENV)/installed
 
 # Half an hour on two cores; each prints a table as it goes and adds to outputs/benchmarks.csv.
-bench: .venv/installed
+bench: $(VENV)/installed
 	$(BIN)/python benchmarks/training.py
 	$(BIN)/python benchmarks/training.py compile=true
 	$(BIN)/python benchmarks/augmentation.py
@@ -63,9 +65,9 @@ bench: .venv/installed
 	$(BIN)/python benchmarks/sweep_jobs.py
 	$(BIN)/python benchmarks/compare_runs.py
 
-.venv/installed-cluster: .venv/installed-dev
+$(VENV)/installed-cluster: $(VENV)/installed-dev
 	$(INSTALL) -e '.[dev,ray,slurm,optuna]'
 	@touch $@
 
 clean:
-	rm -rf .venv build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -130,6 +130,7 @@ def test_a_chart_has_its_numbers_as_a_table(opened):
     tab = opened("by hand")
     details = tab.locator("#chart-loss details.data")
     details.locator("summary").click()
+    details.locator("tr").first.wait_for()  # the page makes the table when it hears of the click
     rows = [row.inner_text().split("\t") for row in details.locator("tr").all()]
     assert rows == [
         ["epoch", "train", "validation", "test"],
