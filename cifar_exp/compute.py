@@ -3,6 +3,7 @@
 import os
 import shutil
 import sys
+import sysconfig
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -47,7 +48,8 @@ def compiled(model: torch.nn.Module, device: torch.device) -> Callable[[torch.Te
     """The network's compiled form; compiling itself happens at the first batch.
 
     Raises:
-        RequestError: the device is the CPU, for which PyTorch writes C++, and there is no compiler.
+        RequestError: the device is the CPU, for which PyTorch writes C++, and there is no compiler, or none of Python's header
+            files.
     """
     # Where PyTorch looks: the environment's CXX, then the system's usual name.
     name = os.environ.get("CXX") or {"darwin": "clang++", "win32": "cl"}.get(sys.platform, "g++")
@@ -55,6 +57,12 @@ def compiled(model: torch.nn.Module, device: torch.device) -> Callable[[torch.Te
         raise RequestError(
             f"compile=true: needs a C++ compiler on a CPU, and there is no {name!r} here; install one, name one by "
             "CXX=..., or leave compile=false"
+        )
+    headers = sysconfig.get_path("include")
+    if device.type == "cpu" and not os.path.exists(os.path.join(headers, "Python.h")):
+        raise RequestError(
+            f"compile=true: needs Python's own header files on a CPU, and {headers} has no Python.h; install them "
+            "(Debian and Ubuntu: python3-dev), or leave compile=false"
         )
     return torch.compile(model)
 

@@ -1,6 +1,8 @@
 """The compiled network against the one it was compiled from, and what happens without a compiler."""
 
 import shutil
+import sysconfig
+from pathlib import Path
 
 import pytest
 import torch
@@ -20,8 +22,16 @@ def test_without_a_compiler_the_request_is_refused_before_training(monkeypatch):
         build(composed(*TINY, "compile=true", "device=cpu"))
 
 
+def test_without_pythons_headers_the_request_is_refused_before_training(monkeypatch, tmp_path):
+    monkeypatch.setattr(compute.sysconfig, "get_path", lambda _name: str(tmp_path))
+    monkeypatch.setattr(compute.shutil, "which", lambda name: name)
+    with pytest.raises(RequestError, match=r"compile=true: needs Python's own header files.* has no Python\.h"):
+        build(composed(*TINY, "compile=true", "device=cpu"))
+
+
 @pytest.mark.skipif(
-    shutil.which("g++") is None, reason="compiles C++, and there is no g++ (Debian: apt-get install g++)"
+    shutil.which("g++") is None or not Path(sysconfig.get_path("include"), "Python.h").exists(),
+    reason="compiles C++, and there is no g++ or no Python.h (Debian: apt-get install g++ python3-dev)",
 )
 @pytest.mark.filterwarnings("ignore")  # of PyTorch's own modules, which it imports to compile
 def test_a_step_of_the_compiled_network_agrees_with_the_plain_one():
