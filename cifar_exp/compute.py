@@ -48,8 +48,8 @@ def compiled(model: torch.nn.Module, device: torch.device) -> Callable[[torch.Te
     """The network's compiled form; compiling itself happens at the first batch.
 
     Raises:
-        RequestError: the device is the CPU, for which PyTorch writes C++, and there is no compiler, or none of Python's header
-            files.
+        RequestError: the device is the CPU, for which PyTorch writes C++, and there is no compiler, or Python's
+            header files are not there.
     """
     # Where PyTorch looks: the environment's CXX, then the system's usual name.
     name = os.environ.get("CXX") or {"darwin": "clang++", "win32": "cl"}.get(sys.platform, "g++")
