@@ -103,7 +103,8 @@ def headline_layer(run: RunDirectory) -> str | None:
     minimum = run.setting("explain.minimum_map")
     layers = run.gradcam.drop_duplicates("layer")
     if isinstance(minimum, int):
-        large = layers[layers[["map_height", "map_width"]].min(axis=1) >= minimum]
+        # Compared by Python: to NumPy, a whole number of hundreds of digits is an error.
+        large = layers[[side >= minimum for side in layers[["map_height", "map_width"]].min(axis=1).tolist()]]
         layers = layers if large.empty else large
     return str(layers["layer"].iloc[-1])
 

@@ -92,8 +92,9 @@ def schedule(run: RunDirectory) -> Iterator[Statement]:
     if planned is None or used is None or peak is None:
         return
     sources = summary_cells(run, "schedule_steps_planned", "schedule_steps_used", "peak_learning_rate")
-    wanted = None if run.schedule is None else float(run.schedule["learning_rate"].max())
-    if run.schedule is not None and wanted is not None:
+    wanted = None
+    if run.schedule is not None and run.schedule["learning_rate"].notna().any():
+        wanted = float(run.schedule["learning_rate"].max())
         row = f"step {integer(run.schedule['step'].iloc[int(run.schedule['learning_rate'].argmax())])}"
         sources += (Source("schedule.csv", row, "learning_rate", f"{wanted:.6g}"),)
     if used >= planned:

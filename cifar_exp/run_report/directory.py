@@ -1,6 +1,8 @@
 """What a run directory holds, as far as it can be read: it may be unfinished, damaged, or a stranger's."""
 
 import math
+import os
+import stat
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from numbers import Real
@@ -70,7 +72,10 @@ class RunDirectory:
     def number(self, column: str) -> float | None:
         """A number of ``summary.csv``; None where it was not measured."""
         value = self.summary.get(column)
-        return float(value) if isinstance(value, Real) and math.isfinite(value) else None
+        try:
+            return float(value) if isinstance(value, Real) and math.isfinite(value) else None
+        except OverflowError:  # a whole number of hundreds of digits
+            return None
 
     def setting(self, key: str) -> Any:
         """A leaf of the config by its dotted key; None where there is none."""
@@ -94,9 +99,16 @@ def read_run(path: Path, *, at_work: bool = False) -> RunDirectory:
     Raises:
         RequestError: ``path`` is not a run directory.
     """
-    if not path.is_dir():
-        raise RequestError(f"{path}: {'is a file, not a run directory' if path.exists() else 'there is no such run'}")
-    if not any((path / name).is_file() for name in ("status.json", "config_resolved.yaml")):
+    try:
+        kind = _kind(path)
+        has_records = kind == stat.S_IFDIR and any(
+            _kind(path / name) == stat.S_IFREG for name in ("status.json", "config_resolved.yaml")
+        )
+    except OSError as error:
+        raise RequestError(f"{error.filename or path}: cannot be looked at: {error.strerror}") from error
+    if kind != stat.S_IFDIR:
+        raise RequestError(f"{path}: {'is a file, not a run directory' if kind else 'there is no such run'}")
+    if not has_records:
         raise RequestError(f"{path}: not a run directory: it has neither status.json nor config_resolved.yaml")
     reader = _Reader(path)
     status = reader.mapping("status.json")
@@ -125,6 +137,18 @@ def read_run(path: Path, *, at_work: bool = False) -> RunDirectory:
         files=reader.files(),
         problems=reader.problems,
     )
+
+
+def _kind(path: Path) -> int | None:
+    """What is there, at the end of links, as ``stat.S_IFMT`` names it; None where there is nothing.
+
+    Raises:
+        OSError: there is no telling. (Some of pathlib's own questions answer False to that, by Python's version.)
+    """
+    try:
+        return stat.S_IFMT(path.stat().st_mode)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
 
 
 def _is_confusion(table: pd.DataFrame) -> bool:
@@ -157,14 +181,18 @@ class _Reader:
 
     def _path(self, name: str) -> Path | None:
         path = self.root / name
-        if not path.is_file():
-            return None
-        # A link in a directory that someone sent could put any of the reader's own files into the page.
-        if not path.resolve().is_relative_to(self.root.resolve()):
-            self.gave_up(name, "it leads out of the run directory")
-            return None
-        if path.stat().st_size > _MOST_BYTES:
-            self.gave_up(name, f"it is larger than {_MOST_BYTES:,} bytes")
+        try:
+            if _kind(path) != stat.S_IFREG:
+                return None
+            # A link in a directory that someone sent could put any of the reader's own files into the page.
+            if not path.resolve().is_relative_to(self.root.resolve()):
+                self.gave_up(name, "it leads out of the run directory")
+                return None
+            if path.stat().st_size > _MOST_BYTES:
+                self.gave_up(name, f"it is larger than {_MOST_BYTES:,} bytes")
+                return None
+        except OSError as error:  # the folder that it is in, or leads to, is closed to this user
+            self.gave_up(name, error)
             return None
         return path
 
@@ -174,7 +202,9 @@ class _Reader:
             return None
         try:
             table = records.read_table(path)
-        except (OSError, ValueError) as error:
+            if name != "summary.csv":
+                self._make_numbers(table, _TEXT if text is None else text)
+        except (OSError, ValueError, OverflowError) as error:
             self.gave_up(name, error)
             return None
         if absent := [column for column in needed if column not in table.columns]:
@@ -182,15 +212,21 @@ class _Reader:
             return None
         if table.empty:
             return None
-        if name == "summary.csv":
-            return table
-        for column in table.columns:
-            if column not in (text if text is not None else _TEXT):
-                numbers = pd.to_numeric(table[column], errors="coerce").astype(np.float64)
-                table[column] = numbers.where(np.isfinite(numbers))
         if "correct" in table.columns and name == "predictions.csv":
             table["correct"] = table["correct"].astype(str).str.lower() == "true"
         return table
+
+    @staticmethod
+    def _make_numbers(table: pd.DataFrame, text: set[str]) -> None:
+        """Make float64 of all columns but ``text``, in place.
+
+        Raises:
+            OverflowError: a whole number is larger than any float64.
+        """
+        for column in table.columns:
+            if column not in text:
+                numbers = pd.to_numeric(table[column], errors="coerce").astype(np.float64)
+                table[column] = numbers.where(np.isfinite(numbers))
 
     def mapping(self, name: str) -> dict[str, Any]:
         path = self._path(name)
@@ -204,18 +240,20 @@ class _Reader:
     def config(self) -> dict[str, Any]:
         path = self._path("config_resolved.yaml")
         try:
-            return {} if path is None else read_plain(path)
-        except RequestError as error:
+            config = {} if path is None else read_plain(path)
+            str(config)  # a whole number in hexadecimal can be read, but not shown, where it has thousands of digits
+        except (RequestError, ValueError) as error:
             self.gave_up("config_resolved.yaml", error)
             return {}
+        return config
 
     def overrides(self) -> list[str] | None:
         path = self._path(".hydra/overrides.yaml")
         try:
             typed = None if path is None else untrusted.read_yaml(path)
+            return [str(one) for one in typed] if isinstance(typed, list) else None
         except (OSError, ValueError):
             return None
-        return [str(one) for one in typed] if isinstance(typed, list) else None
 
     def images(self) -> KeptImages | None:
         path = self._path(IMAGES_FILE)
@@ -229,16 +267,26 @@ class _Reader:
         path = self._path("run.log")
         if path is None:
             return ""
-        with path.open("rb") as file:
-            file.seek(max(0, path.stat().st_size - 2**15))
-            lines = file.read().decode("utf-8", "replace").splitlines()
+        try:
+            with untrusted.open_regular(path) as file:
+                file.seek(max(0, os.fstat(file.fileno()).st_size - 2**15))
+                lines = file.read(2**15).decode("utf-8", "replace").splitlines()
+        except OSError as error:
+            self.gave_up("run.log", error)
+            return ""
         return "\n".join(lines[-_MOST_LOG_LINES:])
 
     def files(self) -> list[str]:
         kinds = {".csv", ".json", ".yaml", ".log", ".png", ".diff", ".pt"}
-        found = [*self.root.glob("*"), *self.root.glob("figures/*"), *self.root.glob("checkpoints/*")]
+        found: list[Path] = []
+        for folder in (self.root, self.root / "figures", self.root / "checkpoints"):
+            try:
+                found += folder.iterdir()
+            except OSError:  # it is not there, or closed to this user
+                continue
         return sorted(
             path.relative_to(self.root).as_posix()
             for path in found
-            if path.suffix in kinds and path.is_file() and not path.name.startswith(".")
+            # os.path, for Path.is_file raises where a link leads into a folder that is closed to this user.
+            if path.suffix in kinds and os.path.isfile(path) and not path.name.startswith(".")
         )

@@ -2,15 +2,16 @@
 
 import io
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from cifar_exp import atomic_files
+from cifar_exp import atomic_files, untrusted
 
 FILE = "report_images.npz"
 TARGETS = ("predicted", "true")
@@ -22,6 +23,9 @@ _MOST_CONFIDENT = 100  # mistakes; the others are spread over the cells of the c
 _MOST_RIGHT, _RIGHT_PER_CLASS = 100, 6
 _MOST_EXPLAINED, _MOST_MAPS, _MOST_EXPLAINED_SIDE = 24, 240, 96
 _MOST_FILE_BYTES = 2**26
+
+# Of each array in the file, NumPy's letter for the kind of its values.
+_KINDS = {"index": "i", "image": "u", "explained": "i", "explained_image": "u", "layers": "U", "heat": "u"}
 
 
 @dataclass(frozen=True)
@@ -150,41 +154,80 @@ def read_images(path: Path) -> KeptImages:
     """Read what ``write_images`` wrote. The file is untrusted: nothing in it is unpickled or unpacked without limit.
 
     Raises:
-        OSError: it cannot be opened.
-        ValueError: it is not such a file.
+        OSError: it cannot be opened or read.
+        ValueError: it is not such a file, or holds more than ``write_images`` is given.
     """
-    try:
-        with zipfile.ZipFile(path) as archive:
-            if sum(member.file_size for member in archive.infolist()) > _MOST_FILE_BYTES:
-                raise ValueError(f"it unpacks to more than {_MOST_FILE_BYTES:,} bytes")
-        with np.load(path, allow_pickle=False) as arrays:
-            kept = {name: arrays[name] for name in ("index", "image", "explained", "explained_image", "layers", "heat")}
-    except (zipfile.BadZipFile, KeyError, EOFError, zipfile.LargeZipFile, NotImplementedError) as error:
-        raise ValueError(f"not the images of a page: {error}") from error
+    with untrusted.open_regular(path) as file:
+        try:
+            kept = _unpacked(file)
+        except (OSError, ValueError):
+            raise
+        except Exception as error:
+            # zipfile, zlib and NumPy, whose headers are Python's syntax and may ask for any amount of memory, each
+            # raise errors of their own on a few wrong bits: RuntimeError, MemoryError, OverflowError, TokenError...
+            raise ValueError(f"not the images of a page: {error}") from error
+    _check_kept(kept)
+    # Without images that have maps the names say nothing, and there can be any number of them.
+    layers = kept["layers"] if kept["explained"].size else ()
+    return KeptImages(
+        index=kept["index"].astype(np.int64),
+        image=kept["image"],
+        explained=kept["explained"].astype(np.int64),
+        explained_image=kept["explained_image"],
+        layers=tuple(str(name) for name in layers),
+        heat=kept["heat"],
+    )
+
+
+def _unpacked(file: BinaryIO) -> dict[str, NDArray[Any]]:
+    """The arrays of such a file, whatever they are; raises nearly anything where it is damaged."""
+    with zipfile.ZipFile(file) as archive:
+        if sum(member.file_size for member in archive.infolist()) > _MOST_FILE_BYTES:
+            raise ValueError(f"it unpacks to more than {_MOST_FILE_BYTES:,} bytes")
+    file.seek(0)
+    with np.load(file, allow_pickle=False) as arrays:
+        # What is no array NumPy hands over as bytes.
+        return {name: np.asarray(arrays[name]) for name in _KINDS}
+
+
+def _check_kept(kept: Mapping[str, NDArray[Any]]) -> None:
+    """Raise a ValueError unless the arrays fit together and are no more, and no larger, than a page takes."""
     shapes = {
         "index": (None,),
         "image": (len(kept["index"]) if kept["index"].ndim else 0, None, None, None),
         "explained": (None,),
         "explained_image": (kept["explained"].size, None, None, None),
         "layers": (None,),
-        "heat": (kept["explained"].size, kept["layers"].size, len(TARGETS), None, None),
+        # A run that explains nothing has no layers, and no targets either.
+        "heat": (
+            kept["explained"].size,
+            kept["layers"].size,
+            len(TARGETS) if kept["layers"].size else None,
+            None,
+            None,
+        ),
     }
-    kinds = {"index": "i", "image": "u", "explained": "i", "explained_image": "u", "layers": "U", "heat": "u"}
     for name, shape in shapes.items():
         array = kept[name]
         fits = array.ndim == len(shape) and all(
             wanted in (None, size) for wanted, size in zip(shape, array.shape, strict=True)
         )
-        if not fits or array.dtype.kind != kinds[name] or (kinds[name] == "u" and array.dtype != np.uint8):
+        if not fits or array.dtype.kind != _KINDS[name] or (_KINDS[name] == "u" and array.dtype != np.uint8):
             raise ValueError(f"its {name} is {array.dtype} {array.shape}")
     for name in ("image", "explained_image"):
         if kept[name].shape[3] not in (1, 3):
             raise ValueError(f"its {name} has {kept[name].shape[3]} channels")
-    return KeptImages(
-        index=kept["index"].astype(np.int64),
-        image=kept["image"],
-        explained=kept["explained"].astype(np.int64),
-        explained_image=kept["explained_image"],
-        layers=tuple(str(name) for name in kept["layers"]),
-        heat=kept["heat"],
-    )
+    # A few kilobytes unpack to a million images, each of which takes a hundred bytes of the page and more.
+    most = {"index": _MOST_IMAGES, "explained": most_explained(kept["layers"].size)}
+    for name, number in most.items():
+        if len(kept[name]) > number:
+            raise ValueError(f"its {name} has {len(kept[name]):,} images, more than {number}")
+    sides = {
+        "image": (kept["image"].shape[1:3], _MOST_SIDE),
+        "explained_image": (kept["explained_image"].shape[1:3], _MOST_EXPLAINED_SIDE),
+        "heat": (kept["heat"].shape[3:], _MOST_EXPLAINED_SIDE),
+    }
+    for name, (pixels, side) in sides.items():
+        # Where there are no images, their sides are those of the data set: nothing was made smaller.
+        if len(kept[name]) and not 1 <= min(pixels) <= max(pixels) <= side:
+            raise ValueError(f"its {name} has {pixels[0]} x {pixels[1]} pixels")
