@@ -11,7 +11,7 @@ from cifar_exp import atomic_files, lock, records, run_status
 from cifar_exp.config import config_hash, flatten, load_saved, to_yaml
 from cifar_exp.errors import DivergedError, RequestError
 from cifar_exp.logs import log_to_file
-from cifar_exp.untrusted import displayable, refuse_links
+from cifar_exp.untrusted import displayable, refuse_irregular
 
 
 @contextmanager
@@ -33,9 +33,10 @@ def recorded(out_dir: Path, config: dict[str, Any], *, resume: bool = False) -> 
         try:
             out_dir.mkdir(parents=True, exist_ok=True)
             if resume:  # whoever made the run does not say where this program writes
-                refuse_links(out_dir)
+                refuse_irregular(out_dir)
             stack.enter_context(lock.held(out_dir))
             status = run_status.claim_again(out_dir) if resume else run_status.claim(out_dir, config_hash(config))
+            stack.enter_context(log_to_file(out_dir / "run.log"))
         except FileExistsError as error:
             raise RequestError(
                 f"{out_dir}: holds a run already; `cifar-exp resume` goes on with it, "
@@ -43,7 +44,6 @@ def recorded(out_dir: Path, config: dict[str, Any], *, resume: bool = False) -> 
             ) from error
         except OSError as error:
             raise RequestError(f"{out_dir}: cannot be made into a run directory: {error}") from error
-        stack.enter_context(log_to_file(out_dir / "run.log"))
         try:
             if not resume:
                 atomic_files.write_text(out_dir / "config_resolved.yaml", to_yaml(config))

@@ -218,6 +218,9 @@ def read_table(path: Path) -> pd.DataFrame:
             raise ValueError("it does not fit into memory") from error
 
 
+_LARGEST_WHOLE = 2**64  # beyond it pandas keeps Python's own, which can be too large for a float
+
+
 def _parsed(content: BinaryIO) -> pd.DataFrame:
     columns = pd.read_csv(content, nrows=0).columns
     content.seek(0)
@@ -228,6 +231,8 @@ def _parsed(content: BinaryIO) -> pd.DataFrame:
     for name in table.columns[[not pd.api.types.is_numeric_dtype(dtype) for dtype in table.dtypes]]:
         if any(isinstance(cell, str) and cell.startswith("'") for cell in table[name]):
             table[name] = table[name].map(lambda cell: spreadsheet_text(cell) if isinstance(cell, str) else cell)
+        if any(isinstance(cell, int) and abs(cell) > _LARGEST_WHOLE for cell in table[name]):
+            raise ValueError(f"column {name}: a whole number of more than {_LARGEST_WHOLE.bit_length()} bits")
     return table.rename(columns=spreadsheet_text)
 
 

@@ -5,6 +5,9 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
+
 from cifar_exp import atomic_files, lifecycle, run_status
 from cifar_exp.errors import DONE, FAILED, RequestError
 from cifar_exp.hydra_settings import is_hydras_own
@@ -13,7 +16,7 @@ from cifar_exp.launch import experiment, quoted
 from cifar_exp.saved_run import open_run
 from cifar_exp.sweep import RECORD
 from cifar_exp.tracking import is_store
-from cifar_exp.untrusted import refuse_links
+from cifar_exp.untrusted import refuse_irregular
 
 log = logging.getLogger(__name__)
 
@@ -73,7 +76,7 @@ def _resume_run(path: Path, settings: Sequence[str], trust: Sequence[str]) -> in
 
 def _resume_sweep(path: Path, settings: Sequence[str], trust: Sequence[str], config_dir: str | None) -> int:
     """Give the sweep's command line again; jobs that are done return at once."""
-    refuse_links(path)  # whoever made the sweep does not say where this program writes
+    refuse_irregular(path)  # whoever made the sweep does not say where this program writes
     try:
         record = atomic_files.read_json(path / RECORD)
         given = [str(override) for override in record["overrides"]]
@@ -108,9 +111,9 @@ def _allowed(overrides: list[str], folder: str) -> tuple[list[str], list[str]]:
     kept, dropped = [], []
     for override in overrides:
         key = override.lstrip("+~").partition("=")[0]
-        refused = is_hydras_own(key) or key == "data.cache"
+        refused = is_hydras_own(key) or key == "data.cache" or _is_more_than_a_value(override)
         if key == "tracker.store":  # an earlier job has made it, or whoever resumes has
-            refused = not is_store(Path(folder, override.partition("=")[2].strip("'\"")))
+            refused = refused or not is_store(Path(folder, override.partition("=")[2].strip("'\"")))
         if key == "hydra.sweep.dir" or key.startswith("sweep."):
             continue
         if refused and not override.startswith(_ENGINES):
@@ -118,3 +121,15 @@ def _allowed(overrides: list[str], folder: str) -> tuple[list[str], list[str]]:
         else:
             kept.append(override)
     return kept, dropped
+
+
+def _is_more_than_a_value(text: str) -> bool:
+    """Whether it is a flag, puts a group elsewhere, reads the environment, or sets a whole node with what is in it."""
+    if text.startswith("-") or ":" in text.partition("${")[2]:  # a resolver, such as ${oc.env:NAME}
+        return True
+    try:
+        override = OverridesParser.create().parse_override(text)
+    except HydraException:
+        return True
+    # A whole node at once would carry the keys that are otherwise looked at one by one.
+    return override.package is not None or (override.key_or_group in ("data", "tracker") and "{" in text)

@@ -2,6 +2,7 @@
 
 import errno
 import os
+from collections.abc import Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -53,6 +54,12 @@ def claim(directory: Path, config_hash: str) -> dict[str, Any]:
     return status
 
 
+def resumptions(status: Mapping[str, Any]) -> list[Any]:
+    """When the run was gone on with; a status that says something else does not count."""
+    times = status.get("resumed_at")
+    return times if isinstance(times, list) else []
+
+
 def claim_again(directory: Path) -> dict[str, Any]:
     """Take a directory to go on with the run in it.
 
@@ -63,7 +70,7 @@ def claim_again(directory: Path) -> dict[str, Any]:
         OSError, ValueError: it has no readable status.
     """
     status = read_status(directory)
-    status["resumed_at"] = [*(status.get("resumed_at") or []), now()]
+    status["resumed_at"] = [*resumptions(status), now()]
     for leftover in directory.rglob(".*.tmp"):  # of a process that was killed while it wrote
         leftover.unlink()
     update_status(directory, status, state="running", error=None, finished_at=None)

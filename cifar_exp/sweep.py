@@ -3,6 +3,7 @@
 import contextlib
 import io
 import logging
+import math
 import os
 import shlex
 from collections.abc import Mapping, Sequence
@@ -188,15 +189,16 @@ def _row(sweep_dir: Path, job: Mapping[str, Any]) -> dict[str, Any]:
         row["state"] = lifecycle.job_state(run) or "failed"
         row["error"] = status.get("error")
         row["epochs_completed"] = status.get("epochs_completed")
-        row["resumed"] = len(status.get("resumed_at") or [])
+        row["resumed"] = len(run_status.resumptions(status))
         if row["state"] == "interrupted" and status["state"] == "running":
             row["error"] = "killed"
             run_status.update_status(run, status, state="interrupted", error="killed", finished_at=run_status.now())
     if row["state"] == "completed":
-        with contextlib.suppress(OSError, ValueError, IndexError):
+        with contextlib.suppress(OSError, ValueError, TypeError, IndexError, OverflowError):
             summary = records.read_table(run / "summary.csv").iloc[0]
             measured = ("best_val_accuracy", "val_accuracy", "test_accuracy", "train_seconds", "total_seconds")
-            row |= {name: float(summary[name]) for name in measured if summary[name] == summary[name]}
+            there = {name: float(summary[name]) for name in measured if name in summary}
+            row |= {name: value for name, value in there.items() if math.isfinite(value)}
     return row
 
 
@@ -252,9 +254,10 @@ def winner(rows: Sequence[Mapping[str, Any]], varied: Sequence[str]) -> str:
     equal = [row["job"] for row in measured if row["val_accuracy"] == best["val_accuracy"] and row is not best]
     what = " ".join(f"{key}={best[key]}" for key in varied if key in best)
     also = f" (as good there: job {', '.join(map(str, equal))})" if equal else ""
+    test = best.get("test_accuracy")
     return (
         f"Best on the validation split: job {best['job']}{f' ({what})' if what else ''} with "
-        f"{best['val_accuracy']:.2%}{also}; its test accuracy is {best['test_accuracy']:.2%}."
+        f"{best['val_accuracy']:.2%}{also}; its test accuracy is {'not recorded' if test is None else f'{test:.2%}'}."
     )
 
 

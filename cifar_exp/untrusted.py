@@ -102,8 +102,10 @@ def read_yaml(path: str | Path) -> Any:
     """
     try:
         return yaml.load(read_yaml_text(path, _YamlLoader), Loader=_YamlLoader)
-    except yaml.YAMLError as error:
-        raise ValueError(" ".join(str(error).split())) from error
+    except (OSError, ValueError):
+        raise
+    except Exception as error:  # beside its own, PyYAML raises whatever a conversion does: `!!int ''`, `!!bool x`
+        raise ValueError(f"{type(error).__name__}: {' '.join(str(error).split())}") from error
 
 
 def spreadsheet_safe(text: str) -> str:
@@ -155,18 +157,22 @@ def displayable(name: str) -> str:
     return name
 
 
-def refuse_links(directory: Path) -> None:
-    """Refuse to write into a run directory in which anything is a link, for it may lead anywhere.
+def refuse_irregular(directory: Path) -> None:
+    """Refuse to write into a run directory that holds anything but folders and regular files.
 
-    The directory itself, and those that it lies in, may be reached by links.
+    A link may lead anywhere, and opening a pipe waits for whoever reads it. The directory itself, and those that it
+    lies in, may be reached by links.
 
     Raises:
-        RequestError: names the first link.
+        RequestError: names the first such thing.
         OSError: the directory cannot be listed.
     """
     for folder, folders, files in os.walk(directory):
         for name in (*folders, *files):
-            if os.path.islink(path := os.path.join(folder, name)):
+            mode = os.lstat(path := os.path.join(folder, name)).st_mode
+            if stat.S_ISLNK(mode):
                 raise RequestError(
                     f"{path}: is a link, which may lead out of the run directory; put the file itself there"
                 )
+            if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+                raise RequestError(f"{path}: is neither a file nor a folder; take it away first")
