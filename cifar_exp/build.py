@@ -165,6 +165,8 @@ def build(config: dict[str, Any], *, found: float | None = None) -> Parts:
     )
     planned = schedule.planned_learning_rates(config["scheduler"], **plan)
     layers, headline = _layers_to_explain(config["explain"], model, (height, width, channels))
+    if batches.low_resolution is not None:
+        _check_low_resolution(model, batches.low_resolution.size, channels)
     _check_smallest_batch(model, len(train), config["batch_size"], (height, width, channels))
     _check_indices(config["explain"]["indices"], len(dataset.test))
     return Parts(
@@ -278,6 +280,16 @@ def _layers_to_explain(
         log.info("Grad-CAM leaves out maps under %dx%d: %s (explain.layers names them)", minimum, minimum, small)
         layers = large
     return layers, large[-1].name if large else None
+
+
+def _check_low_resolution(model: torch.nn.Module, size: int, channels: int) -> None:
+    model.eval()
+    try:
+        layer_maps(model, (size, size, channels), [])
+    except RuntimeError as error:
+        raise RequestError(
+            f"augment.low_resolution.size={size}: the model cannot take images of that size: {error}"
+        ) from error
 
 
 def _check_smallest_batch(

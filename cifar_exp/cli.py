@@ -4,6 +4,7 @@ Nothing heavy is imported before it is known to be needed, so that ``--help`` an
 """
 
 import difflib
+import errno
 import os
 import signal
 import sys
@@ -14,7 +15,7 @@ from types import FrameType
 from typing import NoReturn
 
 from cifar_exp import torchrun
-from cifar_exp.errors import DONE, INTERRUPTED, TERMINATED, WRONG_REQUEST, RequestError
+from cifar_exp.errors import DONE, FAILED, INTERRUPTED, TERMINATED, WRONG_REQUEST, RequestError
 from cifar_exp.jobs import complain
 from cifar_exp.logs import tolerate_any_output
 
@@ -29,6 +30,11 @@ COMMANDS = {
 }
 _IN_SEVERAL_PROCESSES = ("resume", "reproduce")  # those of the commands that train
 _TOP_LEVEL_KEYS = ("experiment", "model", "data", "augment", "optimizer", "scheduler", "epochs", "max_lr", "seed")
+
+
+# What becomes of a path that the user named: not for this user, too long, a link to itself.
+_CANNOT_BE_LOOKED_AT = (errno.EACCES, errno.ENAMETOOLONG, errno.ELOOP)
+SHOW_TRACEBACK = "CIFAR_EXP_TRACEBACK"  # environment variable: let an error that nobody expected end in its traceback
 
 
 class _Terminated(KeyboardInterrupt):
@@ -73,6 +79,11 @@ def _exit_code(program: Callable[[], int]) -> int:
         return TERMINATED
     except KeyboardInterrupt:
         return INTERRUPTED
+    except Exception as error:  # a full disk, too little memory, or a mistake of the program's own
+        if os.environ.get(SHOW_TRACEBACK):
+            raise
+        complain(f"{type(error).__name__}: {error}\n{SHOW_TRACEBACK}=1 in the environment shows where")
+        return WRONG_REQUEST if isinstance(error, OSError) and error.errno in _CANNOT_BE_LOOKED_AT else FAILED
     finally:
         signal.signal(signal.SIGTERM, previous)
 

@@ -22,7 +22,7 @@ from hydra.core.override_parser.types import Override, OverrideType
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from cifar_exp.config import GROUPS, SCHEMA_ERRORS, first_line, flatten, resolve, validate
+from cifar_exp.config import GROUPS, SCHEMA_ERRORS, check_keys, first_line, flatten, resolve, validate
 from cifar_exp.engines import options
 from cifar_exp.errors import RequestError
 from cifar_exp.hydra_settings import check_hydra_settings, may_be_overruled, typed_in
@@ -185,7 +185,9 @@ def _grid(parsed: list[Override]) -> Iterator[list[str]]:
 
 def _compose_one(config_name: str, overrides: list[str]) -> DictConfig:
     config = compose(config_name, overrides=overrides, return_hydra_config=True)
-    validate(resolve(without_hydra(config)))
+    experiment = without_hydra(config)
+    check_keys(experiment)
+    validate(resolve(experiment))
     return config
 
 
@@ -228,7 +230,7 @@ def _unknown_key(key: str, overrides: list[str], config_name: str) -> str:
     # The groups' choices decide which keys there are, so keep those of the overrides that can be kept.
     choices = [override for override in overrides if re.fullmatch(r"[\w/]+=\w+", override)]
     known = _known_keys(choices, config_name)
-    return f"{key}: unknown key{_nearest(key, known)}; `cifar-exp --cfg job` lists all (+{key}=... adds it)"
+    return f"{key}: unknown key{_nearest(key, known)}; `cifar-exp --cfg job` lists all"
 
 
 def _known_keys(choices: list[str], config_name: str) -> list[str]:

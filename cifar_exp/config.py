@@ -12,7 +12,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
 
-import yaml
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
@@ -72,6 +71,7 @@ _AT_LEAST: dict[str, tuple[float | None, float | None]] = {
     "checkpoint.every_epochs": (1, None),
 }
 _MOST_CHANNELS = 1_000_000
+_LARGEST = 1e30  # single precision ends at 3.4e38, and numbers are multiplied
 # Far beyond use; what is larger ends the program, or its user's patience, before the first step.
 _AT_MOST = {
     "epochs": 1_000_000,
@@ -125,9 +125,16 @@ def resolve(config: DictConfig, base: str = "") -> dict[str, Any]:
         group, leaf = key.split(".")
         if plain[group].get(leaf) is not None:
             # Absolute, so that the saved config means the same from another current folder.
-            plain[group][leaf] = str(Path(base, Path(plain[group][leaf]).expanduser()).absolute())
+            plain[group][leaf] = _absolute(plain[group][leaf], key, base)
     plain["max_lr"] = _as_learning_rate(plain["max_lr"])
     return _as_text(plain, "")
+
+
+def _absolute(value: Any, key: str, base: str) -> str:
+    try:
+        return str(Path(base, Path(value).expanduser()).absolute())
+    except (TypeError, RuntimeError) as error:  # no text; the home of a user that there is none of
+        raise RequestError(f"{key}={value}: is not a path: {error}") from error
 
 
 def _as_text(node: Any, path: str) -> Any:
@@ -183,6 +190,12 @@ def validate(config: dict[str, Any]) -> None:
         for key in _ABOVE_ZERO
         if leaves.get(key) is not None and not (math.isfinite(leaves[key]) and leaves[key] > 0)
     ]
+    numbers = {key: leaves[key] for key in (*_ABOVE_ZERO, "max_lr") if isinstance(leaves.get(key), int | float)}
+    problems += [
+        f"{key}={value}: must be between {1 / _LARGEST:g} and {_LARGEST:g}"
+        for key, value in numbers.items()
+        if 0 < value < 1 / _LARGEST or _LARGEST < value < math.inf
+    ]
     max_lr = config["max_lr"]
     is_number = isinstance(max_lr, int | float) and not isinstance(max_lr, bool)
     if max_lr != AUTO and not (is_number and math.isfinite(max_lr) and max_lr > 0):
@@ -192,8 +205,8 @@ def validate(config: dict[str, Any]) -> None:
         if value is not None and not ((low is None or value >= low) and (high is None or value <= high)):
             wanted = f"at least {low}" if high is None else f"between {low} and {high}"
             problems.append(f"{key}={value}: must be {wanted}")
-        elif value == math.inf:
-            problems.append(f"{key}={value}: must be a finite number")
+        elif value is not None and value > _LARGEST:
+            problems.append(f"{key}={value}: must be a finite number, at most {_LARGEST:g}")
     problems += [
         f"{key}={leaves[key]}: must be at most {most}"
         for key, most in _AT_MOST.items()
@@ -206,7 +219,7 @@ def validate(config: dict[str, Any]) -> None:
     if not 0 <= fraction < 1:
         problems.append(f"data.validation_fraction={fraction}: must be at least 0 and below 1")
     device = config["device"]
-    if device not in _DEVICES and not (re.fullmatch(r"cuda:\d{1,3}", device)):
+    if device not in _DEVICES and not (re.fullmatch(r"cuda:[0-9]{1,3}", device)):
         problems.append(f"device={device}: must be one of {', '.join(_DEVICES)} or cuda:N")
     sha256 = config["data"].get("sha256")
     if sha256 is not None and not re.fullmatch("[0-9a-f]{64}", sha256):
@@ -222,7 +235,9 @@ def validate(config: dict[str, Any]) -> None:
     widths = config["model"].get("widths")
     if widths is not None and not (len(widths) == 3 and min(widths) >= 1 and max(widths) <= _MOST_CHANNELS):
         problems.append(f"model.widths={widths}: must be three numbers of channels, each from 1 to {_MOST_CHANNELS}")
-    if config["optimizer"].get("decoupled") and config["optimizer"]["momentum"] == 1:
+    if config["optimizer"].get("decoupled") and "momentum" not in config["optimizer"]:
+        problems.append("optimizer.decoupled=true: needs optimizer.momentum")
+    elif config["optimizer"].get("decoupled") and config["optimizer"]["momentum"] == 1:
         problems.append("optimizer.momentum=1: must be below 1 where optimizer.decoupled=true")
     if config["evaluation"]["weights"] == "best" and not config["checkpoint"]["best"]:
         problems.append("evaluation.weights=best: needs checkpoint.best=true")
@@ -280,11 +295,31 @@ def read_plain(path: Path) -> dict[str, Any]:
 def _read_yaml(path: Path) -> DictConfig:
     try:
         raw = OmegaConf.load(io.StringIO(read_yaml_text(path)))
-    except (OSError, ValueError, yaml.YAMLError, OmegaConfBaseException) as error:
+    except Exception as error:  # PyYAML raises whatever a conversion does, and OmegaConf what its grammar does
         raise RequestError(f"{path}: not a readable config: {first_line(error)}") from error
     if not isinstance(raw, DictConfig):
         raise RequestError(f"{path}: not a config: expected keys and values")
     return raw
+
+
+def check_keys(config: DictConfig) -> None:
+    """Refuse a composed configuration that has other keys than its schema, by ``+key=...`` or ``~key``.
+
+    A run of it could not be done, or not be done again: ``load_saved`` gives what it reads the schema. What a group's
+    option holds is for whoever is called with it to refuse.
+
+    Raises:
+        RequestError: names the key.
+    """
+    plain = OmegaConf.to_container(config)
+    try:
+        whole = OmegaConf.merge(OmegaConf.structured(ExperimentConfig), OmegaConf.create(plain))
+    except SCHEMA_ERRORS as error:
+        raise RequestError(f"{first_line(error)}; a run has no keys but those of `cifar-exp --cfg job`") from error
+    there, wanted = flatten(plain), flatten(OmegaConf.to_container(whole))
+    missing = [key for key in wanted if key not in there and not any(name.startswith(f"{key}.") for name in there)]
+    if missing:
+        raise RequestError(f"~{missing[0]}: is needed; it can be given another value, but not be removed")
 
 
 def with_schema(raw: DictConfig) -> DictConfig:

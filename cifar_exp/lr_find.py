@@ -21,6 +21,7 @@ from cifar_exp.saved_run import new_directory
 log = logging.getLogger(__name__)
 
 _FEWEST_STEPS = 3 * FIRST
+_MOST_STEPS = 1_000_000
 
 
 def lr_find(overrides: list[str], over: Range, out: Path | None, config_dir: str | None = None) -> Suggestion:
@@ -73,6 +74,8 @@ def _check(over: Range) -> None:
         raise RequestError(f"--min-lr {over.low:g}: must be below --max-lr, which is {over.high:g}")
     if over.steps < _FEWEST_STEPS:
         raise RequestError(f"--steps {over.steps}: must be at least {_FEWEST_STEPS}")
+    if over.steps > _MOST_STEPS:
+        raise RequestError(f"--steps {over.steps}: must be at most {_MOST_STEPS}")
 
 
 def _tell(

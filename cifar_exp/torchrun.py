@@ -7,12 +7,17 @@ from cifar_exp.errors import RequestError
 
 def processes() -> int:
     """How many processes torchrun started for this program on all machines; 1 where it did not."""
-    return int(os.environ["WORLD_SIZE"]) if "TORCHELASTIC_RUN_ID" in os.environ else 1
+    return _said("WORLD_SIZE")
 
 
 def processes_here() -> int:
     """How many of them are on this machine."""
-    return int(os.environ["LOCAL_WORLD_SIZE"]) if "TORCHELASTIC_RUN_ID" in os.environ else 1
+    return _said("LOCAL_WORLD_SIZE")
+
+
+def _said(name: str) -> int:
+    value = os.environ.get(name, "1") if "TORCHELASTIC_RUN_ID" in os.environ else "1"
+    return int(value) if value.isascii() and value.isdigit() else 1
 
 
 def refuse(what: str) -> None:

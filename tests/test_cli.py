@@ -12,6 +12,7 @@ from composing import TINY
 from programs import PROGRAM, started, wait_for
 from runs import state_of
 
+from cifar_exp import cli
 from cifar_exp.cli import COMMANDS, main
 
 
@@ -144,6 +145,7 @@ def test_cfg_job_shows_the_composed_config(here, capsys):
 
 LIGHT = """
 import sys
+from cifar_exp import cli
 from cifar_exp.cli import COMMANDS, main
 heavy = {"torch", "torchvision", "albumentations", "captum", "matplotlib", "pandas", "scipy", "numpy", "PIL", "jinja2"}
 for arguments in (["--help"], ["--cfg", "job"], ["epohcs=1"], *([command, "--help"] for command in COMMANDS)):
@@ -202,3 +204,27 @@ def test_a_reader_that_stops_reading_is_no_error(here):
     )
     assert done.stderr == ""
     assert done.stdout.startswith("cifar-exp")
+
+
+def test_an_error_that_nobody_expected_is_told_in_a_line(monkeypatch, capsys):
+    def fails(_arguments):
+        raise ZeroDivisionError("by nothing")
+
+    monkeypatch.setattr(cli, "_start", fails)
+    assert main(["--help"]) == 1
+    assert capsys.readouterr().err.startswith("cifar-exp: ZeroDivisionError: by nothing\nCIFAR_EXP_TRACEBACK=1")
+    monkeypatch.setenv("CIFAR_EXP_TRACEBACK", "1")
+    with pytest.raises(ZeroDivisionError):
+        main(["--help"])
+
+
+@pytest.mark.parametrize("command", ["compare", "report", "resume", "evaluate", "reproduce"])
+def test_a_path_that_cannot_be_looked_at_is_a_wrong_request(command, capsys):
+    assert main([command, "x" * 300]) == 2
+    assert "Traceback" not in capsys.readouterr().err
+
+
+def test_what_torchrun_left_in_the_environment_is_no_reason_to_fail(monkeypatch, tmp_path):
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "x")
+    monkeypatch.delenv("WORLD_SIZE", raising=False)
+    assert main(["compare", str(tmp_path / "nothing")]) == 2

@@ -63,3 +63,34 @@ def test_a_saved_config_calls_nothing_that_is_not_listed_whatever_it_trusts(tmp_
     path.write_text(to_yaml(config))
     with pytest.raises(RequestError, match="not on the list"):
         load_saved(path)
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["seed: !!int ''", "seed: !!bool x", f"seed: {'1:' * 200}1.5", f"seed: '{'${a:' * 3000}'", f"seed: {'9' * 400}"],
+    ids=["int", "bool", "sexagesimal", "nested", "digits"],
+)
+def test_values_that_the_parsers_stumble_over_are_refused(tmp_path, line):
+    path = tmp_path / "config_resolved.yaml"
+    text = to_yaml(composed(*TINY))
+    assert "\nseed: 0\n" in text
+    path.write_text(text.replace("\nseed: 0\n", f"\n{line}\n"))
+    with pytest.raises(RequestError):
+        load_saved(path)
+
+
+@pytest.mark.parametrize(
+    ("group", "node"),
+    [
+        ("data", {"_target_": "x", "root": 5}),
+        ("data", {"cache": "~nosuchuser/x"}),
+        ("optimizer", {"_target_": "torch.optim.Adam", "decoupled": True}),
+    ],
+)
+def test_odd_nodes_of_a_saved_config_are_refused(tmp_path, group, node):
+    config = composed(*TINY)
+    config[group] = node if "_target_" in node else config[group] | node
+    path = tmp_path / "config_resolved.yaml"
+    path.write_text(to_yaml(config))
+    with pytest.raises(RequestError):
+        load_saved(path)
