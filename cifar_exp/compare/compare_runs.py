@@ -1,12 +1,13 @@
 """Runs compared from beginning to end: found, ordered, tested, written down and printed."""
 
 import os
+import stat
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TextIO
 
-from cifar_exp.compare.discover import RUN_FILES, find_runs, read_runs
+from cifar_exp.compare.discover import RUN_FILES, find_runs, read_runs, status_of
 from cifar_exp.compare.output import as_csv, check_out, runs_frame, write
 from cifar_exp.compare.pairs import Pair, against_baseline
 from cifar_exp.compare.render import Table, as_markdown, as_text, groups_table, headline, legend, runs_table
@@ -41,6 +42,10 @@ def compare_runs(
     Raises:
         RequestError: the request itself is wrong.
     """
+    try:
+        os.getcwd()
+    except OSError as error:
+        raise RequestError(f"the current folder cannot be used ({error.strerror}); change to another one") from error
     check_out(out)
     directories, range_tests, remarks = find_runs(paths)
     chosen = None
@@ -68,17 +73,25 @@ def compare_runs(
 def _baseline(text: str, directories: list[Path]) -> tuple[str, list[Path]]:
     """The baseline's path as it stands among the directories, added to them where it lies elsewhere."""
     path = Path(text)
-    if not path.exists():
+    status = status_of(path, "--baseline ")
+    if status is None:
         raise RequestError(f"--baseline {text}: no such run directory")
-    if not path.is_dir():
+    if not stat.S_ISDIR(status.st_mode):
         raise RequestError(f"--baseline {text}: is a file; name the run directory that it lies in")
-    same = next((str(directory) for directory in directories if directory.samefile(path)), None)
+    same = next((str(directory) for directory in directories if _is(directory, status)), None)
     if same is not None:
         return same, directories
-    if not any((path / name).is_file() for name in RUN_FILES):
+    if not any(status_of(path / name, "--baseline ") for name in RUN_FILES):
         raise RequestError(f"--baseline {text}: not a run directory; one holds status.json or summary.csv")
     added = Path(os.path.abspath(path))
     return str(added), [*directories, added]
+
+
+def _is(directory: Path, status: os.stat_result) -> bool:
+    try:
+        return os.path.samestat(directory.stat(), status)
+    except OSError:  # gone since it was found
+        return False
 
 
 def _shown(comparison: Comparison, top: int) -> list[int]:

@@ -53,10 +53,16 @@ def partition(runs: pd.DataFrame, keys: list[str]) -> NDArray[np.int64]:
     """Number the runs so that two have the same number where they agree in all keys but the seed."""
     group = np.zeros(len(runs), np.int64)
     for key in keys:
-        codes = pd.factorize(runs[key], use_na_sentinel=False)[0]
-        if key != SEED and codes.any():
-            group = np.unique(np.stack([group, codes]), axis=1, return_inverse=True)[1].ravel()
+        group = _divided(group, runs, key)
     return group
+
+
+def _divided(group: NDArray[np.int64], runs: pd.DataFrame, key: str) -> NDArray[np.int64]:
+    """The numbers of ``partition`` with one more key, in the order of the former and then of the key's values."""
+    codes = pd.factorize(runs[key], use_na_sentinel=False)[0]
+    if key == SEED or not codes.any():
+        return group
+    return np.unique(group * (int(codes.max()) + 1) + codes, return_inverse=True)[1].astype(np.int64)
 
 
 def differing_columns(runs: pd.DataFrame, keys: list[str]) -> list[str]:
@@ -79,15 +85,17 @@ def differing_columns(runs: pd.DataFrame, keys: list[str]) -> list[str]:
             continue
         shown.append(key)
     within = runs.loc[completed]
-    wanted, told_apart = _parts(partition(within, keys)), _parts(partition(within, shown))
+    group = partition(within, shown)
+    wanted, told_apart = _parts(partition(within, keys)), _parts(group)
+    already = set(shown)
     for key in keys:
         if told_apart == wanted:
             break
-        if key == SEED or key in shown or within[key].notna().all() or within[key].isna().all():
+        if key == SEED or key in already or within[key].notna().all() or within[key].isna().all():
             continue
-        if (parts := _parts(partition(within, [*shown, key]))) > told_apart:
+        if (parts := _parts(divided := _divided(group, within, key))) > told_apart:
             shown.append(key)
-            told_apart = parts
+            group, told_apart = divided, parts
     return shown
 
 
@@ -97,7 +105,8 @@ def _parts(numbers: NDArray[np.int64]) -> int:
 
 def _implies(runs: pd.DataFrame, columns: list[str], key: str) -> bool:
     """Whether runs that agree in ``columns`` always agree in ``key``."""
-    if not columns or not set(columns) <= set(runs.columns):
+    if not columns or not all(column in runs.columns for column in columns):
         return False
     known = runs.loc[runs[key].notna(), [*columns, key]]
-    return len(known.drop_duplicates()) == len(known[columns].drop_duplicates())
+    group = partition(known, columns)
+    return _parts(_divided(group, known, key)) == _parts(group)

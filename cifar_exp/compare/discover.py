@@ -9,6 +9,7 @@ import csv
 import io
 import os
 import re
+import stat
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -42,9 +43,10 @@ def find_runs(paths: Sequence[Path]) -> tuple[list[Path], list[Path], list[str]]
     remarks: list[str] = []
     seen: set[tuple[int, int]] = set()
     for path in paths:
-        if not path.exists():
+        status = status_of(path)
+        if status is None:
             raise RequestError(f"{path}: no such folder; name run directories or folders above them")
-        if not path.is_dir():
+        if not stat.S_ISDIR(status.st_mode):
             raise RequestError(f"{path}: is a file; name the run directory that it lies in, or a folder above")
         before = len(found), len(tests)
         already = _search(os.path.abspath(path), seen, found, tests, remarks)
@@ -55,6 +57,24 @@ def find_runs(paths: Sequence[Path]) -> tuple[list[Path], list[Path], list[str]]
             f"{', '.join(map(str, paths))}: no run there; a run directory holds status.json or summary.csv"
         )
     return _in_order(found), _in_order(tests), remarks
+
+
+def status_of(path: Path, named: str = "") -> os.stat_result | None:
+    """What lies at a path that the user named; None if nothing does.
+
+    Args:
+        path: of it.
+        named: what stands before the path in a message, such as ``--out ``.
+
+    Raises:
+        RequestError: the system does not say: a folder above is not readable, the name is too long.
+    """
+    try:
+        return path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as error:
+        raise RequestError(f"{named}{path}: cannot be looked at ({error.strerror})") from error
 
 
 def _in_order(paths: list[str]) -> list[Path]:
@@ -85,14 +105,28 @@ def _search(top: str, seen: set[tuple[int, int]], found: list[str], tests: list[
         waiting += [
             entry.path
             for entry in here
-            if not entry.name.startswith(".") and not (is_run and entry.name in _OWN_FOLDERS) and entry.is_dir()
+            if not entry.name.startswith(".")
+            and not (is_run and entry.name in _OWN_FOLDERS)
+            and _is_folder(entry, remarks)
         ]
     return again
 
 
-def natural(text: str) -> list[int | str]:
+def _is_folder(entry: "os.DirEntry[str]", remarks: list[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError as error:  # a link to itself, or into a folder that is not readable
+        remarks.append(f"{entry.path}: cannot be searched ({error.strerror}).")
+        return False
+
+
+def natural(text: str) -> list[tuple[int, str] | str]:
     """Sort key that counts: ``job/2`` comes before ``job/10``."""
-    return [int(part) if position % 2 else part for position, part in enumerate(re.split(r"([0-9]+)", text))]
+    # A number by its length and digits, for Python makes no int of thousands of digits.
+    return [
+        (len(part.lstrip("0")), part.lstrip("0")) if position % 2 else part
+        for position, part in enumerate(re.split(r"([0-9]+)", text))
+    ]
 
 
 def read_runs(directories: Sequence[Path]) -> pd.DataFrame:

@@ -1,5 +1,6 @@
 """Which figures a comparison calls for, and what goes into them."""
 
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -10,7 +11,8 @@ import pandas as pd
 from cifar_exp import records
 from cifar_exp.compare.files import CURVES, FIXED_AND_BROKEN, HEAT_MAP, LINE, MAX_LR
 from cifar_exp.compare.range_tests import draw_over_range_tests, with_numbers
-from cifar_exp.compare.render import settings_in_words
+from cifar_exp.compare.render import one_line, settings_in_words
+from cifar_exp.compare.statistics import LARGEST
 from cifar_exp.compare.tables import Comparison, heading, is_lower_better
 from cifar_exp.figures.comparison import PALETTE, Curve, Varied, heat_map, line, overlaid_curves
 from cifar_exp.figures.fixed_and_broken import COLUMNS, Change, fixed_and_broken
@@ -48,10 +50,26 @@ def draw(
         (FIXED_AND_BROKEN, lambda path: _fixed_and_broken(change, path)),
     ]
     for name, part in parts:
-        drawn, remark = part(folder / name)
+        drawn, remark = _guarded(part, folder / name)
         made += [name] if drawn else []
         remarks += [remark] if remark else []
     return made, remarks
+
+
+def _guarded(part: Callable[[Path], _Outcome], path: Path) -> _Outcome:
+    """Make a figure, or say why not: numbers that anybody may have written can be more than Matplotlib can place.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of numbers that overflow
+            return part(path)
+    except OSError:
+        raise
+    except Exception as error:
+        return False, f"No {path.name}: it cannot be drawn ({type(error).__name__}: {one_line(error)})."
 
 
 def _curves(comparison: Comparison, shown: Sequence[int], path: Path) -> _Outcome:
@@ -74,7 +92,9 @@ def _curves(comparison: Comparison, shown: Sequence[int], path: Path) -> _Outcom
             metrics = records.read_table(Path(directory) / "metrics.csv").apply(pd.to_numeric, errors="raise")
             if metrics["epoch"].isna().any():
                 raise ValueError("cut off")
-        except (OSError, ValueError, KeyError):
+            if (np.isfinite(metrics) & (metrics.abs() > LARGEST)).any(axis=None):
+                raise ValueError("not a measured number")
+        except (OSError, ValueError, KeyError, TypeError, OverflowError):
             missing.append(label)
             continue
         curves.append(Curve(labels[group], looks[group], metrics))
@@ -92,13 +112,14 @@ def main_groups(comparison: Comparison) -> tuple[pd.DataFrame, list[str], list[s
     groups = comparison.groups[comparison.groups["data_set"] == comparison.runs["data_set"].iloc[0]]
     varied = [column for column in comparison.varied if len(groups[column].unique()) > 1]
     numbers = [column for column in varied if are_numbers(groups[column])]
-    return groups, numbers, [column for column in varied if column not in numbers]
+    others = set(varied) - set(numbers)
+    return groups, numbers, [column for column in varied if column in others]
 
 
 def are_numbers(column: pd.Series) -> bool:
-    """Whether every value of a config's column is a finite number."""
+    """Whether every value of a config's column is a finite number of a size to reckon with."""
     try:
-        return bool(np.isfinite(column.astype(np.float64)).all())
+        return bool((column.astype(np.float64).abs() <= LARGEST).all())
     except (TypeError, ValueError):
         return False
 

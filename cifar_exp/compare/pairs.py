@@ -109,10 +109,18 @@ def read_predictions(directory: Path, misclassified: float | None = None) -> pd.
 
 
 def predictions_of(runs: pd.DataFrame, position: int) -> pd.DataFrame:
-    """``read_predictions`` of a row of the comparison's runs, checked against its summary."""
+    """``read_predictions`` of a row of the comparison's runs, checked against its summary.
+
+    Raises:
+        UnreadableError: as ``read_predictions``, or the summary has no number to check against.
+    """
     row = runs.iloc[position]
     counted = row.get("misclassified")
-    return read_predictions(Path(row["path"]), float(counted) if isinstance(counted, str) else None)
+    try:
+        misclassified = float(counted) if isinstance(counted, str) else None
+    except ValueError:
+        raise UnreadableError("misclassified in summary.csv is not a number") from None
+    return read_predictions(Path(row["path"]), misclassified)
 
 
 def why_not_comparable(runs: pd.DataFrame, a: int, b: int, in_a: pd.DataFrame, in_b: pd.DataFrame) -> str:

@@ -7,8 +7,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from cifar_exp.compare.differences import SEED, result_columns
+from cifar_exp.compare.differences import SEED, partition, result_columns
 from cifar_exp.compare.discover import config_as_row, fingerprint_of
+from cifar_exp.compare.statistics import LARGEST
 from cifar_exp.compare.tables import Comparison, heading
 from cifar_exp.config import AUTO
 from cifar_exp.figures.comparison import PALETTE
@@ -19,6 +20,7 @@ MAX_LR, USED = "config.max_lr", "max_lr_used"
 
 # What no range test depends on, beside the seed, of which any will do.
 _NOT_IN_A_TEST = (MAX_LR, SEED, "config.epochs", "config.evaluate_test_each_epoch")
+_MOST_NAMED = 8  # settings in a line's label
 _NOT_IN_A_TEST_UNDER = ("config.evaluation.",)
 
 
@@ -61,15 +63,16 @@ def draw_over_range_tests(comparison: Comparison, directories: Sequence[Path], p
     # Jobs that differ by their epochs find the same curve.
     curves = list({tuple(test.curve.losses): test.curve for test in fitting}.values())
     others_varied = [column for column in comparison.varied if column != MAX_LR and len(runs[column].unique()) > 1]
-    groups = list(runs.groupby(others_varied, dropna=False, sort=False)) if others_varied else [("", runs)]
+    groups = [members for _, members in runs.groupby(partition(runs, others_varied), sort=False)]
     if curves and len(groups) > len(PALETTE):
         remarks.append(f"No {path.name}: what varies beside max_lr has more than {len(PALETTE)} combinations.")
     if not curves or len(groups) > len(PALETTE):
         return False, " ".join(remarks)
     series = []
-    for values, members in groups:
-        named = zip(others_varied, values if others_varied else (), strict=True)
-        label = ", ".join(f"{heading(column)} {value or 'null'}" for column, value in named)
+    for members in groups:
+        first = members.iloc[0]
+        label = ", ".join(f"{heading(column)} {first[column] or 'null'}" for column in others_varied[:_MOST_NAMED])
+        label += ", …" if len(others_varied) > _MOST_NAMED else ""
         found = members[MAX_LR] == AUTO
         series.append(MeasuredAt(label, members["max_lr"].to_numpy(), members["value"].to_numpy(), found.to_numpy()))
     over_range_tests(series, curves, comparison.metric, path)
@@ -108,7 +111,7 @@ def _numbers(runs: pd.DataFrame) -> pd.Series:
     typed = pd.to_numeric(runs[MAX_LR], errors="coerce")
     used = pd.to_numeric(runs[USED], errors="coerce") if USED in runs.columns else typed
     numbers = used.fillna(typed)
-    return numbers.where(np.isfinite(numbers) & (numbers > 0))
+    return numbers.where((numbers > 0) & (numbers <= LARGEST))
 
 
 def _is_no_part(key: str) -> bool:
@@ -120,7 +123,7 @@ def _read(directories: Sequence[Path]) -> tuple[list[_Test], list[str]]:
     for directory in directories:
         try:
             curve = read_curve(directory / FILE)
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, TypeError, OverflowError) as error:
             remarks.append(f"{directory / FILE}: cannot be read ({error}).")
             continue
         header, row = config_as_row(str(directory))

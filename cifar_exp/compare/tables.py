@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from cifar_exp import records
 from cifar_exp.compare.differences import SEED, differing_columns, partition, result_columns
 from cifar_exp.compare.discover import natural, short_names
-from cifar_exp.compare.statistics import t_interval
+from cifar_exp.compare.statistics import LARGEST, t_interval
 from cifar_exp.errors import RequestError
 
 _LOWER_IS_BETTER = ("loss", "seconds", "gap", "misclassified", "memory", "parameters")
@@ -27,7 +27,8 @@ class Comparison:
         metric: name of the column that the runs are ordered by.
         runs: a row per run, best first; those without a value, or on other data than the baseline, come after. Beside
             the columns of ``read_runs``: ``label`` (short name), ``value`` (the metric as a float), ``usable``
-            (completed, readable, with a finite value), ``data_set`` and ``group`` (numbers), ``best``.
+            (completed, readable, with a value that is finite and not absurd), ``data_set`` and ``group`` (numbers),
+            ``best``.
         differing: the columns that differ between the runs' configs, the seed included.
         groups: a row per group of usable runs that are equal but for their seed, best first.
         baseline: position of the baseline in ``runs``; None where no run is usable.
@@ -88,7 +89,7 @@ def compare(runs: pd.DataFrame, metric: str, baseline: str | None = None) -> Com
     runs = runs.copy()
     shared, runs["label"] = short_names(list(runs["path"]))
     runs["value"] = _values(runs, metric)
-    runs["usable"] = (runs["state"] == "completed") & runs["problem"].isna() & np.isfinite(runs["value"])
+    runs["usable"] = (runs["state"] == "completed") & runs["problem"].isna() & (runs["value"].abs() <= LARGEST)
     data_set = _data_sets(runs)
     runs["data_set"] = data_set
     keys = result_columns(runs, metric)
@@ -219,8 +220,7 @@ def _groups(runs: pd.DataFrame, varied: list[str], metric: str) -> tuple[pd.Data
         seeds.setdefault(group, []).append(one)
     table["seeds"] = [" ".join(sorted(seeds[group], key=natural)) for group in table.index]
     firsts = usable.drop_duplicates("group").set_index("group")
-    table["data_set"] = firsts["data_set"]
-    table[varied] = firsts[varied]
+    table = table.join(firsts[["data_set", *varied]])  # at once: thousands of columns set one by one take minutes
     config = [column for column in runs.columns if column.startswith("config.")]
     table["not_averaged"] = _not_averaged(runs, config, metric).reindex(table.index).to_numpy()
     table["metric"] = metric

@@ -9,11 +9,14 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from filelock import FileLock, Timeout
+from numpy.typing import NDArray
 
 from cifar_exp.data.dataset import Dataset, Split, check
+from cifar_exp.untrusted import open_regular, read_json
 
 log = logging.getLogger(__name__)
 
@@ -136,11 +139,9 @@ def _remove_leftovers(entry: Path) -> None:
 
 def _load(entry: Path) -> Dataset | None:
     try:
-        content = json.loads((entry / "dataset.json").read_text(encoding="utf-8"))
+        content = read_json(entry / "dataset.json")
         train, test = (
-            Split(
-                *(np.load(entry / f"{name}_{part}.npy", allow_pickle=False) for part in ("images", "labels", "sources"))
-            )
+            Split(*(_array(entry / f"{name}_{part}.npy") for part in ("images", "labels", "sources")))
             for name in ("train", "test")
         )
         dataset = Dataset(train, test, tuple(content["class_names"]), str(content["fingerprint"]))
@@ -151,3 +152,9 @@ def _load(entry: Path) -> Dataset | None:
     except (OSError, ValueError, KeyError, TypeError, EOFError, MemoryError) as error:
         log.warning("The decoded data in %s is damaged (%s): decoding again.", entry, error)
         return None
+
+
+def _array(path: Path) -> NDArray[Any]:
+    with open_regular(path) as file:  # a pipe would never end
+        array: NDArray[Any] = np.load(file, allow_pickle=False)
+    return array

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import combinations
+from itertools import combinations, islice
 from typing import Any
 
 import numpy as np
@@ -27,6 +27,7 @@ _MOST_CATEGORIES = 30
 _LONG_LABEL = 14  # letters
 _MANY_LINES = 150  # from which single ones no longer show
 _MOST_MAPS = 4
+_MOST_IN_MAPS = 20  # numbers that are looked at for them, each with every other
 _MOST_LEVELS_AS_NAMES = 12  # up to which the values of a number stand evenly spaced on their axis
 _MOST_NUMBERED_CELLS = 144
 # An axis' labels stand among the lines.
@@ -116,13 +117,13 @@ class HeatMap:
 
 
 def heat_maps(comparison: Comparison) -> list[HeatMap]:
-    """The mean of the metric over each pair of numbers that vary, at most ``_MOST_MAPS`` of them."""
+    """The mean of the metric over pairs of the first numbers that vary, at most ``_MOST_MAPS`` maps."""
     if not len(comparison.groups):
         return []
     groups, numbers, others = main_groups(comparison)
     few = [column for column in numbers if 2 <= groups[column].nunique() <= MOST_LEVELS]
-    pairs = [pair for pair in combinations(few, 2) if len(groups[list(pair)].drop_duplicates()) > 3]
-    return [_heat_map(comparison, groups, pair, len(numbers) + len(others) > 2) for pair in pairs[:_MOST_MAPS]]
+    pairs = (pair for pair in combinations(few[:_MOST_IN_MAPS], 2) if len(groups[list(pair)].drop_duplicates()) > 3)
+    return [_heat_map(comparison, groups, pair, len(numbers) + len(others) > 2) for pair in islice(pairs, _MOST_MAPS)]
 
 
 def _heat_map(comparison: Comparison, groups: pd.DataFrame, pair: tuple[str, str], others: bool) -> HeatMap:

@@ -9,6 +9,7 @@ from typing import Any
 
 from cifar_exp import untrusted
 from cifar_exp.compare.render import one_line, settings_in_words
+from cifar_exp.compare.statistics import LARGEST
 from cifar_exp.compare.tables import Comparison
 from cifar_exp.pages import charts
 from cifar_exp.pages.charts import Chart, Line
@@ -83,12 +84,19 @@ def _read(path: Path, columns: Sequence[str]) -> dict[str, Points]:
         places = {column: header.index(column) for column in columns if column in header}
         epoch = header.index("epoch")
         found = {
-            column: [(float(row[epoch]), float(row[place])) for row in rows if row[place]]
+            column: [(_number(row[epoch]), _number(row[place])) for row in rows if row[place]]
             for column, place in places.items()
         }
     except (OSError, ValueError, IndexError, csv.Error):
         return {}
     return {column: _thinned(points) for column, points in found.items() if points}
+
+
+def _number(cell: str) -> float:
+    value = float(cell)
+    if math.isfinite(value) and abs(value) > LARGEST:
+        raise ValueError("not a measured number")
+    return value
 
 
 def _thinned(points: Points) -> Points:

@@ -39,7 +39,7 @@ def runs_table(comparison: Comparison, pairs: Sequence[Pair], out: Path) -> Tabl
         cells.append(values)
 
     add(Column("state", constant=_is_constant(runs["state"])), list(runs["state"]))
-    shown = [name for name in comparison.differing if name in runs.columns]
+    shown = dict.fromkeys(name for name in comparison.differing if name in runs.columns)
     for name in shown:
         add(Column(heading(name), note=name), [setting(value) for value in runs[name]])
     measured = [name for name in runs.columns if name not in _INNER and not name.startswith("config.")]
