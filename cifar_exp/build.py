@@ -17,7 +17,6 @@ from cifar_exp.augment import Augmentation, LowResolution
 from cifar_exp.augment_device.choice import choose
 from cifar_exp.averaging import Lookahead
 from cifar_exp.compute import Compute, Normalizer, compiled
-from cifar_exp.config import AUTO
 from cifar_exp.data.batches import TrainingBatches
 from cifar_exp.data.device_batches import DeviceBatches, DeviceSplit
 from cifar_exp.errors import RequestError
@@ -29,6 +28,7 @@ from cifar_exp.range_test import range_test
 from cifar_exp.schema import TARGET_SCHEMAS
 from cifar_exp.targets import call
 from cifar_exp.train import Learner
+from cifar_exp.values import AUTO
 
 log = logging.getLogger(__name__)
 

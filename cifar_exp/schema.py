@@ -264,7 +264,7 @@ class ExperimentConfig:
     seed: int = MISSING
     epochs: int = MISSING
     batch_size: int = MISSING
-    max_lr: Any = MISSING  # a number above 0, or auto (see config.validate, which refuses what is neither)
+    max_lr: Any = MISSING  # a number above 0, or auto (see values.wrong_values, which refuses what is neither)
     label_smoothing: float = 0.0
     device: str = "auto"  # auto | cpu | cuda | mps, or cuda:N
     precision: str = "auto"  # auto | float32 | bfloat16

@@ -13,7 +13,6 @@ import torch
 
 from cifar_exp import lifecycle
 from cifar_exp.build import Parts, build, count_parameters
-from cifar_exp.config import AUTO
 from cifar_exp.data.batches import Batch
 from cifar_exp.errors import DONE, RequestError
 from cifar_exp.evaluate import evaluate
@@ -21,6 +20,7 @@ from cifar_exp.logs import log_to_console
 from cifar_exp.lr_range import Range
 from cifar_exp.sweep import Job, duplicates, duration
 from cifar_exp.train import EpochSoFar, train_epoch
+from cifar_exp.values import AUTO
 
 log = logging.getLogger(__name__)
 
