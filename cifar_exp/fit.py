@@ -1,6 +1,7 @@
 """The epochs of a run: train, evaluate, record, save."""
 
 import logging
+import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -10,7 +11,7 @@ from typing import Any
 
 import torch
 
-from cifar_exp import checkpoint, parallel, records, run_status
+from cifar_exp import checkpoint, machine, parallel, records, run_status
 from cifar_exp.build import Splits
 from cifar_exp.compute import Compute, Normalizer
 from cifar_exp.data import Split
@@ -22,6 +23,8 @@ from cifar_exp.savepoint import Savepoint
 from cifar_exp.train import EpochSoFar, Learner, end_epoch, train_epoch
 
 log = logging.getLogger(__name__)
+
+_LONG_EPOCH_SECONDS = 30.0  # the load average looks back as long
 
 
 @dataclass
@@ -99,6 +102,7 @@ def fit(
         log.warning("No validation split: the best epoch is chosen on the test split, so its accuracy is optimistic.")
     so_far = _go_back(learner, fitted, savepoint, out_dir, status, compute.device) if resume else None
     log.info(_TABLE_HEAD)
+    told_of_others = False
     with Interruption() as interruption:
         for epoch in range(learner.epoch + 1, epochs + 1):
             so_far = so_far or EpochSoFar.begin(compute.device)
@@ -157,10 +161,31 @@ def fit(
             if parallel.is_first():
                 run_status.update_status(out_dir, status, epochs_completed=epoch)
             log.info(_table_line(row, epochs, is_best))
+            if not told_of_others:
+                told_of_others = _tell_of_others(trained.seconds, compute.device)
             after_epoch()
         if fitted.test is None:  # resumed after the last epoch
             fitted.test = measure(splits.test, lambda: None)
     return fitted
+
+
+def _tell_of_others(seconds: float, device: torch.device) -> bool:
+    """Say once, after a long epoch, if other programs held a CPU's threads up; returns whether it was said."""
+    threads = torch.get_num_threads()
+    if device.type != "cpu" or threads == 1 or seconds < _LONG_EPOCH_SECONDS:
+        return False
+    others = machine.other_load(threads)
+    if others is None:
+        return False
+    log.warning(
+        "Other programs are at work on this machine (as if on %.1f of its CPUs). The %d threads of this run wait for "
+        "each other after every operation, and so for whatever holds one of them up: that can make it many times "
+        "slower. A run with fewer threads than there are free CPUs does not wait (threads=%d).",
+        others,
+        threads,
+        max(threads - math.ceil(others), 1),
+    )
+    return True
 
 
 def _safe_point(
