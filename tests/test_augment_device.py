@@ -202,20 +202,29 @@ def pipeline(name: str = "crop_flip_cutout") -> DeviceAugmentation:
 
 def test_the_seed_decides_the_pixels():
     augment, images = pipeline(), torch.from_numpy(noise((16, 16, 3)))
-    first = augment(images, 7)
-    augment(images[:3], 8)
+    first = augment(images, [(COUNT, 7)])
+    augment(images[:3], [(3, 8)])
     np.random.seed(5)  # noqa: NPY002
     torch.manual_seed(5)
-    assert torch.equal(augment(images, 7), first)
-    assert torch.equal(pipeline()(images, 7), first)
-    assert not torch.equal(augment(images, 9), first)
-    assert len({image.numpy().tobytes() for image in augment(images[:1].expand(100, -1, -1, -1), 0)}) > 90
+    assert torch.equal(augment(images, [(COUNT, 7)]), first)
+    assert torch.equal(pipeline()(images, [(COUNT, 7)]), first)
+    assert not torch.equal(augment(images, [(COUNT, 9)]), first)
+    hundred = augment(images[:1].expand(100, -1, -1, -1), [(100, 0)])
+    assert len({image.numpy().tobytes() for image in hundred}) > 90
+
+
+@pytest.mark.parametrize("name", PIPELINES)
+def test_batches_made_together_are_those_made_alone(name):
+    augment, images = pipeline(name), torch.from_numpy(noise((16, 16, 3)))
+    together = augment(images, [(5, 3), (COUNT - 6, 4), (1, 3)])
+    alone = [augment(images[:5], [(5, 3)]), augment(images[5:-1], [(COUNT - 6, 4)]), augment(images[-1:], [(1, 3)])]
+    assert torch.equal(together, torch.cat(alone))
 
 
 @pytest.mark.parametrize("name", PIPELINES)
 def test_no_device_is_asked_for_a_value(name):
     """Tensors of the meta device have none: what reads one, as `if`, a mask as an index or `item` do, fails."""
-    made = pipeline(name)(torch.from_numpy(noise((16, 16, 3))).to("meta"), 3)
+    made = pipeline(name)(torch.from_numpy(noise((16, 16, 3))).to("meta"), [(COUNT, 3)])
     assert (made.device.type, made.shape, made.dtype) == ("meta", (COUNT, 16, 16, 3), torch.uint8)
 
 

@@ -1,6 +1,5 @@
 """``augment_backend=device``, run on a CPU: its batches, and runs that use it."""
 
-import contextlib
 import copy
 import json
 from pathlib import Path
@@ -22,18 +21,14 @@ from cifar_exp.batch_share import ALONE, Share
 from cifar_exp.build import build
 from cifar_exp.changes import changes
 from cifar_exp.cli import main
-from cifar_exp.compute import Compute, Normalizer
 from cifar_exp.config import load_saved
+from cifar_exp.data import device_batches
 from cifar_exp.data.batches import TrainingBatches
 from cifar_exp.data.dataset import Split
 from cifar_exp.data.device_batches import DeviceBatches, DeviceSplit
-from cifar_exp.data.split import Statistics
-from cifar_exp.muon import Muon
 from cifar_exp.progress import EpochProgress, Figures
 from cifar_exp.range_test import Range, range_test
 from cifar_exp.run import run
-from cifar_exp.schedule import build_scheduler
-from cifar_exp.train import EpochSoFar, Learner, train_epoch
 
 COUNT, SHAPE = 43, (16, 16, 3)
 CROP_FLIP = {
@@ -121,6 +116,18 @@ def test_as_seen_is_what_the_loader_yields(share):
                 np.testing.assert_array_equal(anyone.as_seen(label, epoch), image)
 
 
+@pytest.mark.parametrize("together", [1, 2, 4])
+def test_how_many_batches_are_made_together_changes_none(monkeypatch, together):
+    options = {"alternating_flip": True, "low_resolution": LowResolution(12, 0.5, epochs=2)}
+    for share in (ALONE, Share(1, 3)):
+        batches = made(CROP_FLIP, share=share, **options)
+        expected = [epoch_of(batches, epoch) for epoch in (1, 2)]  # all six of an epoch at once
+        with monkeypatch.context() as patch:
+            patch.setattr(device_batches, "_PIXELS_AT_ONCE", together * 8 * 16 * 16)
+            for epoch in (1, 2):
+                check_same(epoch_of(batches, epoch), expected[epoch - 1])
+
+
 def test_processes_draw_apart_and_share_the_images():
     shares = [made(CROP_FLIP, share=Share(rank, 2)) for rank in (0, 1)]
     assert not np.array_equal(*(batches.images(1, 0, np.arange(4)) for batches in shares))
@@ -152,53 +159,7 @@ def test_low_resolution_elsewhere_is_nearly_that_of_a_cpu(whole, size):
     assert abs(difference.mean()) < 0.02
 
 
-# --- the epoch's loop ----------------------------------------------------------------------------------
-class Unmixed(Compute):
-    """No mixed precision, which the meta device does not know."""
-
-    def autocast(self) -> contextlib.AbstractContextManager[None]:
-        return contextlib.nullcontext()
-
-
-@pytest.fixture(params=["sgd", "muon"])
-def learner_without_values(request) -> Learner:
-    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(4 * 14 * 14, COUNT)).to("meta")
-    parameters = [{"params": list(model[0].parameters())[:1], "orthogonal": True}, {"params": model[3].parameters()}]
-    optimizer = (
-        torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9, nesterov=True)
-        if request.param == "sgd"
-        else Muon(parameters, lr=0.1)
-    )
-    node = {"_target_": "cifar_exp.schedule.constant", "name": "constant", "interval": "step", "warmup_fraction": 0.0}
-    scheduler = build_scheduler(node, optimizer, max_lr=0.1, total_steps=6)
-    return Learner(model, model, optimizer, scheduler, interval="step", total_steps=6, label_smoothing=0.1)
-
-
-def test_no_step_of_an_epoch_waits_for_the_device(learner_without_values, monkeypatch):
-    class AllTaken(Exception):  # noqa: N818 - not an error: where the epoch begins to wait
-        pass
-
-    def end(*_arguments):
-        raise AllTaken
-
-    monkeypatch.setattr(train, "_step_rows", end)
-    batches, compute = made(CROP_FLIP, device="meta"), Unmixed(torch.device("meta"), torch.float32, torch.channels_last)
-    steps: list[int] = []
-    with pytest.raises(AllTaken):
-        train_epoch(
-            learner_without_values,
-            batches.loader(0, pin_memory=False).epoch(1),
-            EpochSoFar.begin(compute.device),
-            images=COUNT,
-            epochs=1,
-            compute=compute,
-            normalize=Normalizer(Statistics((0.5,) * 3, (0.2,) * 3), compute),
-            after_step=lambda: steps.append(1),
-            sizes=batches.sizes,
-        )
-    assert len(steps) == batches.per_epoch
-
-
+# --- figures of an epoch in progress --------------------------------------------------------------------
 class Slow(Figures):
     """Figures that take three looks to arrive, as from a GPU that is behind."""
 

@@ -1,4 +1,4 @@
-"""The transforms of an ``augment`` node as one function of a batch and a seed, on the images' device."""
+"""The transforms of an ``augment`` node as one function of batches and seeds, on the images' device."""
 
 from collections.abc import Sequence
 
@@ -30,18 +30,21 @@ class DeviceAugmentation:
             size = transform.after(size)
         return drawn
 
-    def __call__(self, images: Tensor, seed: int) -> Tensor:
-        """Augment a batch.
+    def __call__(self, images: Tensor, batches: Sequence[tuple[int, int]]) -> Tensor:
+        """Augment batches that lie one behind the other, in as few operations as one of them would take.
 
         Args:
-            images: (N, H, W, C) uint8, on any device.
-            seed: decides every draw.
+            images: (N, H, W, C) uint8, on any device; N is the sum over the batches.
+            batches: of each batch, how many images it has and the seed that decides its draws.
 
         Returns:
             (N, H, W, C) uint8 on the same device; with no transforms, the images themselves.
         """
-        drawn = self.draw(len(images), seed)
-        sent = [{name: send(array, images.device) for name, array in parameters.items()} for parameters in drawn]
+        drawn = [self.draw(count, seed) for count, seed in batches]
+        sent = [
+            {name: send(np.concatenate([one[name] for one in of_batches]), images.device) for name in of_batches[0]}
+            for of_batches in zip(*drawn, strict=True)  # by transform
+        ]
         return self.apply(images, sent)
 
     def apply(self, images: Tensor, parameters: Sequence[Sent]) -> Tensor:

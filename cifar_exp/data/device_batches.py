@@ -1,6 +1,6 @@
 """Training batches made where the training images lie: on the compute device."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 
 import numpy as np
@@ -13,6 +13,8 @@ from cifar_exp.augment_device.pipeline import DeviceAugmentation, send
 from cifar_exp.batch_share import ALONE, Share
 from cifar_exp.data.batches import Batch, TrainingBatches
 from cifar_exp.data.dataset import Split
+
+_PIXELS_AT_ONCE = 2**20  # 1,024 images of 32x32: 3 MB of bytes, 8 MB of places that they are fetched from
 
 
 class DeviceSplit:
@@ -78,10 +80,9 @@ class DeviceBatches(TrainingBatches):
         made: NDArray[np.uint8] = (
             self._made(
                 epoch,
-                batch,
+                [(len(indices), self.augmentation_seed(epoch, batch, share or self.share))],
                 send(indices, self._resident.device),
                 None if flipped is None else send(flipped, self._resident.device),
-                share or self.share,
             )
             .cpu()
             .numpy()
@@ -99,18 +100,42 @@ class DeviceBatches(TrainingBatches):
         flipped = self.flipped(epoch, order)
         indices = send(order, self._resident.device)  # once for the whole epoch
         mirrored = None if flipped is None else send(flipped, self._resident.device)
-        for batch in range(first, self.per_epoch):
-            rows = self.own_rows(batch)
-            own = None if mirrored is None else mirrored[rows]
-            images = self._made(epoch, batch, indices[rows], own, self.share)
-            yield images, self._resident.labels.index_select(0, indices[rows])
+        for start in range(first, self.per_epoch, self._at_once):
+            batches = range(start, min(start + self._at_once, self.per_epoch))
+            rows = [self.own_rows(batch) for batch in batches]
+            counts = [own.stop - own.start for own in rows]
+            together = torch.cat([indices[own] for own in rows])
+            images = self._made(
+                epoch,
+                [
+                    (count, self.augmentation_seed(epoch, batch, self.share))
+                    for batch, count in zip(batches, counts, strict=True)
+                ],
+                together,
+                None if mirrored is None else torch.cat([mirrored[own] for own in rows]),
+            )
+            labels = self._resident.labels.index_select(0, together)
+            yield from zip(images.split(counts), labels.split(counts), strict=True)
 
-    def _made(self, epoch: int, batch: int, indices: Tensor, mirrored: Tensor | None, share: Share) -> Tensor:
-        """A process's part of a batch, (N, H, W, C) uint8; ``indices`` and ``mirrored``, (N,), are on the device."""
+    @property
+    def _at_once(self) -> int:
+        """Batches that are made together: on a GPU each operation costs the same time for a few images as for many."""
+        height, width = self.split.images.shape[1:3]
+        return max(_PIXELS_AT_ONCE // (self.batch_size * height * width), 1)
+
+    def _made(self, epoch: int, batches: Sequence[tuple[int, int]], indices: Tensor, mirrored: Tensor | None) -> Tensor:
+        """Batches, one behind the other, (N, H, W, C) uint8.
+
+        Args:
+            epoch: counted from 1.
+            batches: of each, how many images of it this process makes, and the seed of their augmentation.
+            indices: (N,) on the device, of the images in the split.
+            mirrored: (N,) on the device, whether the alternating flip mirrors each; None where there is none.
+        """
         images = self._resident.images.index_select(0, indices)  # a copy
         if mirrored is not None:
             images = torch.where(mirrored[:, None, None, None], images.flip(2), images)
-        images = self._on_device(images, self.augmentation_seed(epoch, batch, share))
+        images = self._on_device(images, batches)
         shrink = self.shrinks_in(epoch)
         return images if shrink is None else shrink.on_device(images)
 
