@@ -47,12 +47,13 @@ checkpoint.every_epochs new
 @pytest.fixture(autouse=True, scope="session")
 def report(request: pytest.FixtureRequest) -> Iterator[None]:
     yield
-    reporter = request.config.pluginmanager.getplugin("terminalreporter")
-    if FACTOR > 1 and reporter is not None:
-        reporter.write_line("")
-        for name, count in sorted(tried.items()):
-            reporter.write_line(f"{count:>8,}  {name}")
-        reporter.write_line(f"{tried.total():>8,}  inputs in all")
+    capture = request.config.pluginmanager.getplugin("capturemanager")
+    if FACTOR > 1:
+        with capture.global_and_fixture_disabled():
+            print()
+            for name, count in sorted(tried.items()):
+                print(f"{count:>8,}  {name}")
+            print(f"{tried.total():>8,}  inputs in all")
 
 
 @pytest.fixture(autouse=True, scope="module")
