@@ -45,6 +45,7 @@ def main(argv: list[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
     arguments = [_with_quotes(argument) for argument in (sys.argv[1:] if argv is None else argv)]
     tolerate_any_output()
+    os.environ["MPLBACKEND"] = "agg"  # no window is ever opened, and a name unknown to matplotlib would end the run
     if torchrun.processes() == 1:
         return _exit_code(partial(_start, arguments))
     from cifar_exp import joint_run

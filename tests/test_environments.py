@@ -55,7 +55,7 @@ def test_no_home_no_network_no_utf8_odd_names_a_linked_output_and_warnings_as_er
     done = subprocess.run(
         command,
         cwd=folder,
-        env=environment(**NOT_UTF8, PYTHONWARNINGS="error", MPLCONFIGDIR=str(tmp_path / "mpl")),
+        env=environment(**NOT_UTF8, PYTHONWARNINGS="error", MPLCONFIGDIR=str(tmp_path / "mpl"), MPLBACKEND="none"),
         stdin=subprocess.DEVNULL,
         capture_output=True,
         timeout=240,
