@@ -6,10 +6,11 @@
 NOT RUN YET: it was written on a machine without a GPU; only its parts were tried there, on the CPU. The data are random
 pixels of CIFAR-10's shape and size: times do not depend on what is in a picture, and accuracies mean nothing.
 
-airbench (https://github.com/KellerJordan/cifar10-airbench) is measured where `pip install airbench` has put it; it
-downloads CIFAR-10, and its time has its evaluations in it, one after each epoch, where ours has the last one's.
+airbench (https://github.com/KellerJordan/cifar10-airbench, 0.1.8) is measured where `pip install airbench` has put it,
+on the same pixels; its time has its evaluations in it, one after each epoch, where ours has the last one's.
 """
 
+import contextlib
 import csv
 import importlib.util
 import tempfile
@@ -81,15 +82,31 @@ def waits_in_an_epoch(overrides: list[str], folder: Path) -> int:
     return counts[1]
 
 
-def airbench_seconds() -> float:
-    """Of one training by airbench's own program."""
+def images_for_airbench(folder: Path) -> None:
+    """The images where airbench looks for its copy of CIFAR-10, which it would download else."""
+    data = synthetic.cifar10_like()
+    (folder / "cifar10").mkdir()
+    for name, split in (("train", data.train), ("test", data.test)):
+        tensors = {"images": torch.from_numpy(split.images), "labels": torch.from_numpy(split.labels)}
+        torch.save(tensors | {"classes": list(data.class_names)}, folder / "cifar10" / f"{name}.pt")
+
+
+def airbench_seconds(folder: Path) -> float:
+    """Of one training by airbench's own program, with the images in ``folder``."""
     import airbench  # type: ignore[import-not-found]
 
-    torch.cuda.synchronize()
-    started = time.perf_counter()
-    airbench.train94()
-    torch.cuda.synchronize()
-    return time.perf_counter() - started
+    with contextlib.chdir(folder):
+        torch.cuda.synchronize()
+        started = time.perf_counter()
+        airbench.train94()
+        torch.cuda.synchronize()
+        return time.perf_counter() - started
+
+
+def as_others_set_it(*, benchmark: bool) -> None:
+    """Without the deterministic algorithms that a run of ours asked for: the others do not ask for them."""
+    torch.use_deterministic_algorithms(False)
+    torch.backends.cudnn.benchmark = benchmark
 
 
 def main() -> None:
@@ -104,15 +121,17 @@ def main() -> None:
     report = Report(f"gpu ({torch.cuda.get_device_name()}) {' '.join(options.override)}".strip())
     whole, loop, fast, theirs = [], [], [], []
     with tempfile.TemporaryDirectory() as scratch:
+        if has_airbench:
+            images_for_airbench(Path(scratch))
         for turn in range(options.repeats + 1):
-            results = (
-                finished_run(resnet, Path(scratch, f"resnet {turn}"))[0],
-                plain_loop(device, PLAIN_EPOCHS),
-                finished_run(speedrun, Path(scratch, f"speedrun {turn}"))[1],
-                airbench_seconds() if has_airbench else 0.0,
-            )
+            ours = finished_run(resnet, Path(scratch, f"resnet {turn}"))[0]
+            as_others_set_it(benchmark=False)  # PyTorch's own setting
+            plainly = plain_loop(device, PLAIN_EPOCHS)
+            quick = finished_run(speedrun, Path(scratch, f"speedrun {turn}"))[1]
+            as_others_set_it(benchmark=True)  # airbench's own setting
+            quickly = airbench_seconds(Path(scratch)) if has_airbench else 0.0
             if turn > 0:  # the first one warms up
-                for times, seconds in zip((whole, loop, fast, theirs), results, strict=True):
+                for times, seconds in zip((whole, loop, fast, theirs), (ours, plainly, quick, quickly), strict=True):
                     times.append(seconds)
         waits = waits_in_an_epoch(options.override, Path(scratch, "waits"))
     baseline = f"plain loop, from {PLAIN_EPOCHS} epochs"
