@@ -134,6 +134,20 @@ def test_top_limits_what_is_shown_not_the_csv(tmp_path, capsys):
     assert len(written("pairs.csv")) == 1
 
 
+@pytest.mark.parametrize(("keys", "of_runs", "of_groups"), [(12, 12, 12), (30, 11, 12)])  # runs have the seed, too
+def test_a_printed_table_has_few_settings(tmp_path, capsys, keys, of_runs, of_groups):
+    names = [f"k{number:02}" for number in range(keys)]
+    for run in range(2):
+        for seed in range(2):
+            make_run(tmp_path / f"{run}{seed}", seed=seed, **dict.fromkeys(names, run))
+    assert main(["."]) == 0
+    tables = [line.split() for line in capsys.readouterr().out.splitlines() if " k00 " in line]
+    for words, shown in zip(tables, (of_runs, of_groups), strict=True):
+        assert [word for word in words if word[0] == "k"] == names[:shown]
+        assert ("more" in words) == (keys > shown)
+    assert {f"config.{name}" for name in names} < set(written("comparison.csv"))
+
+
 def test_markdown_is_a_table(tmp_path, capsys):
     make_run(tmp_path / "a|b")
     assert main([".", "--format", "markdown"]) == 0

@@ -14,6 +14,7 @@ from cifar_exp.compare.tables import Comparison, heading, is_lower_better
 ALSO = ("test_accuracy", "val_accuracy", "test_loss", "train_seconds")
 _LONGEST_CELL = 60
 _MOST_LABEL_PARTS = 4
+_MOST_SETTINGS = 12  # columns of a printed table; of what differs, too, everything is in comparison.csv
 _RIGHT = frozenset("0123456789+-.")
 
 Table = tuple[list[str], list[list[str]]]
@@ -25,13 +26,14 @@ def runs_table(comparison: Comparison, shown: Sequence[int], pairs: Sequence[Pai
     metrics = [name for name in metrics if name in comparison.runs.columns and comparison.runs[name].notna().any()]
     by_position = {pair.position: pair for pair in pairs}
     difference = any(pair.counts for pair in pairs)
-    headings = ["", "run", *map(heading, comparison.differing), *metrics]
+    settings, more = _settings_to_show(comparison.differing)
+    headings = ["", "run", *map(heading, settings), *more, *metrics]
     headings += ["difference [95 % interval]"] * difference + ["verdict"]
     rows = []
     for position in shown:
         run = comparison.runs.iloc[position]
         cells = ["*" if run["best"] else "", printable(run["label"])]
-        cells += [_setting(run[column]) for column in comparison.differing]
+        cells += [_setting(run[column]) for column in settings] + ["..."] * len(more)
         cells += [_measured(name, run[name]) for name in metrics]
         pair = by_position.get(position)
         if difference:
@@ -67,14 +69,15 @@ def groups_table(comparison: Comparison, most: int) -> Table | None:
     if not comparison.has_repeats:
         return None
     metric = comparison.metric
-    headings = ["", *map(heading, comparison.varied), "n", f"mean {metric}", "std", "95 % interval", "seeds"]
+    settings, more = _settings_to_show(comparison.varied)
+    headings = ["", *map(heading, settings), *more, "n", f"mean {metric}", "std", "95 % interval", "seeds"]
     left_out = bool(groups["not_averaged"].any())
     headings += ["not averaged"] * left_out
     rows = []
     for _, group in groups.head(most).iterrows():
         low, high = group["interval_low"], group["interval_high"]
         interval = "" if math.isnan(low) else f"[{number_in_words(metric, low)}, {number_in_words(metric, high)}]"
-        cells = ["*" if group["best"] else "", *(_setting(group[column]) for column in comparison.varied)]
+        cells = ["*" if group["best"] else "", *(_setting(group[column]) for column in settings), *["..."] * len(more)]
         cells += [
             str(group["n"]),
             number_in_words(metric, group["mean"]),
@@ -149,6 +152,12 @@ def printable(text: Any) -> str:
 def one_line(text: Any) -> str:
     """Text from a run's files without line breaks and other letters that do not print."""
     return "".join(letter if letter.isprintable() else " " for letter in str(text))
+
+
+def _settings_to_show(columns: Sequence[str]) -> tuple[Sequence[str], list[str]]:
+    """The settings that get a column each, and the heading of the column that stands for the others, if any."""
+    left_out = len(columns) - _MOST_SETTINGS
+    return (columns[:_MOST_SETTINGS], [f"and {left_out:,} more"]) if left_out > 1 else (columns, [])
 
 
 def _setting(value: Any) -> str:
