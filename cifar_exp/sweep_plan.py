@@ -147,7 +147,10 @@ def _measure(job: Job) -> Cost:
 
 
 def _step_seconds(parts: Parts) -> float:
-    """Median time of a training step, by the training loop itself."""
+    """Mean time of a training step, by the training loop itself.
+
+    Not the median: batches can be made several at a time, so that one step pays for the next ones.
+    """
     times = [time.perf_counter()]
 
     def after_step() -> None:
@@ -167,7 +170,7 @@ def _step_seconds(parts: Parts) -> float:
     )
     gaps = [after - before for before, after in itertools.pairwise(times)]
     warm = gaps[_WARM_UP_STEPS:] or gaps
-    return sorted(warm)[len(warm) // 2]
+    return sum(warm) / len(warm)
 
 
 def _for_a_while(batches: Iterator[Batch]) -> Iterator[Batch]:

@@ -5,13 +5,13 @@ there, so every gradient is made up; that the kernels compute what they should i
 """
 
 from collections.abc import Iterator
-from typing import Any
 
 import pytest
 import torch
 from composing import composed
 from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from cifar_exp import compute, train
 from cifar_exp.build import Parts, build
@@ -26,7 +26,7 @@ RUNS = [
     ("model=resnet18", "augment=crop_flip_cutout", "augment_backend=albumentations"),
     ("model=resnet18", "precision=float32", "scheduler=multistep", "label_smoothing=0.1"),
     ("model=resnet9", "augment=published", "averaging.every_steps=2"),
-    ("experiment=speedrun", *DIGITS, "epochs=2"),
+    ("experiment=speedrun", "epochs=2", "data=mnist5k", "batch_size=64"),
 ]
 
 
@@ -43,7 +43,7 @@ def gpu(monkeypatch) -> Iterator[None]:
     monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _device: Properties)
     monkeypatch.setattr(torch.cuda.amp.common, "amp_definitely_not_available", lambda: False)
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: True)
-    monkeypatch.setattr(torch.Tensor, "pin_memory", lambda tensor: tensor)
+    monkeypatch.setattr(torch.Tensor, "pin_memory", _pinned)
     with FakeTensorMode(allow_non_fake_inputs=True):
         yield
 
@@ -58,29 +58,48 @@ def _placed(_compute: compute.Compute, module: torch.nn.Module) -> torch.nn.Modu
     return module
 
 
+def _pinned(tensor: torch.Tensor) -> torch.Tensor:
+    """In place of ``Tensor.pin_memory``, which needs a driver."""
+    pinned = tensor.clone()
+    pinned.page_locked = True
+    return pinned
+
+
 def _there(tensor: torch.Tensor) -> torch.Tensor:
     layout = torch.channels_last if tensor.ndim == 4 else torch.contiguous_format
     return torch.empty(tensor.shape, dtype=tensor.dtype, device=GPU, memory_format=layout)
 
 
 class Watched(TorchDispatchMode):
-    """Notes the inputs of convolutions, and copies that would be waited for."""
+    """Notes the inputs of convolutions, copies that are waited for, and operations on tensors of two devices.
+
+    A copy to the GPU is not waited for if it says so and comes from page-locked memory; one from it always is.
+    """
+
+    # In inference mode, operations come as they were called, elsewhere as what they are made of.
+    COPIES = (torch.ops.aten.to, torch.ops.aten._to_copy, torch.ops.aten.copy_)
+    CONVOLUTIONS = (torch.ops.aten.conv2d, torch.ops.aten.convolution)
 
     def __init__(self) -> None:
         super().__init__()
         self.convolved: list[torch.Tensor] = []
-        self.waited_for: list[Any] = []
+        self.waited_for: list[str] = []
+        self.mixed: list[str] = []
 
     def __torch_dispatch__(self, function, _types, args=(), kwargs=None):
         kwargs = kwargs or {}
         made = function(*args, **kwargs)
-        if function is torch.ops.aten.convolution.default:
+        if function.overloadpacket in self.CONVOLUTIONS:
             self.convolved.append(args[0])
-        # In inference mode the latter comes here as it was called.
-        copies = function.overloadpacket in (torch.ops.aten._to_copy, torch.ops.aten.to)
-        if copies and args[0].device != made.device:
-            waits = not kwargs.get("non_blocking", False)
-            self.waited_for += [(args[0].device, made.device, made.shape)] if waits else []
+        if function.overloadpacket in self.COPIES:
+            into, source = (args[0], args[1]) if function.overloadpacket is torch.ops.aten.copy_ else (made, args[0])
+            free = kwargs.get("non_blocking", False) and hasattr(source, "page_locked")
+            if into.device != source.device and not (into.device == GPU and free):
+                self.waited_for.append(f"{source.device.type} to {into.device.type}")
+        else:
+            tensors = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, torch.Tensor) and leaf.ndim]
+            if len({tensor.device for tensor in tensors}) > 1:
+                self.mixed.append(str(function))
         return made
 
 
@@ -115,7 +134,7 @@ def test_no_step_of_an_epoch_waits_for_the_gpu(gpu, monkeypatch, overrides):
     else:  # a DataLoader draws a number, which has no value here
         order = parts.batches.order(1)
         keys = [(1, batch, order[parts.batches.own_rows(batch)]) for batch in range(parts.batches.per_epoch)]
-        batches = iter([parts.batches[key] for key in keys])
+        batches = iter([tuple(part.pin_memory() for part in parts.batches[key]) for key in keys])  # as the loader does
     watched = Watched()
     with pytest.raises(AllTaken), watched:
         train_epoch(
@@ -131,15 +150,14 @@ def test_no_step_of_an_epoch_waits_for_the_gpu(gpu, monkeypatch, overrides):
         )
     assert len(steps) == parts.batches.per_epoch
     assert not watched.waited_for
+    assert not watched.mixed
     wanted = torch.float32 if "precision=float32" in overrides else torch.bfloat16
     assert {(one.device, one.dtype) for one in watched.convolved} == {(GPU, wanted)}
 
 
-def test_an_evaluation_waits_once_for_its_results(gpu):
-    parts = built("model=resnet18")
-    seen: list[int] = []
-    watched = Watched()
-    with pytest.raises(RuntimeError, match="numpy"), watched:  # the results have no values to look at
+def test_no_batch_of_an_evaluation_waits(gpu):
+    parts, seen, watched = built("model=resnet18"), [], Watched()
+    with pytest.raises(RuntimeError, match="numpy"), watched:  # the first of the results to be looked at, at the end
         evaluate(
             parts.learner.model,
             parts.splits.test,
@@ -149,12 +167,15 @@ def test_an_evaluation_waits_once_for_its_results(gpu):
             after_batch=lambda: seen.append(1),
         )
     assert len(seen) == 2
-    brought = [(source.type, device.type) for source, device, _ in watched.waited_for]
-    assert brought == [("cpu", "cuda")] * 2 + [("cuda", "cpu")]  # images and labels, then the predictions
+    assert watched.waited_for == ["cpu to cuda"] * 2 + ["cuda to cpu"]  # images and labels before, predictions after
+    assert not watched.mixed
 
 
-def test_the_views_of_an_image_are_on_the_gpu(gpu):
-    parts = built("model=resnet18")
+def test_the_views_of_an_image_are_made_and_seen_on_the_gpu(gpu):
+    parts, watched = built("model=resnet18"), Watched()
     options = {"compute": parts.compute, "normalize": parts.normalize, "batch_size": 64}
-    with pytest.raises(DataDependentOutputException):  # the number of right ones, which is the end of the batch
+    with pytest.raises(DataDependentOutputException), watched:  # how many are right, at the end of the batch
         view_accuracy(parts.learner.model, parts.splits.test, "mirror_translate", **options)
+    assert len(watched.convolved) == 6 * 20  # six views by the twenty convolutions of a ResNet-18
+    assert {one.device for one in watched.convolved} == {GPU}
+    assert not watched.mixed

@@ -117,15 +117,20 @@ def test_as_seen_is_what_the_loader_yields(share):
 
 
 @pytest.mark.parametrize("together", [1, 2, 4])
-def test_how_many_batches_are_made_together_changes_none(monkeypatch, together):
+@pytest.mark.parametrize("share", [ALONE, Share(1, 3), Share(3, 4)])  # of the last three images, the fourth has none
+def test_how_many_batches_are_made_together_changes_none(monkeypatch, share, together):
     options = {"alternating_flip": True, "low_resolution": LowResolution(12, 0.5, epochs=2)}
-    for share in (ALONE, Share(1, 3)):
-        batches = made(CROP_FLIP, share=share, **options)
-        expected = [epoch_of(batches, epoch) for epoch in (1, 2)]  # all six of an epoch at once
+    batches = made(CROP_FLIP, share=share, **options)
+    own = batches.own_rows(0)
+    for epoch in (1, 2):
+        expected = [(batches.images(epoch, b, batches.order(epoch)[batches.own_rows(b)]), b) for b in range(6)]
         with monkeypatch.context() as patch:
-            patch.setattr(device_batches, "_PIXELS_AT_ONCE", together * 8 * 16 * 16)
-            for epoch in (1, 2):
-                check_same(epoch_of(batches, epoch), expected[epoch - 1])
+            patch.setattr(device_batches, "_PIXELS_AT_ONCE", together * (own.stop - own.start) * 16 * 16)
+            for first in (0, 1, 3):
+                found = epoch_of(batches, epoch, first)
+                for (images, labels), (alone, batch) in zip(found, expected[first:], strict=True):
+                    np.testing.assert_array_equal(images, alone)
+                    assert labels.tolist() == batches.order(epoch)[batches.own_rows(batch)].tolist()
 
 
 def test_processes_draw_apart_and_share_the_images():

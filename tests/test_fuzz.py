@@ -48,7 +48,7 @@ checkpoint.every_epochs new
 def report(request: pytest.FixtureRequest) -> Iterator[None]:
     yield
     capture = request.config.pluginmanager.getplugin("capturemanager")
-    if FACTOR > 1:
+    if FACTOR > 1 and capture is not None:
         with capture.global_and_fixture_disabled():
             print()
             for name, count in sorted(tried.items()):

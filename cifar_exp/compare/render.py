@@ -14,7 +14,7 @@ from cifar_exp.compare.tables import Comparison, heading, is_lower_better
 ALSO = ("test_accuracy", "val_accuracy", "test_loss", "train_seconds")
 _LONGEST_CELL = 60
 _MOST_LABEL_PARTS = 4
-_MOST_SETTINGS = 12  # columns of a printed table; of what differs, too, everything is in comparison.csv
+_MOST_SETTINGS = 12  # that differ, in a printed table; comparison.csv and the page have all
 _RIGHT = frozenset("0123456789+-.")
 
 Table = tuple[list[str], list[list[str]]]
@@ -155,7 +155,7 @@ def one_line(text: Any) -> str:
 
 
 def _settings_to_show(columns: Sequence[str]) -> tuple[Sequence[str], list[str]]:
-    """The settings that get a column each, and the heading of the column that stands for the others, if any."""
+    """The settings that get a column each, and the heading of the column that stands for two or more others."""
     left_out = len(columns) - _MOST_SETTINGS
     return (columns[:_MOST_SETTINGS], [f"and {left_out:,} more"]) if left_out > 1 else (columns, [])
 

@@ -121,7 +121,8 @@ class DeviceBatches(TrainingBatches):
     def _at_once(self) -> int:
         """Batches that are made together: on a GPU each operation costs the same time for a few images as for many."""
         height, width = self.split.images.shape[1:3]
-        return max(_PIXELS_AT_ONCE // (self.batch_size * height * width), 1)
+        own = self.own_rows(0)
+        return max(_PIXELS_AT_ONCE // ((own.stop - own.start) * height * width), 1)
 
     def _made(self, epoch: int, batches: Sequence[tuple[int, int]], indices: Tensor, mirrored: Tensor | None) -> Tensor:
         """Batches, one behind the other, (N, H, W, C) uint8.
