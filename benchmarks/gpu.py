@@ -12,15 +12,16 @@ with test-time augmentation; not the images' way to the GPU, nor the evaluations
 """
 
 import contextlib
-import csv
 import importlib.util
 import io
 import tempfile
 import time
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
+from unittest import mock
 
 import plain
 import synthetic
@@ -37,12 +38,9 @@ EPOCHS, PLAIN_EPOCHS, BATCH = 20, 2, 128
 QUIET = ["figures=false", "report=false", "explain.images=0", "checkpoint.best=false", "data.validation_fraction=0"]
 
 
-def finished_run(overrides: list[str], folder: Path) -> float:
-    """Seconds of a whole run as its summary has them."""
-    run(resolve(without_hydra(compose_jobs([*overrides_for_synthetic_data(), *QUIET, *overrides])[0])), folder)
-    with (folder / "summary.csv").open(newline="", encoding="utf-8") as file:
-        [summary] = csv.DictReader(file)
-    return float(summary["total_seconds"])
+def finished_run(overrides: list[str], folder: Path) -> dict[str, Any]:
+    """A whole run; returns its summary."""
+    return run(resolve(without_hydra(compose_jobs([*overrides_for_synthetic_data(), *QUIET, *overrides])[0])), folder)
 
 
 def plain_loop(device: torch.device, epochs: int, warm_up: int = 20) -> float:
@@ -60,14 +58,14 @@ def plain_loop(device: torch.device, epochs: int, warm_up: int = 20) -> float:
 
 def waits_in_an_epoch(overrides: list[str], folder: Path) -> int:
     """How often the program waits for the GPU in a run's second epoch, as far as PyTorch notices, its end left out."""
-    original, step_rows, counts = fit.train_epoch, train._step_rows, []
+    train_epoch, step_rows, counts = fit.train_epoch, train._step_rows, []
 
     def watched(learner: Any, *args: Any, **options: Any) -> Any:
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             torch.cuda.set_sync_debug_mode("warn")
             try:
-                return original(learner, *args, **options)
+                return train_epoch(learner, *args, **options)
             finally:
                 torch.cuda.set_sync_debug_mode("default")
                 counts.append(sum("synchronizing" in str(one.message) for one in caught))
@@ -76,46 +74,33 @@ def waits_in_an_epoch(overrides: list[str], folder: Path) -> int:
         torch.cuda.set_sync_debug_mode("default")  # the epoch's figures are fetched from here on
         return step_rows(*args)
 
-    fit.train_epoch, train._step_rows = watched, unwatched
-    try:
+    with mock.patch.object(fit, "train_epoch", watched), mock.patch.object(train, "_step_rows", unwatched):
         finished_run([*overrides, "epochs=2"], folder)
-    finally:
-        fit.train_epoch, train._step_rows = original, step_rows
     return counts[1]
 
 
-class Timed:
-    """Seconds that a function takes whenever it is called, the GPU's work included."""
+@contextlib.contextmanager
+def timed(module: ModuleType, name: str) -> Iterator[list[float]]:
+    """The seconds of each call of a module's function, the GPU's work included."""
+    function, seconds = getattr(module, name), []
 
-    def __init__(self, module: ModuleType, name: str) -> None:
-        self.seconds = 0.0
-        self._module, self._name, self._function = module, name, getattr(module, name)
-
-    def __call__(self, *args: Any, **options: Any) -> Any:
-        """In place of the function."""
+    def stopwatch(*args: Any, **options: Any) -> Any:
         torch.cuda.synchronize()
         started = time.perf_counter()
-        try:
-            return self._function(*args, **options)
-        finally:
-            torch.cuda.synchronize()
-            self.seconds += time.perf_counter() - started
+        made = function(*args, **options)
+        torch.cuda.synchronize()
+        seconds.append(time.perf_counter() - started)
+        return made
 
-    def __enter__(self) -> "Timed":
-        setattr(self._module, self._name, self)
-        return self
-
-    def __exit__(self, *_error: object) -> None:
-        setattr(self._module, self._name, self._function)
+    with mock.patch.object(module, name, stopwatch):
+        yield seconds
 
 
 def speedrun_seconds(overrides: list[str], folder: Path) -> float:
     """What airbench counts of its own program: the whitening layer, training, and one evaluation of the six views."""
-    with Timed(build, "_initialize") as whitening, Timed(run_module, "measure_views") as views:
-        finished_run(overrides, folder)
-    with (folder / "metrics.csv").open(newline="", encoding="utf-8") as file:
-        training = sum(float(row["train_seconds"]) for row in csv.DictReader(file))
-    return whitening.seconds + training + views.seconds
+    with timed(build, "_initialize") as whitening, timed(run_module, "measure_views") as views:
+        training: float = finished_run(overrides, folder)["train_seconds"]
+    return sum(whitening) + training + sum(views)
 
 
 def images_for_airbench(folder: Path) -> None:
@@ -163,7 +148,7 @@ def main() -> None:
         if has_airbench:
             images_for_airbench(Path(scratch))
         for turn in range(options.repeats + 1):
-            our_resnet = finished_run(resnet, Path(scratch, f"resnet {turn}"))
+            our_resnet = finished_run(resnet, Path(scratch, f"resnet {turn}"))["total_seconds"]
             undo_determinism(benchmark=False)  # PyTorch's own setting
             plain_resnet = plain_loop(device, PLAIN_EPOCHS)
             our_speedrun = speedrun_seconds(speedrun, Path(scratch, f"speedrun {turn}"))

@@ -26,6 +26,18 @@ _YamlLoader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
 
 
+def stat_if_there(path: str | Path) -> os.stat_result | None:
+    """What lies at a path, at the end of links; None where there is nothing.
+
+    Raises:
+        OSError: there is no telling. (Some of pathlib's own questions answer False to that, by Python's version.)
+    """
+    try:
+        return os.stat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+
+
 def open_regular(path: str | Path) -> BinaryIO:
     """Open a file for reading, unless it is a pipe, a device or a socket, which might never end or never begin.
 

@@ -15,6 +15,7 @@ from torch.utils._pytree import tree_leaves
 
 from cifar_exp import compute, train
 from cifar_exp.build import Parts, build
+from cifar_exp.data.batches import _EpochKeys
 from cifar_exp.evaluate import evaluate
 from cifar_exp.train import EpochSoFar, train_epoch
 from cifar_exp.views import view_accuracy
@@ -132,9 +133,8 @@ def test_no_step_of_an_epoch_waits_for_the_gpu(gpu, monkeypatch, overrides):
         next(parts.batches.loader(0, pin_memory=False).epoch(1))  # brings the images there, once
         batches = parts.batches.loader(0, pin_memory=False).epoch(1)
     else:  # a DataLoader draws a number, which has no value here
-        order = parts.batches.order(1)
-        keys = [(1, batch, order[parts.batches.own_rows(batch)]) for batch in range(parts.batches.per_epoch)]
-        batches = iter([tuple(part.pin_memory() for part in parts.batches[key]) for key in keys])  # as the loader does
+        made = [parts.batches[key] for key in _EpochKeys(parts.batches)]
+        batches = iter([tuple(part.pin_memory() for part in batch) for batch in made])  # as the loader does
     watched = Watched()
     with pytest.raises(AllTaken), watched:
         train_epoch(

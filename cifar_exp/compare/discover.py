@@ -19,7 +19,7 @@ import pandas as pd
 from cifar_exp import run_status
 from cifar_exp.errors import RequestError
 from cifar_exp.range_curve import FILE as RANGE_TEST
-from cifar_exp.untrusted import displayable, read_bytes, read_json, read_yaml, spreadsheet_text
+from cifar_exp.untrusted import displayable, read_bytes, read_json, read_yaml, spreadsheet_text, stat_if_there
 
 # What a run keeps below its own directory; no other run is looked for in there.
 _OWN_FOLDERS = {"checkpoints", "figures"}
@@ -70,9 +70,7 @@ def status_of(path: Path, named: str = "") -> os.stat_result | None:
         RequestError: the system does not say: a folder above is not readable, the name is too long.
     """
     try:
-        return path.stat()
-    except (FileNotFoundError, NotADirectoryError):
-        return None
+        return stat_if_there(path)
     except OSError as error:
         raise RequestError(f"{named}{path}: cannot be looked at ({error.strerror})") from error
 

@@ -100,8 +100,9 @@ class DeviceBatches(TrainingBatches):
         flipped = self.flipped(epoch, order)
         indices = send(order, self._resident.device)  # once for the whole epoch
         mirrored = None if flipped is None else send(flipped, self._resident.device)
-        for start in range(first, self.per_epoch, self._at_once):
-            batches = range(start, min(start + self._at_once, self.per_epoch))
+        at_once = self._at_once
+        for start in range(first, self.per_epoch, at_once):
+            batches = range(start, min(start + at_once, self.per_epoch))
             rows = [self.own_rows(batch) for batch in batches]
             counts = [own.stop - own.start for own in rows]
             together = torch.cat([indices[own] for own in rows])

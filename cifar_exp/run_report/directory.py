@@ -140,15 +140,9 @@ def read_run(path: Path, *, at_work: bool = False) -> RunDirectory:
 
 
 def _kind(path: Path) -> int | None:
-    """What is there, at the end of links, as ``stat.S_IFMT`` names it; None where there is nothing.
-
-    Raises:
-        OSError: there is no telling. (Some of pathlib's own questions answer False to that, by Python's version.)
-    """
-    try:
-        return stat.S_IFMT(path.stat().st_mode)
-    except (FileNotFoundError, NotADirectoryError):
-        return None
+    """What is there, as ``stat.S_IFMT`` names it; see ``untrusted.stat_if_there``."""
+    status = untrusted.stat_if_there(path)
+    return None if status is None else stat.S_IFMT(status.st_mode)
 
 
 def _is_confusion(table: pd.DataFrame) -> bool:
