@@ -144,7 +144,8 @@ def _decode_archive(name: str, archive: Path, image_size: int) -> Dataset:
         with gzip.open(archive) as unpacked, tarfile.open(fileobj=_Bounded(unpacked, archive), mode="r|") as tar:
             # Read in the archive's own order: seeking back in a compressed file starts over.
             for entry in tar:
-                if entry.name in wanted and entry.isfile():
+                # A sparse member, in either of tar's two ways, holds fewer bytes than it unpacks to.
+                if entry.name in wanted and entry.type in (tarfile.REGTYPE, tarfile.AREGTYPE) and not entry.issparse():
                     if entry.size > _MAX_MEMBER_BYTES:
                         raise RequestError(
                             f"{archive}: {entry.name} claims {entry.size} bytes, more than the format has"
