@@ -15,6 +15,7 @@ from types import FrameType
 from typing import NoReturn
 
 from cifar_exp import torchrun
+from cifar_exp.current_folder import SAFE_PATH, import_matplotlib
 from cifar_exp.errors import DONE, FAILED, INTERRUPTED, TERMINATED, WRONG_REQUEST, RequestError
 from cifar_exp.jobs import complain
 from cifar_exp.logs import tolerate_any_output
@@ -45,6 +46,8 @@ def main(argv: list[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
     arguments = [_with_quotes(argument) for argument in (sys.argv[1:] if argv is None else argv)]
     tolerate_any_output()
+    os.environ.update(SAFE_PATH)
+    import_matplotlib()
     os.environ["MPLBACKEND"] = "agg"  # no window is ever opened, and a name unknown to matplotlib would end the run
     if torchrun.processes() == 1:
         return _exit_code(partial(_start, arguments))

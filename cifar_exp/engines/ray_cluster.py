@@ -1,8 +1,10 @@
 """Jobs on the machines of a Ray cluster, or on this one: Ray places them by the CPUs and GPUs that they ask for."""
 
+import contextlib
 import os
 from typing import Any
 
+from cifar_exp.current_folder import ELSEWHERE
 from cifar_exp.engines.jobs import Job, StoppedError, tell
 from cifar_exp.errors import RequestError
 
@@ -41,7 +43,9 @@ def run_jobs(
     import ray
 
     try:
-        ray.init(address=address, **{"logging_level": "WARNING", **init})
+        # Ray puts the folder that it is started in first on its workers' module path; jobs change to their own.
+        with contextlib.chdir(ELSEWHERE):
+            ray.init(address=address, **{"logging_level": "WARNING", **init})
     except (ConnectionError, ValueError) as error:
         raise RequestError(f"hydra.launcher.address={address}: {str(error).splitlines()[0]}") from error
     try:
