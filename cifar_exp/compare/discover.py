@@ -15,10 +15,9 @@ from typing import Any
 
 import pandas as pd
 
-from cifar_exp import run_status
 from cifar_exp.errors import RequestError
-from cifar_exp.range_curve import FILE as RANGE_TEST
-from cifar_exp.untrusted import (
+from cifar_exp.run_dir import run_status
+from cifar_exp.safe_io.untrusted import (
     MOST_COLUMNS,
     displayable,
     read_json,
@@ -27,6 +26,7 @@ from cifar_exp.untrusted import (
     spreadsheet_text,
     stat_if_there,
 )
+from cifar_exp.training.lr_curve import FILE as RANGE_TEST
 
 _MOST_OF_AN_ERROR = 2000  # characters
 
@@ -239,7 +239,7 @@ def _read_summary(directory: str) -> tuple[tuple[str, ...] | None, list[str], st
 
 def config_as_row(directory: str) -> tuple[tuple[str, ...], list[str]]:
     """The saved config as ``summary.csv`` would hold it, for a run that has not got that far, or a range test."""
-    from cifar_exp.config import flatten
+    from cifar_exp.config.resolved import flatten
 
     try:
         leaves = flatten(read_yaml(f"{directory}/config_resolved.yaml"))

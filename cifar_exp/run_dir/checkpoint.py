@@ -1,0 +1,119 @@
+"""Checkpoints: tensors and plain values only, so that they load with ``weights_only=True``."""
+
+import io
+import pickletools
+import re
+import zipfile
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import torch
+from torch import nn
+
+from cifar_exp.errors import RequestError
+from cifar_exp.safe_io import atomic
+from cifar_exp.safe_io.untrusted import MOST_RECORD_BYTES, open_regular
+
+# What tensors and ordered dictionaries are pickled with: functions, storages and (after `v3`) types of elements.
+_CALLABLES = re.compile(
+    r"collections OrderedDict|torch\._utils _rebuild_tensor_v[23]|torch _?[A-Za-z0-9]+Storage"
+    r"|torch\.storage UntypedStorage|torch u?(int|float|bfloat|complex)[0-9][a-z0-9_]*|torch bool"
+)
+
+
+def save(path: Path, model: nn.Module, **state: Any) -> None:
+    """Write a checkpoint atomically.
+
+    Args:
+        path: where.
+        model: its weights are stored under ``model``; pass the uncompiled module, whose keys have no prefix.
+        state: what else is needed, as tensors and plain values.
+    """
+    buffer = io.BytesIO()
+    torch.save({"model": model.state_dict(), **state}, buffer)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    atomic.write_bytes(path, buffer.getvalue())
+
+
+def load(path: Path, device: torch.device) -> dict[str, Any]:
+    """Read a checkpoint; no code in it runs, and it takes no more memory than a few times the file's size.
+
+    Raises:
+        RequestError: there is none, or it is not a checkpoint of tensors and plain values.
+    """
+    try:
+        with open_regular(path) as file:
+            state = torch.load(_rewritten(file), map_location=device, weights_only=True)
+        _check_values(state)
+    except FileNotFoundError as error:
+        raise RequestError(f"{path}: there is no such checkpoint") from error
+    except Exception as error:  # torch.load's errors have no base, and some advise to switch its protection off
+        raise RequestError(f"{path}: not a checkpoint of tensors and plain values") from error
+    if not isinstance(state, dict) or not isinstance(state.get("model"), dict):
+        raise RequestError(f"{path}: holds no model weights")
+    return state
+
+
+def _rewritten(file: BinaryIO) -> io.BytesIO:
+    """The archive written anew from its checked members, in memory.
+
+    Python and PyTorch read zip archives differently: a file with two directories is two archives. PyTorch gets to
+    see only what was checked here.
+
+    Raises:
+        ValueError: it holds what PyTorch never writes: compressed, overlapping or ambiguous members, or a pickle
+            that calls anything but what tensors are rebuilt by.
+        zipfile.BadZipFile: it is no archive, or damaged.
+    """
+    copy = io.BytesIO()
+    with zipfile.ZipFile(file) as archive, zipfile.ZipFile(copy, "w") as anew:
+        members = archive.infolist()
+        if any(member.compress_type != zipfile.ZIP_STORED for member in members):
+            raise ValueError("a member is compressed")
+        if sum(member.file_size for member in members) > file.seek(0, io.SEEK_END):
+            raise ValueError("unpacks to more than it holds")
+        # PyTorch looks names up without regard to case.
+        if len({member.filename.casefold() for member in members}) < len(members):
+            raise ValueError("two members have the same name")
+        for member in members:
+            content = archive.read(member)
+            if member.filename.casefold().endswith("data.pkl"):
+                _check_pickle(content)
+            anew.writestr(member.filename, content)
+    copy.seek(0)
+    return copy
+
+
+def _check_pickle(content: bytes) -> None:
+    """Refuse callables that the safe loader would call all the same: ``bytearray(10**10)`` takes 10 GB.
+
+    Raises:
+        ValueError: there is one, or the pickle is longer than a checkpoint's.
+    """
+    if len(content) > MOST_RECORD_BYTES:
+        raise ValueError(f"its pickle has {len(content):,} bytes")
+    for instruction, argument, _ in pickletools.genops(content):
+        if instruction.name == "STACK_GLOBAL" or (
+            instruction.name == "GLOBAL" and not _CALLABLES.fullmatch(str(argument))
+        ):
+            raise ValueError(f"calls {argument}")
+
+
+def _check_values(state: object) -> None:
+    """Refuse tensors that claim more elements than the file has bytes for, and values that are not plain.
+
+    Raises:
+        ValueError: there is such a value.
+    """
+    waiting, seen = [state], set()
+    while waiting:
+        value = waiting.pop()
+        if isinstance(value, dict | list | tuple):
+            if id(value) not in seen:  # lists of lists of the same lists have more ends than there are atoms
+                seen.add(id(value))
+                waiting += [*value.keys(), *value.values()] if isinstance(value, dict) else value
+        elif isinstance(value, torch.Tensor):
+            if value.layout is not torch.strided or value.nbytes > value.untyped_storage().nbytes():
+                raise ValueError(f"a tensor of {tuple(value.shape)} is larger than what is stored of it")
+        elif not isinstance(value, str | bytes | int | float | bool | None):
+            raise ValueError(f"holds a {type(value).__name__}")
