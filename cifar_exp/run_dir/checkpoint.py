@@ -14,6 +14,7 @@ from cifar_exp.errors import RequestError
 from cifar_exp.safe_io import atomic
 from cifar_exp.safe_io.untrusted import open_regular
 
+_MOST_MEMBERS = 20_000  # one for each tensor
 _MOST_INSTRUCTIONS = 2_000_000  # of a pickle; ResNet-18 with its optimizer's state has 7,000
 # What tensors and ordered dictionaries are pickled with: functions, storages and (after `v3`) types of elements.
 _CALLABLES = re.compile(
@@ -69,6 +70,8 @@ def _rewritten(file: BinaryIO) -> io.BytesIO:
     copy = io.BytesIO()
     with zipfile.ZipFile(file) as archive, zipfile.ZipFile(copy, "w") as anew:
         members = archive.infolist()
+        if len(members) > _MOST_MEMBERS:
+            raise ValueError(f"it has {len(members):,} members")
         if any(member.compress_type != zipfile.ZIP_STORED for member in members):
             raise ValueError("a member is compressed")
         if sum(member.file_size for member in members) > file.seek(0, io.SEEK_END):
