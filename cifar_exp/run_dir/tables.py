@@ -208,8 +208,7 @@ def read_table(path: Path) -> pd.DataFrame:
     with open_regular(path) as file:
         if os.fstat(file.fileno()).st_size > _MOST_TABLE_BYTES:
             raise ValueError(f"it is larger than {_MOST_TABLE_BYTES:,} bytes")
-        untrusted.check_header(file.readline(untrusted.MOST_RECORD_BYTES))
-        file.seek(0)
+        untrusted.check_header(file)
         try:
             return _parsed(io.BytesIO(_without_torn_row(file.read())) if path.name in _APPENDED else file)
         except MemoryError as error:

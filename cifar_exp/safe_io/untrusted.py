@@ -110,13 +110,18 @@ def read_json(path: str | Path) -> Any:
         raise ValueError("it is nested too deeply") from error
 
 
-def check_header(line: bytes) -> None:
-    """Refuse a table of more columns than any table has, by its first line.
+def check_header(file: BinaryIO) -> None:
+    """Refuse a table of more columns than any table has; the file is at its beginning again afterwards.
 
     Raises:
-        ValueError: there are more than ``MOST_COLUMNS``.
+        ValueError: there are more than ``MOST_COLUMNS``, or the first row is not a CSV's.
     """
-    if line.count(b",") >= MOST_COLUMNS:
+    try:
+        header = next(csv.reader(line.decode("utf-8", "replace") for line in file), [])
+    except csv.Error as error:
+        raise ValueError(str(error)) from error
+    file.seek(0)
+    if len(header) > MOST_COLUMNS:
         raise ValueError(f"it has more than {MOST_COLUMNS:,} columns")
 
 
@@ -128,7 +133,7 @@ def read_rows(path: str | Path) -> Iterator[list[str]]:
         ValueError: it is too large, has too many columns, an empty line or no line's end at its end, or is not a CSV.
     """
     content = read_bytes(path)
-    check_header(content[: content.find(b"\n")])
+    check_header(io.BytesIO(content))
     try:
         for row in csv.reader(io.StringIO(content.decode("utf-8-sig"), newline=""), strict=True):
             if not row:
