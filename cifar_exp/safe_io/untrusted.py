@@ -12,6 +12,7 @@ import os
 import re
 import stat
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO
 from urllib.parse import urlsplit
@@ -117,11 +118,12 @@ def check_header(file: BinaryIO) -> None:
         ValueError: there are more than ``MOST_COLUMNS``, or the first row is not a CSV's.
     """
     try:
-        header = next(csv.reader(line.decode("utf-8", "replace") for line in file), [])
+        # pandas makes an index of what the second row has more than the first.
+        rows = list(islice(csv.reader(line.decode("utf-8", "replace") for line in file), 2))
     except csv.Error as error:
         raise ValueError(str(error)) from error
     file.seek(0)
-    if len(header) > MOST_COLUMNS:
+    if any(len(row) > MOST_COLUMNS for row in rows):
         raise ValueError(f"it has more than {MOST_COLUMNS:,} columns")
 
 
