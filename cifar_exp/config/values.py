@@ -4,6 +4,8 @@ import math
 import re
 from typing import Any
 
+from cifar_exp.safe_io.untrusted import address_problem
+
 AUTO = "auto"  # max_lr's value where a range test is to find it
 
 _DEVICES = ("auto", "cpu", "cuda", "mps")
@@ -142,6 +144,9 @@ def wrong_values(config: dict[str, Any], leaves: dict[str, Any]) -> list[str]:
     sha256 = config["data"].get("sha256")
     if sha256 is not None and not re.fullmatch("[0-9a-f]{64}", sha256):
         problems.append(f"data.sha256={sha256}: must be 64 hexadecimal digits in lower case")
+    url = config["data"].get("url")
+    if url and (problem := address_problem(str(url))):
+        problems.append(f"data.url={url}: {problem}")
     milestones = config["scheduler"].get("milestones")
     if milestones is not None and not all(0 < m < 1 for m in milestones):
         problems.append(f"scheduler.milestones={milestones}: each must be above 0 and below 1")

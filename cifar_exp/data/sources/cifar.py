@@ -28,6 +28,7 @@ from cifar_exp.safe_io.untrusted import printable, read_bytes
 log = logging.getLogger(__name__)
 
 _MAX_MEMBER_BYTES = 256 * 2**20  # the largest real one, CIFAR-100's train, is 155 MB
+_MAX_MEMBERS = 1000  # a real one has 9
 _MAX_UNPACKED_BYTES = 512 * 2**20  # of a whole archive; a real one unpacks to 186 MB
 
 # name: (folder in the archive, training members, test members, meta member, labels key, class names key)
@@ -143,8 +144,11 @@ def _decode_archive(name: str, archive: Path, image_size: int) -> Dataset:
     try:
         with gzip.open(archive) as unpacked, tarfile.open(fileobj=_Bounded(unpacked, archive), mode="r|") as tar:
             # Read in the archive's own order: seeking back in a compressed file starts over.
-            for entry in tar:
-                if entry.name in wanted and entry.isfile():
+            for number, entry in enumerate(tar):
+                if number > _MAX_MEMBERS:
+                    raise RequestError(f"{archive}: has more than {_MAX_MEMBERS} members; no CIFAR has")
+                # A sparse member, in either of tar's two ways, holds fewer bytes than it unpacks to.
+                if entry.name in wanted and entry.type in (tarfile.REGTYPE, tarfile.AREGTYPE) and not entry.issparse():
                     if entry.size > _MAX_MEMBER_BYTES:
                         raise RequestError(
                             f"{archive}: {entry.name} claims {entry.size} bytes, more than the format has"

@@ -18,7 +18,7 @@ from cifar_exp import data
 from cifar_exp.data.sources.cache import cache_folder, decode_once
 
 Load = Callable[..., data.Dataset]
-image_folder = import_module("cifar_exp.data.image_folder")  # the package has a function of the same name
+image_folder = import_module("cifar_exp.data.sources.image_folder")  # the package has a function of the same name
 
 
 @pytest.fixture
@@ -125,11 +125,21 @@ def test_renamed_class_is_other_data(load: Load, image_tree: Path) -> None:
     assert load().fingerprint != first.fingerprint
 
 
+def flip(path: Path, place: int) -> None:
+    content = bytearray(path.read_bytes())
+    content[place] ^= 1
+    path.write_bytes(content)
+
+
 DAMAGE: dict[str, Callable[[Path], object]] = {
     "cut": lambda entry: os.truncate(entry / "train_images.npy", 5000),
     "empty": lambda entry: os.truncate(entry / "test_labels.npy", 0),
     "no array": lambda entry: (entry / "train_sources.npy").write_bytes(b"x" * 500),
     "gone": lambda entry: (entry / "test_images.npy").unlink(),
+    "a bit of an image": lambda entry: flip(entry / "train_images.npy", 5000),
+    "a bit of a label": lambda entry: flip(entry / "test_labels.npy", 128),
+    "a bit of a source": lambda entry: flip(entry / "train_sources.npy", 200),
+    "a bit of a class name": lambda entry: flip(entry / "dataset.json", 19),
     "no JSON": lambda entry: (entry / "dataset.json").write_text("{"),
     "other JSON": lambda entry: (entry / "dataset.json").write_text("[]"),
     "missing key": lambda entry: (entry / "dataset.json").write_text("{}"),
