@@ -12,7 +12,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from omegaconf import OmegaConf
 
-from cifar_exp import atomic_files, checkpoint, provenance, records, report
+from cifar_exp import atomic_files, checkpoint, lifecycle, provenance, records, report
 from cifar_exp.build import Parts, build
 from cifar_exp.compose import compose_jobs
 from cifar_exp.compute import Normalizer
@@ -20,6 +20,7 @@ from cifar_exp.config import SCHEMA_ERRORS, first_line, resolve, validate, with_
 from cifar_exp.data import Statistics
 from cifar_exp.errors import RequestError
 from cifar_exp.evaluate import Evaluation
+from cifar_exp.explain import CamMap
 from cifar_exp.overridable import OVERRIDABLE
 from cifar_exp.run import explain_images, images_to_explain, measure, measure_views
 from cifar_exp.saved_run import SavedRun, new_directory
@@ -65,10 +66,7 @@ def evaluate_run(run: SavedRun, overrides: list[str], weights: str | None, out: 
     except OSError as error:
         raise RequestError(f"--out {out_dir}: cannot be made: {error.strerror}") from error
     evaluation = measure(config, parts, parts.splits.test)
-    indices = images_to_explain(config, evaluation)
-    maps = explain_images(config, parts, evaluation, indices)
-    report.write_evaluation(config, parts, evaluation, out_dir)
-    report.write_explanation(config, parts, evaluation, indices, maps, out_dir)
+    report.write_tables(parts, evaluation, out_dir)
     # The run's own table is of the weights that the run itself measured.
     same_weights = which == run.config["evaluation"]["weights"]
     changed = _changed_predictions(run, parts, evaluation) if same_weights else None
@@ -85,6 +83,12 @@ def evaluate_run(run: SavedRun, overrides: list[str], weights: str | None, out: 
         "accuracy_tta": measure_views(config, parts),
     }
     records.write_table(out_dir / "evaluation.csv", EVALUATION_COLUMNS, [row])
+    indices = images_to_explain(config, evaluation)
+    maps: list[CamMap] = []
+    with lifecycle.survived(out_dir, "Grad-CAM"):
+        maps = explain_images(config, parts, evaluation, indices)
+    report.write_gradcam(parts, evaluation, indices, maps, out_dir)
+    report.draw_evaluation(config, parts, evaluation, indices, maps, out_dir, None)
     environment = provenance.environment(parts.compute.device, parts.compute.precision, parts.compute.memory_format)
     atomic_files.write_json(out_dir / "environment.json", environment | {"data_fingerprint": parts.fingerprint})
     log.info(

@@ -6,7 +6,8 @@ import platform
 import random
 import subprocess
 import sys
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ import torch
 
 from cifar_exp import __version__, torchrun
 from cifar_exp.errors import RequestError
+from cifar_exp.plural import plural
 
 _PACKAGES = (
     "torch",
@@ -75,6 +77,29 @@ def device_generator(device: torch.device) -> torch.Generator:
     return torch.mps._get_default_mps_generator()
 
 
+@contextmanager
+def generators_kept(device: torch.device, *, seed: int | None = None) -> Iterator[None]:
+    """Leave all global generators of random numbers as they were before the block.
+
+    Args:
+        device: whose generator PyTorch draws from, beside the CPU's.
+        seed: of PyTorch's generators in the block; None goes on with their states.
+    """
+    pythons, numpys = random.getstate(), np.random.get_state()  # noqa: NPY002 - a user's network may draw from it
+    generators = [torch.default_generator, *([] if device.type == "cpu" else [device_generator(device)])]
+    states = [generator.get_state() for generator in generators]
+    try:
+        if seed is not None:
+            for generator in generators:
+                generator.manual_seed(seed)
+        yield
+    finally:
+        for generator, state in zip(generators, states, strict=True):
+            generator.set_state(state)
+        random.setstate(pythons)
+        np.random.set_state(numpys)  # noqa: NPY002
+
+
 _DEFAULT_THREADS = torch.get_num_threads()
 
 
@@ -98,7 +123,7 @@ def resolve_device(name: str) -> torch.device:
         count = torch.cuda.device_count() if torch.cuda.is_available() else 0
         if (device.index or 0) >= count:
             raise RequestError(
-                f"device={name}: this machine has {count} CUDA device{'' if count == 1 else 's'} "
+                f"device={name}: this machine has {plural(count, 'CUDA device')} "
                 "that PyTorch can use; device=auto takes the best one there is"
             )
     if device.type == "mps" and not torch.backends.mps.is_available():

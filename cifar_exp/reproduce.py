@@ -15,6 +15,7 @@ from cifar_exp.augment_device.choice import choose
 from cifar_exp.changes import Change, changes, tell_changes
 from cifar_exp.compute import Compute
 from cifar_exp.errors import DivergedError, RequestError
+from cifar_exp.plural import plural
 from cifar_exp.run import run
 from cifar_exp.saved_run import SavedRun
 
@@ -186,7 +187,7 @@ def _tell(verdict: dict[str, Any], first: Difference | None, out_dir: Path) -> N
     epochs, predictions = verdict["epochs_compared"], verdict["predictions"]
     exactly = "to the last bit" if verdict["tolerance"] == 0 else f"within {verdict['tolerance']:g}"
     if first is None:
-        log.info("Metrics: the same %s in all %d epochs.", exactly, epochs)
+        log.info("Metrics: the same %s in %s%s.", exactly, "all " if epochs > 1 else "", plural(epochs, "epoch"))
     else:
         where = first.row if first.column is None else f"{first.row}, column {first.column}"
         log.info("Metrics: DIFFERENT, first at %s: %s -> %s", where, first.then, first.now)

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 from cifar_exp.pages.formats import integer, is_missing, number, percent, points, seconds
+from cifar_exp.plural import plural
 from cifar_exp.run_report.directory import RunDirectory
 from cifar_exp.run_report.statement import Source, Statement, metrics_cell, summary_cells
 
@@ -11,6 +12,7 @@ GAP_TO_NOTE, GAP_TO_WARN = 0.05, 0.15  # train less test accuracy
 RISEN_LOSS = 1.1  # validation loss at the end over the lowest one
 STILL_RISING = 0.005  # validation accuracy, last epoch less the one before
 
+_MOST_WARNINGS, _MOST_CHARACTERS = 10, 500  # of status.json
 _ENDED = {"failed": "failed", "diverged": "diverged", "interrupted": "was interrupted"}
 
 
@@ -20,8 +22,16 @@ def ended_early(run: RunDirectory) -> Iterator[Statement]:
         error = str(run.status.get("error") or "it was killed, no reason was recorded")
         source = Source("status.json", "state and error", "", str(run.status.get("state")))
         done = 0 if run.metrics is None else len(run.metrics)
-        text = f"After {done} finished epoch{'' if done == 1 else 's'}: {error}."
+        text = f"After {plural(done, 'finished epoch')}: {error}."
         yield Statement("bad", f"The run {_ENDED[run.state]}", text, (source,))
+
+
+def warnings(run: RunDirectory) -> Iterator[Statement]:
+    """What could not be made after training."""
+    found = run.status.get("warnings")
+    for warning in found[:_MOST_WARNINGS] if isinstance(found, list) else []:
+        source = Source("status.json", "warnings", "", "the traceback is in run.log")
+        yield Statement("note", "Missing from this run", str(warning)[:_MOST_CHARACTERS], (source,))
 
 
 def gap(run: RunDirectory) -> Iterator[Statement]:

@@ -14,6 +14,7 @@ from cifar_exp.lifecycle import run_name
 from cifar_exp.pages import page
 from cifar_exp.pages.formats import integer, is_missing, memory, number, percent, points, seconds
 from cifar_exp.pages.table import Column, Table
+from cifar_exp.plural import plural
 from cifar_exp.run_report.about_predictions import confusion_counts
 from cifar_exp.run_report.config_tree import as_yaml, config_tree, default_leaves
 from cifar_exp.run_report.directory import RunDirectory, read_run
@@ -111,7 +112,7 @@ def _tiles(run: RunDirectory) -> list[tuple[str, str, str]]:
         tiles.append(("Time", seconds(total), f"{seconds(run.number('train_seconds'))} of it training"))
     elif metrics is not None and {"train_seconds", "eval_seconds"} <= set(metrics):
         spent = metrics[["train_seconds", "eval_seconds"]].sum().sum()
-        tiles.append(("Time", seconds(spent), f"in {len(metrics)} epoch{'' if len(metrics) == 1 else 's'}"))
+        tiles.append(("Time", seconds(spent), f"in {plural(len(metrics), 'epoch')}"))
     speed = run.number("images_per_second")
     if speed is None and metrics is not None and "images_per_second" in metrics:
         speed = metrics["images_per_second"].mean()

@@ -9,12 +9,14 @@ from cifar_exp.run_report.statement import Statement
 _PRESSING = {"bad": 0, "note": 1}
 _ALL: tuple[Callable[[RunDirectory], Iterator[Statement]], ...] = (
     about_training.ended_early,
+    about_training.warnings,
     about_training.selection,
     about_predictions.accuracy,
     about_training.gap,
     about_training.validation,
     about_training.schedule,
     about_training.range_test,
+    about_predictions.explained_layers,
     about_predictions.attention,
     about_predictions.classes,
     about_predictions.confidence,
