@@ -39,7 +39,7 @@ def plain_side(orders: Orders, threads: int | None, images: int) -> None:
 
 
 def product_side(orders: Orders, overrides: list[str], cam_images: int) -> None:
-    """``("evaluate",)``, ``("maps",)``, ``("captum",)``, ``("figures", folder)``: seconds; ``("passes",)``."""
+    """``("evaluate",)``, ``("maps",)``, ``("figures", folder)``: seconds; ``("passes",)``."""
     from cifar_exp import run
     from cifar_exp.build import build
     from cifar_exp.compose import compose_jobs, without_hydra
@@ -57,7 +57,7 @@ def product_side(orders: Orders, overrides: list[str], cam_images: int) -> None:
         """Calls of the network while it explains, with and without gradients."""
         import torch
 
-        counts = {"with gradients": 0, "without": 0, "layers": len(parts.layers)}
+        counts = {"with gradients": 0, "without": 0, "layers": len(parts.explained.layers)}
 
         def count(*_: Any) -> None:
             counts["with gradients" if torch.is_grad_enabled() else "without"] += 1
@@ -70,7 +70,6 @@ def product_side(orders: Orders, overrides: list[str], cam_images: int) -> None:
     actions: dict[str, Callable[[], Any]] = {
         "evaluate": lambda: run.measure(config, parts, test),
         "maps": lambda: _maps(parts, test.images[indices], test.labels[indices]),
-        "captum": lambda: _maps_by_captum(parts, test.images[indices], test.labels[indices]),
         "explain": lambda: run.explain_images(config, parts, evaluation, indices),
     }
     orders.tell(str(parts.compute.precision).removeprefix("torch."))
@@ -87,29 +86,17 @@ def product_side(orders: Orders, overrides: list[str], cam_images: int) -> None:
 
 
 def _maps(parts: Any, images: Any, labels: Any) -> None:
-    """All layers' maps for two targets, as a run makes them."""
+    """All layers' maps for two targets, as a run makes them: by Captum's class, a layer and target at a time."""
     import torch
 
-    from cifar_exp.explain import layer_grad_cams
+    from cifar_exp.explain_layers import grad_cam
 
     parts.learner.model.eval()
     inputs = parts.normalize(torch.from_numpy(images))
-    for shift in (0, 1):
-        targets = torch.from_numpy((labels + shift) % 10).to(inputs.device)
-        layer_grad_cams(parts.learner.model, inputs, targets, parts.layers)
-
-
-def _maps_by_captum(parts: Any, images: Any, labels: Any) -> None:
-    """The same by Captum's class, one layer and target at a time."""
-    import torch
-    from captum.attr import LayerGradCam
-
-    model = parts.learner.model.eval()
-    inputs = parts.normalize(torch.from_numpy(images))
-    for layer in parts.layers:
+    for layer in parts.explained.layers:
         for shift in (0, 1):
             targets = torch.from_numpy((labels + shift) % 10).to(inputs.device)
-            LayerGradCam(model, model.get_submodule(layer.name)).attribute(inputs, target=targets)
+            grad_cam(parts.learner.model, layer.name, inputs, targets)
 
 
 def _seconds_of_figures(config: dict[str, Any], parts: Any, evaluation: Any, folder: Path) -> tuple[float, float]:
@@ -140,10 +127,11 @@ def _seconds_of_figures(config: dict[str, Any], parts: Any, evaluation: Any, fol
     def write(figures: bool) -> tuple[float, float]:
         asked = ten | {"figures": figures, "epochs": 20}
         clock = Clock()
-        report.write_progress(asked, full, folder)
-        report.write_evaluation(asked, full, evaluation, folder)
-        report.write_augmentations(asked, full, folder)
-        report.write_explanation(asked, full, evaluation, indices, maps, folder)
+        report.draw_progress(asked, full, report.used_schedule(asked, full, folder), folder, None)
+        report.write_tables(full, evaluation, folder)
+        report.write_gradcam(full, evaluation, indices, maps, folder)
+        report.draw_augmentations(asked, full, folder, None)
+        report.draw_evaluation(asked, full, evaluation, indices, maps, folder, None)
         return clock.read()
 
     write(True)  # imports fonts and the like
@@ -167,7 +155,7 @@ def main() -> None:
         *options.override,
     ]
     report = Report(f"after_training {' '.join(options.override)}".strip(), threads)
-    plain_times, product_times, maps, captum, explained, figures = ([] for _ in range(6))
+    plain_times, product_times, maps, explained, figures = ([] for _ in range(5))
     with tempfile.TemporaryDirectory() as folder, Side(product_side, overrides, options.cam_images) as product:
         precision = product.ready
         with Side(plain_side, threads, options.images) as plain:
@@ -175,7 +163,6 @@ def main() -> None:
                 plain_times.append(plain.order("evaluate"))
                 product_times.append(product.order("evaluate"))
         for _ in range(options.repeats + 1):
-            captum.append(product.order("captum"))
             maps.append(product.order("maps"))
         passes = product.order("passes")
         for _ in range(options.repeats):
@@ -209,7 +196,6 @@ def main() -> None:
             f"{what}, forward and backward passes",
             "",
             [2 * passes["with gradients"]],
-            limit=Limit("measured", at_most=4),
         )
     )
     report.add(
@@ -217,8 +203,6 @@ def main() -> None:
             f"{what}, processor time",
             "s",
             [processor for _, processor in maps[1:]],
-            [processor for _, processor in captum[1:]],
-            "Captum's LayerGradCam, a layer at a time",
             speed=False,
         )
     )

@@ -21,9 +21,7 @@ SMALL = (*TINY, "epochs=1", "data.limit_train=70", "data.limit_test=20", "batch_
 
 
 def config_of(name, *overrides, **options):
-    return composed(*SMALL, *overrides) | {
-        "model": {"name": "mine", "_target_": f"awkward_networks.{name}", **options}
-    }
+    return composed(*SMALL, *overrides) | {"model": {"name": "mine", "_target_": f"awkward_networks.{name}", **options}}
 
 
 @pytest.mark.parametrize(
