@@ -42,8 +42,8 @@ def product_side(orders: Orders, overrides: list[str], cam_images: int) -> None:
     """``("evaluate",)``, ``("maps",)``, ``("figures", folder)``: seconds; ``("passes",)``."""
     from cifar_exp import run
     from cifar_exp.build import build
-    from cifar_exp.compose import compose_jobs, without_hydra
-    from cifar_exp.config import resolve
+    from cifar_exp.config.compose import compose_jobs, without_hydra
+    from cifar_exp.config.resolved import resolve
 
     logging.getLogger("cifar_exp").setLevel(logging.WARNING)
     config = resolve(without_hydra(compose_jobs(overrides)[0]))
@@ -89,7 +89,7 @@ def _maps(parts: Any, images: Any, labels: Any) -> None:
     """All layers' maps for two targets, as a run makes them: by Captum's class, a layer and target at a time."""
     import torch
 
-    from cifar_exp.explain_layers import grad_cam
+    from cifar_exp.explain.layers import grad_cam
 
     parts.learner.model.eval()
     inputs = parts.normalize(torch.from_numpy(images))
@@ -101,15 +101,16 @@ def _maps(parts: Any, images: Any, labels: Any) -> None:
 
 def _seconds_of_figures(config: dict[str, Any], parts: Any, evaluation: Any, folder: Path) -> tuple[float, float]:
     """Seconds that the six figures of a default run take: 20 epochs, 10 images explained."""
-    from cifar_exp import records, report, run
-    from cifar_exp.schedule import planned_learning_rates
+    from cifar_exp import outputs, run
+    from cifar_exp.run_dir import tables
+    from cifar_exp.training.schedule import planned_learning_rates
 
     steps = 352 * 20
     planned = planned_learning_rates(config["scheduler"], max_lr=0.1, total_steps=steps)
     rows = [
         {"step": i + 1, "epoch": i // 352 + 1, "learning_rate": rate, "loss": 1.0} for i, rate in enumerate(planned)
     ]
-    records.write_table(folder / "steps.csv", records.STEPS_COLUMNS, rows)
+    tables.write_table(folder / "steps.csv", tables.STEPS_COLUMNS, rows)
     metrics = [
         {
             "epoch": epoch,
@@ -117,7 +118,7 @@ def _seconds_of_figures(config: dict[str, Any], parts: Any, evaluation: Any, fol
         }
         for epoch in range(1, 21)
     ]
-    records.write_table(folder / "metrics.csv", records.METRICS_COLUMNS, metrics)
+    tables.write_table(folder / "metrics.csv", tables.METRICS_COLUMNS, metrics)
     ten = config | {"explain": config["explain"] | {"images": 10, "indices": None}}
     indices = run.images_to_explain(ten, evaluation)
     maps = run.explain_images(ten, parts, evaluation, indices)
@@ -127,11 +128,11 @@ def _seconds_of_figures(config: dict[str, Any], parts: Any, evaluation: Any, fol
     def write(figures: bool) -> tuple[float, float]:
         asked = ten | {"figures": figures, "epochs": 20}
         clock = Clock()
-        report.draw_progress(asked, full, report.used_schedule(asked, full, folder), folder, None)
-        report.write_tables(full, evaluation, folder)
-        report.write_gradcam(full, evaluation, indices, maps, folder)
-        report.draw_augmentations(asked, full, folder, None)
-        report.draw_evaluation(asked, full, evaluation, indices, maps, folder, None)
+        outputs.draw_progress(asked, full, outputs.used_schedule(asked, full, folder), folder, None)
+        outputs.write_tables(full, evaluation, folder)
+        outputs.write_gradcam(full, evaluation, indices, maps, folder)
+        outputs.draw_augmentations(asked, full, folder, None)
+        outputs.draw_evaluation(asked, full, evaluation, indices, maps, folder, None)
         return clock.read()
 
     write(True)  # imports fonts and the like

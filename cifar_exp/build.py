@@ -13,36 +13,32 @@ import torch
 import torch._dynamo  # PyTorch's first optimizer imports it, compiled or not; with the other libraries it is cheaper
 from numpy.typing import NDArray
 
-from cifar_exp import allocator, data, parallel, preflight, provenance, schedule
-from cifar_exp.augment import Augmentation, LowResolution
-from cifar_exp.augment_device.choice import choose
-from cifar_exp.averaging import Lookahead
-from cifar_exp.compute import Compute, Normalizer, compiled
+from cifar_exp import data, preflight
+from cifar_exp.compute import memory, seeding
+from cifar_exp.compute.device import Compute, compiled
+from cifar_exp.compute.distributed import collectives
+from cifar_exp.config.lr_range import Range
+from cifar_exp.config.targets import call
+from cifar_exp.config.values import AUTO
+from cifar_exp.data.augment.backend import choose
+from cifar_exp.data.augment.policy import Augmentation, LowResolution
 from cifar_exp.data.batches import TrainingBatches
+from cifar_exp.data.dataset import Splits
 from cifar_exp.data.device_batches import DeviceBatches, DeviceSplit
+from cifar_exp.data.normalize import Normalizer
 from cifar_exp.errors import RequestError, in_a_line
-from cifar_exp.explain_layers import ExplainedLayers
-from cifar_exp.lr_range import Range
-from cifar_exp.optimizer import build_optimizer
-from cifar_exp.plural import plural
-from cifar_exp.range_curve import RangeCurve
-from cifar_exp.range_test import range_test
-from cifar_exp.targets import call
-from cifar_exp.train import Learner
-from cifar_exp.values import AUTO
+from cifar_exp.explain.layers import ExplainedLayers
+from cifar_exp.safe_io.plural import plural
+from cifar_exp.training import schedule
+from cifar_exp.training.epoch import Learner
+from cifar_exp.training.lookahead import Lookahead
+from cifar_exp.training.lr_curve import RangeCurve
+from cifar_exp.training.lr_range_test import range_test
+from cifar_exp.training.optimizer import build_optimizer
 
 log = logging.getLogger(__name__)
 
 _INITIAL_IMAGES = 5000
-
-
-@dataclass(frozen=True)
-class Splits:
-    """The images that a run looks at."""
-
-    train: data.Split
-    validation: data.Split | None
-    test: data.Split
 
 
 @dataclass(frozen=True)
@@ -94,8 +90,8 @@ def build(config: dict[str, Any], *, found: float | None = None) -> Parts:
     """
     compute = Compute.choose(config["device"], config["precision"], config["memory_format"])
     if compute.device.type == "cpu":
-        allocator.keep_freed_memory()
-    provenance.seed_everything(
+        memory.keep_freed_memory()
+    seeding.seed_everything(
         config["seed"], deterministic=config["deterministic"], threads=config["threads"], device=compute.device
     )
 
@@ -110,9 +106,9 @@ def build(config: dict[str, Any], *, found: float | None = None) -> Parts:
     backend = choose(config["augment_backend"], augmentation, compute.device, dataset.train.images.nbytes)
     if backend.reason:
         log.info("augment_backend=auto: Albumentations augments on the CPU: %s", backend.reason)
-    if config["batch_size"] < parallel.world_size():
+    if config["batch_size"] < collectives.world_size():
         raise RequestError(
-            f"batch_size={config['batch_size']}: {parallel.world_size()} processes need at least an image each"
+            f"batch_size={config['batch_size']}: {collectives.world_size()} processes need at least an image each"
         )
     batch_maker: Callable[..., TrainingBatches] = TrainingBatches
     if backend.on_device is not None:
@@ -126,7 +122,7 @@ def build(config: dict[str, Any], *, found: float | None = None) -> Parts:
         alternating_flip=config["augment"]["alternating_flip"],
         low_resolution=_low_resolution(config),
     )
-    batches = make_batches(share=parallel.share())
+    batches = make_batches(share=collectives.share())
 
     total_steps = config["epochs"] * batches.per_epoch  # the one place where epochs become steps
     preflight.check_steps(total_steps)
@@ -137,16 +133,16 @@ def build(config: dict[str, Any], *, found: float | None = None) -> Parts:
     if max_lr == AUTO:
         whole = make_batches()
         # One process tests, with whole batches, and the others take its word.
-        max_lr, range_curve = parallel.from_first(
+        max_lr, range_curve = collectives.from_first(
             lambda: (
                 (found, None)
                 if isinstance(found, float) and found > 0
                 else _found(config, model, whole, compute, normalize)
             )
         )
-    model, forward = parallel.synchronized(model, sync_batch_norm=config["sync_batch_norm"], device=compute.device)
-    if not parallel.is_first():
-        torch.manual_seed(provenance.derived_seed(config["seed"], "rank", parallel.rank()))  # dropout of its own
+    model, forward = collectives.synchronized(model, sync_batch_norm=config["sync_batch_norm"], device=compute.device)
+    if not collectives.is_first():
+        torch.manual_seed(seeding.derived_seed(config["seed"], "rank", collectives.rank()))  # dropout of its own
     optimizer = build_optimizer(config["optimizer"], model, max_lr, compute.precision)
     plan = {"max_lr": optimizer.param_groups[0]["lr"], "total_steps": total_steps}
     learner = Learner(
@@ -225,7 +221,7 @@ def _network(
 
     model = make()
     _initialize(model, name, train, Normalizer(statistics, compute))
-    with provenance.generators_kept(compute.device), warnings.catch_warnings():
+    with seeding.generators_kept(compute.device), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the run itself repeats them
         trial = preflight.Trial.of(name, model, train.images, classes, statistics, compute, make)
         trial.check_smallest_batch(len(train), config["batch_size"])
@@ -267,7 +263,7 @@ def describe(name: str, parts: Parts) -> list[str]:
     """What is about to be trained, in two lines."""
     splits, learner, compute = parts.splits, parts.learner, parts.compute
     held_out = 0 if splits.validation is None else len(splits.validation)
-    processes = f"{parallel.world_size()} processes, each with " if parallel.world_size() > 1 else ""
+    processes = f"{collectives.world_size()} processes, each with " if collectives.world_size() > 1 else ""
     return [
         f"{name}: {len(splits.train):,} training, {held_out:,} validation and {len(splits.test):,} test images of "
         f"{len(parts.class_names)} classes; {plural(parts.batches.per_epoch, 'step')} an epoch, "

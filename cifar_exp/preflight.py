@@ -18,14 +18,15 @@ from torch import nn
 from torch.nn import functional as F
 from torch.nn.parameter import is_lazy
 
-from cifar_exp import machine
-from cifar_exp.compute import Compute, Normalizer
+from cifar_exp.compute import memory as machine_memory
+from cifar_exp.compute.device import Compute
+from cifar_exp.config.schema import TARGET_SCHEMAS
+from cifar_exp.config.targets import call
+from cifar_exp.config.values import AUTO
 from cifar_exp.data import Statistics
+from cifar_exp.data.normalize import Normalizer
 from cifar_exp.errors import RequestError, in_a_line
-from cifar_exp.explain_layers import ExplainedLayers, choose_layers
-from cifar_exp.schema import TARGET_SCHEMAS
-from cifar_exp.targets import call
-from cifar_exp.values import AUTO
+from cifar_exp.explain.layers import ExplainedLayers, choose_layers
 
 log = logging.getLogger(__name__)
 
@@ -44,7 +45,7 @@ def check_steps(total_steps: int) -> None:
 
 def check_size(node: dict[str, Any], to_classify: dict[str, Any]) -> None:
     """Refuse a shipped network that does not fit in memory: the attempt could end other programs, too."""
-    memory = machine.memory_bytes()
+    memory = machine_memory.memory_bytes()
     if node["_target_"] not in TARGET_SCHEMAS or memory is None:
         return
     with torch.random.fork_rng(devices=[]), torch.device("meta"):  # shapes without values
