@@ -13,6 +13,7 @@ from cifar_exp import run as run_module
 from cifar_exp.build import build
 from cifar_exp.cli.evaluate import evaluate_run
 from cifar_exp.errors import RequestError
+from cifar_exp.explain.layers import ExplainedLayers
 from cifar_exp.run import run
 from cifar_exp.run_dir.saved_run import open_run
 from cifar_exp.run_dir.tables import read_table
@@ -91,7 +92,7 @@ def test_a_network_without_a_feature_map_says_so_in_log_and_page(tmp_path, caplo
         run(config_of("NoLayerNames", "report=true", stride=8), tmp_path / "run")
     said = "No Grad-CAM: the model has no feature map (N, C, h, w) of at least 5x5."
     assert said in caplog.text
-    assert said in (tmp_path / "run" / "outputs.html").read_text()
+    assert said in (tmp_path / "run" / "report.html").read_text()
 
 
 def test_a_network_that_changes_its_input_has_the_figures_of_one_that_copies_it(tmp_path):
@@ -113,7 +114,7 @@ def test_the_trial_leaves_no_trace():
     state, *draws = drawn(build(config))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("cifar_exp.preflight.Trial.with_working_layout", lambda self, _: self)
-        patch.setattr("cifar_exp.preflight.Trial.explained_layers", lambda self, _: None)
+        patch.setattr("cifar_exp.preflight.Trial.explained_layers", lambda self, _: ExplainedLayers([]))
         untried, *others = drawn(build(config))
     assert all(torch.equal(state[key], untried[key]) for key in state)
     assert torch.equal(draws[0], others[0])
@@ -144,7 +145,7 @@ def test_what_fails_after_training_leaves_the_results_and_a_run_that_can_be_eval
     assert status["state"] == "completed"
     assert status["warnings"][0] == "Grad-CAM could not be made: MemoryError: no room"
     assert "Traceback (most recent call last)" in (path / "run.log").read_text()
-    assert "Grad-CAM could not be made: MemoryError: no room" in (path / "outputs.html").read_text()
+    assert "Grad-CAM could not be made: MemoryError: no room" in (path / "report.html").read_text()
     assert evaluate_run(open_run(path), ["explain.images=0"], None, tmp_path / "again")["changed_predictions"] == 0
     assert evaluate_run(open_run(path), ["explain.images=1"], None, tmp_path / "fails")["changed_predictions"] == 0
     assert "MemoryError" in (tmp_path / "fails" / "run.log").read_text()
