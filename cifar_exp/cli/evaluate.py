@@ -21,8 +21,9 @@ from cifar_exp.data import Statistics
 from cifar_exp.data.normalize import Normalizer
 from cifar_exp.errors import RequestError
 from cifar_exp.evaluation.metrics import Evaluation
+from cifar_exp.explain.gradcam import CamMap
 from cifar_exp.run import explain_images, images_to_explain, measure, measure_views
-from cifar_exp.run_dir import checkpoint, tables
+from cifar_exp.run_dir import checkpoint, lifecycle, tables
 from cifar_exp.run_dir.environment import describe_environment
 from cifar_exp.run_dir.saved_run import SavedRun, new_directory
 from cifar_exp.safe_io import atomic
@@ -68,10 +69,7 @@ def evaluate_run(run: SavedRun, overrides: list[str], weights: str | None, out: 
     except OSError as error:
         raise RequestError(f"--out {out_dir}: cannot be made: {error.strerror}") from error
     evaluation = measure(config, parts, parts.splits.test)
-    indices = images_to_explain(config, evaluation)
-    maps = explain_images(config, parts, evaluation, indices)
-    outputs.write_evaluation(config, parts, evaluation, out_dir)
-    outputs.write_explanation(config, parts, evaluation, indices, maps, out_dir)
+    outputs.write_tables(parts, evaluation, out_dir)
     # The run's own table is of the weights that the run itself measured.
     same_weights = which == run.config["evaluation"]["weights"]
     changed = _changed_predictions(run, parts, evaluation) if same_weights else None
@@ -88,10 +86,16 @@ def evaluate_run(run: SavedRun, overrides: list[str], weights: str | None, out: 
         "accuracy_tta": measure_views(config, parts),
     }
     tables.write_table(out_dir / "evaluation.csv", EVALUATION_COLUMNS, [row])
+    indices = images_to_explain(config, evaluation)
+    maps: list[CamMap] = []
+    with lifecycle.survived(out_dir, "Grad-CAM"):
+        maps = explain_images(config, parts, evaluation, indices)
+    outputs.write_gradcam(parts, evaluation, indices, maps, out_dir)
+    outputs.draw_evaluation(config, parts, evaluation, indices, maps, out_dir, None)
     environment = describe_environment(parts.compute.device, parts.compute.precision, parts.compute.memory_format)
     atomic.write_json(out_dir / "environment.json", environment | {"data_fingerprint": parts.fingerprint})
     log.info(
-        "%s of epoch %s: accuracy %.2f %%, loss %.4f, %s of %s images misclassified; written to %s",
+        "%s of epoch %s: accuracy %.2f%%, loss %.4f, %s of %s images misclassified; written to %s",
         path,
         row["epoch"],
         100 * evaluation.accuracy,
