@@ -111,7 +111,8 @@ def build(config: dict[str, Any], *, found: float | None = None) -> Parts:
     augmentation = Augmentation(config["augment"]["transforms"], statistics.colour, (height, width, channels))
     backend = choose(config["augment_backend"], augmentation, compute.device, dataset.train.images.nbytes)
     if backend.reason:
-        log.info("augment_backend=auto: Albumentations augments on the CPU: %s", backend.reason)
+        level = logging.WARNING if config["augment_backend"] == "device" else logging.INFO
+        log.log(level, "Albumentations augments on the CPU: %s", backend.reason)
     if config["batch_size"] < parallel.world_size():
         raise RequestError(
             f"batch_size={config['batch_size']}: {parallel.world_size()} processes need at least an image each"

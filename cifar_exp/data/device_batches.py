@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from cifar_exp.augment import Augmentation, LowResolution
-from cifar_exp.augment_device.pipeline import DeviceAugmentation, send
+from cifar_exp.augment_device.transforms import DeviceAugmentation, send
 from cifar_exp.batch_share import ALONE, Share
 from cifar_exp.data.batches import Batch, TrainingBatches
 from cifar_exp.data.dataset import Split
