@@ -10,7 +10,7 @@ from cifar_exp.compare.images import load_test_images
 from cifar_exp.compare.pairs import Pair, predictions_of
 from cifar_exp.compare.render import settings_in_words
 from cifar_exp.compare.tables import Comparison
-from cifar_exp.figures.fixed_and_broken import Change, Changed
+from cifar_exp.reports.figures.fixed_and_broken import Change, Changed
 
 
 def changed_images(comparison: Comparison, pairs: Sequence[Pair], most: int) -> Change | None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pandas as pd
 
-from cifar_exp.config import load_saved
+from cifar_exp.config.resolved import load_saved
 from cifar_exp.data import Split, load
 from cifar_exp.errors import RequestError
 

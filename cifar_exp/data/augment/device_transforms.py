@@ -1,0 +1,177 @@
+"""Pad and crop, flip, and cutout for whole batches, in plain PyTorch on (N, H, W, C) uint8 images.
+
+Each transform has two parts. ``draw`` makes the parameters of a batch with NumPy on the CPU, so that they are the same
+on every device. ``apply`` uses them on the images' device; no operation there makes the program wait for the device.
+
+The distributions are those of Albumentations 2.0.8. The random numbers themselves differ.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+Colour = tuple[int, ...]  # a value in 0..255 for each channel
+Parameters = dict[str, NDArray[np.generic]]  # (N,) each
+
+
+class Transform(ABC):
+    """Changes the images of a batch, each with its own parameters, and keeps their shape."""
+
+    @abstractmethod
+    def draw(self, count: int, size: tuple[int, int], rng: np.random.Generator) -> Parameters:
+        """Parameters for ``count`` images of ``size`` (height, width)."""
+
+    @abstractmethod
+    def apply(self, images: Tensor, parameters: dict[str, Tensor]) -> Tensor:
+        """New images, (N, H, W, C) uint8; the given ones are not changed. The parameters are on the same device."""
+
+
+@dataclass(frozen=True)
+class PadCrop(Transform):
+    """Pads an image and crops it to its old size at a random place.
+
+    Attributes:
+        top: pixels of padding, like ``bottom``, ``left`` and ``right``.
+        fill: colour of the padding; None reflects the image without repeating its border (OpenCV's REFLECT_101).
+    """
+
+    top: int
+    bottom: int
+    left: int
+    right: int
+    fill: Colour | None
+
+    def draw(self, count: int, size: tuple[int, int], rng: np.random.Generator) -> Parameters:
+        """``row`` and ``column``: where the crop starts in the padded image."""
+        return {
+            "row": rng.integers(0, self.top + self.bottom + 1, count),
+            "column": rng.integers(0, self.left + self.right + 1, count),
+        }
+
+    def apply(self, images: Tensor, parameters: dict[str, Tensor]) -> Tensor:
+        """See ``Transform``."""
+        count, height, width, channels = images.shape
+        device = images.device
+        rows = parameters["row"][:, None] - self.top + torch.arange(height, device=device)  # (N, H)
+        columns = parameters["column"][:, None] - self.left + torch.arange(width, device=device)  # (N, W)
+        first_row = torch.arange(count, device=device)[:, None] * height  # of each image among all rows
+        row = first_row + (rows.clamp(0, height - 1) if self.fill else _reflected(rows, height))
+        column = columns.clamp(0, width - 1) if self.fill else _reflected(columns, width)
+        pixel = row[:, :, None] * width + column[:, None, :]  # (N, H, W)
+        cropped = images.reshape(-1, channels).index_select(0, pixel.reshape(-1)).reshape(images.shape)
+        if self.fill:
+            outside = ((rows < 0) | (rows >= height))[:, :, None] | ((columns < 0) | (columns >= width))[:, None, :]
+            _fill(cropped, outside, self.fill)
+        return cropped
+
+
+@dataclass(frozen=True)
+class HorizontalFlip(Transform):
+    """Mirrors an image left to right with probability ``p``."""
+
+    p: float
+
+    def draw(self, count: int, size: tuple[int, int], rng: np.random.Generator) -> Parameters:
+        """``flipped``, bool."""
+        return {"flipped": rng.random(count) < self.p}
+
+    def apply(self, images: Tensor, parameters: dict[str, Tensor]) -> Tensor:
+        """See ``Transform``."""
+        return torch.where(parameters["flipped"][:, None, None, None], images.flip(2), images)
+
+
+@dataclass(frozen=True)
+class Cutout(Transform):
+    """One rectangular hole inside the image, with probability ``p``.
+
+    Attributes:
+        heights: the smallest and the largest height in pixels.
+        widths: the same for the width.
+        fill: the colour of the hole.
+        p: probability of a hole.
+    """
+
+    heights: tuple[int, int]
+    widths: tuple[int, int]
+    fill: Colour
+    p: float
+
+    def draw(self, count: int, size: tuple[int, int], rng: np.random.Generator) -> Parameters:
+        """``top``, ``bottom``, ``left`` and ``right`` in pixels; without a hole, ``bottom`` is ``top``."""
+        there = rng.random(count) < self.p
+        height, width = (rng.integers(low, high + 1, count) for low, high in (self.heights, self.widths))
+        top, left = rng.integers(0, size[0] - height + 1), rng.integers(0, size[1] - width + 1)
+        return {"top": top, "bottom": top + height * there, "left": left, "right": left + width}
+
+    def apply(self, images: Tensor, parameters: dict[str, Tensor]) -> Tensor:
+        """See ``Transform``."""
+        top, bottom, left, right = (parameters[side][:, None] for side in ("top", "bottom", "left", "right"))
+        row = torch.arange(images.shape[1], device=images.device)
+        column = torch.arange(images.shape[2], device=images.device)
+        hidden = ((row >= top) & (row < bottom))[:, :, None] & ((column >= left) & (column < right))[:, None, :]
+        return _fill(images.clone(), hidden, self.fill)
+
+
+class DeviceAugmentation:
+    """Applies transforms in their order.
+
+    Args:
+        transforms: see ``choice``.
+        size: height and width of the images.
+    """
+
+    def __init__(self, transforms: Sequence[Transform], size: tuple[int, int]) -> None:
+        self.transforms = tuple(transforms)
+        self._size = size
+
+    def draw(self, count: int, seed: int) -> list[Parameters]:
+        """The parameters of each transform for a batch of ``count`` images."""
+        rng = np.random.default_rng(seed)  # one generator draws for all transforms in turn
+        return [transform.draw(count, self._size, rng) for transform in self.transforms]
+
+    def __call__(self, images: Tensor, batches: Sequence[tuple[int, int]]) -> Tensor:
+        """Augment consecutive batches together, with the number of operations that one batch would take.
+
+        Args:
+            images: (N, H, W, C) uint8, on any device; N is the sum over the batches.
+            batches: for each batch, its number of images and its seed.
+
+        Returns:
+            (N, H, W, C) uint8 on the same device; with no transforms, the images themselves.
+        """
+        drawn = [self.draw(count, seed) for count, seed in batches]
+        for transform, of_batches in zip(self.transforms, zip(*drawn, strict=True), strict=True):
+            parameters = {
+                name: send(np.concatenate([one[name] for one in of_batches]), images.device) for name in of_batches[0]
+            }
+            images = transform.apply(images, parameters)
+        return images
+
+
+def send(array: NDArray[np.generic], device: torch.device) -> Tensor:
+    """An array as a tensor on the device.
+
+    A GPU copies it from page-locked memory while the program continues; on a CPU the two share their memory.
+    """
+    tensor = torch.from_numpy(array)
+    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)
+
+
+def _reflected(position: Tensor, size: int) -> Tensor:
+    """Positions reflected into 0..size-1, for positions less than ``size`` outside: dcb|abcd|cba."""
+    return size - 1 - (size - 1 - position.abs()).abs()
+
+
+def _fill(images: Tensor, where: Tensor, colour: Colour) -> Tensor:
+    """Give ``images`` a colour, in place, where the (N, H, W) mask is true.
+
+    By channel and with numbers: a colour as a tensor would have to be sent to the device.
+    """
+    for channel, value in enumerate(colour):
+        images[..., channel].masked_fill_(where, value)
+    return images
