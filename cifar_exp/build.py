@@ -76,7 +76,9 @@ class Parts:
     range_curve: RangeCurve | None
 
 
-def build(config: dict[str, Any], *, found: float | None = None) -> Parts:
+def build(
+    config: dict[str, Any], *, found: float | None = None, trained: tuple[data.Dataset, data.Statistics] | None = None
+) -> Parts:
     """Build what ``config`` describes; seeds all generators.
 
     With ``max_lr=auto`` a range test finds the number first. It starts from the seed and leaves no trace, so what is
@@ -86,6 +88,8 @@ def build(config: dict[str, Any], *, found: float | None = None) -> Parts:
         config: resolved.
         found: what the range test of the same config came to earlier; spares a resumed run the search, which on another
             machine could end elsewhere.
+        trained: data to evaluate a trained network on, and the statistics of its training images; None loads the data
+            of the config.
 
     Raises:
         RequestError: the config asks for what is not there, or for parts that do not fit each other.
@@ -98,11 +102,11 @@ def build(config: dict[str, Any], *, found: float | None = None) -> Parts:
     )
 
     node = config["data"]
-    dataset = data.load(node)
+    dataset = data.load(node) if trained is None else trained[0]
     train, validation = data.hold_out(
         dataset.train, node["validation_fraction"], node["split_seed"], dataset.class_names
     )
-    statistics = data.statistics(train.images, node["statistics_decimals"])
+    statistics = data.statistics(train.images, node["statistics_decimals"]) if trained is None else trained[1]
     height, width, channels = train.images.shape[1:]
     augmentation = Augmentation(config["augment"]["transforms"], statistics.colour, (height, width, channels))
     backend = choose(config["augment_backend"], augmentation, compute.device, dataset.train.images.nbytes)
