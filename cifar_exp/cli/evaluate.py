@@ -156,9 +156,9 @@ def _with_weights(config: dict[str, Any], path: Path, run: SavedRun) -> tuple[Pa
         )
     test = dataset.test
     statistics = _statistics_of(state, path, channels=test.images.shape[3])
-    # Nothing is trained: no split to hold out, nothing to augment, no learning rate to search for. A network may refuse
-    # a last batch of one image in training, so that the images that stand for the training split are one batch of two.
-    stand_in = test.take(np.zeros(2, np.int64))
+    # Nothing is trained: no split to hold out, nothing to augment, no learning rate to search for. Networks may refuse
+    # batches of one image and schedules a single step, so two batches of two images stand for the training split.
+    stand_in = test.take(np.zeros(4, np.int64))
     idle = config | {
         "data": config["data"] | {"validation_fraction": 0.0},
         "augment": {
