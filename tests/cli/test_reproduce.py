@@ -264,7 +264,13 @@ def test_images_of_one_class_are_enough_to_evaluate(tmp_path, monkeypatch, image
 
 def test_a_folder_that_the_run_split_is_evaluated_as_split(tmp_path, monkeypatch, image_tree):
     monkeypatch.chdir(tmp_path)
-    node = ("data=image_folder", f"data.root={image_tree / 'train'}", "data.limit_train=null", "batch_size=9", "epochs=1")
+    node = (
+        "data=image_folder",
+        f"data.root={image_tree / 'train'}",
+        "data.limit_train=null",
+        "batch_size=9",
+        "epochs=1",
+    )
     run(composed(*TINY, *node), tmp_path / "run")
     shutil.move(image_tree / "train", tmp_path / "moved")
     assert main(["evaluate", "run", "data.root=moved", "--out", "evaluated"]) == 0
