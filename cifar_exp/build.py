@@ -74,7 +74,9 @@ class Parts:
     range_curve: RangeCurve | None
 
 
-def build(config: dict[str, Any], *, found: float | None = None) -> Parts:
+def build(
+    config: dict[str, Any], *, found: float | None = None, trained: tuple[data.Dataset, data.Statistics] | None = None
+) -> Parts:
     """Build what ``config`` describes; seeds all generators.
 
     With ``max_lr=auto`` a range test finds the number first. It starts from the seed and leaves no trace, so what is
@@ -84,6 +86,8 @@ def build(config: dict[str, Any], *, found: float | None = None) -> Parts:
         config: resolved.
         found: what the range test of the same config came to earlier; spares a resumed run the search, which on another
             machine could end elsewhere.
+        trained: data to evaluate a trained network on, and the statistics of its training images; None loads the data
+            of the config.
 
     Raises:
         RequestError: the config asks for what is not there, or for parts that do not fit each other.
@@ -96,16 +100,17 @@ def build(config: dict[str, Any], *, found: float | None = None) -> Parts:
     )
 
     node = config["data"]
-    dataset = data.load(node)
+    dataset = data.load(node) if trained is None else trained[0]
     train, validation = data.hold_out(
         dataset.train, node["validation_fraction"], node["split_seed"], dataset.class_names
     )
-    statistics = data.statistics(train.images, node["statistics_decimals"])
+    statistics = data.statistics(train.images, node["statistics_decimals"]) if trained is None else trained[1]
     height, width, channels = train.images.shape[1:]
     augmentation = Augmentation(config["augment"]["transforms"], statistics.colour, (height, width, channels))
     backend = choose(config["augment_backend"], augmentation, compute.device, dataset.train.images.nbytes)
     if backend.reason:
-        log.info("augment_backend=auto: Albumentations augments on the CPU: %s", backend.reason)
+        level = logging.WARNING if config["augment_backend"] == "device" else logging.INFO
+        log.log(level, "Albumentations augments on the CPU: %s", backend.reason)
     if config["batch_size"] < collectives.world_size():
         raise RequestError(
             f"batch_size={config['batch_size']}: {collectives.world_size()} processes need at least an image each"

@@ -29,7 +29,9 @@ _TRANSFORMS = """
 
 ALLOWED: dict[str, frozenset[str]] = {
     "model": frozenset(f"cifar_exp.models.{name}" for name in ("resnet18", "resnet34", "resnet9", "speednet")),
-    "data": frozenset(f"cifar_exp.data.{name}" for name in ("cifar10", "cifar100", "image_folder", "mnist5k")),
+    "data": frozenset(
+        f"cifar_exp.data.{name}" for name in ("cifar10", "cifar100", "image_folder", "image_csv", "mnist5k")
+    ),
     "augment": frozenset(f"albumentations.{name}" for name in _TRANSFORMS.split()),
     "optimizer": frozenset(
         f"torch.optim.{name}" for name in ("SGD", "Adam", "AdamW", "NAdam", "RAdam", "RMSprop", "Adagrad")

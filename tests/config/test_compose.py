@@ -10,7 +10,7 @@ from cifar_exp.errors import RequestError
 
 GROUP_OPTIONS = {
     "model": ["resnet18", "resnet34", "resnet9", "speednet"],
-    "data": ["cifar10", "cifar100", "image_folder", "mnist5k"],
+    "data": ["cifar10", "cifar100", "image_csv", "image_folder", "mnist5k"],
     "augment": ["crop_flip_cutout", "published", "none", "crop", "alternating"],
     "optimizer": ["sgd", "adamw", "muon"],
     "scheduler": ["one_cycle", "cosine", "multistep", "triangle", "constant"],

@@ -99,6 +99,10 @@ def _local_archive(root: Path, name: str, url: str) -> Path:
     archive_name = _archive_name(url)
     archive = root / archive_name if root.is_dir() else root
     if not archive.is_file():
+        for folder in (root, root / _LAYOUTS[name][0]):
+            missing = [member for member in _members(name) if not (folder / member).is_file()]
+            if len(missing) < len(_members(name)):
+                raise RequestError(f"data.root={root}: {folder} is incomplete: there is no {', '.join(missing)}")
         tree = root / "train"
         raise RequestError(
             f"data.root={root}: no such archive, and no {archive_name} or {_LAYOUTS[name][0]} in it"

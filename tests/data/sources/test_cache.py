@@ -7,7 +7,6 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from importlib import import_module
 from pathlib import Path
 
 import numpy as np
@@ -15,10 +14,10 @@ import pytest
 from PIL import Image
 
 from cifar_exp import data
+from cifar_exp.data.sources import image_files
 from cifar_exp.data.sources.cache import cache_folder, decode_once
 
 Load = Callable[..., data.Dataset]
-image_folder = import_module("cifar_exp.data.sources.image_folder")  # the package has a function of the same name
 
 
 @pytest.fixture
@@ -35,13 +34,13 @@ def load(image_tree: Path, cache: Path) -> Load:
 def decoded(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Path]]:
     """The files that were opened and decoded so far."""
     files: list[Path] = []
-    read = image_folder._read
+    read = image_files._read
 
-    def recording(path: Path, size: int) -> np.ndarray:
+    def recording(path: Path, *arguments: object) -> np.ndarray:
         files.append(path)
-        return read(path, size)
+        return read(path, *arguments)
 
-    monkeypatch.setattr(image_folder, "_read", recording)
+    monkeypatch.setattr(image_files, "_read", recording)
     return files
 
 
