@@ -88,7 +88,7 @@ def evaluate_run(run: SavedRun, overrides: list[str], weights: str | None, out: 
     environment = provenance.environment(parts.compute.device, parts.compute.precision, parts.compute.memory_format)
     atomic_files.write_json(out_dir / "environment.json", environment | {"data_fingerprint": parts.fingerprint})
     log.info(
-        "%s of epoch %s: accuracy %.2f %%, loss %.4f, %s of %s images misclassified; written to %s",
+        "%s of epoch %s: accuracy %.2f%%, loss %.4f, %s of %s images misclassified; written to %s",
         path,
         row["epoch"],
         100 * evaluation.accuracy,

@@ -244,7 +244,7 @@ def summarize(
             evaluation.loss / published,
         )
     log.info(
-        "Train accuracy %.2f %%, test accuracy %.2f %%, gap %.2f points; %s of %s test images misclassified; "
+        "Train accuracy %.2f%%, test accuracy %.2f%%, gap %.2f points; %s of %s test images misclassified; "
         "weights in %s",
         100 * row["train_accuracy"],
         100 * evaluation.accuracy,
@@ -255,5 +255,5 @@ def summarize(
     )
     if tta_accuracy is not None:
         views = config["evaluation"]["test_time_augmentation"]
-        log.info("Test accuracy with test-time augmentation (%s): %.2f %%", views, 100 * tta_accuracy)
+        log.info("Test accuracy with test-time augmentation (%s): %.2f%%", views, 100 * tta_accuracy)
     return summary

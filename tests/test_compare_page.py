@@ -253,7 +253,7 @@ def test_a_cell_of_the_heat_map_selects_its_runs(opened):
     chart = tab.locator("#chart-map_0 .canvas")
     chart.scroll_into_view_if_needed()
     chart.locator("svg").wait_for()
-    chart.get_by_text("90.62 %").click(force=True)  # (14 + 15) / 2 of 16
+    chart.get_by_text("90.62%").click(force=True)  # (14 + 15) / 2 of 16
     assert tab.locator("#selection").inner_text().startswith("Only the 2 runs with epochs 4 and max_lr 0.1.")
     assert names(tab) == ["7", "6"]
     assert buttons(tab, "accuracy") == ["7", "6"]
@@ -304,7 +304,7 @@ def test_the_difference_is_told_with_its_interval(opened):
     chart.scroll_into_view_if_needed()
     chart.locator("svg").wait_for()
     tab.evaluate("page.charts.get('differences').dispatchAction({type: 'showTip', seriesIndex: 0, dataIndex: 0})")
-    tooltip = chart.locator("> div").filter(has_text="95 % interval")
+    tooltip = chart.locator("> div").filter(has_text="95% interval")
     tooltip.wait_for()
     assert "−6.25 points" in " ".join(tooltip.inner_text().split())  # noqa: RUF001 - run 6: one of 16 images fewer
     assert names(tab, "pairs") == list("6543210")

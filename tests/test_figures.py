@@ -121,7 +121,7 @@ def test_a_gallery_that_was_not_asked_for_does_not_say_that_all_is_right(tmp_pat
 
 def test_names_are_not_taken_for_formulas(tmp_path):
     misclassified(judged(2, name="$x^$ _{"), 2, 10, tmp_path / "m.png")
-    confusion(np.eye(2, dtype=np.int64), ["$", "a$b$"], "100 % of $", tmp_path / "c.png")
+    confusion(np.eye(2, dtype=np.int64), ["$", "a$b$"], "100% of $", tmp_path / "c.png")
 
 
 def test_augmentations_of_gray_and_colour(tmp_path):

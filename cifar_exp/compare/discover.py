@@ -194,7 +194,7 @@ def _read_status(directory: str) -> tuple[dict[str, Any], str | None]:
     if not isinstance(status, dict) or status.get("state") not in run_status.STATES:
         return {}, f"its state must be one of {', '.join(run_status.STATES)}"
     told = status.get("error")
-    return {"state": status["state"], "error": None if told is None else str(told)}, None
+    return {"state": run_status.state_of(Path(directory), status), "error": None if told is None else str(told)}, None
 
 
 def _read_summary(directory: str) -> tuple[tuple[str, ...] | None, list[str], str | None]:

@@ -24,6 +24,7 @@ GROUPS_COLUMNS = (
     "std",
     "interval_low",
     "interval_high",
+    "mean_test_accuracy",
     "best",
     "seeds",
     "runs",
@@ -129,6 +130,7 @@ def write(
             **asked,
             "metric": comparison.metric,
             "baseline": None if baseline is None else comparison.runs["run"].iloc[baseline],
+            "baseline_by": comparison.baseline_by or None,
             "files": files,
             "remarks": told,
         }

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from cifar_exp import lock, records, run_status, untrusted
+from cifar_exp import records, run_status, untrusted
 from cifar_exp.config import flatten, read_plain
 from cifar_exp.errors import RequestError
 from cifar_exp.run_report.images import FILE as IMAGES_FILE
@@ -119,7 +119,7 @@ def read_run(path: Path, *, at_work: bool = False) -> RunDirectory:
         confusion = None
     return RunDirectory(
         path=path,
-        state=_state(path, status, at_work),
+        state="running" if at_work and status.get("state") == "running" else run_status.state_of(path, status),
         status=status,
         config=reader.config(),
         overrides=reader.overrides(),
@@ -148,13 +148,6 @@ def _kind(path: Path) -> int | None:
 def _is_confusion(table: pd.DataFrame) -> bool:
     counts = table.iloc[:, 1:].to_numpy()
     return counts.shape == (len(table), len(table)) and bool(((counts >= 0) & (counts < _MOST_BYTES)).all())
-
-
-def _state(path: Path, status: dict[str, Any], at_work: bool) -> str:
-    state = status.get("state")
-    if state == "running" and not at_work and ((path / ".lock").is_symlink() or not lock.is_held(path)):
-        return "interrupted"  # killed, so that it could not say so itself
-    return state if state in run_status.STATES else "unknown"
 
 
 def _filled_cells(table: pd.DataFrame) -> dict[str, Any]:

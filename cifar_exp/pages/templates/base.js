@@ -17,7 +17,7 @@ const page = (() => {
     integer: (value) => grouped(value, 0),
     number: (value) => minus(short(value)),
     rate: (value) => String(Number(value.toPrecision(4))),
-    percent: (value) => `${(100 * value).toFixed(2)}\u00a0%`,
+    percent: (value) => `${(100 * value).toFixed(2)}%`,
     points: (value) => minus(`${value < -0.00005 ? "" : "+"}${Math.abs(value) < 0.00005 ? "0.00" : (100 * value).toFixed(2)}`),
     seconds: (value) => {
       if (value < 60) return `${value.toFixed(value < 10 ? 2 : 1)}\u00a0s`;

@@ -36,11 +36,11 @@ page.charts = (() => {
       return ({ name: label, data }) => {
         // ECharts puts the position before the five values.
         const [low, , middle, , high] = data.value.slice(-5).map((value) => page.format(value, "points"));
-        return `${escaped(label)}<br><b>${middle}</b> points, 95 % interval ${low} to ${high}`;
+        return `${escaped(label)}<br><b>${middle}</b> points, 95% interval ${low} to ${high}`;
       };
     }
     if (name === "named") return (item) => escaped(item.name);
-    if (name === "percentAxis") return (value) => `${Number((100 * value).toPrecision(4))}\u00a0%`;
+    if (name === "percentAxis") return (value) => `${Number((100 * value).toPrecision(4))}%`;
     if (name.endsWith("Axis")) return (value) => page.format(value, name.slice(0, -4));
     if (name in page.formats) return (value) => page.format(typeof value === "object" ? value.value : value, name);
     return name;
