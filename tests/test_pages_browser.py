@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from browser_pages import PHONE, WIDE
+from browser_pages import PHONE, WIDE, beyond_the_edge, printed
 from composing import TINY, composed
 from report_runs import PREDICTIONS, WRONG, write_run
 
@@ -281,6 +281,10 @@ def test_a_page_prints_on_white_with_every_chart(opened):
     tab = opened("by hand", color_scheme="dark")
     assert tab.pdf().startswith(b"%PDF")
     assert tab.locator("figure.chart svg").count() >= 5  # those below the screen as well
+    for paper in (688, 710):  # A4 and US Letter within the margins
+        printed(tab, paper)
+        assert beyond_the_edge(tab) == []
+    tab.evaluate("dispatchEvent(new Event('afterprint'))")
     assert tab.evaluate("document.documentElement.dataset.theme ?? 'auto'") == "auto"
 
 

@@ -1,6 +1,7 @@
 """One look for all figures: colours, sizes, saving."""
 
 import io
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from cifar_exp import atomic_files
+from cifar_exp.figures.fonts import choose_fonts
 
 # Okabe and Ito's colours, which colour-blind readers can tell apart.
 TRAIN, VALIDATION, TEST, GRAY = "#0072B2", "#E69F00", "#D55E00", "#767676"
@@ -38,9 +40,12 @@ def styled() -> Any:
 
 def save(figure: Figure, path: Path) -> None:
     """Write a figure as PNG, atomically. Works without a display: no window system is involved."""
+    choose_fonts(figure)
     buffer = io.BytesIO()
-    # Neither version nor date: the same run makes the same file.
-    figure.savefig(buffer, format="png", metadata={"Software": None}, bbox_inches="tight", pad_inches=0.12)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing from font")  # the log has named those letters
+        # Neither version nor date: the same run makes the same file.
+        figure.savefig(buffer, format="png", metadata={"Software": None}, bbox_inches="tight", pad_inches=0.12)
     path.parent.mkdir(parents=True, exist_ok=True)
     atomic_files.write_bytes(path, buffer.getvalue())
 

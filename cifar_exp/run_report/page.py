@@ -154,7 +154,7 @@ def _per_class(run: RunDirectory, names: list[str]) -> Table | None:
         Column("class"),
         Column("images", "integer"),
         Column("right", "integer"),
-        Column("accuracy", "percent", bar=True, from_zero=True, note="right / images: the class's recall"),
+        Column("accuracy", "percent", bar=True, key=True, from_zero=True, note="right / images: the class's recall"),
     ]
     shown = ["class", "images", "correct", "accuracy"]
     if {"predicted", "precision"} <= set(run.per_class.columns):

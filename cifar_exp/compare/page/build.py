@@ -144,11 +144,11 @@ def _groups_table(comparison: Comparison) -> Table | None:
     columns = [
         *(Column(heading(name), note=name) for name in comparison.varied),
         Column("n", "integer", note="different seeds"),
-        Column(f"mean {comparison.metric}", kind, bar=True),
+        Column(f"mean {comparison.metric}", kind, bar=True, key=True),
         Column("std", kind, note="standard deviation, n - 1"),
         Column("low", kind, note="lower end of the 95% t interval of the mean"),
         Column("high", kind, note="upper end of it"),
-        Column(f"mean {TEST}", "percent", hidden=not shows_mean_test_accuracy(comparison)),
+        Column(f"mean {TEST}", "percent", hidden=not shows_mean_test_accuracy(comparison), key=True),
         Column("seeds"),
         Column("not averaged", "integer", hidden=not groups["not_averaged"].any()),
     ]

@@ -84,6 +84,14 @@ const page = (() => {
     });
   }
 
+  // Browsers may announce the same printing twice.
+  const root = document.documentElement, printing = () => root.classList.contains("printing");
+  function onPrint(before, after = () => {}) {
+    window.addEventListener("beforeprint", () => { if (!started.has(before)) { started.add(before); root.classList.add("printing"); before(); } });
+    window.addEventListener("afterprint", () => { if (started.delete(before)) { root.classList.remove("printing"); after(); } });
+  }
+  const started = new Set();
+
   return {
     embedded,
     data: (name) => embedded.data[name],
@@ -92,6 +100,8 @@ const page = (() => {
     missing,
     element,
     colour: (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim(),
+    printing,
+    onPrint,
     onTheme: (listener) => listeners.push(listener),
   };
 })();
