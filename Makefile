@@ -16,10 +16,10 @@ test: $(VENV)/installed-dev
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 
 fuzz: $(VENV)/installed-dev
-	CIFAR_EXP_FUZZ=150 $(BIN)/python -m pytest tests/test_fuzz.py
+	CIFAR_EXP_FUZZ=150 $(BIN)/python -m pytest tests/safe_io/test_fuzz.py
 
 stress: $(VENV)/installed-dev
-	CIFAR_EXP_STRESS=1 $(BIN)/python -m pytest tests/test_faults.py tests/test_environments.py
+	CIFAR_EXP_STRESS=1 $(BIN)/python -m pytest tests/run/test_faults.py tests/run/test_environments.py
 	$(BIN)/python tests/stress/kills.py --kills 500
 	$(BIN)/python tests/stress/long_run.py --epochs 2000
 	$(BIN)/python tests/stress/many_steps.py --steps 10000000
@@ -27,7 +27,7 @@ stress: $(VENV)/installed-dev
 # Sweeps by Ray, Slurm and Optuna, on clusters that the tests start on this machine and end again.
 # Slurm itself is Debian's: apt-get install slurmctld slurmd slurm-client munge
 test-cluster: $(VENV)/installed-cluster
-	$(BIN)/python -m pytest -rs tests/test_launchers.py tests/test_search.py tests/test_clusters.py
+	$(BIN)/python -m pytest -rs tests/sweeps/test_launchers.py tests/sweeps/test_search.py tests/sweeps/test_clusters.py
 
 check: $(VENV)/installed-dev
 	$(BIN)/ruff format --check .

@@ -42,8 +42,8 @@ def product_side(orders: Orders, overrides: list[str], cam_images: int) -> None:
     """``("evaluate",)``, ``("maps",)``, ``("captum",)``, ``("figures", folder)``: seconds; ``("passes",)``."""
     from cifar_exp import run
     from cifar_exp.build import build
-    from cifar_exp.compose import compose_jobs, without_hydra
-    from cifar_exp.config import resolve
+    from cifar_exp.config.compose import compose_jobs, without_hydra
+    from cifar_exp.config.resolved import resolve
 
     logging.getLogger("cifar_exp").setLevel(logging.WARNING)
     config = resolve(without_hydra(compose_jobs(overrides)[0]))
@@ -90,7 +90,7 @@ def _maps(parts: Any, images: Any, labels: Any) -> None:
     """All layers' maps for two targets, as a run makes them."""
     import torch
 
-    from cifar_exp.explain import layer_grad_cams
+    from cifar_exp.explain.gradcam import layer_grad_cams
 
     parts.learner.model.eval()
     inputs = parts.normalize(torch.from_numpy(images))
@@ -114,15 +114,16 @@ def _maps_by_captum(parts: Any, images: Any, labels: Any) -> None:
 
 def _seconds_of_figures(config: dict[str, Any], parts: Any, evaluation: Any, folder: Path) -> tuple[float, float]:
     """Seconds that the six figures of a default run take: 20 epochs, 10 images explained."""
-    from cifar_exp import records, report, run
-    from cifar_exp.schedule import planned_learning_rates
+    from cifar_exp import outputs, run
+    from cifar_exp.run_dir import tables
+    from cifar_exp.training.schedule import planned_learning_rates
 
     steps = 352 * 20
     planned = planned_learning_rates(config["scheduler"], max_lr=0.1, total_steps=steps)
     rows = [
         {"step": i + 1, "epoch": i // 352 + 1, "learning_rate": rate, "loss": 1.0} for i, rate in enumerate(planned)
     ]
-    records.write_table(folder / "steps.csv", records.STEPS_COLUMNS, rows)
+    tables.write_table(folder / "steps.csv", tables.STEPS_COLUMNS, rows)
     metrics = [
         {
             "epoch": epoch,
@@ -130,7 +131,7 @@ def _seconds_of_figures(config: dict[str, Any], parts: Any, evaluation: Any, fol
         }
         for epoch in range(1, 21)
     ]
-    records.write_table(folder / "metrics.csv", records.METRICS_COLUMNS, metrics)
+    tables.write_table(folder / "metrics.csv", tables.METRICS_COLUMNS, metrics)
     ten = config | {"explain": config["explain"] | {"images": 10, "indices": None}}
     indices = run.images_to_explain(ten, evaluation)
     maps = run.explain_images(ten, parts, evaluation, indices)
@@ -140,10 +141,10 @@ def _seconds_of_figures(config: dict[str, Any], parts: Any, evaluation: Any, fol
     def write(figures: bool) -> tuple[float, float]:
         asked = ten | {"figures": figures, "epochs": 20}
         clock = Clock()
-        report.write_progress(asked, full, folder)
-        report.write_evaluation(asked, full, evaluation, folder)
-        report.write_augmentations(asked, full, folder)
-        report.write_explanation(asked, full, evaluation, indices, maps, folder)
+        outputs.write_progress(asked, full, folder)
+        outputs.write_evaluation(asked, full, evaluation, folder)
+        outputs.write_augmentations(asked, full, folder)
+        outputs.write_explanation(asked, full, evaluation, indices, maps, folder)
         return clock.read()
 
     write(True)  # imports fonts and the like
@@ -166,7 +167,7 @@ def main() -> None:
         *([f"threads={threads}"] if threads else []),
         *options.override,
     ]
-    report = Report(f"after_training {' '.join(options.override)}".strip(), threads)
+    outputs = Report(f"after_training {' '.join(options.override)}".strip(), threads)
     plain_times, product_times, maps, captum, explained, figures = ([] for _ in range(6))
     with tempfile.TemporaryDirectory() as folder, Side(product_side, overrides, options.cam_images) as product:
         precision = product.ready
@@ -183,7 +184,7 @@ def main() -> None:
             figures.append(product.order("figures", folder))
 
     fast = precision == "bfloat16"
-    report.add(
+    outputs.add(
         Result(
             f"evaluation ({precision})",
             "images/s",
@@ -193,7 +194,7 @@ def main() -> None:
             Limit("ratio", at_least=3.0) if fast else None,
         )
     )
-    report.add(
+    outputs.add(
         Result(
             "the same, processor time",
             "ms/image",
@@ -204,7 +205,7 @@ def main() -> None:
         )
     )
     what = f"Grad-CAM maps: {options.cam_images} images, {passes['layers']} layers, 2 targets"
-    report.add(
+    outputs.add(
         Result(
             f"{what}, forward and backward passes",
             "",
@@ -212,7 +213,7 @@ def main() -> None:
             limit=Limit("measured", at_most=4),
         )
     )
-    report.add(
+    outputs.add(
         Result(
             f"{what}, processor time",
             "s",
@@ -222,18 +223,18 @@ def main() -> None:
             speed=False,
         )
     )
-    report.add(
+    outputs.add(
         Result(
             f"the same with the deletion test ({passes['without']} forward passes more)",
             "s",
             [wall for wall, _ in explained],
         )
     )
-    report.add(
+    outputs.add(
         Result("six figures of a 20-epoch run", "s", [wall for wall, _ in figures], limit=Limit("measured", at_most=5))
     )
-    report.add(Result("the same, processor time", "s", [processor for _, processor in figures]))
-    report.write(options.csv)
+    outputs.add(Result("the same, processor time", "s", [processor for _, processor in figures]))
+    outputs.write(options.csv)
 
 
 if __name__ == "__main__":

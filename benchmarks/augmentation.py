@@ -12,8 +12,8 @@ from typing import Any
 from measuring import Report, Result, arguments, overrides_for_synthetic_data
 
 from cifar_exp.build import build
-from cifar_exp.compose import compose_jobs, without_hydra
-from cifar_exp.config import resolve
+from cifar_exp.config.compose import compose_jobs, without_hydra
+from cifar_exp.config.resolved import resolve
 
 AUGMENTATIONS, BATCH_SIZES = ("crop_flip_cutout", "alternating"), (128, 1000)
 IMAGES = 8000  # timed together

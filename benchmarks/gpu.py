@@ -28,11 +28,12 @@ import synthetic
 import torch
 from measuring import Limit, Report, Result, arguments, overrides_for_synthetic_data
 
-from cifar_exp import build, fit, train
+from cifar_exp import build
 from cifar_exp import run as run_module
-from cifar_exp.compose import compose_jobs, without_hydra
-from cifar_exp.config import resolve
+from cifar_exp.config.compose import compose_jobs, without_hydra
+from cifar_exp.config.resolved import resolve
 from cifar_exp.run import run
+from cifar_exp.training import epoch, fit
 
 EPOCHS, PLAIN_EPOCHS, BATCH = 20, 2, 128
 QUIET = ["figures=false", "report=false", "explain.images=0", "checkpoint.best=false", "data.validation_fraction=0"]
@@ -58,7 +59,7 @@ def plain_loop(device: torch.device, epochs: int, warm_up: int = 20) -> float:
 
 def waits_in_an_epoch(overrides: list[str], folder: Path) -> int:
     """How often the program waits for the GPU in a run's second epoch, as far as PyTorch notices, its end left out."""
-    train_epoch, step_rows, counts = fit.train_epoch, train._step_rows, []
+    train_epoch, step_rows, counts = fit.train_epoch, epoch._step_rows, []
 
     def watched(learner: Any, *args: Any, **options: Any) -> Any:
         with warnings.catch_warnings(record=True) as caught:
@@ -74,7 +75,7 @@ def waits_in_an_epoch(overrides: list[str], folder: Path) -> int:
         torch.cuda.set_sync_debug_mode("default")  # the epoch's figures are fetched from here on
         return step_rows(*args)
 
-    with mock.patch.object(fit, "train_epoch", watched), mock.patch.object(train, "_step_rows", unwatched):
+    with mock.patch.object(fit, "train_epoch", watched), mock.patch.object(epoch, "_step_rows", unwatched):
         finished_run([*overrides, "epochs=2"], folder)
     return counts[1]
 

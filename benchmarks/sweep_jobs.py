@@ -16,7 +16,7 @@ from pathlib import Path
 
 from measuring import Limit, Report, Result, arguments
 
-from cifar_exp.cli import main
+from cifar_exp.cli.main import main
 
 _JOB = ("experiment=quickstart", "epochs=1", "figures=false", "explain.images=0", "report=false")
 

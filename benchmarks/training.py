@@ -50,9 +50,10 @@ def product_side(orders: Orders, overrides: list[str], folder: str) -> None:
     """
     import torch
 
-    from cifar_exp import fit, run
-    from cifar_exp.compose import compose_jobs, without_hydra
-    from cifar_exp.config import resolve
+    from cifar_exp import run
+    from cifar_exp.config.compose import compose_jobs, without_hydra
+    from cifar_exp.config.resolved import resolve
+    from cifar_exp.training import fit
 
     train_epoch = fit.train_epoch
     clock: Clock | None = None

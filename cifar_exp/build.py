@@ -12,37 +12,33 @@ import torch
 import torch._dynamo  # PyTorch's first optimizer imports it, compiled or not; with the other libraries it is cheaper
 from numpy.typing import NDArray
 
-from cifar_exp import allocator, data, machine, parallel, provenance, schedule
-from cifar_exp.augment import Augmentation, LowResolution
-from cifar_exp.augment_device.choice import choose
-from cifar_exp.averaging import Lookahead
-from cifar_exp.compute import Compute, Normalizer, compiled
+from cifar_exp import data
+from cifar_exp.compute import memory, seeding
+from cifar_exp.compute.device import Compute, compiled
+from cifar_exp.compute.distributed import collectives
+from cifar_exp.config.lr_range import Range
+from cifar_exp.config.schema import TARGET_SCHEMAS
+from cifar_exp.config.targets import call
+from cifar_exp.config.values import AUTO
+from cifar_exp.data.augment.backend import choose
+from cifar_exp.data.augment.policy import Augmentation, LowResolution
 from cifar_exp.data.batches import TrainingBatches
+from cifar_exp.data.dataset import Splits
 from cifar_exp.data.device_batches import DeviceBatches, DeviceSplit
+from cifar_exp.data.normalize import Normalizer
 from cifar_exp.errors import RequestError
-from cifar_exp.explain import LayerMap, layer_maps
-from cifar_exp.lr_range import Range
-from cifar_exp.optimizer import build_optimizer
-from cifar_exp.range_curve import RangeCurve
-from cifar_exp.range_test import range_test
-from cifar_exp.schema import TARGET_SCHEMAS
-from cifar_exp.targets import call
-from cifar_exp.train import Learner
-from cifar_exp.values import AUTO
+from cifar_exp.explain.gradcam import LayerMap, layer_maps
+from cifar_exp.training import schedule
+from cifar_exp.training.epoch import Learner
+from cifar_exp.training.lookahead import Lookahead
+from cifar_exp.training.lr_curve import RangeCurve
+from cifar_exp.training.lr_range_test import range_test
+from cifar_exp.training.optimizer import build_optimizer
 
 log = logging.getLogger(__name__)
 
 _INITIAL_IMAGES = 5000
 _MOST_STEPS = 10_000_000  # planning them takes minutes, and their tables are half a gigabyte
-
-
-@dataclass(frozen=True)
-class Splits:
-    """The images that a run looks at."""
-
-    train: data.Split
-    validation: data.Split | None
-    test: data.Split
 
 
 @dataclass(frozen=True)
@@ -96,8 +92,8 @@ def build(config: dict[str, Any], *, found: float | None = None) -> Parts:
     """
     compute = Compute.choose(config["device"], config["precision"], config["memory_format"])
     if compute.device.type == "cpu":
-        allocator.keep_freed_memory()
-    provenance.seed_everything(
+        memory.keep_freed_memory()
+    seeding.seed_everything(
         config["seed"], deterministic=config["deterministic"], threads=config["threads"], device=compute.device
     )
 
@@ -112,9 +108,9 @@ def build(config: dict[str, Any], *, found: float | None = None) -> Parts:
     backend = choose(config["augment_backend"], augmentation, compute.device, dataset.train.images.nbytes)
     if backend.reason:
         log.info("augment_backend=auto: Albumentations augments on the CPU: %s", backend.reason)
-    if config["batch_size"] < parallel.world_size():
+    if config["batch_size"] < collectives.world_size():
         raise RequestError(
-            f"batch_size={config['batch_size']}: {parallel.world_size()} processes need at least an image each"
+            f"batch_size={config['batch_size']}: {collectives.world_size()} processes need at least an image each"
         )
     batch_maker: Callable[..., TrainingBatches] = TrainingBatches
     if backend.on_device is not None:
@@ -128,7 +124,7 @@ def build(config: dict[str, Any], *, found: float | None = None) -> Parts:
         alternating_flip=config["augment"]["alternating_flip"],
         low_resolution=_low_resolution(config),
     )
-    batches = make_batches(share=parallel.share())
+    batches = make_batches(share=collectives.share())
 
     normalize = Normalizer(statistics, compute)
     total_steps = config["epochs"] * batches.per_epoch  # the one place where epochs become steps
@@ -141,16 +137,16 @@ def build(config: dict[str, Any], *, found: float | None = None) -> Parts:
     if max_lr == AUTO:
         whole = make_batches()
         # One process tests, with whole batches, and the others take its word.
-        max_lr, range_curve = parallel.from_first(
+        max_lr, range_curve = collectives.from_first(
             lambda: (
                 (found, None)
                 if isinstance(found, float) and found > 0
                 else _found(config, model, whole, compute, normalize)
             )
         )
-    model, forward = parallel.synchronized(model, sync_batch_norm=config["sync_batch_norm"], device=compute.device)
-    if not parallel.is_first():
-        torch.manual_seed(provenance.derived_seed(config["seed"], "rank", parallel.rank()))  # dropout of its own
+    model, forward = collectives.synchronized(model, sync_batch_norm=config["sync_batch_norm"], device=compute.device)
+    if not collectives.is_first():
+        torch.manual_seed(seeding.derived_seed(config["seed"], "rank", collectives.rank()))  # dropout of its own
     optimizer = build_optimizer(config["optimizer"], model, max_lr, compute.precision)
     plan = {"max_lr": optimizer.param_groups[0]["lr"], "total_steps": total_steps}
     learner = Learner(
@@ -196,15 +192,15 @@ def _check_steps(total_steps: int) -> None:
 
 def _check_size(node: dict[str, Any], to_classify: dict[str, Any]) -> None:
     """Refuse a network of ours that the memory cannot hold: the attempt could end other programs, too."""
-    memory = machine.memory_bytes()
-    if node["_target_"] not in TARGET_SCHEMAS or memory is None:
+    available = memory.memory_bytes()
+    if node["_target_"] not in TARGET_SCHEMAS or available is None:
         return
     with torch.random.fork_rng(devices=[]), torch.device("meta"):  # shapes without values
         needed = 3 * 4 * count_parameters(call(node, **to_classify))  # float32, with a gradient and a momentum each
-    if needed > memory:
+    if needed > available:
         raise RequestError(
             f"model={node['name']}: weights, gradients and momentum would take {needed / 1e9:,.1f} GB, and this "
-            f"machine has {memory / 1e9:,.1f} GB of memory; choose a smaller width"
+            f"machine has {available / 1e9:,.1f} GB of memory; choose a smaller width"
         )
 
 

@@ -10,18 +10,21 @@ from typing import Any
 import numpy as np
 import torch
 
-from cifar_exp import allocator, checkpoint, lifecycle, parallel, provenance, report, torchrun, tracking
+from cifar_exp import outputs, trackers
 from cifar_exp.build import Parts, build, describe
-from cifar_exp.config import validate
+from cifar_exp.compute import memory
+from cifar_exp.compute.distributed import collectives, torchrun
+from cifar_exp.compute.distributed.session import CommonPart
+from cifar_exp.config.resolved import validate
 from cifar_exp.data import Split
 from cifar_exp.errors import DivergedError
-from cifar_exp.evaluate import Evaluation, evaluate
-from cifar_exp.explain import CamMap, explain
-from cifar_exp.fit import Fitted, fit
-from cifar_exp.joint_run import CommonPart
-from cifar_exp.run_report.live import LivePage
-from cifar_exp.savepoint import Savepoint
-from cifar_exp.views import view_accuracy
+from cifar_exp.evaluation.metrics import Evaluation, evaluate
+from cifar_exp.evaluation.tta import view_accuracy
+from cifar_exp.explain.gradcam import CamMap, explain
+from cifar_exp.reports.run_page.live import LivePage
+from cifar_exp.run_dir import checkpoint, lifecycle
+from cifar_exp.training.fit import Fitted, fit
+from cifar_exp.training.savepoint import Savepoint
 
 log = logging.getLogger(__name__)
 
@@ -50,17 +53,17 @@ def run(config: dict[str, Any], out_dir: Path, *, resume: bool = False) -> dict[
         LivePage(out_dir, wanted=config["report"]) as page,
         lifecycle.recorded(out_dir, config, resume=resume) as status,
         CommonPart(config, resume=resume) as common,
-        tracking.tracked(config, out_dir, lifecycle.state_after) as tell_tracker,
+        trackers.tracked(config, out_dir, lifecycle.state_after) as tell_tracker,
     ):
         log.info("Run directory: %s", lifecycle.run_name(out_dir))
-        provenance.reset_peak_memory()
+        memory.reset_peak_memory()
         parts = build(config, found=status.get("max_lr_used") if resume else None)
-        allocator.release_free_memory()  # what reading and splitting the data took
+        memory.release_free_memory()  # what reading and splitting the data took
         for line in describe(config["name"], parts):
             log.info(line)
-        environment = report.write_environment(parts, out_dir, resume=resume)
-        report.write_range_test(config, parts, out_dir, status)
-        report.write_schedule(parts, out_dir)
+        environment = outputs.write_environment(parts, out_dir, resume=resume)
+        outputs.write_range_test(config, parts, out_dir, status)
+        outputs.write_schedule(parts, out_dir)
         page.update()
         savepoint = _savepoint(config, parts, out_dir)
         try:
@@ -68,20 +71,20 @@ def run(config: dict[str, Any], out_dir: Path, *, resume: bool = False) -> dict[
                 config, parts, savepoint, out_dir, status, resume=resume, after_epoch=_each(tell_tracker, page.update)
             )
         except DivergedError:
-            report.write_progress(config, parts, out_dir)
+            outputs.write_progress(config, parts, out_dir)
             raise
         evaluation = _final_evaluation(config, parts, fitted, out_dir)
         common.leave()  # what follows is for one process
         tta_accuracy = measure_views(config, parts)
         indices = images_to_explain(config, evaluation)
         maps = explain_images(config, parts, evaluation, indices)
-        use = report.write_progress(config, parts, out_dir)
-        report.write_evaluation(config, parts, evaluation, out_dir)
-        report.write_augmentations(config, parts, out_dir)
-        report.write_explanation(config, parts, evaluation, indices, maps, out_dir)
+        use = outputs.write_progress(config, parts, out_dir)
+        outputs.write_evaluation(config, parts, evaluation, out_dir)
+        outputs.write_augmentations(config, parts, out_dir)
+        outputs.write_explanation(config, parts, evaluation, indices, maps, out_dir)
         page.keep_images(parts.splits.test, evaluation, maps)
         total_seconds = savepoint.seconds_before + time.perf_counter() - started
-        return report.summarize(
+        return outputs.summarize(
             config,
             parts,
             fitted,
@@ -168,7 +171,7 @@ def measure(
     config: dict[str, Any], parts: Parts, split: Split, after_batch: Callable[[], None] = lambda: None
 ) -> Evaluation:
     """Evaluate the network on a split as the config says."""
-    allocator.release_free_memory()  # a training batch's memory is of no use to an evaluation batch, and the reverse
+    memory.release_free_memory()  # a training batch's memory is of no use to an evaluation batch, and the reverse
     evaluation = evaluate(
         parts.learner.model,
         split,
@@ -177,14 +180,14 @@ def measure(
         batch_size=config["evaluation"]["batch_size"],
         after_batch=after_batch,
     )
-    allocator.release_free_memory()
+    memory.release_free_memory()
     return evaluation
 
 
 def _final_evaluation(config: dict[str, Any], parts: Parts, fitted: Fitted, out_dir: Path) -> Evaluation:
     """The test split under the weights that the config asks for, which are then in the model."""
     if config["evaluation"]["weights"] == "best" and fitted.best_epoch not in (None, config["epochs"]):
-        if parallel.is_first():  # the others get the weights when they are measured
+        if collectives.is_first():  # the others get the weights when they are measured
             best = checkpoint.load(out_dir / "checkpoints" / "best.pt", parts.compute.device)
             parts.learner.model.load_state_dict(best["model"])
         return measure(config, parts, parts.splits.test)

@@ -44,7 +44,7 @@ def test_the_wheel_carries_what_pages_are_made_from(installed):
 
 def installed_program(installed, folder, *arguments):
     """Run the installed program in a folder; returns what it printed, after where it was found."""
-    script = "import cifar_exp, sys; from cifar_exp.cli import main; print(cifar_exp.__file__); sys.exit(main())"
+    script = "import cifar_exp, sys; from cifar_exp.cli.main import main; print(cifar_exp.__file__); sys.exit(main())"
     done = subprocess.run(
         [sys.executable, "-c", script, *arguments],
         cwd=folder,

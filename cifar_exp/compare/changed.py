@@ -14,10 +14,10 @@ import pandas as pd
 from cifar_exp.compare.pairs import Pair, predictions_of
 from cifar_exp.compare.render import settings_in_words
 from cifar_exp.compare.tables import Comparison
-from cifar_exp.config import load_saved
+from cifar_exp.config.resolved import load_saved
 from cifar_exp.data import Split, load
 from cifar_exp.errors import RequestError
-from cifar_exp.figures.fixed_and_broken import Change, Changed
+from cifar_exp.reports.figures.fixed_and_broken import Change, Changed
 
 _MOST_BYTES = 500 * 10**6  # of all decoded images: more is too much to load, and to keep, for one small figure
 _FOLDER = "cifar_exp.data.image_folder"

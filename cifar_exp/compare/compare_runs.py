@@ -14,7 +14,7 @@ from cifar_exp.compare.pairs import Pair, against_baseline
 from cifar_exp.compare.render import Table, as_markdown, as_text, groups_table, headline, legend, runs_table
 from cifar_exp.compare.tables import Comparison, compare
 from cifar_exp.errors import RequestError
-from cifar_exp.logs import for_terminal
+from cifar_exp.safe_io.console import for_terminal
 
 
 @dataclass(frozen=True)

@@ -16,10 +16,10 @@ from typing import Any
 
 import pandas as pd
 
-from cifar_exp import run_status
 from cifar_exp.errors import RequestError
-from cifar_exp.range_curve import FILE as RANGE_TEST
-from cifar_exp.untrusted import displayable, read_bytes, read_json, read_yaml, spreadsheet_text, stat_if_there
+from cifar_exp.run_dir import run_status
+from cifar_exp.safe_io.untrusted import displayable, read_bytes, read_json, read_yaml, spreadsheet_text, stat_if_there
+from cifar_exp.training.lr_curve import FILE as RANGE_TEST
 
 # What a run keeps below its own directory; no other run is looked for in there.
 _OWN_FOLDERS = {"checkpoints", "figures"}
@@ -220,7 +220,7 @@ def _read_summary(directory: str) -> tuple[tuple[str, ...] | None, list[str], st
 
 def config_as_row(directory: str) -> tuple[tuple[str, ...], list[str]]:
     """The saved config as ``summary.csv`` would hold it, for a run that has not got that far, or a range test."""
-    from cifar_exp.config import flatten
+    from cifar_exp.config.resolved import flatten
 
     try:
         leaves = flatten(read_yaml(f"{directory}/config_resolved.yaml"))

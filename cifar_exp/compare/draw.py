@@ -8,14 +8,14 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from cifar_exp import records
 from cifar_exp.compare.files import CURVES, FIXED_AND_BROKEN, HEAT_MAP, LINE, MAX_LR
 from cifar_exp.compare.range_tests import draw_over_range_tests, with_numbers
 from cifar_exp.compare.render import one_line, settings_in_words
-from cifar_exp.compare.statistics import LARGEST
 from cifar_exp.compare.tables import Comparison, heading, is_lower_better
-from cifar_exp.figures.comparison import PALETTE, Curve, Varied, heat_map, line, overlaid_curves
-from cifar_exp.figures.fixed_and_broken import COLUMNS, Change, fixed_and_broken
+from cifar_exp.evaluation.statistics import LARGEST
+from cifar_exp.reports.figures.comparison import PALETTE, Curve, Varied, heat_map, line, overlaid_curves
+from cifar_exp.reports.figures.fixed_and_broken import COLUMNS, Change, fixed_and_broken
+from cifar_exp.run_dir import tables
 
 MOST_LEVELS = 20  # values of one number up to which a heat map can be read
 
@@ -89,7 +89,7 @@ def _curves(comparison: Comparison, shown: Sequence[int], path: Path) -> _Outcom
     missing: list[str] = []
     for directory, label, group in zip(here["path"], here["label"], here["group"], strict=True):
         try:
-            metrics = records.read_table(Path(directory) / "metrics.csv").apply(pd.to_numeric, errors="raise")
+            metrics = tables.read_table(Path(directory) / "metrics.csv").apply(pd.to_numeric, errors="raise")
             if metrics["epoch"].isna().any():
                 raise ValueError("cut off")
             if (np.isfinite(metrics) & (metrics.abs() > LARGEST)).any(axis=None):

@@ -9,13 +9,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from cifar_exp import atomic_files, records, run_status
 from cifar_exp.compare.discover import RUN_FILES, status_of
 from cifar_exp.compare.files import FIGURES, MARK, PAGE, TABLES
 from cifar_exp.compare.pairs import PAIRS_COLUMNS, Pair, pair_rows
 from cifar_exp.compare.tables import Comparison
 from cifar_exp.errors import RequestError
-from cifar_exp.untrusted import read_json, spreadsheet_safe
+from cifar_exp.run_dir import run_status, tables
+from cifar_exp.safe_io import atomic
+from cifar_exp.safe_io.untrusted import read_json, spreadsheet_safe
 
 GROUPS_COLUMNS = (
     "metric",
@@ -106,11 +107,11 @@ def write(
     try:
         out.mkdir(parents=True, exist_ok=True)
         # First the mark: a comparison cut short is known as ours, too, and can be made again.
-        atomic_files.write_json(out / MARK, {"written_by": _WRITTEN_BY})
+        atomic.write_json(out / MARK, {"written_by": _WRITTEN_BY})
         _write_frame(out / "comparison.csv", runs_frame(comparison, pairs))
         _write_frame(out / "groups.csv", _groups_frame(comparison))
         rows = [] if baseline is None else pair_rows(comparison.runs, baseline, pairs)
-        records.write_table(out / "pairs.csv", PAIRS_COLUMNS, rows)
+        tables.write_table(out / "pairs.csv", PAIRS_COLUMNS, rows)
         change = changed_images(comparison, pairs, MOST_IMAGES)
         figures, about_figures = draw(comparison, usable, change, range_tests, out / "figures")
         for name in set(FIGURES) - set(figures):
@@ -118,7 +119,7 @@ def write(
         files = [*TABLES, *(f"figures/{name}" for name in figures)]
         told = [*remarks, *about_figures]
         if page:
-            atomic_files.write_text(
+            atomic.write_text(
                 out / PAGE, comparison_page(comparison, pairs, change, told, [*files, MARK], command, out)
             )
             files.append(PAGE)
@@ -134,7 +135,7 @@ def write(
             "files": files,
             "remarks": told,
         }
-        atomic_files.write_json(out / MARK, result)
+        atomic.write_json(out / MARK, result)
     except OSError as error:
         raise RequestError(f"--out {out}: cannot be written to: {error}") from error
     return files, told
@@ -179,4 +180,4 @@ def as_csv(frame: pd.DataFrame) -> str:
 
 
 def _write_frame(path: Path, frame: pd.DataFrame) -> None:
-    atomic_files.write_text(path, as_csv(frame))
+    atomic.write_text(path, as_csv(frame))

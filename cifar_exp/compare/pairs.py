@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from cifar_exp import records
-from cifar_exp.compare.statistics import SIGNIFICANCE, Paired, difference_interval, holm, mcnemar_exact, paired
 from cifar_exp.compare.tables import Comparison
+from cifar_exp.evaluation.statistics import SIGNIFICANCE, Paired, difference_interval, holm, mcnemar_exact, paired
+from cifar_exp.run_dir import tables
 
 PAIRS_COLUMNS = (
     "run_a",
@@ -82,12 +82,12 @@ def read_predictions(directory: Path, misclassified: float | None = None) -> pd.
     """
     path = directory / "predictions.csv"
     try:
-        table = records.read_table(path)
+        table = tables.read_table(path)
     except FileNotFoundError:
         raise UnreadableError("no predictions.csv") from None
     except (OSError, ValueError) as error:
         raise UnreadableError(f"predictions.csv cannot be read ({error})") from error
-    needed = list(records.PREDICTIONS_COLUMNS)
+    needed = list(tables.PREDICTIONS_COLUMNS)
     if absent := [column for column in needed if column not in table.columns]:
         raise UnreadableError(f"predictions.csv has no column {', '.join(absent)}")
     if not len(table):

@@ -9,12 +9,12 @@ import pandas as pd
 
 from cifar_exp.compare.differences import SEED, partition, result_columns
 from cifar_exp.compare.discover import config_as_row, fingerprint_of
-from cifar_exp.compare.statistics import LARGEST
 from cifar_exp.compare.tables import Comparison, heading
-from cifar_exp.figures.comparison import PALETTE
-from cifar_exp.figures.lr_find import MeasuredAt, over_range_tests
-from cifar_exp.range_curve import FILE, RangeCurve, read_curve
-from cifar_exp.values import AUTO
+from cifar_exp.config.values import AUTO
+from cifar_exp.evaluation.statistics import LARGEST
+from cifar_exp.reports.figures.comparison import PALETTE
+from cifar_exp.reports.figures.lr_find import MeasuredAt, over_range_tests
+from cifar_exp.training.lr_curve import FILE, RangeCurve, read_curve
 
 MAX_LR, USED = "config.max_lr", "max_lr_used"
 

@@ -9,11 +9,11 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from cifar_exp import records
 from cifar_exp.compare.differences import SEED, differing_columns, partition, result_columns
 from cifar_exp.compare.discover import natural, short_names
-from cifar_exp.compare.statistics import LARGEST, t_interval
 from cifar_exp.errors import RequestError
+from cifar_exp.evaluation.statistics import LARGEST, t_interval
+from cifar_exp.run_dir import tables
 
 _LOWER_IS_BETTER = ("loss", "seconds", "gap", "misclassified", "memory", "parameters")
 SELECTION = "val_accuracy"  # column that chooses the winner; the test split takes no part in the choice
@@ -146,7 +146,7 @@ def _values(runs: pd.DataFrame, metric: str) -> NDArray[np.float64]:
             return values
         raise RequestError(f"--metric {metric}: is text, not a number; a metric is test_accuracy, val_loss or the like")
     numeric = [c for c in measured if any(not math.isnan(_number(text)) for text in runs[c].dropna().iloc[:1])]
-    if metric in records.SUMMARY_COLUMNS or not numeric:  # not measured yet: the states are still worth a table
+    if metric in tables.SUMMARY_COLUMNS or not numeric:  # not measured yet: the states are still worth a table
         return np.full(len(runs), np.nan)
     near = difflib.get_close_matches(metric, numeric, n=1)
     raise RequestError(

@@ -3,13 +3,14 @@
 import json
 from typing import Any
 
-from cifar_exp.data.cifar import load_cifar
+from cifar_exp.config.targets import call
 from cifar_exp.data.dataset import Dataset, Split, check
-from cifar_exp.data.image_folder import load_image_folder
-from cifar_exp.data.mnist5k import load_mnist5k
-from cifar_exp.data.split import Statistics, hold_out, limit, statistics
+from cifar_exp.data.normalize import Statistics, statistics
+from cifar_exp.data.sources.cifar import load_cifar
+from cifar_exp.data.sources.image_folder import load_image_folder
+from cifar_exp.data.sources.mnist5k import load_mnist5k
+from cifar_exp.data.split import hold_out, limit
 from cifar_exp.errors import RequestError
-from cifar_exp.targets import call
 
 __all__ = [
     "Dataset",

@@ -10,10 +10,10 @@ import torch
 from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from cifar_exp.augment import Augmentation, LowResolution
-from cifar_exp.batch_share import ALONE, Share
+from cifar_exp.compute.distributed.shard import ALONE, Share
+from cifar_exp.compute.seeding import derived_seed
+from cifar_exp.data.augment.policy import Augmentation, LowResolution
 from cifar_exp.data.dataset import Split
-from cifar_exp.provenance import derived_seed
 
 Batch = tuple[torch.Tensor, torch.Tensor]  # (N, H, W, C) uint8, (N,) int64
 

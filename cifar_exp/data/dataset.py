@@ -90,3 +90,12 @@ def _fingerprint(train: Split, test: Split, class_names: tuple[str, ...]) -> str
         digest.update(np.ascontiguousarray(split.labels, dtype="<i8").data)
         digest.update(np.ascontiguousarray(split.images).data)
     return digest.hexdigest()
+
+
+@dataclass(frozen=True)
+class Splits:
+    """The images that a run looks at."""
+
+    train: Split
+    validation: Split | None
+    test: Split

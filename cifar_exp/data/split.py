@@ -1,25 +1,10 @@
 """Held-out splits, subsets, and the statistics that images are normalized by."""
 
-from dataclasses import dataclass
-
 import numpy as np
 from numpy.typing import NDArray
 
 from cifar_exp.data.dataset import Dataset, Split
 from cifar_exp.errors import RequestError
-
-
-@dataclass(frozen=True)
-class Statistics:
-    """Mean and standard deviation of each channel, on the scale where white is 1."""
-
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-
-    @property
-    def colour(self) -> tuple[float, ...]:
-        """The mean on the scale of the pixels, 0 to 255."""
-        return tuple(255 * value for value in self.mean)
 
 
 def stratified_choice(labels: NDArray[np.int64], count: int, seed: int) -> NDArray[np.int64]:
@@ -85,36 +70,3 @@ def hold_out(train: Split, fraction: float, seed: int, class_names: tuple[str, .
             f"data.validation_fraction={fraction}: leaves no training image of class {class_names[emptied[0]]!r}"
         )
     return train.take(kept), train.take(held)
-
-
-def statistics(images: NDArray[np.uint8], decimals: int | None) -> Statistics:
-    """Channel mean and (population) standard deviation over all pixels, computed exactly from counts.
-
-    Args:
-        images: (N, H, W, C) uint8.
-        decimals: round both to so many places; None keeps them exact.
-
-    Raises:
-        RequestError: a channel has the same value in every pixel, or a deviation is rounded to 0.
-    """
-    counts = np.zeros((images.shape[3], 256), np.int64)
-    for start in range(0, len(images), 500):  # bincount makes 8 bytes of each pixel: a part at a time
-        pixels = images[start : start + 500].reshape(-1, images.shape[3])
-        for channel, column in enumerate(pixels.T):
-            counts[channel] += np.bincount(column, minlength=256)
-    values = np.arange(256) / 255
-    means, stds = [], []
-    for channel_counts in counts:
-        mean = float(channel_counts @ values / channel_counts.sum())
-        variance = float(channel_counts @ (values - mean) ** 2 / channel_counts.sum())
-        means.append(mean)
-        stds.append(variance**0.5)
-    if any(np.count_nonzero(channel_counts) == 1 for channel_counts in counts):
-        raise RequestError("the training images have a channel without any variation; they cannot be normalized")
-    if decimals is not None:
-        means, stds = ([round(value, decimals) for value in numbers] for numbers in (means, stds))
-        if min(stds) == 0:
-            raise RequestError(
-                f"data.statistics_decimals={decimals}: rounds a standard deviation to 0; keep more places"
-            )
-    return Statistics(tuple(means), tuple(stds))

@@ -16,7 +16,7 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 
 from cifar_exp.errors import WRONG_REQUEST, RequestError
-from cifar_exp.jobs import complain
+from cifar_exp.safe_io.console import complain
 
 
 def _end(error: RequestError) -> NoReturn:
@@ -46,7 +46,7 @@ class _Plugin:
 
 class _JobsLauncher(_Plugin, Launcher):
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
-        from cifar_exp.engines.jobs import compose_jobs, job_returns
+        from cifar_exp.sweeps.launchers.hydra_job import compose_jobs, job_returns
 
         jobs = compose_jobs(self.hydra_context, self.config, self.task_function, job_overrides, initial_job_idx)
         try:
@@ -63,7 +63,7 @@ class LocalLauncher(_JobsLauncher):
     """``hydra/launcher=joblib``: several jobs at a time on this machine."""
 
     def _run(self, jobs: list[Any]) -> dict[int, float | None]:
-        from cifar_exp.engines.local import run_jobs
+        from cifar_exp.sweeps.launchers.joblib import run_jobs
 
         return run_jobs(jobs, **self.settings)
 
@@ -72,7 +72,7 @@ class RayLauncher(_JobsLauncher):
     """``hydra/launcher=ray``: on the machines of a Ray cluster."""
 
     def _run(self, jobs: list[Any]) -> dict[int, float | None]:
-        from cifar_exp.engines.ray_cluster import run_jobs
+        from cifar_exp.sweeps.launchers.ray import run_jobs
 
         return run_jobs(jobs, **self.settings)
 
@@ -81,7 +81,7 @@ class SlurmLauncher(_JobsLauncher):
     """``hydra/launcher=slurm``: as an array of Slurm jobs."""
 
     def _run(self, jobs: list[Any]) -> dict[int, float | None]:
-        from cifar_exp.engines.slurm import run_jobs
+        from cifar_exp.sweeps.launchers.slurm import run_jobs
 
         return run_jobs(jobs, **self.settings)
 
@@ -93,7 +93,7 @@ class OptunaSweeper(_Plugin, Sweeper):
         """Run the search; ``arguments`` are the overrides as typed."""
         from hydra.core.plugins import Plugins
 
-        from cifar_exp.engines.search import search
+        from cifar_exp.sweeps.search import search
 
         launcher = Plugins.instance().instantiate_launcher(
             hydra_context=self.hydra_context, task_function=self.task_function, config=self.config

@@ -23,8 +23,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from cifar_exp import atomic_files, records, run_status
-from cifar_exp.untrusted import read_json
+from cifar_exp.run_dir import run_status, tables
+from cifar_exp.safe_io import atomic
+from cifar_exp.safe_io.untrusted import read_json
 
 _KILLS_A_RUN = 25  # then a new run, whose tables are short again
 STEPS_PER_EPOCH = 200  # some 20 kB, which is more than one page of a file
@@ -107,17 +108,17 @@ def _write_for_ever(run: Path, telling: int) -> None:
     """Go on with the run that is there."""
     status = run_status.claim_again(run)
     epoch = _check(run)
-    records.keep_epochs(run / "steps.csv", epoch)
+    tables.keep_epochs(run / "steps.csv", epoch)
     while True:
         epoch += 1
         first = (epoch - 1) * STEPS_PER_EPOCH
         steps = [_step(first + step + 1, epoch) for step in range(STEPS_PER_EPOCH)]
-        records.append_rows(run / "steps.csv", records.STEPS_COLUMNS, steps)
+        tables.append_rows(run / "steps.csv", tables.STEPS_COLUMNS, steps)
         row = {"epoch": epoch, "step": first + STEPS_PER_EPOCH, "train_loss": _loss(epoch)}
-        records.append_rows(run / "metrics.csv", records.METRICS_COLUMNS, [row])
+        tables.append_rows(run / "metrics.csv", tables.METRICS_COLUMNS, [row])
         os.write(telling, f"{epoch}\n".encode())
         weights = bytes([epoch % 256]) * 200_000
-        atomic_files.write_bytes(run / "last.pt", hashlib.sha256(weights).digest() + weights)
+        atomic.write_bytes(run / "last.pt", hashlib.sha256(weights).digest() + weights)
         run_status.update_status(run, status, epochs_completed=epoch)
 
 
@@ -134,11 +135,11 @@ def _check(run: Path) -> int:
     assert read_json(run / "status.json")["state"] in run_status.STATES
     epochs = 0
     if (run / "metrics.csv").exists():
-        metrics = records.read_table(run / "metrics.csv")
+        metrics = tables.read_table(run / "metrics.csv")
         epochs = len(metrics)
         assert metrics["epoch"].tolist() == list(range(1, epochs + 1))
         assert metrics["train_loss"].tolist() == [_loss(epoch) for epoch in range(1, epochs + 1)]
-        steps = records.read_table(run / "steps.csv")
+        steps = tables.read_table(run / "steps.csv")
         assert steps["step"].tolist() == list(range(1, len(steps) + 1))
         assert steps["loss"].tolist()[-500:] == [_loss(step) for step in range(1, len(steps) + 1)][-500:]
         assert len(steps) >= epochs * STEPS_PER_EPOCH

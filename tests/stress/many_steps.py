@@ -14,13 +14,13 @@ from pathlib import Path
 
 import numpy as np
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "helpers"))
 from compare_runs import make_run
 
-from cifar_exp import records
-from cifar_exp.commands.compare import main as compare
-from cifar_exp.figures.curves import curves, learning_rate
-from cifar_exp.schedule import schedule_use
+from cifar_exp.cli.commands.compare import main as compare
+from cifar_exp.reports.figures.curves import curves, learning_rate
+from cifar_exp.run_dir import tables
+from cifar_exp.training.schedule import schedule_use
 
 STEPS_PER_EPOCH = 1_000
 
@@ -40,12 +40,12 @@ def main() -> int:
             compare([folder, "--out", str(Path(folder, "out"))])
         print(f"cifar-exp compare: {_since(started)}")
         started = time.perf_counter()
-        steps = records.read_table(run / "steps.csv")
+        steps = tables.read_table(run / "steps.csv")
         print(f"reading steps.csv: {_since(started)}")
         started = time.perf_counter()
         used = steps["learning_rate"].to_numpy()
         learning_rate(used, steps, schedule_use("step", used, used, options.steps // STEPS_PER_EPOCH), run / "lr.png")
-        curves(records.read_table(run / "metrics.csv"), "ten million steps", run / "curves.png")
+        curves(tables.read_table(run / "metrics.csv"), "ten million steps", run / "curves.png")
         print(f"learning_rate.png and curves.png: {_since(started)}")
         print(f"peak memory {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6:.1f} GB")
     return 0
@@ -59,12 +59,12 @@ def _write(run: Path, steps: int) -> None:
     losses = [repr(loss) for loss in np.random.default_rng(0).random(STEPS_PER_EPOCH).tolist()]
     epochs = steps // STEPS_PER_EPOCH
     with (run / "steps.csv").open("w", encoding="utf-8") as file:
-        file.write(",".join(records.STEPS_COLUMNS) + "\n")
+        file.write(",".join(tables.STEPS_COLUMNS) + "\n")
         for epoch in range(epochs):
             first, rate = epoch * STEPS_PER_EPOCH + 1, 0.1 * (1 - epoch / epochs)
             file.write("".join(f"{first + i},{epoch + 1},{rate!r},0.9,{loss}\n" for i, loss in enumerate(losses)))
     rows = (f"{n},{n * STEPS_PER_EPOCH},0.1,{1 / n!r},0.5,{1.1 / n!r},0.5,,,1,1,1000\n" for n in range(1, epochs + 1))
-    (run / "metrics.csv").write_text(",".join(records.METRICS_COLUMNS) + "\n" + "".join(rows), encoding="utf-8")
+    (run / "metrics.csv").write_text(",".join(tables.METRICS_COLUMNS) + "\n" + "".join(rows), encoding="utf-8")
 
 
 if __name__ == "__main__":

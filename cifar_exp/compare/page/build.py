@@ -25,11 +25,11 @@ from cifar_exp.compare.page.words import in_words, statements, test_accuracy_of
 from cifar_exp.compare.pairs import Pair
 from cifar_exp.compare.render import from_here, headline, legend, one_line, shows_mean_test_accuracy
 from cifar_exp.compare.tables import TEST, Comparison, heading
-from cifar_exp.figures.fixed_and_broken import Change, Changed
-from cifar_exp.pages import page
-from cifar_exp.pages.charts import Chart
-from cifar_exp.pages.embed import image_uri
-from cifar_exp.pages.table import Column, Table
+from cifar_exp.reports.figures.fixed_and_broken import Change, Changed
+from cifar_exp.reports.html import page
+from cifar_exp.reports.html.charts import Chart
+from cifar_exp.reports.html.embed import image_uri
+from cifar_exp.reports.html.table import Column, Table
 
 MOST_IMAGES = 24  # of each kind
 _LARGEST_IMAGE = 96  # pixels a side; larger ones are shown smaller

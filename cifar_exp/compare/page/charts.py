@@ -14,12 +14,12 @@ from cifar_exp.compare.draw import MOST_LEVELS, are_numbers, main_groups
 from cifar_exp.compare.page.table import kind_of, number_or_text, setting, written
 from cifar_exp.compare.pairs import Pair
 from cifar_exp.compare.render import one_line, settings_in_words
-from cifar_exp.compare.statistics import SIGNIFICANCE
 from cifar_exp.compare.tables import Comparison, heading, is_lower_better
-from cifar_exp.figures.comparison import LOG_FROM
-from cifar_exp.figures.fixed_and_broken import Change
-from cifar_exp.pages import charts
-from cifar_exp.pages.charts import Chart
+from cifar_exp.evaluation.statistics import SIGNIFICANCE
+from cifar_exp.reports.figures.comparison import LOG_FROM
+from cifar_exp.reports.figures.fixed_and_broken import Change
+from cifar_exp.reports.html import charts
+from cifar_exp.reports.html.charts import Chart
 
 MOST_LINES = 1_000
 MOST_AXES = 7

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cifar_exp import untrusted
 from cifar_exp.compare.render import one_line, settings_in_words
-from cifar_exp.compare.statistics import LARGEST
 from cifar_exp.compare.tables import Comparison
-from cifar_exp.pages import charts
-from cifar_exp.pages.charts import Chart, Line
+from cifar_exp.evaluation.statistics import LARGEST
+from cifar_exp.reports.html import charts
+from cifar_exp.reports.html.charts import Chart, Line
+from cifar_exp.safe_io import untrusted
 
 MOST_RUNS = 1_000
 SHOWN_FIRST = 10

@@ -13,8 +13,8 @@ import pandas as pd
 from cifar_exp.compare.pairs import Pair
 from cifar_exp.compare.render import ALSO, one_line, verdict_in_words
 from cifar_exp.compare.tables import TEST, Comparison, heading
-from cifar_exp.pages import formats
-from cifar_exp.pages.table import Column, Table
+from cifar_exp.reports.html import formats
+from cifar_exp.reports.html.table import Column, Table
 
 MOST_ROWS = 2_000  # more, and the page would take longer to open than to read; comparison.csv holds all
 _INNER = {"path", "run", "label", "state", "error", "problem", "best", "group", "value", "usable", "data_set"}

@@ -9,7 +9,7 @@ from cifar_exp.compare.page.table import written
 from cifar_exp.compare.pairs import Pair, p_in_words
 from cifar_exp.compare.render import one_line, settings_in_words
 from cifar_exp.compare.tables import TEST, Comparison, is_number
-from cifar_exp.pages import formats
+from cifar_exp.reports.html import formats
 
 _MOST_NAMES = 4
 

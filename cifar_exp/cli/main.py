@@ -1,0 +1,115 @@
+"""The command line: which command, which exit code.
+
+Nothing heavy is imported before it is known to be needed, so that ``--help`` and mistakes answer at once.
+"""
+
+import difflib
+import errno
+import os
+import signal
+import sys
+from collections.abc import Callable
+from functools import partial
+from importlib import import_module
+from types import FrameType
+from typing import NoReturn
+
+from cifar_exp.compute.distributed import torchrun
+from cifar_exp.errors import DONE, FAILED, INTERRUPTED, TERMINATED, WRONG_REQUEST, RequestError
+from cifar_exp.safe_io.console import complain, tolerate_any_output
+
+# Each command's module has a function `main(arguments) -> exit code`.
+COMMANDS = {
+    "resume": "cifar_exp.cli.commands.resume",
+    "reproduce": "cifar_exp.cli.commands.reproduce",
+    "evaluate": "cifar_exp.cli.commands.evaluate",
+    "compare": "cifar_exp.cli.commands.compare",
+    "lr-find": "cifar_exp.cli.commands.lr_find",
+    "report": "cifar_exp.cli.commands.report",
+}
+_IN_SEVERAL_PROCESSES = ("resume", "reproduce")  # those of the commands that train
+_TOP_LEVEL_KEYS = ("experiment", "model", "data", "augment", "optimizer", "scheduler", "epochs", "max_lr", "seed")
+
+
+# What becomes of a path that the user named: not for this user, too long, a link to itself.
+_CANNOT_BE_LOOKED_AT = (errno.EACCES, errno.ENAMETOOLONG, errno.ELOOP)
+SHOW_TRACEBACK = "CIFAR_EXP_TRACEBACK"  # environment variable: let an error that nobody expected end in its traceback
+
+
+class _Terminated(KeyboardInterrupt):
+    """SIGTERM, raised where the program stands, so that a run can record that it was interrupted."""
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command line; returns the exit code."""
+    arguments = [_with_quotes(argument) for argument in (sys.argv[1:] if argv is None else argv)]
+    tolerate_any_output()
+    os.environ["MPLBACKEND"] = "agg"  # no window is ever opened, and a name unknown to matplotlib would end the run
+    if torchrun.processes() == 1:
+        return _exit_code(partial(_start, arguments))
+    from cifar_exp.compute.distributed import session
+    from cifar_exp.run import take_part
+
+    return session.together(
+        lead=partial(_exit_code, partial(_start, arguments)),
+        follow=partial(_exit_code, partial(session.take_part_in_runs, take_part)),
+    )
+
+
+def _start(arguments: list[str]) -> int:
+    if arguments and not _is_hydras(arguments[0]):
+        return _command(arguments[0], arguments[1:])
+    from cifar_exp.cli.hydra_app import experiment
+
+    return experiment(arguments)
+
+
+def _exit_code(program: Callable[[], int]) -> int:
+    """Run the program; what ends it otherwise becomes an exit code, too."""
+    previous = signal.signal(signal.SIGTERM, _terminate)
+    try:
+        return program()
+    except RequestError as error:
+        complain(str(error))
+        return WRONG_REQUEST
+    except BrokenPipeError:  # whoever read our output has seen enough, as `| head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return DONE
+    except _Terminated:
+        return TERMINATED
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except Exception as error:  # a full disk, too little memory, or a mistake of the program's own
+        if os.environ.get(SHOW_TRACEBACK):
+            raise
+        complain(f"{type(error).__name__}: {error}\n{SHOW_TRACEBACK}=1 in the environment shows where")
+        return WRONG_REQUEST if isinstance(error, OSError) and error.errno in _CANNOT_BE_LOOKED_AT else FAILED
+    finally:
+        signal.signal(signal.SIGTERM, previous)
+
+
+def _terminate(_signal: int, _frame: FrameType | None) -> NoReturn:
+    raise _Terminated("stopped by SIGTERM")
+
+
+def _with_quotes(argument: str) -> str:
+    """An override as Hydra's grammar takes it: letters beyond ASCII, as in a path, only within quotes."""
+    key, equals, value = argument.partition("=")
+    if not equals or key.startswith("-") or value.isascii() or value[0] in "'\"[{" or "," in value or "(" in value:
+        return argument
+    escaped = value.replace("\\", "\\\\").replace("'", "\\'")
+    return f"{key}='{escaped}'"
+
+
+def _is_hydras(argument: str) -> bool:
+    return "=" in argument or argument.startswith(("-", "+", "~"))
+
+
+def _command(name: str, arguments: list[str]) -> int:
+    if name in COMMANDS:
+        if name not in _IN_SEVERAL_PROCESSES:
+            torchrun.refuse(name)
+        return int(import_module(COMMANDS[name]).main(arguments))
+    near = difflib.get_close_matches(name, [*COMMANDS, *_TOP_LEVEL_KEYS], n=1)
+    meant = f" (did you mean {near[0] if near[0] in COMMANDS else near[0] + '=...'}?)" if near else ""
+    raise RequestError(f"{name}: neither a command nor key=value{meant}; `cifar-exp --help` lists both")

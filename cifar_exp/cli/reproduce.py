@@ -1,0 +1,201 @@
+"""A saved config run again, and whether the numbers are the same."""
+
+import logging
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from cifar_exp import data
+from cifar_exp.compute import seeding
+from cifar_exp.compute.device import Compute
+from cifar_exp.data.augment.backend import choose
+from cifar_exp.data.augment.policy import Augmentation
+from cifar_exp.errors import DivergedError, RequestError
+from cifar_exp.run import run
+from cifar_exp.run_dir import tables
+from cifar_exp.run_dir.environment import Change, changes, describe_environment, source_state, tell_changes
+from cifar_exp.run_dir.saved_run import SavedRun
+from cifar_exp.safe_io import atomic
+
+log = logging.getLogger(__name__)
+
+# They tell how long something took, which no machine repeats.
+TIMING_COLUMNS = ("train_seconds", "eval_seconds", "images_per_second")
+
+
+@dataclass(frozen=True)
+class Difference:
+    """The first cell of a table in which the reproduction is not the run.
+
+    Attributes:
+        table: the file.
+        row: ``epoch 3`` or ``step 17``.
+        column: the column; None where a row itself is missing.
+        then: the run's value; None where it has none.
+        now: the reproduction's value.
+    """
+
+    table: str
+    row: str
+    column: str | None
+    then: float | str | None
+    now: float | str | None
+
+
+def reproduce(
+    saved: SavedRun, out_dir: Path, *, data_root: Path | None = None, tolerance: float = 0.0
+) -> dict[str, Any]:
+    """Run ``saved`` again in ``out_dir`` and compare.
+
+    Args:
+        saved: the run; nothing in its directory is touched.
+        out_dir: a new directory.
+        data_root: takes the place of the config's ``data.root``.
+        tolerance: values that differ by at most this count as the same; 0 asks for the same bits.
+
+    Returns:
+        The content of ``reproduction.json``.
+
+    Raises:
+        RequestError: the config cannot be run on this machine.
+    """
+    config = saved.config
+    if data_root is not None:
+        if "root" not in config["data"]:
+            raise RequestError(f"--data-root: data={config['data']['name']} has no root")
+        config = config | {"data": config["data"] | {"root": str(data_root.absolute())}}
+    if not config["deterministic"]:
+        log.warning("The run was made with deterministic=false: the same bits are not promised.")
+    # Before a minute is spent on what cannot be compared.
+    metrics = saved.table("metrics.csv", tables.METRICS_COLUMNS[:-3], numeric=True)
+    predictions_then = None
+    if (saved.path / "predictions.csv").exists():
+        predictions_then = saved.table("predictions.csv", ("index", "prediction"))
+    changed = _changes(saved, config)
+    tell_changes(changed)
+    try:
+        run(config, out_dir)
+    except DivergedError as error:
+        log.warning("The reproduction diverged where the run did not: %s", error)
+    again = _read_if_there(out_dir / "metrics.csv", metrics)
+    first = first_difference("metrics.csv", "epoch", metrics, again, tolerance)
+    predictions = _compare_predictions(predictions_then, out_dir)
+    verdict: dict[str, Any] = {
+        "same": first is None,
+        "run": str(saved.path.absolute()),
+        "tolerance": tolerance,
+        "epochs_compared": min(len(metrics), len(again)),
+        "first_difference": None if first is None else asdict(first),
+        "final_differences": _final_differences(metrics, again),
+        "predictions": predictions,
+        "changes": [asdict(change) for change in changed],
+    }
+    if first is None and predictions and predictions["changed"] and tolerance == 0:
+        verdict["same"] = False  # the metrics agree although single predictions do not
+    atomic.write_json(out_dir / "reproduction.json", verdict)
+    _tell(verdict, first, out_dir)
+    return verdict
+
+
+def first_difference(
+    table: str, key: str, then: pd.DataFrame, now: pd.DataFrame, tolerance: float
+) -> Difference | None:
+    """The first row, and in it the first column, in which two tables differ; None where they do not.
+
+    Timing columns do not count. Two missing values are the same; a missing one and a number are not.
+    """
+    columns = [name for name in then.columns if name not in TIMING_COLUMNS]
+    if absent := [name for name in columns if name not in now.columns]:
+        return Difference(table, "header", absent[0], absent[0], None)
+    for row in range(max(len(then), len(now))):
+        if row >= len(then) or row >= len(now):
+            longer = then if row < len(then) else now
+            where = f"{key} {longer[key].iloc[row]}"
+            return Difference(table, where, None, *(("there", None) if row < len(then) else (None, "there")))
+        for column in columns:
+            a, b = then[column].iloc[row], now[column].iloc[row]
+            if not _same(a, b, tolerance):
+                return Difference(table, f"{key} {then[key].iloc[row]}", column, _plain(a), _plain(b))
+    return None
+
+
+def _same(a: Any, b: Any, tolerance: float) -> bool:
+    if pd.isna(a) or pd.isna(b):
+        return bool(pd.isna(a) and pd.isna(b))
+    return bool(a == b) or (not isinstance(a, str) and bool(abs(a - b) <= tolerance))
+
+
+def _plain(value: Any) -> float | str | None:
+    if pd.isna(value):
+        return None
+    return value if isinstance(value, str) else float(value)
+
+
+def _final_differences(then: pd.DataFrame, now: pd.DataFrame) -> dict[str, float]:
+    """By how much the last rows differ, for each column that both have a number in."""
+    if then.empty or now.empty:
+        return {}
+    columns = [name for name in then.columns if name in now.columns and name not in TIMING_COLUMNS]
+    pairs = {name: (then[name].iloc[-1], now[name].iloc[-1]) for name in columns}
+    return {name: float(b - a) for name, (a, b) in pairs.items() if pd.notna(a) and pd.notna(b)}
+
+
+def _compare_predictions(then: pd.DataFrame | None, out_dir: Path) -> dict[str, int] | None:
+    """How many images the two predict differently; None where either has no predictions."""
+    if then is None or not (out_dir / "predictions.csv").exists():
+        return None
+    now = tables.read_table(out_dir / "predictions.csv")
+    if len(then) != len(now):
+        return {"images": len(then), "changed": max(len(then), len(now))}
+    return {"images": len(then), "changed": int(np.sum(then["prediction"].to_numpy() != now["prediction"].to_numpy()))}
+
+
+def _read_if_there(path: Path, like: pd.DataFrame) -> pd.DataFrame:
+    return tables.read_table(path) if path.exists() else like.iloc[:0]
+
+
+def _changes(saved: SavedRun, config: dict[str, Any]) -> list[Change]:
+    """What is not as it was, the data included."""
+    edited = [Change("config_resolved.yaml", "as the run started", "edited since")] if saved.edited else []
+    if not saved.environment:
+        log.warning("The run has no environment.json: what changed since cannot be told.")
+        return edited
+    compute = Compute.choose(config["device"], config["precision"], config["memory_format"])
+    seeding.set_threads(config["threads"])
+    source = source_state()
+    dataset = data.load(config["data"])
+    now = describe_environment(compute.device, compute.precision, compute.memory_format) | {
+        "git_commit": source["git_commit"],
+        "git_dirty": source["git_dirty"],
+        "data_fingerprint": dataset.fingerprint,
+        "augment_backend": _augment_backend(config, dataset.train.images, compute),
+    }
+    return edited + changes(saved.path, saved.environment, now, source["diff"])
+
+
+def _augment_backend(config: dict[str, Any], images: NDArray[np.uint8], compute: Compute) -> str:
+    """What ``augment_backend`` comes to on this machine."""
+    height, width, channels = images.shape[1:]
+    # Any colour will do: none has a say in the choice.
+    augmentation = Augmentation(config["augment"]["transforms"], (0.0,) * channels, (height, width, channels))
+    return choose(config["augment_backend"], augmentation, compute.device, images.nbytes).name
+
+
+def _tell(verdict: dict[str, Any], first: Difference | None, out_dir: Path) -> None:
+    epochs, predictions = verdict["epochs_compared"], verdict["predictions"]
+    exactly = "to the last bit" if verdict["tolerance"] == 0 else f"within {verdict['tolerance']:g}"
+    if first is None:
+        log.info("Metrics: the same %s in all %d epochs.", exactly, epochs)
+    else:
+        where = first.row if first.column is None else f"{first.row}, column {first.column}"
+        log.info("Metrics: DIFFERENT, first at %s: %s -> %s", where, first.then, first.now)
+        for column in ("train_loss", "val_accuracy", "test_loss", "test_accuracy"):
+            if column in verdict["final_differences"]:
+                log.info("  at the end, %-14s differs by %+g", column, verdict["final_differences"][column])
+    if predictions is not None:
+        log.info("Predictions: %s of %s images changed.", f"{predictions['changed']:,}", f"{predictions['images']:,}")
+    log.info("Verdict: %s; written to %s", "SAME" if verdict["same"] else "DIFFERENT", out_dir / "reproduction.json")

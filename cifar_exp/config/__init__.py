@@ -1,0 +1,1 @@
+"""The configuration: schema, composition, saved configs and what a config may call."""

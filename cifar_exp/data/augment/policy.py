@@ -1,0 +1,162 @@
+"""Augmentation by Albumentations, with what it leaves open made strict.
+
+- An unknown or renamed argument is an error; Albumentations only warns and then uses its default.
+- The random stream of a batch depends on the seed it is called with and on nothing else, so neither the number
+  of loader processes nor the order of the batches changes a result.
+- Images go in and come out as uint8 of one shape; normalization is not part of it.
+"""
+
+import os
+import warnings
+from typing import Any
+
+# Read when Albumentations is imported, which otherwise asks a package index for news.
+os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
+
+import albumentations
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from cifar_exp.config.targets import call
+from cifar_exp.errors import RequestError
+
+DATASET_MEAN = "dataset_mean"  # as a transform's fill: the training split's mean colour
+
+_LARGEST_ARGUMENT = 10_000  # a padding to 60,000 pixels takes gigabytes for each image
+
+
+class Augmentation:
+    """The transforms of an ``augment`` node, applied in the order in which they are written.
+
+    Args:
+        transforms: each by a name of the user's: a mapping with ``_target_`` and arguments.
+        colour: mean colour of the training split, one value in 0..255 for each channel.
+        shape: (H, W, C) of the images, which must come out as they went in.
+
+    Attributes:
+        transforms: the built transforms, by their names.
+        shape: as given.
+
+    Raises:
+        RequestError: an unknown transform or argument, or transforms that change shape or type.
+    """
+
+    def __init__(
+        self, transforms: dict[str, dict[str, Any]], colour: tuple[float, ...], shape: tuple[int, int, int]
+    ) -> None:
+        self.shape = shape
+        self.transforms = {name: _build(name, node, colour) for name, node in transforms.items()}
+        self._pipeline = None
+        if transforms:
+            self._pipeline = albumentations.Compose(list(self.transforms.values()))
+            try:
+                self(np.zeros((1, *shape), np.uint8), seed=0)
+            except RequestError:
+                raise
+            except Exception as error:  # Albumentations' and OpenCV's errors have no base of their own
+                raise RequestError(f"augment: cannot be applied to {shape} images: {_in_a_line(error)}") from error
+
+    def __call__(self, images: NDArray[np.uint8], seed: int) -> NDArray[np.uint8]:
+        """Augment a batch.
+
+        Args:
+            images: (N, H, W, C) uint8.
+            seed: decides every draw.
+
+        Returns:
+            (N, H, W, C) uint8; with no transforms, the images themselves.
+        """
+        if self._pipeline is None:
+            return images
+        # One seed for the batch: a transform draws its parameters anew for each image of it.
+        self._pipeline.set_random_seed(seed)
+        augmented = [self._pipeline(image=image)["image"] for image in images]
+        for image in augmented:
+            if image.shape != self.shape or image.dtype != np.uint8:
+                raise RequestError(
+                    f"augment: images of {self.shape} uint8 came out as {image.shape} {image.dtype}; "
+                    "end with a crop or resize to data.image_size, and leave normalization to the runner"
+                )
+        return np.stack(augmented)
+
+
+class LowResolution:
+    """Makes the images of the first epochs smaller: cheaper steps while the network learns what is coarse anyway.
+
+    Args:
+        size: height and width, in pixels.
+        fraction: of the epochs, rounded.
+        epochs: of the whole run.
+    """
+
+    def __init__(self, size: int, fraction: float, epochs: int) -> None:
+        self.size = size
+        self.epochs = round(fraction * epochs)
+
+    def __call__(self, images: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """(N, H, W, C) uint8 to (N, size, size, C), bilinear with antialiasing."""
+        resized: NDArray[np.uint8] = self.on_device(torch.from_numpy(np.ascontiguousarray(images))).numpy()
+        return resized
+
+    def on_device(self, images: torch.Tensor) -> torch.Tensor:
+        """The same of a tensor, where it is.
+
+        Only a CPU computes this on bytes, with integer weights; elsewhere it goes through ``shrunk_as_floats``.
+        """
+        pixels = images.permute(0, 3, 1, 2)
+        if images.device.type == "cpu":
+            small = _shrunk(pixels, (self.size, self.size))
+        else:
+            small = shrunk_as_floats(pixels, self.size)
+        return small.permute(0, 2, 3, 1).contiguous()
+
+
+def shrunk_as_floats(pixels: torch.Tensor, size: int) -> torch.Tensor:
+    """(N, C, H, W) uint8 to (N, C, size, size) uint8 by way of float32, rounded where a CPU that works on bytes rounds.
+
+    That is after each direction, halves up. Its weights are rounded, too, so that what lies between the directions can
+    differ by 1, and so can its rounding in the end. Two pixels differ by 2 at most, and few do at all.
+    """
+    values = pixels.float()
+    for shape in ((pixels.shape[2], size), (size, size)):
+        values = (_shrunk(values, shape) + 0.5).floor()
+    return values.clamp(0, 255).to(torch.uint8)
+
+
+def _shrunk(pixels: torch.Tensor, shape: tuple[int, int]) -> torch.Tensor:
+    return torch.nn.functional.interpolate(pixels, shape, mode="bilinear", antialias=True)
+
+
+def _build(name: str, node: Any, colour: tuple[float, ...]) -> Any:
+    if not isinstance(node, dict) or "_target_" not in node:
+        raise RequestError(f"augment.transforms.{name}: needs a _target_, such as albumentations.HorizontalFlip")
+    for key, value in node.items():
+        sizes = value if isinstance(value, list) else [value]
+        if any(isinstance(size, int | float) and abs(size) > _LARGEST_ARGUMENT for size in sizes):
+            raise RequestError(f"augment.transforms.{name}.{key}={value}: must be at most {_LARGEST_ARGUMENT}")
+    options = {
+        key: [_build(f"{name}.{key}", item, colour) for item in value]
+        if key == "transforms" and isinstance(value, list)
+        else _plain(value, colour)
+        for key, value in node.items()
+    }
+    with warnings.catch_warnings():
+        # A wrong argument is only a UserWarning to Albumentations; so is a right one with a wrong value.
+        warnings.simplefilter("error", UserWarning)
+        try:
+            return call(options)
+        except RequestError as error:
+            raise RequestError(f"augment.transforms.{name}: {error}") from error
+        except (UserWarning, ValueError, TypeError) as error:
+            raise RequestError(f"augment.transforms.{name}: {node['_target_']}: {_in_a_line(error)}") from error
+
+
+def _plain(value: Any, colour: tuple[float, ...]) -> Any:
+    if value == DATASET_MEAN:
+        return tuple(round(channel) for channel in colour)  # images are uint8
+    return tuple(value) if isinstance(value, list) else value
+
+
+def _in_a_line(error: Exception) -> str:
+    return " ".join(str(error).split())

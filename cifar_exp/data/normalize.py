@@ -1,0 +1,73 @@
+"""Channel statistics of the training images, and the network's input made with them."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from cifar_exp.compute.device import Compute
+from cifar_exp.errors import RequestError
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """Mean and standard deviation of each channel, on the scale where white is 1."""
+
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+    @property
+    def colour(self) -> tuple[float, ...]:
+        """The mean on the scale of the pixels, 0 to 255."""
+        return tuple(255 * value for value in self.mean)
+
+
+def statistics(images: NDArray[np.uint8], decimals: int | None) -> Statistics:
+    """Channel mean and (population) standard deviation over all pixels, computed exactly from counts.
+
+    Args:
+        images: (N, H, W, C) uint8.
+        decimals: round both to so many places; None keeps them exact.
+
+    Raises:
+        RequestError: a channel has the same value in every pixel, or a deviation is rounded to 0.
+    """
+    counts = np.zeros((images.shape[3], 256), np.int64)
+    for start in range(0, len(images), 500):  # bincount makes 8 bytes of each pixel: a part at a time
+        pixels = images[start : start + 500].reshape(-1, images.shape[3])
+        for channel, column in enumerate(pixels.T):
+            counts[channel] += np.bincount(column, minlength=256)
+    values = np.arange(256) / 255
+    means, stds = [], []
+    for channel_counts in counts:
+        mean = float(channel_counts @ values / channel_counts.sum())
+        variance = float(channel_counts @ (values - mean) ** 2 / channel_counts.sum())
+        means.append(mean)
+        stds.append(variance**0.5)
+    if any(np.count_nonzero(channel_counts) == 1 for channel_counts in counts):
+        raise RequestError("the training images have a channel without any variation; they cannot be normalized")
+    if decimals is not None:
+        means, stds = ([round(value, decimals) for value in numbers] for numbers in (means, stds))
+        if min(stds) == 0:
+            raise RequestError(
+                f"data.statistics_decimals={decimals}: rounds a standard deviation to 0; keep more places"
+            )
+    return Statistics(tuple(means), tuple(stds))
+
+
+class Normalizer:
+    """uint8 images to the network's input: ``(pixel / 255 - mean) / std`` by channel, on the compute device."""
+
+    def __init__(self, statistics: Statistics, compute: Compute) -> None:
+        self._compute = compute
+        # Folded into one subtraction and one product over the batch.
+        self._mean = torch.tensor(statistics.colour, dtype=torch.float32, device=compute.device).view(1, -1, 1, 1)
+        scale = [1 / (255 * std) for std in statistics.std]
+        self._scale = torch.tensor(scale, dtype=torch.float32, device=compute.device).view(1, -1, 1, 1)
+
+    def __call__(self, images: torch.Tensor) -> torch.Tensor:
+        """Normalize (N, H, W, C) uint8 images; returns (N, C, H, W) float32."""
+        images = images.to(self._compute.device, non_blocking=True).permute(0, 3, 1, 2)  # (N, C, H, W)
+        images = images.to(torch.float32, memory_format=self._compute.memory_format)
+        return images.sub_(self._mean).mul_(self._scale)

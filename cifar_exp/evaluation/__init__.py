@@ -1,0 +1,1 @@
+"""Metrics, test-time augmentation and statistics."""

@@ -1,0 +1,256 @@
+"""What a run leaves for people: its tables, its figures, its summary and its closing lines."""
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cifar_exp.build import Parts, count_parameters
+from cifar_exp.compute import memory
+from cifar_exp.errors import RequestError
+from cifar_exp.evaluation.metrics import Evaluation, confusion_matrix, confusion_rows, per_class_rows, prediction_rows
+from cifar_exp.explain.gradcam import CamMap, gradcam_rows
+from cifar_exp.reports.figures.confusion import confusion
+from cifar_exp.reports.figures.curves import curves, learning_rate
+from cifar_exp.reports.figures.images import Judged, augmentations, gradcam, misclassified
+from cifar_exp.reports.figures.lr_find import range_test
+from cifar_exp.run_dir import lifecycle, run_status, tables
+from cifar_exp.run_dir.environment import changes, describe_environment, source_state, tell_changes
+from cifar_exp.safe_io import atomic
+from cifar_exp.training import lr_curve
+from cifar_exp.training.fit import Fitted
+from cifar_exp.training.schedule import ScheduleUse, schedule_use
+
+log = logging.getLogger(__name__)
+
+_AUGMENTED_IMAGES, _AUGMENTED_EPOCHS = 8, 4
+
+
+def write_environment(parts: Parts, out_dir: Path, *, resume: bool = False) -> dict[str, Any]:
+    """Write ``environment.json``, and ``code.diff`` where the source tree has uncommitted changes.
+
+    A resumed run keeps what it started with, and says what is different now.
+
+    Raises:
+        RequestError: the data is not what the run started with.
+    """
+    compute, source = parts.compute, source_state()
+    environment = describe_environment(compute.device, compute.precision, compute.memory_format)
+    environment |= {
+        "augment_backend": parts.batches.backend,
+        "git_commit": source["git_commit"],
+        "git_dirty": source["git_dirty"],
+        "data_fingerprint": parts.fingerprint,
+    }
+    path = out_dir / "environment.json"
+    if resume and path.exists():
+        found = changes(out_dir, atomic.read_json(path), environment, source["diff"])
+        if any(change.what == "data_fingerprint" for change in found):
+            raise RequestError(
+                f"{out_dir}: cannot go on: the data is not what the run started with; start a new run on it"
+            )
+        if found:
+            log.warning("The numbers may differ from those of a run that was not interrupted:")
+            tell_changes(found)
+        return environment
+    if source["diff"]:
+        atomic.write_text(out_dir / "code.diff", source["diff"])
+    atomic.write_json(path, environment)
+    return environment
+
+
+def write_range_test(config: dict[str, Any], parts: Parts, out_dir: Path, status: dict[str, Any]) -> None:
+    """Record the learning rate that the run uses, and with ``max_lr=auto`` the range test that found it."""
+    curve = parts.range_curve
+    if curve is not None:
+        tables.write_table(out_dir / lr_curve.FILE, tables.LR_FIND_COLUMNS, curve.rows())
+        if config["figures"]:
+            range_test(curve, config["name"], out_dir / lr_curve.FIGURE)
+    run_status.update_status(out_dir, status, max_lr_used=parts.max_lr)
+
+
+def write_schedule(parts: Parts, out_dir: Path) -> None:
+    """The learning rate that the schedule plans for each step, to be held against ``steps.csv``."""
+    rows = [{"step": step, "learning_rate": float(rate)} for step, rate in enumerate(parts.planned, start=1)]
+    tables.write_table(out_dir / "schedule.csv", tables.SCHEDULE_COLUMNS, rows)
+
+
+def write_progress(config: dict[str, Any], parts: Parts, out_dir: Path) -> ScheduleUse:
+    """Figures of what is in ``metrics.csv`` and ``steps.csv``; says how much of the schedule was used."""
+    steps = tables.read_table(out_dir / "steps.csv")
+    use = schedule_use(
+        config["scheduler"]["interval"],
+        parts.planned,
+        steps["learning_rate"].to_numpy(),
+        int(steps["epoch"].iloc[-1]),
+    )
+    (log.info if use.complete else log.warning)("Schedule %s: %s", config["scheduler"]["name"], use)
+    if config["figures"]:
+        folder = out_dir / "figures"
+        learning_rate(parts.planned, steps, use, folder / "learning_rate.png")
+        if (out_dir / "metrics.csv").exists():
+            curves(tables.read_table(out_dir / "metrics.csv"), config["name"], folder / "curves.png")
+    return use
+
+
+def write_evaluation(config: dict[str, Any], parts: Parts, evaluation: Evaluation, out_dir: Path) -> None:
+    """Predictions, per-class figures and confusion matrix; the gallery of mistakes."""
+    test, names = parts.splits.test, parts.class_names
+    counts = confusion_matrix(evaluation.labels, evaluation.predictions, len(names))
+    tables.write_table(
+        out_dir / "predictions.csv", tables.PREDICTIONS_COLUMNS, prediction_rows(evaluation, test, names)
+    )
+    tables.write_table(out_dir / "per_class.csv", tables.PER_CLASS_COLUMNS, per_class_rows(counts, names))
+    tables.write_table(out_dir / "confusion.csv", ["label", *names], confusion_rows(counts, names))
+    if not config["figures"]:
+        return
+    folder = out_dir / "figures"
+    title = f"{config['name']}: {evaluation.accuracy:.2%} of {len(test):,} test images right"
+    confusion(counts, names, title, folder / "confusion.png")
+    wrong = evaluation.most_confidently_wrong()
+    gallery = judged(parts, evaluation, wrong[: config["evaluation"]["gallery_images"]])
+    misclassified(gallery, len(wrong), len(test), folder / "misclassified.png")
+
+
+def write_augmentations(config: dict[str, Any], parts: Parts, out_dir: Path) -> None:
+    """The figure of what the network sees of some training images in the first epochs."""
+    if not config["figures"]:
+        return
+    train, names = parts.splits.train, parts.class_names
+    # Evenly through the split, which for folders of images is in the order of the classes.
+    shown = np.linspace(0, len(train) - 1, min(_AUGMENTED_IMAGES, len(train))).astype(np.int64)
+    epochs = range(1, min(_AUGMENTED_EPOCHS, config["epochs"]) + 1)
+    augmentations(
+        train.images[shown],
+        [np.stack([parts.batches.as_seen(index, epoch) for index in shown]) for epoch in epochs],
+        [names[label] for label in train.labels[shown]],
+        config["augment"]["name"],
+        out_dir / "figures" / "augmentations.png",
+    )
+
+
+def judged(parts: Parts, evaluation: Evaluation, indices: NDArray[np.int64]) -> list[Judged]:
+    """Test images with what the network said about them."""
+    names = parts.class_names
+    return [
+        Judged(
+            index=int(index),
+            image=parts.splits.test.images[index],
+            label=names[evaluation.labels[index]],
+            prediction=names[evaluation.predictions[index]],
+            confidence=float(evaluation.confidences[index]),
+        )
+        for index in indices
+    ]
+
+
+def write_explanation(
+    config: dict[str, Any],
+    parts: Parts,
+    evaluation: Evaluation,
+    indices: NDArray[np.int64],
+    maps: Sequence[CamMap],
+    out_dir: Path,
+) -> None:
+    """``gradcam.csv``, its figure, and what it says in a sentence."""
+    images = judged(parts, evaluation, indices)
+    labels = {one.index: one.label for one in images}
+    predictions = {one.index: one.prediction for one in images}
+    tables.write_table(out_dir / "gradcam.csv", tables.GRADCAM_COLUMNS, gradcam_rows(maps, labels, predictions))
+    node = config["explain"]
+    asked = node["indices"] != [] and node["layers"] != [] and (node["indices"] is not None or node["images"] > 0)
+    if config["figures"] and asked:
+        gradcam(images, maps, parts.headline, out_dir / "figures" / "gradcam.png")
+    read_first = [cam for cam in maps if cam.layer.name == parts.headline and cam.target == "predicted"]
+    if read_first:
+        log.info(
+            "Grad-CAM (%s, %d images): hiding the most attended fifth of the pixels lowers the predicted class's "
+            "probability by %.2f, hiding random ones by %.2f",
+            parts.headline,
+            len(read_first),
+            np.mean([cam.deletion_drop for cam in read_first]),
+            np.mean([cam.random_drop for cam in read_first]),
+        )
+
+
+def summarize(
+    config: dict[str, Any],
+    parts: Parts,
+    fitted: Fitted,
+    evaluation: Evaluation,
+    use: ScheduleUse,
+    environment: dict[str, Any],
+    out_dir: Path,
+    *,
+    total_seconds: float,
+    tta_accuracy: float | None,
+) -> dict[str, Any]:
+    """Write ``summary.csv`` and the closing lines of the log; returns the row."""
+    weights = config["evaluation"]["weights"] if fitted.best_epoch is not None else "last"
+    epoch = fitted.best_epoch if weights == "best" and fitted.best_epoch is not None else len(fitted.metrics)
+    row = fitted.metrics[epoch - 1]
+    train_seconds = sum(one["train_seconds"] for one in fitted.metrics)
+    published = evaluation.batch_means_over_images if config["evaluation"]["published_loss"] else None
+    wrong = int((~evaluation.correct).sum())
+    gap = row["train_accuracy"] - evaluation.accuracy
+    selected_on_validation = fitted.selection_split == "validation"
+    summary = lifecycle.write_summary(
+        out_dir,
+        config,
+        "completed",
+        {
+            "epochs_completed": len(fitted.metrics),
+            "train_loss": row["train_loss"],
+            "train_accuracy": row["train_accuracy"],
+            "val_loss": row["val_loss"],
+            "val_accuracy": row["val_accuracy"],
+            "test_loss": evaluation.loss,
+            "test_accuracy": evaluation.accuracy,
+            "best_epoch": fitted.best_epoch,
+            "best_val_accuracy": fitted.best_accuracy if selected_on_validation else None,
+            "generalization_gap": gap,
+            "misclassified": wrong,
+            "parameters": count_parameters(parts.learner.model),
+            "total_seconds": total_seconds,
+            "train_seconds": train_seconds,
+            "images_per_second": len(parts.splits.train) * len(fitted.metrics) / train_seconds,
+            "peak_memory_bytes": memory.peak_memory_bytes(parts.compute.device),
+            "device": environment["device"],
+            "precision": environment["precision"],
+            "git_commit": environment["git_commit"],
+            "data_fingerprint": parts.fingerprint,
+            "selection_split": fitted.selection_split,
+            "schedule_steps_planned": use.planned,
+            "schedule_steps_used": use.used,
+            "peak_learning_rate": use.used_peak,
+            "schedule": str(use),
+            "test_loss_as_published": published,
+            "max_lr_used": parts.max_lr,
+            "test_accuracy_tta": tta_accuracy,
+        },
+    )
+    if published is not None:
+        log.warning(
+            "Test loss as the published run printed it: %.4f (batch means summed, divided by the number of images); "
+            "the loss per image is %.4f, %.0f times that",
+            published,
+            evaluation.loss,
+            evaluation.loss / published,
+        )
+    log.info(
+        "Train accuracy %.2f%%, test accuracy %.2f%%, gap %.2f points; %s of %s test images misclassified; "
+        "weights in %s",
+        100 * row["train_accuracy"],
+        100 * evaluation.accuracy,
+        100 * gap,
+        f"{wrong:,}",
+        f"{len(evaluation.labels):,}",
+        Path(lifecycle.run_name(out_dir)) / "checkpoints" / f"{weights}.pt",
+    )
+    if tta_accuracy is not None:
+        views = config["evaluation"]["test_time_augmentation"]
+        log.info("Test accuracy with test-time augmentation (%s): %.2f%%", views, 100 * tta_accuracy)
+    return summary

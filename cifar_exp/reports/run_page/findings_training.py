@@ -1,0 +1,154 @@
+"""What a run's records say about its training."""
+
+from collections.abc import Iterator
+
+from cifar_exp.reports.html.formats import integer, is_missing, number, percent, points, seconds
+from cifar_exp.reports.run_page.sources import Source, Statement, metrics_cell, summary_cells
+from cifar_exp.run_dir.read import RunDirectory
+
+# From where on a number is worth a word. They decide on the wording only; the numbers stand beside them.
+GAP_TO_NOTE, GAP_TO_WARN = 0.05, 0.15  # train less test accuracy
+RISEN_LOSS = 1.1  # validation loss at the end over the lowest one
+STILL_RISING = 0.005  # validation accuracy, last epoch less the one before
+
+_ENDED = {"failed": "failed", "diverged": "diverged", "interrupted": "was interrupted"}
+
+
+def ended_early(run: RunDirectory) -> Iterator[Statement]:
+    """Why the run is no longer going on."""
+    if run.state in ("failed", "diverged", "interrupted"):
+        error = str(run.status.get("error") or "it was killed, no reason was recorded")
+        source = Source("status.json", "state and error", "", str(run.status.get("state")))
+        done = 0 if run.metrics is None else len(run.metrics)
+        text = f"After {done} finished epoch{'' if done == 1 else 's'}: {error}."
+        yield Statement("bad", f"The run {_ENDED[run.state]}", text, (source,))
+
+
+def gap(run: RunDirectory) -> Iterator[Statement]:
+    """Overfitting: training less test accuracy."""
+    gap, train, test = (run.number(key) for key in ("generalization_gap", "train_accuracy", "test_accuracy"))
+    if gap is None or train is None or test is None:
+        return
+    sources = summary_cells(run, "generalization_gap", "train_accuracy", "test_accuracy")
+    told = f"Training accuracy {percent(train)}, test accuracy {percent(test)}: a gap of {points(gap)}."
+    if gap > GAP_TO_NOTE:
+        kind = "bad" if gap > GAP_TO_WARN else "note"
+        text = f"{told} The network knows its training images better than new ones: stronger augmentation, more weight "
+        text += "decay, fewer epochs or more data are what usually closes it."
+        yield Statement(kind, "Overfitting", text, sources)
+    elif gap < 0:
+        text = f"{told} It is negative because training accuracy is the mean over the epoch, on augmented images and "
+        text += "with a network that was still learning. No sign of overfitting."
+        yield Statement("plain", "No overfitting yet", text, sources)
+    else:
+        text = f"{told} The network does nearly as well on new images as on those it has seen."
+        yield Statement("good", "Little overfitting", text, sources)
+
+
+def validation(run: RunDirectory) -> Iterator[Statement]:
+    """Whether the validation figures turned, or were still getting better."""
+    if run.metrics is None:
+        return
+    measured = run.metrics[["epoch", "val_loss", "val_accuracy"]].dropna()
+    if len(measured) < 2:
+        return
+    last, lowest = measured.iloc[-1], measured.iloc[int(measured["val_loss"].argmin())]
+    if last["val_loss"] > RISEN_LOSS * lowest["val_loss"]:
+        text = (
+            f"The validation loss was lowest in epoch {integer(lowest['epoch'])} ({number(lowest['val_loss'])}) and "
+            f"{number(last['val_loss'])} at the end: since then the network has grown surer of its mistakes."
+        )
+        yield Statement(
+            "note",
+            "The validation loss rose again",
+            text,
+            metrics_cell(lowest, "val_loss") + metrics_cell(last, "val_loss"),
+        )
+    before = measured.iloc[-2]
+    rise = float(last["val_accuracy"] - before["val_accuracy"])
+    if rise > STILL_RISING and int(measured["val_accuracy"].argmax()) == len(measured) - 1 and run.state != "running":
+        text = (
+            f"Validation accuracy rose by {points(rise).lstrip('+')} in the last epoch, to "
+            f"{percent(last['val_accuracy'])}, its highest: more epochs may pay."
+        )
+        sources = metrics_cell(before, "val_accuracy") + metrics_cell(last, "val_accuracy")
+        yield Statement("plain", "Still getting better at the end", text, sources)
+
+
+def selection(run: RunDirectory) -> Iterator[Statement]:
+    """Whether the test images were used to choose."""
+    if run.summary.get("selection_split") == "test":
+        text = (
+            "There was no validation split, so the best epoch was chosen on the test images themselves: its accuracy "
+            "is optimistic. data.validation_fraction=0.1 holds images out for choosing."
+        )
+        yield Statement("bad", "The test images were used to choose", text, summary_cells(run, "selection_split"))
+
+
+def schedule(run: RunDirectory) -> Iterator[Statement]:
+    """Whether the planned learning rates were used."""
+    planned, used = run.number("schedule_steps_planned"), run.number("schedule_steps_used")
+    peak = run.number("peak_learning_rate")
+    if planned is None or used is None or peak is None:
+        return
+    sources = summary_cells(run, "schedule_steps_planned", "schedule_steps_used", "peak_learning_rate")
+    wanted = None
+    if run.schedule is not None and run.schedule["learning_rate"].notna().any():
+        wanted = float(run.schedule["learning_rate"].max())
+        row = f"step {integer(run.schedule['step'].iloc[int(run.schedule['learning_rate'].argmax())])}"
+        sources += (Source("schedule.csv", row, "learning_rate", f"{wanted:.6g}"),)
+    if used >= planned:
+        text = f"All {integer(planned)} planned steps were used; the learning rate peaked at {peak:.4g}."
+        yield Statement("good", "The schedule was used as planned", text, sources)
+        return
+    text = f"Only {integer(used)} of {integer(planned)} planned steps were used; the learning rate peaked at {peak:.6g}"
+    text += f" where {wanted:.4g} was planned." if wanted is not None else "."
+    if run.setting("scheduler.interval") == "epoch":
+        text += " The schedule is planned in steps but moves on once an epoch: scheduler.interval=step mends it."
+    yield Statement("bad", "The schedule was not used", text, sources)
+
+
+def range_test(run: RunDirectory) -> Iterator[Statement]:
+    """Where the learning rate of ``max_lr=auto`` comes from."""
+    used = run.number("max_lr_used")
+    if run.setting("max_lr") == "auto" and used is not None:
+        text = (
+            f"max_lr=auto: the range test before the training suggested {used:.4g}, which was the peak of the schedule."
+        )
+        yield Statement("plain", "The learning rate was searched for", text, summary_cells(run, "max_lr_used"))
+
+
+def published_loss(run: RunDirectory) -> Iterator[Statement]:
+    """By how much the loss of the published run is off."""
+    printed, loss = run.number("test_loss_as_published"), run.number("test_loss")
+    if printed and loss:
+        text = (
+            f"As the published run computed it, the test loss reads {number(printed)}; per image it is {number(loss)}, "
+            f"{loss / printed:.0f} times that."
+        )
+        yield Statement(
+            "note", "A loss that is too small", text, summary_cells(run, "test_loss_as_published", "test_loss")
+        )
+
+
+def time_spent(run: RunDirectory) -> Iterator[Statement]:
+    """What the time was spent on."""
+    if run.metrics is None or not {"train_seconds", "eval_seconds", "images_per_second"} <= set(run.metrics.columns):
+        return
+    train, measured = run.metrics["train_seconds"].sum(), run.metrics["eval_seconds"].sum()
+    slowest, fastest = run.metrics["images_per_second"].min(), run.metrics["images_per_second"].max()
+    if is_missing(float(slowest)):
+        return
+    text = (
+        f"{seconds(train)} of training and {seconds(measured)} of evaluation in {len(run.metrics)} epochs, at "
+        f"{integer(slowest)} to {integer(fastest)} training images a second."
+    )
+    sources = tuple(
+        Source("metrics.csv", "all", column, value)
+        for column, value in (
+            ("train_seconds", f"sum {train:.4g}"),
+            ("eval_seconds", f"sum {measured:.4g}"),
+            ("images_per_second", f"{slowest:.4g} to {fastest:.4g}"),
+        )
+    )
+    yield Statement("plain", "Where the time went", text, sources)

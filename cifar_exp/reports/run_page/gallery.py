@@ -1,0 +1,99 @@
+"""The images of a run's page, as data for its scripts."""
+
+from typing import Any
+
+from cifar_exp.reports.html.embed import image_uri
+from cifar_exp.reports.run_page.findings_predictions import headline_layer
+from cifar_exp.run_dir.kept_images import TARGETS
+from cifar_exp.run_dir.read import RunDirectory
+
+
+def gallery_data(run: RunDirectory) -> dict[str, Any] | None:
+    """What ``gallery.js`` takes: the kept images with what the network said, and how many there are of each kind.
+
+    None where there are no images or nothing is known about them.
+    """
+    if run.images is None or run.predictions is None:
+        return None
+    classes = {name: position for position, name in enumerate(run.class_names)}
+    table = run.predictions
+    with_maps = set(run.images.explained.tolist())
+    images = []
+    for position, index in enumerate(run.images.index.tolist()):
+        if not 0 <= index < len(table):
+            continue
+        row = table.iloc[index]
+        label, prediction = classes.get(str(row["label"])), classes.get(str(row["prediction"]))
+        if label is None or prediction is None:
+            continue
+        images.append(
+            {
+                "index": index,
+                "label": label,
+                "prediction": prediction,
+                "confidence": float(row["confidence"]),
+                "source": str(row["source"]),
+                "explained": index in with_maps,
+                "image": image_uri(run.images.image[position]),
+            }
+        )
+    height, width = run.images.image.shape[1:3]
+    return {"images": images, "height": height, "width": width} if images else None
+
+
+def explained_data(run: RunDirectory) -> dict[str, Any] | None:
+    """What ``gradcam.js`` takes: each explained image with its maps and their effect; None where there are none."""
+    kept = run.images
+    if kept is None or run.gradcam is None or not len(kept.explained) or not kept.layers:
+        return None
+    rows: dict[tuple[int, str, str], dict[Any, Any]] = {
+        (int(row["index"]), row["layer"], row["target"]): row
+        for row in run.gradcam.dropna(subset=["index"]).to_dict("records")
+    }
+    palette = _palette()
+    images = []
+    for position, index in enumerate(kept.explained.tolist()):
+        known = next((rows[key] for key in rows if key[0] == index), None)
+        if known is None:
+            continue
+        maps = {
+            target: [
+                _map(kept.heat[position, number, side], rows.get((index, layer, target)), palette)
+                for number, layer in enumerate(kept.layers)
+            ]
+            for side, target in enumerate(TARGETS)
+        }
+        confidence = None
+        if run.predictions is not None and 0 <= index < len(run.predictions):
+            confidence = float(run.predictions["confidence"].iloc[index])
+        images.append(
+            {
+                "index": index,
+                "label": known["label"],
+                "prediction": known["prediction"],
+                "confidence": confidence,
+                "image": image_uri(kept.explained_image[position]),
+                "maps": maps,
+            }
+        )
+    return {"images": images, "layers": list(kept.layers), "headline": headline_layer(run)} if images else None
+
+
+def _map(heat: Any, row: dict[Any, Any] | None, palette: Any) -> dict[str, Any]:
+    """One map; without an image where it has no positive evidence."""
+    row = row or {}
+    return {
+        "image": image_uri(heat, palette) if heat.any() else None,
+        "height": row.get("map_height"),
+        "width": row.get("map_width"),
+        "attended": row.get("deletion_drop"),
+        "random": row.get("random_drop"),
+    }
+
+
+def _palette() -> Any:
+    """The colours of the maps, (256, 3) uint8: inferno, as in ``figures/gradcam.png``."""
+    import numpy as np
+    from matplotlib import colormaps
+
+    return np.round(255 * colormaps["inferno"](np.arange(256))[:, :3]).astype(np.uint8)

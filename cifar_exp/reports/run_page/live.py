@@ -1,0 +1,89 @@
+"""The page of a run that goes on: written now and then, and once more when it has ended, however it ended."""
+
+import logging
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from cifar_exp.reports.run_page.page import FILE, REFRESH_SECONDS, run_page
+from cifar_exp.run_dir import kept_images
+from cifar_exp.run_dir.lifecycle import run_name, write_traceback
+from cifar_exp.safe_io import atomic
+
+if TYPE_CHECKING:  # only a run has these, and it has loaded torch
+    from cifar_exp.data import Split
+    from cifar_exp.evaluation.metrics import Evaluation
+    from cifar_exp.explain.gradcam import CamMap
+
+log = logging.getLogger(__name__)
+
+
+class LivePage:
+    """Keeps ``report.html`` up to date while a run goes on, and writes it once more at the end.
+
+    Entered before the run's directory is claimed, left after its state is final; nothing is written before the first
+    ``update``, for until then the directory may be someone else's.
+
+    A page that cannot be made never fails the run: the log says so, with the traceback in ``run.log``.
+    """
+
+    def __init__(self, out_dir: Path, *, wanted: bool) -> None:
+        self.out_dir = out_dir
+        self.wanted = wanted
+        self._written: float | None = None
+
+    def __enter__(self) -> "LivePage":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._written is not None and self._write():
+            log.info("Page: %s", Path(run_name(self.out_dir), FILE))
+
+    def update(self) -> None:
+        """Write the page, unless it was written less than 30 s ago."""
+        if self.wanted and (self._written is None or time.monotonic() - self._written >= REFRESH_SECONDS):
+            self._write()
+
+    def keep_images(self, test: "Split", evaluation: "Evaluation", maps: "Sequence[CamMap]") -> None:
+        """Store the images that the page will show.
+
+        Args:
+            test: the test split.
+            evaluation: what the network said about it.
+            maps: of the explained images, for each image, layer and target in this order.
+        """
+        if not self.wanted:
+            return
+        try:
+            shape = test.images.shape[1:]
+            index = kept_images.chosen(
+                evaluation.labels, evaluation.predictions, evaluation.confidences, kept_images.most_images(shape)
+            )
+            layers = list(dict.fromkeys(cam.layer.name for cam in maps))
+            explained = np.array(list(dict.fromkeys(cam.index for cam in maps)), dtype=np.int64)
+            heat = np.array([cam.heat for cam in maps], dtype=np.float32)
+            heat = heat.reshape(len(explained), len(layers), len(kept_images.TARGETS) if layers else 0, *shape[:2])
+            most = kept_images.most_explained(len(layers))
+            path = self.out_dir / kept_images.FILE
+            kept_images.write_images(path, test.images, index, explained[:most], layers, heat[:most])
+        except Exception as error:
+            self._complain("the images of report.html could not be kept", error)
+
+    def _write(self) -> bool:
+        self._written = time.monotonic()
+        try:
+            atomic.write_text(self.out_dir / FILE, run_page(self.out_dir, at_work=True))
+        except Exception as error:
+            self._complain(f"{FILE} could not be made", error)
+            return False
+        return True
+
+    def _complain(self, what: str, error: Exception) -> None:
+        log.warning("%s (%s: %s); `cifar-exp report` tries again", what, type(error).__name__, error)
+        write_traceback(self.out_dir, what)

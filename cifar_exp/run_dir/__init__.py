@@ -1,0 +1,1 @@
+"""Run directories: layout, tables, status, checkpoints and environment; how they are read."""

@@ -1,0 +1,187 @@
+"""What numbers depend on beside the config and what of it has changed since a run was made."""
+
+import hashlib
+import logging
+import os
+import platform
+import subprocess
+import sys
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from cifar_exp import __version__
+from cifar_exp.compute.device import cpuinfo
+from cifar_exp.compute.distributed import torchrun
+from cifar_exp.safe_io.untrusted import read_bytes
+
+log = logging.getLogger(__name__)
+
+# What can change numbers, of what environment.json holds; the rest (host name, command line) cannot.
+_ENVIRONMENT_KEYS = (
+    "cifar_exp",
+    "python",
+    "cpu",
+    "cpu_capability",
+    "threads",
+    "device",
+    "gpu",
+    "cuda",
+    "cudnn",
+    "precision",
+    "memory_format",
+    "world_size",
+    "augment_backend",
+    "git_commit",
+    "git_dirty",
+    "code",
+    "data_fingerprint",
+)
+# What a run had that recorded nothing about it.
+_UNRECORDED: dict[str, Any] = {"world_size": 1, "augment_backend": "albumentations"}
+
+
+@dataclass(frozen=True)
+class Change:
+    """Something that numbers depend on and that is not as it was when the run was made."""
+
+    what: str
+    then: Any
+    now: Any
+
+
+def changes(run: Path, then: dict[str, Any], now: dict[str, Any], diff: str | None) -> list[Change]:
+    """What has changed since.
+
+    Args:
+        run: the run directory, which may hold the uncommitted changes of then.
+        then: the content of its ``environment.json``.
+        now: the same of today, with the keys of ``provenance.source_state``.
+        diff: the uncommitted changes of today.
+    """
+    now = _UNRECORDED | now | {"code": _digest(diff)}
+    try:
+        then = _UNRECORDED | then | {"code": _digest(read_bytes(run / "code.diff").decode(errors="replace"))}
+    except (OSError, ValueError):  # there were no changes, or they are not to be read
+        then = _UNRECORDED | then | {"code": None}
+    packages = then.get("packages") if isinstance(then.get("packages"), dict) else {}
+    assert packages is not None
+    found = [
+        Change(name, packages.get(name), version)
+        for name, version in now["packages"].items()
+        if packages.get(name) != version
+    ]
+    return found + [
+        Change(key, then.get(key), now.get(key)) for key in _ENVIRONMENT_KEYS if then.get(key) != now.get(key)
+    ]
+
+
+def _digest(diff: str | None) -> str | None:
+    """Uncommitted changes, as something short that is equal where they are."""
+    return None if diff is None else f"uncommitted changes {short_digest(diff)}"
+
+
+def tell_changes(found: Sequence[Change]) -> None:
+    """Say in the log what has changed."""
+    if not found:
+        log.info("Nothing that the numbers depend on has changed since the run: packages, code, machine, data.")
+        return
+    log.info("Changed since the run:")
+    for change in found:
+        log.info("  %-24s %s -> %s", change.what, _short(change.then), _short(change.now))
+    if any(change.what == "data_fingerprint" for change in found):
+        log.warning("The data is not the run's: other numbers are to be expected.")
+
+
+def _short(value: Any) -> str:
+    text = "none" if value is None else str(value)
+    return text if len(text) <= 32 else text[:12] + "…"
+
+
+_PACKAGES = (
+    "torch",
+    "torchvision",
+    "numpy",
+    "hydra-core",
+    "omegaconf",
+    "albumentations",
+    "albucore",
+    "opencv-python-headless",
+    "captum",
+    "pandas",
+    "Pillow",
+    "matplotlib",
+)
+
+
+def short_digest(text: str) -> str:
+    """Twelve hexadecimal digits that are equal where texts are."""
+    return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()[:12]
+
+
+def source_state() -> dict[str, Any]:
+    """Git commit of the program's own source tree, whether it has uncommitted changes, and their diff.
+
+    All values are None where the program was installed without its repository.
+    """
+    root = Path(__file__).resolve().parents[2]
+
+    def git(*arguments: str) -> str | None:
+        try:
+            done = subprocess.run(
+                ["git", "-C", str(root), *arguments], capture_output=True, text=True, timeout=10, check=True
+            )
+        except (OSError, subprocess.SubprocessError):
+            return None
+        return done.stdout
+
+    # An installed copy can lie inside some other repository (a .venv does): only its own tracked files count.
+    if not git("ls-files", "cifar_exp/run.py"):
+        return {"git_commit": None, "git_dirty": None, "diff": None}
+    commit, diff = git("rev-parse", "HEAD"), git("diff", "--no-ext-diff", "--no-color", "HEAD") or ""
+    # `git diff` leaves out files that git does not know yet.
+    for name in (git("ls-files", "--others", "--exclude-standard", "--", "cifar_exp", "conf") or "").splitlines():
+        with suppress(OSError):
+            diff += f"\nuntracked file {name}\n{(root / name).read_text(encoding='utf-8', errors='replace')}"
+    return {"git_commit": commit.strip() if commit else None, "git_dirty": bool(diff), "diff": diff or None}
+
+
+def describe_environment(
+    device: torch.device, precision: torch.dtype, memory_format: torch.memory_format
+) -> dict[str, Any]:
+    """The machine and the software, as plain values for ``environment.json``."""
+    versions: dict[str, str | None] = {}
+    for package in _PACKAGES:
+        try:
+            versions[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            versions[package] = None
+    gpu = torch.cuda.get_device_name(device) if device.type == "cuda" else None
+    return {
+        "cifar_exp": __version__,
+        "python": platform.python_version(),
+        "packages": versions,
+        "platform": platform.platform(),
+        "host": platform.node(),
+        "cpu": _cpu_name(),
+        "cpu_count": os.cpu_count(),
+        "cpu_capability": torch.backends.cpu.get_cpu_capability(),
+        "threads": torch.get_num_threads(),
+        "device": str(device),
+        "gpu": gpu,
+        "cuda": torch.version.cuda if device.type == "cuda" else None,
+        "cudnn": torch.backends.cudnn.version() if device.type == "cuda" else None,
+        "precision": str(precision).removeprefix("torch."),
+        "memory_format": str(memory_format).removeprefix("torch."),
+        "world_size": torchrun.processes(),
+        "command_line": sys.argv,
+    }
+
+
+def _cpu_name() -> str:
+    return cpuinfo("model name") or platform.processor() or platform.machine()

@@ -1,0 +1,233 @@
+"""The test images that a run keeps for its page: mistakes, the least sure hits, and where the network looked."""
+
+import io
+import zipfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from cifar_exp.safe_io import atomic, untrusted
+
+FILE = "report_images.npz"
+TARGETS = ("predicted", "true")
+
+_MOST_IMAGES = 400
+_MOST_VALUES = 1_300_000  # bytes before compression: 400 images of 32 x 32 in colour
+_MOST_SIDE = 48  # pixels of an image in the gallery
+_MOST_CONFIDENT = 100  # mistakes; the others are spread over the cells of the confusion matrix
+_MOST_RIGHT, _RIGHT_PER_CLASS = 100, 6
+_MOST_EXPLAINED, _MOST_MAPS, _MOST_EXPLAINED_SIDE = 24, 240, 96
+_MOST_FILE_BYTES = 2**26
+
+# Of each array in the file, NumPy's letter for the kind of its values.
+_KINDS = {"index": "i", "image": "u", "explained": "i", "explained_image": "u", "layers": "U", "heat": "u"}
+
+
+@dataclass(frozen=True)
+class KeptImages:
+    """Images of the test split and their Grad-CAM maps, as small as a page needs them.
+
+    Attributes:
+        index: (n,) positions in the test split.
+        image: (n, h, w, C) uint8.
+        explained: (m,) positions of the images that have maps.
+        explained_image: (m, H, W, C) uint8.
+        layers: names.
+        heat: (m, layers, 2, H, W) uint8; the maps for the predicted and the true class, each scaled to its own
+            maximum; all 0 where the map has no positive evidence.
+    """
+
+    index: NDArray[np.int64]
+    image: NDArray[np.uint8]
+    explained: NDArray[np.int64]
+    explained_image: NDArray[np.uint8]
+    layers: tuple[str, ...]
+    heat: NDArray[np.uint8]
+
+
+def chosen(
+    labels: NDArray[np.int64], predictions: NDArray[np.int64], confidences: NDArray[np.float64], most: int
+) -> NDArray[np.int64]:
+    """Positions of the images to keep.
+
+    First the most confident mistakes, then mistakes in turn from each pair of classes (the most confident of each
+    pair, then the second of each, and so on), so that every kind of mistake has an image; last, for each class, the
+    images that are right with the least confidence.
+
+    Args:
+        labels: (N,) true classes.
+        predictions: (N,) predicted ones.
+        confidences: (N,) of the predictions.
+        most: how many in all; a quarter of them are for right ones.
+    """
+    by_confidence = np.argsort(-confidences, kind="stable")
+    wrong = by_confidence[(labels != predictions)[by_confidence]]
+    right = by_confidence[::-1][(labels == predictions)[by_confidence[::-1]]]
+    classes = int(max(labels.max(), predictions.max())) + 1
+    first, others = wrong[:_MOST_CONFIDENT], wrong[_MOST_CONFIDENT:]
+    in_turn = others[np.argsort(_rank_within(labels[others] * classes + predictions[others]), kind="stable")]
+    per_class = max(1, min(_RIGHT_PER_CLASS, _MOST_RIGHT // classes))
+    least_sure = right[_rank_within(labels[right]) < per_class][: min(_MOST_RIGHT, most // 4)]
+    return np.concatenate([np.concatenate([first, in_turn])[: most - len(least_sure)], least_sure])
+
+
+def _rank_within(groups: NDArray[np.int64]) -> NDArray[np.int64]:
+    """For each element, how many before it are of its group.
+
+    >>> _rank_within(np.array([7, 3, 7, 7, 3])).tolist()
+    [0, 0, 1, 2, 1]
+    """
+    order = np.argsort(groups, kind="stable")
+    ordered = groups[order]
+    starts = np.flatnonzero(np.r_[True, ordered[1:] != ordered[:-1]]) if len(groups) else np.zeros(0, np.int64)
+    ranks = np.empty(len(groups), np.int64)
+    ranks[order] = np.arange(len(groups)) - np.repeat(starts, np.diff(np.r_[starts, len(groups)]))
+    return ranks
+
+
+def most_images(shape: tuple[int, int, int]) -> int:
+    """How many images of (H, W, C) a page takes, made small for it."""
+    height, width, channels = shape
+    scale = min(1.0, _MOST_SIDE / max(height, width))
+    return min(_MOST_IMAGES, int(_MOST_VALUES / (height * width * scale**2 * channels)))
+
+
+def most_explained(layers: int) -> int:
+    """How many images with maps of so many layers a page takes."""
+    return min(_MOST_EXPLAINED, _MOST_MAPS // max(1, layers * len(TARGETS)))
+
+
+def shrunk(images: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
+    """Images (N, H, W, C) with no side longer than ``side`` pixels; smaller ones stay as they are."""
+    height, width = images.shape[1:3]
+    scale = side / max(height, width)
+    if scale >= 1 or not len(images):
+        return images
+    size = (max(1, round(width * scale)), max(1, round(height * scale)))
+    squeezed = [Image.fromarray(one[:, :, 0] if one.shape[2] == 1 else one) for one in images]
+    return np.stack([np.asarray(one.resize(size, Image.Resampling.LANCZOS)) for one in squeezed]).reshape(
+        len(images), size[1], size[0], images.shape[3]
+    )
+
+
+def write_images(
+    path: Path,
+    images: NDArray[np.uint8],
+    index: NDArray[np.int64],
+    explained: NDArray[np.int64],
+    layers: Sequence[str],
+    heat: NDArray[np.float32],
+) -> None:
+    """Keep images for the page.
+
+    Args:
+        path: of the file.
+        images: (N, H, W, C) uint8; the whole test split.
+        index: (n,) positions to keep.
+        explained: (m,) positions of the images with maps.
+        layers: names.
+        heat: (m, layers, 2, H, W) maps, not negative.
+    """
+    peak = heat.max(axis=(-2, -1), keepdims=True, initial=0)
+    scaled = np.round(255 * heat / np.where(peak > 0, peak, 1)).astype(np.uint8)
+    flat = scaled.reshape(-1, *scaled.shape[-2:], 1)
+    small = shrunk(flat, _MOST_EXPLAINED_SIDE)[:, :, :, 0]
+    buffer = io.BytesIO()
+    np.savez_compressed(
+        buffer,
+        index=index,
+        image=shrunk(images[index], _MOST_SIDE),
+        explained=explained,
+        explained_image=shrunk(images[explained], _MOST_EXPLAINED_SIDE),
+        layers=np.array(list(layers), dtype=np.str_),
+        heat=small.reshape(*scaled.shape[:3], *small.shape[1:]),
+    )
+    atomic.write_bytes(path, buffer.getvalue())
+
+
+def read_images(path: Path) -> KeptImages:
+    """Read what ``write_images`` wrote. The file is untrusted: nothing in it is unpickled or unpacked without limit.
+
+    Raises:
+        OSError: it cannot be opened or read.
+        ValueError: it is not such a file, or holds more than ``write_images`` is given.
+    """
+    with untrusted.open_regular(path) as file:
+        try:
+            kept = _unpacked(file)
+        except (OSError, ValueError):
+            raise
+        except Exception as error:
+            # zipfile, zlib and NumPy, whose headers are Python's syntax and may ask for any amount of memory, each
+            # raise errors of their own on a few wrong bits: RuntimeError, MemoryError, OverflowError, TokenError...
+            raise ValueError(f"not the images of a page: {error}") from error
+    _check_kept(kept)
+    # Without images that have maps the names say nothing, and there can be any number of them.
+    layers = kept["layers"] if kept["explained"].size else ()
+    return KeptImages(
+        index=kept["index"].astype(np.int64),
+        image=kept["image"],
+        explained=kept["explained"].astype(np.int64),
+        explained_image=kept["explained_image"],
+        layers=tuple(str(name) for name in layers),
+        heat=kept["heat"],
+    )
+
+
+def _unpacked(file: BinaryIO) -> dict[str, NDArray[Any]]:
+    """The arrays of such a file, whatever they are; raises nearly anything where it is damaged."""
+    with zipfile.ZipFile(file) as archive:
+        if sum(member.file_size for member in archive.infolist()) > _MOST_FILE_BYTES:
+            raise ValueError(f"it unpacks to more than {_MOST_FILE_BYTES:,} bytes")
+    file.seek(0)
+    with np.load(file, allow_pickle=False) as arrays:
+        # What is no array NumPy hands over as bytes.
+        return {name: np.asarray(arrays[name]) for name in _KINDS}
+
+
+def _check_kept(kept: Mapping[str, NDArray[Any]]) -> None:
+    """Raise a ValueError unless the arrays fit together and are no more, and no larger, than a page takes."""
+    shapes = {
+        "index": (None,),
+        "image": (len(kept["index"]) if kept["index"].ndim else 0, None, None, None),
+        "explained": (None,),
+        "explained_image": (kept["explained"].size, None, None, None),
+        "layers": (None,),
+        # A run that explains nothing has no layers, and no targets either.
+        "heat": (
+            kept["explained"].size,
+            kept["layers"].size,
+            len(TARGETS) if kept["layers"].size else None,
+            None,
+            None,
+        ),
+    }
+    for name, shape in shapes.items():
+        array = kept[name]
+        fits = array.ndim == len(shape) and all(
+            wanted in (None, size) for wanted, size in zip(shape, array.shape, strict=True)
+        )
+        if not fits or array.dtype.kind != _KINDS[name] or (_KINDS[name] == "u" and array.dtype != np.uint8):
+            raise ValueError(f"its {name} is {array.dtype} {array.shape}")
+    for name in ("image", "explained_image"):
+        if kept[name].shape[3] not in (1, 3):
+            raise ValueError(f"its {name} has {kept[name].shape[3]} channels")
+    # A few kilobytes unpack to a million images, each of which takes a hundred bytes of the page and more.
+    most = {"index": _MOST_IMAGES, "explained": most_explained(kept["layers"].size)}
+    for name, number in most.items():
+        if len(kept[name]) > number:
+            raise ValueError(f"its {name} has {len(kept[name]):,} images, more than {number}")
+    sides = {
+        "image": (kept["image"].shape[1:3], _MOST_SIDE),
+        "explained_image": (kept["explained_image"].shape[1:3], _MOST_EXPLAINED_SIDE),
+        "heat": (kept["heat"].shape[3:], _MOST_EXPLAINED_SIDE),
+    }
+    for name, (pixels, side) in sides.items():
+        # Where there are no images, their sides are those of the data set: nothing was made smaller.
+        if len(kept[name]) and not 1 <= min(pixels) <= max(pixels) <= side:
+            raise ValueError(f"its {name} has {pixels[0]} x {pixels[1]} pixels")

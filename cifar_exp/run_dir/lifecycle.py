@@ -1,0 +1,136 @@
+"""The life of a run directory: claimed, running, and ended in a state that it records itself."""
+
+import os
+import traceback
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from cifar_exp.config.resolved import config_hash, flatten, load_saved, to_yaml
+from cifar_exp.errors import DivergedError, RequestError
+from cifar_exp.run_dir import lock, run_status, tables
+from cifar_exp.safe_io import atomic
+from cifar_exp.safe_io.console import log_to_file
+from cifar_exp.safe_io.untrusted import displayable, refuse_irregular
+
+
+@contextmanager
+def recorded(out_dir: Path, config: dict[str, Any], *, resume: bool = False) -> Iterator[dict[str, Any]]:
+    """Claim ``out_dir`` and keep its ``status.json``, ``run.log`` and config for the duration of a run.
+
+    Args:
+        out_dir: made here, unless ``resume``.
+        config: of the run.
+        resume: go on with the run that is there, whose config this is.
+
+    Yields:
+        The status, for ``run_status.update_status``.
+
+    Raises:
+        RequestError: the directory holds a run already, or another process is at work on it (nothing is touched).
+    """
+    with ExitStack() as stack:
+        try:
+            out_dir.mkdir(parents=True, exist_ok=True)
+            if resume:  # whoever made the run does not say where this program writes
+                refuse_irregular(out_dir)
+            stack.enter_context(lock.held(out_dir))
+            status = run_status.claim_again(out_dir) if resume else run_status.claim(out_dir, config_hash(config))
+            stack.enter_context(log_to_file(out_dir / "run.log"))
+        except FileExistsError as error:
+            raise RequestError(
+                f"{out_dir}: holds a run already; `cifar-exp resume` goes on with it, "
+                "hydra.run.dir=... names another directory"
+            ) from error
+        except OSError as error:
+            raise RequestError(f"{out_dir}: cannot be made into a run directory: {error}") from error
+        try:
+            if not resume:
+                atomic.write_text(out_dir / "config_resolved.yaml", to_yaml(config))
+            yield status
+        except BaseException as error:
+            state = state_after(error)
+            write_traceback(out_dir, f"The run ended as {state}: {_in_words(error)}")
+            _end(out_dir, config, status, state, _in_words(error))
+            raise
+        run_status.update_status(out_dir, status, state="completed", finished_at=run_status.now())
+
+
+def job_state(out_dir: Path) -> str | None:
+    """The state of the run in a directory (see ``run_status.state_of``).
+
+    Returns:
+        None where there is no run, or one that failed before it left anything to go on with.
+
+    Raises:
+        RequestError: what is there cannot be read.
+    """
+    if not run_status.is_taken(out_dir):
+        return None
+    try:
+        return run_status.state_of(out_dir, run_status.read_status(out_dir))
+    except (OSError, ValueError) as error:
+        raise RequestError(f"{out_dir}: holds a run whose status cannot be read: {error}") from error
+
+
+def same_config(out_dir: Path, config: dict[str, Any]) -> bool:
+    """Whether the run in a directory has this config; where its data is cached makes no difference."""
+    with suppress(OSError, ValueError):
+        if run_status.read_status(out_dir)["config_hash"] == config_hash(config):
+            return True
+    try:
+        saved = load_saved(out_dir / "config_resolved.yaml", config["trust"])
+    except RequestError:
+        return False
+    one, other = ({**c, "data": {**c["data"], "cache": None}} for c in (saved, config))
+    return config_hash(one) == config_hash(other)
+
+
+def write_summary(
+    out_dir: Path, config: dict[str, Any], state: str, measured: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """Write ``summary.csv``: fixed columns, then every leaf of the config. Returns the row."""
+    leaves = {f"config.{key}": value for key, value in flatten(config).items()}
+    row = {"run": run_name(out_dir), "state": state, **(measured or {}), **leaves}
+    tables.write_table(out_dir / "summary.csv", [*tables.SUMMARY_COLUMNS, *leaves], [row])
+    return row
+
+
+def run_name(out_dir: Path) -> str:
+    """The run directory as a person would name it: relative to the current folder where it lies below it."""
+    path = out_dir.absolute()
+    with suppress(ValueError):
+        path = path.relative_to(Path.cwd())
+    return displayable(path.as_posix())
+
+
+def _end(out_dir: Path, config: dict[str, Any], status: dict[str, Any], state: str, reason: str) -> None:
+    # The disk may be what failed: then what was written before is all there is, and the state if there is any room.
+    with suppress(OSError):
+        write_summary(out_dir, config, state, {key: status.get(key) for key in ("epochs_completed", "max_lr_used")})
+    with suppress(OSError):
+        run_status.update_status(out_dir, status, state=state, error=reason, finished_at=run_status.now())
+
+
+def state_after(error: BaseException) -> str:
+    """The state of a run that this error ended."""
+    if isinstance(error, DivergedError):
+        return "diverged"
+    return "failed" if isinstance(error, Exception) else "interrupted"
+
+
+def _in_words(error: BaseException) -> str:
+    if isinstance(error, RequestError | DivergedError):
+        return str(error)
+    if isinstance(error, KeyboardInterrupt):
+        return str(error) or "stopped by a signal"
+    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+
+
+def write_traceback(out_dir: Path, headline: str) -> None:
+    """Append the present error's traceback to ``run.log`` only: whoever called says it in a line on the terminal."""
+    with suppress(OSError), (out_dir / "run.log").open("a", encoding="utf-8", errors="backslashreplace") as file:
+        file.write(f"{headline}\n{traceback.format_exc()}")
+        file.flush()
+        os.fsync(file.fileno())

@@ -1,0 +1,263 @@
+"""The tables of a run directory: fixed columns, whole tables and appended rows, reading back.
+
+Rows are appended by a single write that is taken back if it could not be finished. What a killed process left
+unfinished at the end of a table is neither read nor kept.
+"""
+
+import csv
+import io
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import pandas as pd
+
+from cifar_exp.safe_io import untrusted
+from cifar_exp.safe_io.atomic import write_text
+from cifar_exp.safe_io.untrusted import open_regular, spreadsheet_safe, spreadsheet_text
+
+METRICS_COLUMNS = (
+    "epoch",
+    "step",
+    "learning_rate",
+    "train_loss",
+    "train_accuracy",
+    "val_loss",
+    "val_accuracy",
+    "test_loss",
+    "test_accuracy",
+    "train_seconds",
+    "eval_seconds",
+    "images_per_second",
+)
+STEPS_COLUMNS = ("step", "epoch", "learning_rate", "momentum", "loss")
+SCHEDULE_COLUMNS = ("step", "learning_rate")
+SUMMARY_COLUMNS = (
+    "run",
+    "state",
+    "epochs_completed",
+    "train_loss",
+    "train_accuracy",
+    "val_loss",
+    "val_accuracy",
+    "test_loss",
+    "test_accuracy",
+    "best_epoch",
+    "best_val_accuracy",
+    "generalization_gap",
+    "misclassified",
+    "parameters",
+    "total_seconds",
+    "train_seconds",
+    "images_per_second",
+    "peak_memory_bytes",
+    "device",
+    "precision",
+    "git_commit",
+    "data_fingerprint",
+    "selection_split",
+    "schedule_steps_planned",
+    "schedule_steps_used",
+    "peak_learning_rate",
+    "schedule",
+    "test_loss_as_published",
+    "max_lr_used",
+    "test_accuracy_tta",
+)
+LR_FIND_COLUMNS = ("step", "learning_rate", "loss", "smoothed_loss")
+PREDICTIONS_COLUMNS = ("index", "source", "label", "prediction", "confidence", "correct")
+PER_CLASS_COLUMNS = ("class_index", "class", "images", "correct", "accuracy", "predicted", "precision")
+GRADCAM_COLUMNS = (
+    "index",
+    "label",
+    "prediction",
+    "target",
+    "layer",
+    "map_height",
+    "map_width",
+    "peak_row",
+    "peak_column",
+    "deletion_drop",
+    "random_drop",
+)
+
+# Columns of names: `0010` and `1e5` are not numbers there, and `null` is not a missing value.
+_TEXT_COLUMNS = (
+    "run",
+    "state",
+    "source",
+    "label",
+    "prediction",
+    "class",
+    "target",
+    "layer",
+    "git_commit",
+    "device",
+)
+
+# Tables that grow while a run goes on; all others are written whole.
+_APPENDED = ("metrics.csv", "steps.csv")
+
+_MOST_TABLE_BYTES = 2 * 2**30  # the steps of a run of ten million take 0.6 GB
+
+
+def write_table(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> None:
+    """Write a whole CSV. A column that a row lacks, or whose value is None, is an empty cell.
+
+    Raises:
+        ValueError: a row has a column that is not in ``columns``.
+    """
+    write_text(path, _csv_text(rows, columns, header=True))
+
+
+def append_rows(path: Path, columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> None:
+    """Append rows to a CSV, making it with its header first where there is none.
+
+    The rows arrive whole or not at all: if the disk fills up in the middle, the part is cut off again.
+
+    Raises:
+        OSError: the rows could not be written.
+    """
+    content = _csv_text(rows, columns, header=False).encode()
+    try:
+        # A link could lead out of the run directory.
+        descriptor = os.open(path, os.O_RDWR | os.O_APPEND | getattr(os, "O_NOFOLLOW", 0))
+    except FileNotFoundError:
+        write_table(path, columns, rows)
+        return
+    try:
+        size = _whole_rows(descriptor)
+        if size == 0:  # not even its header was finished
+            write_table(path, columns, rows)
+            return
+        try:
+            rest = memoryview(content)
+            while rest:  # one write, but for a disk that fills up: writing on tells why
+                rest = rest[os.write(descriptor, rest) :]
+            os.fsync(descriptor)
+        except BaseException:
+            os.ftruncate(descriptor, size)
+            raise
+    finally:
+        os.close(descriptor)
+
+
+def _whole_rows(descriptor: int) -> int:
+    """Cut off what a killed process left of a row at the end of a table; returns the size of the rest."""
+    size = end = os.lseek(descriptor, 0, os.SEEK_END)
+    while end:
+        start = max(0, end - 4096)
+        os.lseek(descriptor, start, os.SEEK_SET)
+        last = os.read(descriptor, end - start).rfind(b"\n")
+        end = start + last + 1 if last >= 0 else start
+        if last >= 0:
+            break
+    if end < size:
+        os.ftruncate(descriptor, end)
+    return end
+
+
+def keep_epochs(path: Path, epochs: int) -> None:
+    """Drop the rows of later epochs, and an unfinished last line, from ``metrics.csv`` or ``steps.csv``.
+
+    Raises:
+        OSError: the file could not be written; it is as it was.
+        ValueError: it is not such a table.
+    """
+    if not path.exists():
+        return
+    text = untrusted.read_bytes(path, _MOST_TABLE_BYTES).decode()
+    lines = text[: text.rfind("\n") + 1].splitlines(keepends=True)
+    place = lines[0].rstrip("\n").split(",").index("epoch") if lines else 0
+    kept = [line for line in lines[1:] if int(line.split(",")[place]) <= epochs]
+    if not kept:
+        path.unlink()
+    elif len(kept) + 1 < len(lines) or not text.endswith("\n"):
+        write_text(path, "".join([lines[0], *kept]))
+
+
+def metrics_rows(path: Path) -> list[Mapping[str, float | int | None]]:
+    """The rows of ``metrics.csv`` as they were when they were written; none where there is no file.
+
+    Raises:
+        OSError: it cannot be read.
+        ValueError: it is not such a table.
+    """
+    if not path.exists():
+        return []
+    with path.open(encoding="utf-8", newline="") as file:
+        try:
+            header, *rows = csv.reader(file, strict=True)
+        except csv.Error as error:
+            raise ValueError(str(error)) from error
+    return [dict(zip(header, map(_number, row), strict=True)) for row in rows]
+
+
+def _number(cell: str) -> float | int | None:
+    if not cell:
+        return None
+    return int(cell) if cell.isdecimal() else float(cell)
+
+
+def read_table(path: Path) -> pd.DataFrame:
+    """Read a CSV of a run directory. Names stay text; empty cells are missing values.
+
+    Of a table that is still growing, the rows are read that were whole when reading began.
+
+    Raises:
+        OSError: there is no such file, or it is not a regular one.
+        ValueError: it is not a CSV (pandas' parser errors are ValueErrors), or too large to be read.
+    """
+    with open_regular(path) as file:
+        if os.fstat(file.fileno()).st_size > _MOST_TABLE_BYTES:
+            raise ValueError(f"it is larger than {_MOST_TABLE_BYTES:,} bytes")
+        try:
+            return _parsed(io.BytesIO(_without_torn_row(file.read())) if path.name in _APPENDED else file)
+        except MemoryError as error:
+            raise ValueError("it does not fit into memory") from error
+
+
+_LARGEST_WHOLE = 2**64  # beyond it pandas keeps Python's own, which can be too large for a float
+
+
+def _parsed(content: BinaryIO) -> pd.DataFrame:
+    columns = pd.read_csv(content, nrows=0).columns
+    content.seek(0)
+    # A loss can be `nan`; a class can be named so.
+    text = {name for name in columns if name in _TEXT_COLUMNS or name.startswith("config.")}
+    missing = {name: [""] if name in text else ["", "nan"] for name in columns}
+    table = pd.read_csv(content, keep_default_na=False, na_values=missing, dtype=dict.fromkeys(_TEXT_COLUMNS, str))
+    for name in table.columns[[not pd.api.types.is_numeric_dtype(dtype) for dtype in table.dtypes]]:
+        if any(isinstance(cell, str) and cell.startswith("'") for cell in table[name]):
+            table[name] = table[name].map(lambda cell: spreadsheet_text(cell) if isinstance(cell, str) else cell)
+        if any(isinstance(cell, int) and abs(cell) > _LARGEST_WHOLE for cell in table[name]):
+            raise ValueError(f"column {name}: a whole number of more than {_LARGEST_WHOLE.bit_length()} bits")
+    return table.rename(columns=spreadsheet_text)
+
+
+def _without_torn_row(content: bytes) -> bytes:
+    return content[: content.rfind(b"\n") + 1]
+
+
+class _UnixLines:
+    """Takes csv's lines, which must end in CR and LF for it to quote a CR within a cell, and ends them in LF."""
+
+    def __init__(self) -> None:
+        self.text = io.StringIO()
+
+    def write(self, line: str) -> None:
+        self.text.write(line.removesuffix("\r\n") + "\n")
+
+
+def _csv_text(rows: Iterable[Mapping[str, Any]], columns: Sequence[str], *, header: bool) -> str:
+    lines = _UnixLines()
+    # csv writes floats by repr(): the shortest text that reads back to the same bits.
+    writer = csv.DictWriter(lines, columns, extrasaction="raise", lineterminator="\r\n")
+    if header:
+        csv.writer(lines).writerow([spreadsheet_safe(name) for name in columns])
+    for row in rows:
+        writer.writerow(
+            {key: spreadsheet_safe(value) if isinstance(value, str) else value for key, value in row.items()}
+        )
+    return lines.text.getvalue()

@@ -1,0 +1,1 @@
+"""Atomic writes, reads of untrusted files, the console."""

@@ -1,0 +1,79 @@
+"""Where log messages go: the terminal, and each run's own file."""
+
+import io
+import logging
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from cifar_exp.safe_io.untrusted import printable
+
+_label: str | None = None
+
+
+def label_lines(label: str) -> None:
+    """Begin every line on the console with ``[label]``, in a process whose output is mixed with that of others."""
+    global _label
+    _label = label
+
+
+def labelled() -> bool:
+    """Whether the console is shared, so that nothing may be drawn over lines that are there."""
+    return _label is not None
+
+
+def tolerate_any_output() -> None:
+    """Let output go on where it is closed, and show as an escape what the terminal's encoding does not have."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:  # closed by whoever started the program
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115 - for the life of the program
+        elif isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def for_terminal(text: str) -> str:
+    """Lines of text in which nothing steers the terminal: names in them may be a stranger's."""
+    return "\n".join(printable(line) for line in text.split("\n"))
+
+
+class _ForTerminal(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        return for_terminal(super().format(record))
+
+
+def log_to_console() -> None:
+    """Show the program's messages on standard output, as plain lines."""
+    logging.raiseExceptions = False  # a closed pipe or a full disk must not bury the run in tracebacks
+    handler = logging.StreamHandler(sys.stdout)
+    handler.setFormatter(_ForTerminal("%(message)s" if _label is None else f"[{_label}] %(message)s"))
+    root = logging.getLogger("cifar_exp")
+    root.setLevel(logging.INFO)
+    root.handlers = [handler]  # not added twice where the program is called twice in a process
+    root.propagate = False
+
+
+@contextmanager
+def log_to_file(path: Path) -> Iterator[None]:
+    """Also append messages, warnings included, to ``path`` for the duration of the block."""
+    handler = logging.FileHandler(path, encoding="utf-8", errors="backslashreplace")
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    loggers = [logging.getLogger("cifar_exp"), logging.getLogger("py.warnings")]
+    logging.getLogger("cifar_exp").setLevel(logging.INFO)
+    logging.captureWarnings(True)
+    for logger in loggers:
+        logger.addHandler(handler)
+    try:
+        yield
+    finally:
+        for logger in loggers:
+            logger.removeHandler(handler)
+        logging.captureWarnings(False)
+        handler.close()
+
+
+def complain(message: str) -> None:
+    """Say on stderr what went wrong."""
+    print(for_terminal(f"cifar-exp: {message}"), file=sys.stderr)

@@ -1,0 +1,1 @@
+"""Sweeps: their jobs, records, estimates and searches."""

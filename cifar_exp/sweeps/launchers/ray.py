@@ -1,0 +1,105 @@
+"""Jobs on the machines of a Ray cluster, or on this one: Ray places them by the CPUs and GPUs that they ask for."""
+
+import os
+from typing import Any
+
+from cifar_exp.errors import RequestError
+from cifar_exp.sweeps.launchers.hydra_job import Job, StoppedError, tell
+
+_MOST_CPUS = 8  # more threads than this do nothing for a job whose network is on a GPU
+_STOP_SECONDS = 30
+
+
+def run_jobs(
+    jobs: list[Job],
+    *,
+    address: str | None,
+    num_cpus: float | None,
+    num_gpus: float | None,
+    max_retries: int,
+    init: dict[str, Any],
+) -> dict[int, float | None]:
+    """Run jobs as Ray tasks.
+
+    Args:
+        jobs: what to run. Their directory and the data must be on a file system that every machine has in common.
+        address: of the cluster; None: RAY_ADDRESS, one that runs on this machine, or one for the length of the sweep.
+        num_cpus: a job's CPUs, which are its threads; None: its share of the CPUs beside a GPU, or 1.
+        num_gpus: a job's GPUs or the fraction of one; None: 1 where the cluster has any.
+        max_retries: how often a job goes on elsewhere when its process or its machine dies.
+        init: more arguments of ``ray.init``.
+
+    Returns:
+        The value of each job that has one.
+
+    Raises:
+        RequestError: there is no such cluster, or it can never run such a job.
+    """
+    # Read while Ray is imported: no reports to its makers, and no line of a job left out as a duplicate.
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_DEDUP_LOGS", "0")
+    import ray
+
+    try:
+        ray.init(address=address, **{"logging_level": "WARNING", **init})
+    except (ConnectionError, ValueError) as error:
+        raise RequestError(f"hydra.launcher.address={address}: {str(error).splitlines()[0]}") from error
+    try:
+        nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+        gpus = _gpus_of_a_job(nodes) if num_gpus is None else num_gpus
+        cpus = _cpus_of_a_job(nodes, gpus) if num_cpus is None else num_cpus
+        if not any(node.get("CPU", 0) >= cpus and node.get("GPU", 0) >= gpus for node in nodes):
+            raise RequestError(
+                f"hydra.launcher.num_cpus={cpus:g}, num_gpus={gpus:g}: no machine of the cluster has as many "
+                f"({', '.join(_in_words(node) for node in nodes)})"
+            )
+        task = ray.remote(num_cpus=cpus, num_gpus=gpus, max_retries=max_retries)(_run)
+        return _wait({task.options(name=f"job {job.number}").remote(job): job for job in jobs})
+    finally:
+        ray.shutdown()
+
+
+def _run(job: Job) -> float | None:
+    """In a worker process of some machine."""
+    try:
+        return job.run()
+    except StoppedError:
+        return None
+
+
+def _wait(running: dict[Any, Job]) -> dict[int, float | None]:
+    import ray
+
+    values: dict[int, float | None] = {}
+    waiting = list(running)
+    try:
+        while waiting:
+            (done,), waiting = ray.wait(waiting, num_returns=1)
+            job = running[done]
+            try:
+                values[job.number] = ray.get(done)
+            except ray.exceptions.RayError as error:
+                values[job.number] = None
+                tell(job, " ".join(str(error).split())[:500])
+    except KeyboardInterrupt:
+        for task in waiting:
+            ray.cancel(task)  # a running one gets a KeyboardInterrupt, and its run saves
+        ray.wait(waiting, num_returns=len(waiting), timeout=_STOP_SECONDS)
+        raise
+    return values
+
+
+def _gpus_of_a_job(nodes: list[dict[str, float]]) -> float:
+    return 1 if any(node.get("GPU", 0) for node in nodes) else 0
+
+
+def _cpus_of_a_job(nodes: list[dict[str, float]], gpus: float) -> float:
+    """What every machine with GPUs can give to each job that its GPUs have room for."""
+    if not gpus:
+        return 1
+    shares = [int(gpus * node["CPU"] / node["GPU"]) for node in nodes if node.get("GPU") and node.get("CPU")]
+    return max(1, min([*shares, _MOST_CPUS]))
+
+
+def _in_words(node: dict[str, float]) -> str:
+    return f"{node.get('CPU', 0):g} CPUs and {node.get('GPU', 0):g} GPUs"

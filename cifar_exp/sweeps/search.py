@@ -1,0 +1,258 @@
+"""A search by Optuna: it chooses each job's values from what the jobs before it came to on the validation split.
+
+The study is kept in the sweep's directory, so that the same command goes on with it: jobs that came to a value are
+kept, those that did not run again, and what is chosen next depends only on the seed and on what came out before.
+"""
+
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import ChoiceSweep, IntervalSweep, Override, RangeSweep, Transformer
+from hydra.core.utils import JobReturn, JobStatus
+from hydra.plugins.launcher import Launcher
+from omegaconf import DictConfig, OmegaConf
+
+from cifar_exp.errors import RequestError
+from cifar_exp.safe_io import atomic
+from cifar_exp.sweeps.ledger import RECORD
+
+if TYPE_CHECKING:
+    from optuna import Study
+    from optuna.distributions import BaseDistribution
+    from optuna.samplers import BaseSampler
+    from optuna.trial import FrozenTrial
+
+log = logging.getLogger(__name__)
+
+_JOURNAL = "optuna.journal"
+_RESULTS = "optimization_results.yaml"
+_JOB = "job"  # a trial's attribute: the number of its job
+
+
+def search(
+    launcher: Launcher,
+    config: DictConfig,
+    arguments: Sequence[str],
+    *,
+    n_trials: int,
+    n_jobs: int,
+    sampler: str,
+    seed: int,
+    params: Mapping[str, str] | None,
+) -> None:
+    """Run ``n_trials`` jobs, ``n_jobs`` at a time, each with values that Optuna chose.
+
+    Args:
+        launcher: runs them.
+        config: with its ``hydra`` node.
+        arguments: overrides as typed: those with one value hold for every job, the others are searched.
+        n_trials: jobs of the whole search, those of earlier sessions among them.
+        n_jobs: chosen together, without knowing what the others of them come to.
+        sampler: ``tpe`` or ``random``.
+        seed: of the sampler.
+        params: what is searched, as overrides by key; ``arguments`` of the same keys take their place.
+    """
+    import optuna
+
+    from cifar_exp.compute.seeding import derived_seed
+
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    fixed, searched = split(params, arguments)
+    space = {key: _distribution(override) for key, override in searched.items()}
+    sweep_dir = Path(config.hydra.sweep.dir)
+    sweep_dir.mkdir(parents=True, exist_ok=True)
+    OmegaConf.save(config, sweep_dir / "multirun.yaml")
+    study = _study(sweep_dir)
+
+    def run(jobs: dict[int, Mapping[str, Any]]) -> Iterator[tuple[int, float | None]]:
+        for numbers in _consecutive(sorted(jobs)):
+            overrides = [[*fixed, *(f"{key}={_text(value)}" for key, value in jobs[n].items())] for n in numbers]
+            returns = launcher.launch(overrides, initial_job_idx=numbers[0])
+            yield from zip(numbers, map(_value, returns), strict=True)
+
+    _record(study, sweep_dir)
+    unfinished = {job: trial for job, trial in _trials(study).items() if trial.value is None}
+    for trial in unfinished.values():
+        _check_known(trial, space, sweep_dir)
+    for batch in _batches(sorted(unfinished), n_jobs):
+        for job, value in run({job: unfinished[job].params for job in batch}):
+            _tell_again(study, unfinished[job], value)
+    while (done := len(_trials(study))) < n_trials:
+        study.sampler = _sampler(sampler, derived_seed(seed, "search", done), several=n_jobs > 1)
+        trials = {}
+        for job in range(done, min(done + n_jobs, n_trials)):
+            trials[job] = study.ask(space)
+            trials[job].set_user_attr(_JOB, job)
+        _record(study, sweep_dir)
+        for job, value in run({job: trial.params for job, trial in trials.items()}):
+            study.tell(trials[job].number, value, None if value is not None else optuna.trial.TrialState.FAIL)
+    _write_best(study, sweep_dir)
+
+
+def split(params: Mapping[str, str] | None, arguments: Sequence[str]) -> tuple[list[str], dict[str, Override]]:
+    """What holds for every job, and what is searched, by key.
+
+    Raises:
+        RequestError: nothing is searched.
+    """
+    parser = OverridesParser.create()
+    overrides = {
+        override.get_key_element(): override
+        for override in parser.parse_overrides(
+            [*(f"{key}={value}" for key, value in (params or {}).items()), *arguments]
+        )
+    }
+    searched = {key: override for key, override in overrides.items() if override.is_sweep_override()}
+    if not searched:
+        raise RequestError("hydra/sweeper=optuna: nothing to search; try 'max_lr=tag(log, interval(0.01, 1))'")
+    return [override.input_line or "" for key, override in overrides.items() if key not in searched], searched
+
+
+def corners(params: Mapping[str, str] | None, arguments: Sequence[str]) -> list[list[str]]:
+    """Overrides of two jobs with the least and the most of everything: what a search can be checked by beforehand."""
+    fixed, searched = split(params, arguments)
+    ends = {key: _ends(override) for key, override in searched.items()}
+    return [[*fixed, *(f"{key}={_text(end[which])}" for key, end in ends.items())] for which in (0, 1)]
+
+
+def _distribution(override: Override) -> "BaseDistribution":
+    from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+
+    sweep: Any = override.value()
+    if isinstance(sweep, IntervalSweep):
+        kind: Any = IntDistribution if type(sweep.start) is type(sweep.end) is int else FloatDistribution
+        return kind(sweep.start, sweep.end, log="log" in sweep.tags)
+    if isinstance(sweep, RangeSweep) and not sweep.shuffle:
+        values = list(sweep.range())
+        kind = IntDistribution if all(type(value) is int for value in values) else FloatDistribution
+        return kind(values[0], values[-1], step=sweep.step)
+    choices: Any = list(override.sweep_iterator(transformer=Transformer.encode))
+    return CategoricalDistribution(choices)
+
+
+def _ends(override: Override) -> tuple[Any, Any]:
+    sweep: Any = override.value()
+    if isinstance(sweep, IntervalSweep):
+        return sweep.start, sweep.end
+    if isinstance(sweep, RangeSweep | ChoiceSweep):
+        values = list(override.sweep_iterator(transformer=Transformer.encode))
+        return values[0], values[-1]
+    raise RequestError(f"{override.input_line}: cannot be searched; use a list, range(...) or interval(...)")
+
+
+def _text(value: Any) -> str:
+    """A value as Hydra's override grammar reads it."""
+    value = _rounded(value)
+    if value is None:
+        return "null"
+    return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _rounded(value: Any) -> Any:
+    """Four digits of a number are enough to choose by, and can be read."""
+    return float(f"{value:.4g}") if isinstance(value, float) else value
+
+
+def _study(sweep_dir: Path) -> "Study":
+    import optuna
+    from optuna.storages import JournalStorage
+    from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
+
+    path = str(sweep_dir / _JOURNAL)
+    # Not its default lock, which is left behind by a program that is killed and then waited for.
+    storage = JournalStorage(JournalFileBackend(path, lock_obj=JournalFileOpenLock(path)))
+    return optuna.create_study(study_name="sweep", storage=storage, direction="maximize", load_if_exists=True)
+
+
+def _trials(study: "Study") -> dict[int, "FrozenTrial"]:
+    """The trial of each job: the one that came to a value, if there is such a one."""
+    trials: dict[int, FrozenTrial] = {}
+    for trial in study.get_trials(deepcopy=False):
+        job = trial.user_attrs.get(_JOB)
+        if job is not None and (job not in trials or trials[job].value is None):
+            trials[job] = trial
+    return trials
+
+
+def _check_known(trial: "FrozenTrial", space: Mapping[str, Any], sweep_dir: Path) -> None:
+    """Refuse values that this search would not choose: the journal may be of another, or someone else's."""
+    known = trial.params.keys() == space.keys() and all(
+        trial.distributions[key] == space[key] and space[key]._contains(space[key].to_internal_repr(value))
+        for key, value in trial.params.items()
+    )
+    if not known:
+        raise RequestError(
+            f"{sweep_dir}: holds a search of other values, with jobs not done; name another hydra.sweep.dir"
+        )
+
+
+def _record(study: "Study", sweep_dir: Path) -> None:
+    """Add the jobs chosen so far to the sweep's own record, from which its table is made."""
+    record = atomic.read_json(sweep_dir / RECORD) if (sweep_dir / RECORD).exists() else {}
+    record["jobs"] = [
+        {"job": job, "run": str(job), "overrides": {key: _text(value) for key, value in trial.params.items()}}
+        for job, trial in sorted(_trials(study).items())
+    ]
+    atomic.write_json(sweep_dir / RECORD, record)
+
+
+def _tell_again(study: "Study", trial: "FrozenTrial", value: float | None) -> None:
+    """Record what a job came to that had not come to anything."""
+    from optuna.trial import TrialState, create_trial
+
+    if not trial.state.is_finished():  # the program ended meanwhile
+        study.tell(trial.number, value, None if value is not None else TrialState.FAIL)
+    elif value is not None:
+        study.add_trial(
+            create_trial(
+                params=trial.params, distributions=trial.distributions, value=value, user_attrs=trial.user_attrs
+            )
+        )
+
+
+def _sampler(name: str, seed: int, *, several: bool) -> "BaseSampler":
+    from optuna.samplers import RandomSampler, TPESampler
+
+    return RandomSampler(seed=seed) if name == "random" else TPESampler(seed=seed, constant_liar=several)
+
+
+def _value(result: JobReturn) -> float | None:
+    value = result._return_value if result.status is JobStatus.COMPLETED else None
+    return None if value is None or value != value else float(value)
+
+
+def _write_best(study: "Study", sweep_dir: Path) -> None:
+    finished = [trial for trial in _trials(study).values() if trial.value is not None]
+    if not finished:
+        log.warning("No job came to a value.")
+        return
+    best = max(finished, key=lambda trial: (trial.value, -trial.user_attrs[_JOB]))
+    result = {
+        "name": "optuna",
+        "best_job": best.user_attrs[_JOB],
+        "best_params": {key: _rounded(value) for key, value in best.params.items()},
+        "best_value": best.value,
+    }
+    OmegaConf.save(OmegaConf.create(result), sweep_dir / _RESULTS)
+    chosen = ", ".join(f"{key}={_text(value)}" for key, value in best.params.items())
+    log.info("Best of %d jobs: %d with %s (accuracy %.4f)", len(_trials(study)), result["best_job"], chosen, best.value)
+
+
+def _consecutive(numbers: Sequence[int]) -> Iterator[list[int]]:
+    """Runs of numbers that follow each other."""
+    run: list[int] = []
+    for number in numbers:
+        if run and number != run[-1] + 1:
+            yield run
+            run = []
+        run.append(number)
+    if run:
+        yield run
+
+
+def _batches(numbers: Sequence[int], size: int) -> Iterator[Sequence[int]]:
+    for start in range(0, len(numbers), size):
+        yield numbers[start : start + size]

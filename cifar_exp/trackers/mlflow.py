@@ -1,0 +1,107 @@
+"""MLflow: a local SQLite store that many runs share, with their files as artifacts beside it.
+
+Only the client is used, with the store named in each call: nothing in the environment can send a run elsewhere, and
+a run is told apart from those of other processes and threads.
+"""
+
+import json
+import logging
+import os
+import re
+import time
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock
+
+from cifar_exp.config.resolved import flatten
+from cifar_exp.run_dir.lifecycle import run_name
+from cifar_exp.safe_io import atomic
+from cifar_exp.trackers import RUN_FILE
+from cifar_exp.trackers.tracker import Unread, figures, plain, summary
+
+_STATES = {"completed": "FINISHED", "interrupted": "KILLED"}  # any other end is FAILED
+_MOST_METRICS, _MOST_PARAMS = 1000, 100  # that MLflow takes in one call
+_FILES = ("config_resolved.yaml", "metrics.csv", "summary.csv")
+
+
+class MLflow:
+    """A run in the store."""
+
+    def __init__(self, config: dict[str, Any], out_dir: Path) -> None:
+        # Nothing leaves the machine: neither usage statistics nor a look for newer versions.
+        os.environ["MLFLOW_DISABLE_TELEMETRY"] = os.environ["DO_NOT_TRACK"] = "true"
+        from mlflow import MlflowClient
+
+        for noisy in ("mlflow", "alembic"):
+            logging.getLogger(noisy).setLevel(logging.WARNING)
+        self._out_dir = out_dir
+        store = Path(config["tracker"]["store"])
+        store.mkdir(parents=True, exist_ok=True)
+        # Two processes that make the tables at once would both fail.
+        with FileLock(store / "mlflow.lock"):
+            self._client = MlflowClient(tracking_uri=f"sqlite:///{store / 'mlflow.db'}")
+            experiment = self._experiment(config["tracker"]["experiment"], store)
+        told = self._known_run()
+        if told is None:
+            self._run = self._client.create_run(experiment, run_name=run_name(out_dir)).info.run_id
+            atomic.write_json(out_dir / RUN_FILE, {"run_id": self._run, "experiment_id": experiment})
+            self._settings(config)
+        self._unread = Unread(out_dir, told)
+        self._tell()
+
+    def _experiment(self, name: str, store: Path) -> str:
+        known = self._client.get_experiment_by_name(name)
+        if known is not None:
+            return str(known.experiment_id)
+        return str(self._client.create_experiment(name, artifact_location=(store / "artifacts").as_uri()))
+
+    def _known_run(self) -> dict[str, int] | None:
+        """Take up the run that this directory began earlier: up to which step of each CSV it was told."""
+        if not (self._out_dir / RUN_FILE).exists():
+            return None
+        self._run = str(json.loads((self._out_dir / RUN_FILE).read_bytes())["run_id"])
+        self._client.update_run(self._run, status="RUNNING")
+        one_of_each = {"metrics.csv": "epoch", "steps.csv": "steps/learning_rate"}
+        histories = {name: self._client.get_metric_history(self._run, key) for name, key in one_of_each.items()}
+        return {name: max((point.step for point in history), default=0) for name, history in histories.items()}
+
+    def _settings(self, config: dict[str, Any]) -> None:
+        from mlflow.entities import Param
+
+        # MLflow refuses other characters in a key.
+        leaves = [Param(re.sub(r"[^\w./ :-]", "_", key), str(plain(value))) for key, value in flatten(config).items()]
+        for start in range(0, len(leaves), _MOST_PARAMS):
+            self._client.log_batch(self._run, params=leaves[start : start + _MOST_PARAMS])
+
+    def _tell(self) -> None:
+        from mlflow.entities import Metric
+
+        now = int(1000 * time.time())
+        metrics = [Metric(one.name, one.value, now, one.step) for one in self._unread.scalars()]
+        for start in range(0, len(metrics), _MOST_METRICS):
+            self._client.log_batch(self._run, metrics[start : start + _MOST_METRICS])
+
+    def after_epoch(self) -> None:
+        """See ``Tracker``."""
+        self._tell()
+
+    def end(self, state: str) -> None:
+        """See ``Tracker``."""
+        self._tell()
+        numbers, texts = summary(self._out_dir)
+        for name, value in numbers.items():
+            self._client.log_metric(self._run, f"summary/{name}", value, step=self._unread.last_step)
+        for name, text in (texts | {"state": state}).items():
+            self._client.set_tag(self._run, f"summary.{name}", text)
+        for name in _FILES:
+            if (self._out_dir / name).exists():
+                self._client.log_artifact(self._run, str(self._out_dir / name))
+        for path in figures(self._out_dir):
+            self._client.log_artifact(self._run, str(path), "figures")
+        self._client.set_terminated(self._run, _STATES.get(state, "FAILED"))
+
+
+def begin(config: dict[str, Any], out_dir: Path) -> MLflow:
+    """Start telling, or go on."""
+    return MLflow(config, out_dir)

@@ -1,0 +1,176 @@
+"""Learning-rate schedules over a number of steps, and whether a run used the schedule that it planned.
+
+Every schedule peaks at ``max_lr`` and is planned in optimizer steps. ``scheduler.interval`` says after what it moves
+on by one: ``step``, or ``epoch``, which leaves most of a plan made in steps unused. The published run did that, and
+nothing told it.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.optim.lr_scheduler import LambdaLR, LRScheduler, OneCycleLR
+
+from cifar_exp.config.targets import call
+from cifar_exp.errors import RequestError
+
+
+def build_scheduler(
+    node: dict[str, Any], optimizer: torch.optim.Optimizer, *, max_lr: float, total_steps: int
+) -> LRScheduler:
+    """Build the scheduler of a resolved ``scheduler`` node for a plan of ``total_steps``."""
+    scheduler = call(node, optimizer, without=("interval",), max_lr=max_lr, total_steps=total_steps)
+    assert isinstance(scheduler, LRScheduler)
+    return scheduler
+
+
+def one_cycle(optimizer: torch.optim.Optimizer, *, max_lr: float, total_steps: int, **options: Any) -> LRScheduler:
+    """One-cycle policy (Smith & Topin 2018, arXiv 1708.07120); options as in PyTorch's ``OneCycleLR``.
+
+    Raises:
+        RequestError: fewer than 2 steps, for which PyTorch's formula has no peak.
+    """
+    if total_steps < 2:
+        raise RequestError("scheduler=one_cycle needs at least 2 steps; take more epochs or a smaller batch_size")
+    if options.get("pct_start", 0.3) * total_steps == 1:
+        # PyTorch divides by the length of the first phase, which would be 0: make it a hair shorter than that.
+        options["pct_start"] = math.nextafter(options["pct_start"], 0.0)
+    # A group may have a learning rate of its own, such as the biases'.
+    peaks = [group["lr"] for group in optimizer.param_groups]
+    return OneCycleLR(optimizer, max_lr=peaks, total_steps=total_steps, **options)
+
+
+def cosine(
+    optimizer: torch.optim.Optimizer, *, max_lr: float, total_steps: int, warmup_fraction: float = 0.0
+) -> LRScheduler:
+    """Linear warm-up, then half a cosine to zero (Loshchilov & Hutter 2017, arXiv 1608.03983)."""
+    warmup = round(warmup_fraction * total_steps)
+
+    def factor(step: int) -> float:
+        if step < warmup:
+            return (step + 1) / warmup
+        # Ends one step short of zero: a last step with learning rate 0 would be lost.
+        return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, total_steps - warmup)))
+
+    return LambdaLR(optimizer, factor)
+
+
+def multistep(
+    optimizer: torch.optim.Optimizer,
+    *,
+    max_lr: float,
+    total_steps: int,
+    milestones: list[float],
+    gamma: float,
+    warmup_fraction: float = 0.0,
+) -> LRScheduler:
+    """``max_lr``, multiplied by ``gamma`` at each milestone, a fraction of the steps."""
+    warmup = round(warmup_fraction * total_steps)
+
+    def factor(step: int) -> float:
+        passed = sum(step >= milestone * total_steps for milestone in milestones)
+        return min(1.0, (step + 1) / max(1, warmup)) * gamma**passed
+
+    return LambdaLR(optimizer, factor)
+
+
+def triangle(
+    optimizer: torch.optim.Optimizer,
+    *,
+    max_lr: float,
+    total_steps: int,
+    peak_at: float,
+    start_factor: float,
+    end_factor: float,
+) -> LRScheduler:
+    """Straight up to ``max_lr`` and straight down (Jordan 2024, arXiv 2404.00498).
+
+    Args:
+        optimizer: its learning rates are the peak's.
+        max_lr: at the peak.
+        total_steps: of the plan.
+        peak_at: fraction of the steps after which the peak is reached; 0 starts there.
+        start_factor: of ``max_lr``, at the first step.
+        end_factor: of ``max_lr``, one step after the last: a last step with learning rate 0 would be lost.
+    """
+    peak = math.floor(peak_at * total_steps)
+
+    def factor(step: int) -> float:
+        if step < peak:
+            return start_factor + (1 - start_factor) * step / peak
+        return 1 + (end_factor - 1) * (step - peak) / (total_steps - peak)
+
+    return LambdaLR(optimizer, factor)
+
+
+def constant(
+    optimizer: torch.optim.Optimizer, *, max_lr: float, total_steps: int, warmup_fraction: float = 0.0
+) -> LRScheduler:
+    """``max_lr`` throughout, after an optional linear warm-up."""
+    return multistep(
+        optimizer,
+        max_lr=max_lr,
+        total_steps=total_steps,
+        milestones=[],
+        gamma=1.0,
+        warmup_fraction=warmup_fraction,
+    )
+
+
+def planned_learning_rates(node: dict[str, Any], *, max_lr: float, total_steps: int) -> NDArray[np.float64]:
+    """The learning rate of each planned step, (total_steps,), as the scheduler itself gives it."""
+    # Any optimizer will do, for a schedule does not look at gradients; this one has a momentum to cycle.
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=max_lr, momentum=0.9)
+    scheduler = build_scheduler(node, optimizer, max_lr=max_lr, total_steps=total_steps)
+    rates = [optimizer.param_groups[0]["lr"]]
+    for _ in range(total_steps - 1):
+        optimizer.step()
+        scheduler.step()
+        rates.append(optimizer.param_groups[0]["lr"])
+    return np.array(rates)
+
+
+@dataclass(frozen=True)
+class ScheduleUse:
+    """How much of a planned schedule a run went through.
+
+    Attributes:
+        planned: steps in the plan.
+        used: positions of the plan that the optimizer ran at.
+        planned_peak: largest learning rate of the plan.
+        used_peak: largest learning rate that the optimizer used.
+    """
+
+    planned: int
+    used: int
+    planned_peak: float
+    used_peak: float
+
+    @property
+    def complete(self) -> bool:
+        """Whether the run went through the whole plan."""
+        return self.used == self.planned
+
+    def __str__(self) -> str:
+        if self.complete:
+            return f"complete: all {self.planned:,} planned steps used, peak learning rate {self.used_peak:g}"
+        return (
+            f"incomplete: {self.used:,} of {self.planned:,} planned steps used; the learning rate peaked at "
+            f"{self.used_peak:.6g} where {self.planned_peak:g} was planned"
+        )
+
+
+def schedule_use(interval: str, planned: NDArray[np.float64], used: NDArray[np.float64], epochs: int) -> ScheduleUse:
+    """Compare the plan with what the optimizer did.
+
+    Args:
+        interval: ``step`` or ``epoch``.
+        planned: (total_steps,) learning rates.
+        used: (steps taken,) learning rates, not empty.
+        epochs: epochs that the steps reach into.
+    """
+    positions = len(used) if interval == "step" else epochs
+    return ScheduleUse(len(planned), positions, float(planned.max()), float(used.max()))

@@ -1,0 +1,227 @@
+"""`max_lr=auto` and `lr-find`: what a range test found is used, recorded, told, and compared."""
+
+import json
+import shlex
+
+import numpy as np
+import pytest
+from composing import composed
+from PIL import Image
+from range_tests import AUTO, SMALL, curve_of, noisy
+
+from cifar_exp import build as building
+from cifar_exp.build import build
+from cifar_exp.cli.evaluate import evaluate_run
+from cifar_exp.cli.lr_find import sweep_command
+from cifar_exp.cli.main import main
+from cifar_exp.config.lr_range import Range
+from cifar_exp.errors import RequestError
+from cifar_exp.run import run
+from cifar_exp.run_dir import tables
+from cifar_exp.run_dir.saved_run import open_run
+from cifar_exp.training.lr_curve import neighbours, read_curve
+
+
+# --- max_lr=auto ---------------------------------------------------------------------------------------
+@pytest.fixture(scope="module")
+def found(tmp_path_factory):
+    """A run that found its learning rate: its directory and its summary row."""
+    out_dir = tmp_path_factory.mktemp("auto") / "run"
+    return out_dir, run(composed(*AUTO, "figures=true"), out_dir)
+
+
+def never(*_arguments, **_options):
+    raise AssertionError("searched again")
+
+
+def test_auto_is_recorded_everywhere(found):
+    out_dir, row = found
+    value = row["max_lr_used"]
+    summary = tables.read_table(out_dir / "summary.csv").iloc[0]
+    assert value == summary["max_lr_used"] == read_curve(out_dir / "lr_find.csv").suggest().max_lr
+    assert summary["config.max_lr"] == "auto"
+    assert json.loads((out_dir / "status.json").read_text())["max_lr_used"] == value
+    assert f"max_lr={value:g}. Half of the loss's fall" in (out_dir / "run.log").read_text()
+    assert "max_lr: auto" in (out_dir / "config_resolved.yaml").read_text()
+    assert 0.5 * value < summary["peak_learning_rate"] <= value
+    with Image.open(out_dir / "lr_find.png") as image:
+        assert np.asarray(image.convert("L")).std() > 10
+
+
+def test_a_run_with_the_found_number_typed_in_is_the_same_to_the_last_bit(found, tmp_path):
+    out_dir, row = found
+    run(composed(*SMALL, f"max_lr={row['max_lr_used']}"), tmp_path / "typed")
+    for name in ("steps.csv", "predictions.csv"):
+        assert (tmp_path / "typed" / name).read_bytes() == (out_dir / name).read_bytes()
+    assert not (tmp_path / "typed" / "lr_find.csv").exists()
+    assert tables.read_table(tmp_path / "typed" / "summary.csv")["max_lr_used"].item() == row["max_lr_used"]
+
+
+def test_an_interrupted_run_goes_on_with_the_number_that_it_found(found, tmp_path, monkeypatch):
+    def interrupted(*_arguments, **_options):
+        raise KeyboardInterrupt
+
+    config = composed(*AUTO)
+    with monkeypatch.context() as patch:
+        patch.setattr("cifar_exp.run.fit", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            run(config, tmp_path / "run")
+    assert tables.read_table(tmp_path / "run" / "summary.csv")["max_lr_used"].item() == found[1]["max_lr_used"]
+    monkeypatch.setattr(building, "range_test", never)
+    row = run(config, tmp_path / "run", resume=True)
+    assert row["max_lr_used"] == found[1]["max_lr_used"]
+    assert (tmp_path / "run" / "steps.csv").read_bytes() == (found[0] / "steps.csv").read_bytes()
+
+
+def test_evaluating_such_a_run_searches_for_nothing(found, tmp_path, monkeypatch):
+    monkeypatch.setattr(building, "range_test", never)
+    row = evaluate_run(open_run(found[0]), [], None, tmp_path / "evaluation")
+    assert row["changed_predictions"] == 0
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
+@pytest.mark.parametrize("scheduler", ["cosine", "multistep", "constant"])
+def test_every_scheduler_and_optimizer_gets_the_number(optimizer, scheduler, monkeypatch):
+    monkeypatch.setattr(building, "range_test", lambda *_: curve_of([*noisy(2.3, 60), *np.linspace(2.3, 1.3, 30)]))
+    parts = build(composed(*AUTO, f"optimizer={optimizer}", f"scheduler={scheduler}"))
+    assert parts.planned.max() == parts.max_lr == parts.range_curve.suggest().max_lr
+
+
+def test_auto_without_a_suggestion_is_an_error_that_says_what_to_do(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(building, "Range", lambda: Range(1e-9, 1e-8, 30))
+    monkeypatch.chdir(tmp_path)
+    assert main([*AUTO, "hydra.run.dir=run"]) == 2
+    error = capsys.readouterr().err
+    assert "max_lr=auto: the range test has no suggestion; name a number" in error
+    assert "did not fall at any learning rate from 1e-09 to 1e-08" in error
+    assert json.loads((tmp_path / "run" / "status.json").read_text())["state"] == "failed"
+
+
+@pytest.mark.parametrize(
+    ("typed", "value"), [("auto", "auto"), ("'auto'", "auto"), ("1", 1.0), ("'0.1'", 0.1), ("1e-3", 0.001)]
+)
+def test_what_max_lr_may_be(typed, value):
+    found = composed(f"max_lr={typed}")["max_lr"]
+    assert found == value
+    assert type(found) is type(value)
+
+
+@pytest.mark.parametrize(
+    "typed", ["true", "null", "many", "Auto", "''", "[1]", "[auto]", "{a: 1}", "nan", "inf", "1e999", "-0.1", "0"]
+)
+def test_what_max_lr_may_not_be(typed):
+    with pytest.raises(RequestError, match=r"^max_lr=.*: must be a finite number above 0, or auto"):
+        composed(f"max_lr={typed}")
+
+
+# --- the command ---------------------------------------------------------------------------------------
+def test_the_command_finds_what_a_run_would(found, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(["lr-find", *SMALL]) == 0
+    (out_dir,) = (tmp_path / "outputs" / "lr_find").glob("????-??-??/*")
+    names = {"lr_find.csv", "lr_find.png", "config_resolved.yaml", "environment.json"}
+    assert names <= {path.name for path in out_dir.iterdir()} <= names | {"code.diff"}
+    assert (out_dir / "lr_find.csv").read_bytes() == (found[0] / "lr_find.csv").read_bytes()
+    out = capsys.readouterr().out
+    value = found[1]["max_lr_used"]
+    assert f"Suggested: max_lr={value:g}. Half of the loss's fall" in out
+    command = next(line.strip() for line in out.splitlines() if line.strip().startswith("cifar-exp -m"))
+    assert shlex.split(command)[-1] == f"max_lr={','.join(f'{lr:g}' for lr in neighbours(value))}"
+    assert "max_lr=0.05" not in command  # what was typed gives way to the sweep
+
+
+def test_no_suggestion_is_exit_code_1_with_the_curve_to_look_at(tmp_path, capsys):
+    out = tmp_path / "out"
+    assert main(["lr-find", *SMALL, "--min-lr=1e-9", "--max-lr", "1e-8", "--steps", "30", "--out", str(out)]) == 1
+    assert "No suggestion. The loss did not fall" in capsys.readouterr().out
+    assert (out / "lr_find.png").stat().st_size > 10_000
+    assert len(read_curve(out / "lr_find.csv").losses) == 30
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["epohcs=3"], "did you mean 'epochs'"),
+        (["max_lr=0.1,0.2"], "needs -m"),
+        (["--min-lr", "1", "--max-lr", "0.1"], "--min-lr 1: must be below --max-lr, which is 0.1"),
+        (["--min-lr", "-1"], "--min-lr -1.0: must be a finite number above 0"),
+        (["--max-lr", "inf"], "--max-lr inf: must be a finite number above 0"),
+        (["--steps", "10"], "--steps 10: must be at least 30"),
+        (["--out", "."], "--out .: exists already"),
+        (["--config-dir", "nowhere"], "there is no such folder"),
+    ],
+)
+def test_wrong_requests(tmp_path, monkeypatch, capsys, arguments, message):
+    monkeypatch.chdir(tmp_path)
+    assert main(["lr-find", *SMALL, *arguments]) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert len(error.splitlines()) == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_sweep_command_can_be_pasted():
+    overrides = ["experiment=quickstart", "+max_lr=3", "trust=[my package]", "max_lr=auto"]
+    command = sweep_command(overrides, "my options", 0.1)
+    assert shlex.split(command) == [
+        *["cifar-exp", "-m", "--config-dir", "my options"],
+        *["experiment=quickstart", "trust=[my package]", "max_lr=0.033,0.1,0.3"],
+    ]
+
+
+# --- beside runs ---------------------------------------------------------------------------------------
+@pytest.fixture(scope="module")
+def sweep(tmp_path_factory):
+    """A sweep in which one job finds its learning rate, run by the command line."""
+    out_dir = tmp_path_factory.mktemp("sweep") / "sweep"
+    assert main(["-m", *SMALL, "epochs=1", "max_lr=0.02,auto,0.4", f"hydra.sweep.dir={out_dir}"]) == 0
+    return out_dir
+
+
+def test_a_sweep_can_hold_auto_beside_numbers(sweep, found):
+    used = [tables.read_table(sweep / str(job) / "summary.csv")["max_lr_used"].item() for job in range(3)]
+    assert used == [0.02, found[1]["max_lr_used"], 0.4]
+    assert (sweep / "1" / "lr_find.csv").read_bytes() == (found[0] / "lr_find.csv").read_bytes()
+
+
+def test_a_sweeps_plan_searches_for_nothing(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(building, "range_test", never)
+    assert main(["-m", *SMALL, "max_lr=auto,0.1", "sweep.plan=true", f"hydra.sweep.dir={tmp_path / 'sweep'}"]) == 0
+    assert "2 jobs, 2 to run" in capsys.readouterr().out
+
+
+def compared(paths, out, capsys):
+    assert main(["compare", *map(str, paths), "--out", str(out)]) == 0
+    return capsys.readouterr().out
+
+
+def test_compare_draws_accuracy_over_the_range_test(sweep, tmp_path, capsys):
+    said = compared([sweep], tmp_path / "out", capsys)
+    assert "figures/max_lr.png" in said
+    assert "figures/line.png" in said  # auto stands at the number that it found
+    with Image.open(tmp_path / "out" / "figures" / "max_lr.png") as image:
+        assert np.asarray(image.convert("L")).std() > 10
+
+
+def test_a_range_test_of_another_experiment_is_not_drawn(sweep, tmp_path, capsys):
+    assert main(["lr-find", *SMALL, "model.width=5", "--out", str(tmp_path / "other")]) in (0, 1)
+    assert main(["lr-find", *SMALL, "seed=7", "epochs=9", "--out", str(tmp_path / "mine")]) in (0, 1)
+    capsys.readouterr()
+    typed = [sweep / job for job in "02"]  # jobs without a range test of their own
+    said = compared([*typed, tmp_path / "other"], tmp_path / "a", capsys)
+    assert "1 range test is of another experiment than the runs and not drawn" in said
+    assert "max_lr.png" not in said
+    said = compared([*typed, tmp_path / "mine"], tmp_path / "b", capsys)
+    assert "figures/max_lr.png" in said
+    assert "another experiment" not in said
+    (tmp_path / "mine" / "lr_find.csv").write_text("step,lear")
+    said = compared([*typed, tmp_path / "mine"], tmp_path / "b", capsys)
+    assert "lr_find.csv: cannot be read" in said
+    assert not (tmp_path / "b" / "figures" / "max_lr.png").exists()  # an earlier comparison's is taken away
+
+
+def test_a_range_test_alone_is_nothing_to_compare(tmp_path, found, capsys):
+    (tmp_path / "test").mkdir()
+    (tmp_path / "test" / "lr_find.csv").write_bytes((found[0] / "lr_find.csv").read_bytes())
+    assert main(["compare", str(tmp_path / "test"), "--out", str(tmp_path / "out")]) == 2
+    assert "no run there" in capsys.readouterr().err

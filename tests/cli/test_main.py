@@ -1,0 +1,230 @@
+"""The command line as a user meets it: exit codes, one-line errors, and where things land."""
+
+import os
+import resource
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from composing import TINY
+from programs import PROGRAM, started, wait_for
+from runs import state_of
+
+import cifar_exp.cli.main
+from cifar_exp.cli.main import COMMANDS, main
+
+
+def run_program(*arguments: str, cwd: Path, **options) -> subprocess.CompletedProcess:
+    return subprocess.run([*PROGRAM, *arguments], cwd=cwd, capture_output=True, text=True, timeout=120, **options)
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["epohcs=3"], "did you mean 'epochs'"),
+        (["model=resnet17"], "no such option"),
+        (["epochs=-1"], "epochs=-1: must be at least 1"),
+        (["-m", "epochs=1,0"], "epochs=0: must be at least 1"),
+        (["max_lr=0.1,0.2"], "needs -m"),
+        (["modle"], "modle: neither a command nor key=value (did you mean model=...?)"),
+        (["--config-dir", "nowhere", "epochs=1"], "there is no such folder"),
+        (["optimizer._target_=os.system"], "not on the list"),
+        (["augment.transforms={}"], "would be merged into what is there"),
+        (["--experimental-rerun", "x.pickle"], "unpickles"),
+        (["-m", "--cfg", "job"], "only one of"),
+        (["--config-path", "x"], "--config-dir adds yours"),
+        (["hydra.run.dir=/dev/null/x"], "/dev/null is not a folder that can be written to"),
+        (["evaluation.weights=best", "data.validation_fraction=0"], "nothing to select on"),
+        (["optimizer=adamw", "+optimizer.fused=[1"], "not an override"),
+    ],
+)
+def test_a_wrong_request_ends_before_anything_is_made(here, capsys, arguments, message):
+    assert main(arguments) == 2
+    captured = capsys.readouterr()
+    assert message in captured.err
+    assert len(captured.err.strip().splitlines()) <= 2
+    assert captured.out == ""
+    assert list(here.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["data=image_folder", "data.root=nowhere"], "there is no folder"),
+        (["data=image_folder"], "data.root=FOLDER"),
+        (["data=cifar10", "data.root=nowhere.tar.gz"], "no such archive"),
+        (["data=cifar10", "data.url=http://127.0.0.1:1/x.tgz"], "data.root=PATH"),
+        (["data=cifar10", "data.url=http://127.0.0.1:1/x.tgz"], "data.url=URL"),
+        (["data=cifar10", "data.url=http://127.0.0.1:1/x.tgz"], "data=mnist5k"),
+        (["device=cuda:99"], "device=cuda:99: this machine has"),
+        (["optimizer.momentum=0"], "refuses these values: Nesterov"),
+        (["+optimizer.lr=3"], "the learning rate is max_lr"),
+        (["data.image_size=5", "augment=none"], "cannot take 5x5x1 images"),
+        (["explain.layers=[layer9]"], "no layer 'layer9'; it has stem, layer1"),
+        (["explain.indices=[100]"], "has images 0 to 99"),
+        (["augment.transforms.pad.paddding=4", "augment.transforms.pad.padding=4"], "unknown key"),
+        (["+augment.transforms.pad.paddding=4"], "augment.transforms.pad"),
+    ],
+)
+def test_a_request_that_the_data_or_the_machine_cannot_meet(here, capsys, arguments, message):
+    assert main([*TINY, *arguments, "hydra.run.dir=run"]) == 2
+    captured = capsys.readouterr()
+    assert message in captured.err
+    assert "Traceback" not in captured.err
+    if (here / "run").exists():
+        assert state_of(here / "run")["state"] == "failed"
+        assert message in state_of(here / "run")["error"]
+
+
+def test_a_text_file_among_the_images_is_named(here, capsys, image_tree):
+    (image_tree / "train" / "cat" / "notes.jpg").write_text("not a picture")
+    assert main([*TINY, "data=image_folder", f"data.root={image_tree}", "hydra.run.dir=run"]) == 2
+    assert "notes.jpg: not an image" in capsys.readouterr().err
+
+
+def test_a_learning_rate_of_a_million_diverges(here, capsys):
+    assert main([*TINY, "max_lr=1e6", "epochs=20", "hydra.run.dir=run"]) == 1
+    assert "run diverged: the loss became" in capsys.readouterr().err
+    assert state_of(here / "run")["state"] == "diverged"
+
+
+def test_one_run_from_another_folder(here):
+    done = run_program(*TINY, cwd=here)
+    assert done.returncode == 0, done.stderr
+    (run_dir,) = here.glob("outputs/????-??-??/*")
+    assert state_of(run_dir)["state"] == "completed"
+    assert (run_dir / ".hydra" / "overrides.yaml").exists()
+    assert "of 100 test images misclassified; weights in outputs/" in done.stdout
+    assert "epoch" in done.stdout
+    assert done.stderr == ""  # no terminal: no progress bar
+
+
+def test_a_directory_in_use_is_refused_before_hydra_writes(here, capsys):
+    (here / "run" / ".hydra").mkdir(parents=True)
+    (here / "run" / "status.json").write_text("{}")
+    assert main([*TINY, "hydra.run.dir=run"]) == 2
+    assert "holds a run already" in capsys.readouterr().err
+    assert list((here / "run" / ".hydra").iterdir()) == []
+
+
+def test_a_request_that_failed_before_training_can_be_put_right_in_its_directory(here, capsys):
+    assert main([*TINY, "explain.layers=[layer9]", "hydra.run.dir=run"]) == 2
+    assert main([*TINY, "hydra.run.dir=run", "epochs=1"]) == 0
+    assert state_of(here / "run")["state"] == "completed"
+
+
+def test_a_sweep_goes_on_after_a_job_that_diverged(here):
+    done = run_program("-m", *TINY, "epochs=10", "max_lr=1e6,0.05", "explain.images=0", cwd=here)
+    assert done.returncode == 1
+    (sweep,) = here.glob("outputs/sweeps/*/*")
+    assert [state_of(sweep / job)["state"] for job in ("0", "1")] == ["diverged", "completed"]
+    assert "Traceback" not in done.stderr
+
+
+def test_help_lists_the_options_and_not_the_schemas(here, capsys):
+    assert main(["--help"]) == 0
+    out = capsys.readouterr().out
+    assert "model: resnet18, resnet34, resnet9" in out
+    assert "base_sgd" not in out
+    assert "max_lr: 0.1" in out
+
+
+def test_cfg_job_shows_the_composed_config(here, capsys):
+    assert main(["--cfg", "job", "epochs=7"]) == 0
+    assert "epochs: 7" in capsys.readouterr().out
+    assert list(here.iterdir()) == []
+
+
+LIGHT = """
+import sys
+from cifar_exp import cli
+from cifar_exp.cli import COMMANDS, main
+heavy = {"torch", "torchvision", "albumentations", "captum", "matplotlib", "pandas", "scipy", "numpy", "PIL", "jinja2"}
+for arguments in (["--help"], ["--cfg", "job"], ["epohcs=1"], *([command, "--help"] for command in COMMANDS)):
+    try:
+        main(arguments)
+    except SystemExit:  # argparse's, after its help
+        pass
+    if loaded := heavy & set(sys.modules):
+        sys.exit(f"{arguments} imported {loaded}")
+"""
+
+
+def test_asking_for_help_imports_nothing_heavy(here):
+    done = subprocess.run([sys.executable, "-c", LIGHT], cwd=here, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    for command in COMMANDS:
+        assert f"usage: cifar-exp {command}" in done.stdout
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_an_interrupted_run_records_it(here, number, code):
+    command = [*PROGRAM, *TINY, "epochs=5000", "hydra.run.dir=run"]
+    with started(command, cwd=here, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as process:
+        wait_for((here / "run" / "metrics.csv").exists, seconds=90)
+        process.send_signal(number)
+        _, stderr = process.communicate(timeout=60)
+    assert process.returncode == code
+    assert state_of(here / "run")["state"] == "interrupted"
+    assert b"Traceback" not in stderr
+
+
+def test_a_file_that_cannot_be_written_fails_the_run_and_keeps_what_is_there(here):
+    def no_large_files():
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, 1_000_000))  # less than a checkpoint
+
+    environment = os.environ | {"PYTHONDONTWRITEBYTECODE": "1"}
+    done = run_program(
+        *TINY, "model.width=16", "hydra.run.dir=run", cwd=here, preexec_fn=no_large_files, env=environment
+    )
+    assert done.returncode == 1
+    assert "File too large" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert state_of(here / "run")["state"] == "failed"
+    assert (here / "run" / "metrics.csv").read_text().count("\n") == 2
+    assert list((here / "run" / "checkpoints").iterdir()) == []
+
+
+def test_a_reader_that_stops_reading_is_no_error(here):
+    done = subprocess.run(
+        f"{sys.executable} -m cifar_exp --help | head -1",
+        shell=True,
+        cwd=here,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.stderr == ""
+    assert done.stdout.startswith("cifar-exp")
+
+
+def test_an_error_that_nobody_expected_is_told_in_a_line(monkeypatch, capsys):
+    def fails(_arguments):
+        raise ZeroDivisionError("by nothing")
+
+    monkeypatch.setattr(cifar_exp.cli.main, "_start", fails)
+    assert main(["--help"]) == 1
+    assert capsys.readouterr().err.startswith("cifar-exp: ZeroDivisionError: by nothing\nCIFAR_EXP_TRACEBACK=1")
+    monkeypatch.setenv("CIFAR_EXP_TRACEBACK", "1")
+    with pytest.raises(ZeroDivisionError):
+        main(["--help"])
+
+
+@pytest.mark.parametrize("command", ["compare", "report", "resume", "evaluate", "reproduce"])
+def test_a_path_that_cannot_be_looked_at_is_a_wrong_request(command, capsys):
+    assert main([command, "x" * 300]) == 2
+    assert "Traceback" not in capsys.readouterr().err
+
+
+def test_what_torchrun_left_in_the_environment_is_no_reason_to_fail(monkeypatch, tmp_path):
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "x")
+    monkeypatch.delenv("WORLD_SIZE", raising=False)
+    assert main(["compare", str(tmp_path / "nothing")]) == 2

@@ -1,0 +1,285 @@
+"""A run that is interrupted anywhere and resumed, against the same run undisturbed."""
+
+import json
+import signal
+
+import pytest
+import torch
+from composing import TINY, composed
+from runs import measured
+from torch import nn
+
+from cifar_exp.cli.main import main
+from cifar_exp.config.resolved import to_yaml
+from cifar_exp.errors import RequestError
+from cifar_exp.run import run
+from cifar_exp.run_dir import checkpoint, lock, tables
+from cifar_exp.training.progress import EpochProgress
+
+STEPS_AN_EPOCH = 3  # of TINY: 270 images, 128 in a batch
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory):
+    out_dir = tmp_path_factory.mktemp("undisturbed") / "run"
+    run(composed(*TINY), out_dir)
+    return measured(out_dir)
+
+
+@pytest.fixture
+def at_step(monkeypatch):
+    """Returns a function that has a signal come in a certain step of the next run."""
+
+    def arrange(number, which=signal.SIGINT):
+        steps = []
+        advance = EpochProgress.advance
+
+        def counting(self, images):
+            steps.append(images)
+            if len(steps) == number:
+                signal.raise_signal(which)
+            advance(self, images)
+
+        monkeypatch.setattr(EpochProgress, "advance", counting)
+
+    return arrange
+
+
+def state(out_dir):
+    return json.loads((out_dir / "status.json").read_text())["state"]
+
+
+@pytest.mark.parametrize("step", range(1, 2 * STEPS_AN_EPOCH + 1))
+def test_interrupted_after_any_step(tmp_path, undisturbed, at_step, step):
+    out_dir = tmp_path / "run"
+    at_step(step)
+    with pytest.raises(KeyboardInterrupt):
+        run(composed(*TINY), out_dir)
+    assert state(out_dir) == "interrupted"
+    saved = torch.load(out_dir / "checkpoints" / "last.pt", weights_only=True)
+    assert saved["step"] == step
+    assert main(["resume", str(out_dir)]) == 0
+    assert state(out_dir) == "completed"
+    assert measured(out_dir) == undisturbed
+
+
+def test_interrupted_while_evaluating(tmp_path, undisturbed, monkeypatch):
+    out_dir = tmp_path / "run"
+    with monkeypatch.context() as patch:
+        evaluate = nn.functional.nll_loss
+        calls = []
+
+        def signalling(*arguments, **options):
+            calls.append(0)
+            if len(calls) == 2:  # of the second epoch's validation
+                signal.raise_signal(signal.SIGTERM)
+            return evaluate(*arguments, **options)
+
+        patch.setattr(nn.functional, "nll_loss", signalling)
+        assert main([*TINY, f"hydra.run.dir={out_dir}"]) == 143
+    saved = torch.load(out_dir / "checkpoints" / "last.pt", weights_only=True)
+    assert (saved["epoch"], saved["step"]) == (1, 2 * STEPS_AN_EPOCH)
+    assert len(tables.read_table(out_dir / "metrics.csv")) == 1
+    assert main(["resume", str(out_dir)]) == 0
+    assert measured(out_dir) == undisturbed
+
+
+def test_interrupted_after_training(tmp_path, undisturbed, monkeypatch):
+    out_dir = tmp_path / "run"
+    with monkeypatch.context() as patch:
+        patch.setattr("cifar_exp.run.explain", lambda *a, **k: signal.raise_signal(signal.SIGINT))
+        assert main([*TINY, f"hydra.run.dir={out_dir}"]) == 130
+    assert main(["resume", str(out_dir)]) == 0
+    assert measured(out_dir) == undisturbed
+
+
+def test_interrupted_again_and_again_with_loader_processes(tmp_path, undisturbed, monkeypatch, at_step):
+    out_dir = tmp_path / "run"
+    at_step(2)
+    assert main([*TINY, "data.workers=2", f"hydra.run.dir={out_dir}"]) == 130
+    for _ in range(2):
+        at_step(1)
+        assert main(["resume", str(out_dir)]) == 130
+    monkeypatch.undo()
+    assert main(["resume", str(out_dir)]) == 0
+    assert len(json.loads((out_dir / "status.json").read_text())["resumed_at"]) == 3
+    assert measured(out_dir) == undisturbed
+
+
+class Dropping(nn.Module):
+    """A network whose training draws random numbers."""
+
+    def __init__(self, num_classes: int, in_channels: int) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(nn.Flatten(), nn.Dropout(0.5), nn.LazyLinear(num_classes))
+        self.layers(torch.zeros(1, in_channels, 32, 32))
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return self.layers(images)
+
+
+def test_a_network_that_draws_random_numbers(tmp_path, at_step):
+    config = composed(*TINY, "explain.images=0", "trust=[test_resume]")
+    config["model"] = {"_target_": "test_resume.Dropping", "name": "dropping"}
+    run(config, tmp_path / "whole")
+    at_step(4)
+    with pytest.raises(KeyboardInterrupt):
+        run(config, tmp_path / "parts")
+    run(config, tmp_path / "parts", resume=True)
+    assert measured(tmp_path / "parts") == measured(tmp_path / "whole")
+
+
+def test_the_best_weights_and_an_epochwise_schedule(tmp_path, at_step):
+    options = ("evaluation.weights=best", "scheduler=multistep", "scheduler.interval=epoch", "epochs=3")
+    run(composed(*TINY, *options), tmp_path / "whole")
+    at_step(5)
+    with pytest.raises(KeyboardInterrupt):
+        run(composed(*TINY, *options), tmp_path / "parts")
+    run(composed(*TINY, *options), tmp_path / "parts", resume=True)
+    assert measured(tmp_path / "parts") == measured(tmp_path / "whole")
+    whole, parts = (torch.load(tmp_path / name / "checkpoints" / "best.pt") for name in ("whole", "parts"))
+    assert whole["epoch"] == parts["epoch"]
+    assert all(torch.equal(tensor, parts["model"][name]) for name, tensor in whole["model"].items())
+
+
+def test_a_run_killed_between_its_records_and_its_checkpoint(tmp_path, undisturbed, monkeypatch):
+    """Rows are there that no checkpoint knows of, the last one torn; a file is half written; the lock is free."""
+    out_dir = tmp_path / "run"
+
+    def killed(*_arguments, **_options):
+        raise MemoryError
+
+    with monkeypatch.context() as patch:
+        patch.setattr("cifar_exp.training.savepoint.checkpoint.save", killed)
+        assert main([*TINY, f"hydra.run.dir={out_dir}"]) == 1
+    with (out_dir / "steps.csv").open("a") as file:
+        file.write("4,2,0.0")
+    (out_dir / "checkpoints").mkdir(exist_ok=True)
+    (out_dir / "checkpoints" / ".last.pt.1.tmp").write_bytes(b"half")
+    assert state(out_dir) == "failed"
+    assert main(["resume", str(out_dir)]) == 0
+    assert measured(out_dir) == undisturbed
+    assert list(out_dir.rglob("*.tmp")) == []
+
+
+@pytest.fixture
+def interrupted(tmp_path, at_step, monkeypatch):
+    out_dir = tmp_path / "run"
+    at_step(2)
+    assert main([*TINY, f"hydra.run.dir={out_dir}"]) == 130
+    monkeypatch.undo()
+    return out_dir
+
+
+def contents(out_dir):
+    return {path: path.read_bytes() for path in out_dir.rglob("*") if path.is_file() and path.name != ".lock"}
+
+
+def refused(capsys, arguments, *words):
+    assert main(arguments) == 2
+    said = capsys.readouterr().err
+    assert "Traceback" not in said
+    for word in words:
+        assert word in said
+
+
+def test_what_resume_refuses(tmp_path, interrupted, capsys):
+    before = contents(interrupted)
+    run_dir = str(interrupted)
+    refused(capsys, ["resume", run_dir, "epochs=30"], "epochs=30", "the schedule was planned for 2", "start a new run")
+    refused(capsys, ["resume", run_dir, "max_lr=1"], "max_lr=1", "the config that it started with")
+    refused(capsys, ["resume", str(tmp_path)], "neither a run nor a sweep")
+    refused(capsys, ["resume", str(tmp_path / "no")], "there is no such run")
+    refused(capsys, [*TINY, f"hydra.run.dir={run_dir}"], "holds a run already (interrupted)", "cifar-exp resume")
+    with lock.held(interrupted):
+        refused(capsys, ["resume", run_dir], "a run is going on there")
+    assert contents(interrupted) == before
+
+    config = composed(*TINY, "epochs=5")
+    (interrupted / "config_resolved.yaml").write_text(to_yaml(config))
+    refused(capsys, ["resume", run_dir], "was edited since the run started", "epochs")
+
+
+def test_a_damaged_checkpoint_is_told(interrupted, capsys):
+    (interrupted / "checkpoints" / "last.pt").write_bytes(b"not a checkpoint")
+    refused(capsys, ["resume", str(interrupted)], "last.pt", "not a checkpoint")
+    assert state(interrupted) == "failed"
+
+
+def test_other_data_is_refused(interrupted, capsys):
+    environment = json.loads((interrupted / "environment.json").read_text())
+    (interrupted / "environment.json").write_text(json.dumps(environment | {"data_fingerprint": "0" * 64}))
+    refused(capsys, ["resume", str(interrupted)], "the data is not what the run started with")
+
+
+def test_another_machine_is_told(interrupted, capsys):
+    environment = json.loads((interrupted / "environment.json").read_text())
+    (interrupted / "environment.json").write_text(json.dumps(environment | {"cpu": "abacus"}))
+    assert main(["resume", str(interrupted)]) == 0
+    assert "may differ" in (said := capsys.readouterr().out)
+    assert "abacus" in said
+    assert json.loads((interrupted / "environment.json").read_text())["cpu"] == "abacus"  # where it started
+
+
+def test_a_completed_and_a_diverged_run_are_left_alone(tmp_path, capsys):
+    out_dir = tmp_path / "run"
+    assert main([*TINY, "epochs=1", f"hydra.run.dir={out_dir}"]) == 0
+    before = contents(out_dir)
+    assert main(["resume", str(out_dir)]) == 0
+    assert "nothing left to do" in capsys.readouterr().out
+    assert contents(out_dir) == before
+    diverged = tmp_path / "diverged"
+    assert main([*TINY, "max_lr=1e30", f"hydra.run.dir={diverged}"]) == 1
+    before = contents(diverged)
+    assert main(["resume", str(diverged)]) == 1
+    assert "diverge again" in capsys.readouterr().out
+    assert contents(diverged) == before
+
+
+def test_a_second_signal_does_not_wait(tmp_path, monkeypatch):
+    """Two Ctrl-C in one step: the person means it."""
+
+    def twice(self, images):
+        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
+        raise AssertionError("the second signal was kept back")
+
+    monkeypatch.setattr(EpochProgress, "advance", twice)
+    with pytest.raises(KeyboardInterrupt):
+        run(composed(*TINY), tmp_path / "run")
+    assert state(tmp_path / "run") == "interrupted"
+    assert not (tmp_path / "run" / "checkpoints" / "last.pt").exists()
+
+
+def test_checkpoints_come_within_an_epoch(tmp_path, monkeypatch):
+    saved = []
+    save = checkpoint.save
+
+    def counting(path, model, **saved_state):
+        saved.append((path.name, saved_state["step"]))
+        save(path, model, **saved_state)
+
+    monkeypatch.setattr(checkpoint, "save", counting)
+    run(composed(*TINY, "checkpoint.every_seconds=1e-9", "checkpoint.best=false"), tmp_path / "often")
+    assert {step for name, step in saved if name == "last.pt"} == set(range(1, 7))
+    saved.clear()
+    run(composed(*TINY, "checkpoint.every_epochs=2", "checkpoint.best=false"), tmp_path / "seldom")
+    assert saved == [("last.pt", 6)]
+
+
+def test_rows_are_kept_up_to_an_epoch(tmp_path):
+    path = tmp_path / "steps.csv"
+    path.write_text("step,epoch,loss\n1,1,0.5\n2,1,0.25\n3,2,0.125\n4,2,0.0")
+    tables.keep_epochs(path, 1)
+    assert path.read_text() == "step,epoch,loss\n1,1,0.5\n2,1,0.25\n"
+    tables.keep_epochs(path, 0)
+    assert not path.exists()
+
+
+def test_a_directory_is_locked_by_one_process(tmp_path):
+    assert not lock.is_held(tmp_path)
+    with lock.held(tmp_path):
+        assert lock.is_held(tmp_path)
+        with pytest.raises(RequestError, match="a run is going on there"), lock.held(tmp_path):
+            pass
+    assert not lock.is_held(tmp_path)

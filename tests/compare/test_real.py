@@ -1,0 +1,115 @@
+"""`cifar-exp compare` on runs that were trained, against numbers computed from their files by other means."""
+
+import csv
+import math
+import statistics
+
+import numpy as np
+import pytest
+from composing import TINY, composed
+from PIL import Image
+from statsmodels.stats.contingency_tables import mcnemar
+from statsmodels.stats.multitest import multipletests
+
+from cifar_exp.cli.commands.compare import main
+from cifar_exp.compare.changed import load_test_images
+from cifar_exp.compare.pairs import read_predictions
+from cifar_exp.run import run
+
+SEEDS, LEARNING_RATES = (0, 1, 2), (0.01, 0.2)
+
+
+@pytest.fixture(scope="module")
+def sweep(tmp_path_factory):
+    """Three seeds at two learning rates, compared: the folder of the runs and that of the comparison."""
+    folder = tmp_path_factory.mktemp("sweep")
+    for max_lr in LEARNING_RATES:
+        for seed in SEEDS:
+            overrides = (
+                f"seed={seed}",
+                f"max_lr={max_lr}",
+                "epochs=1",
+                "explain.images=0",
+                "batch_size=32",
+                "threads=1",
+            )
+            run(
+                composed(*TINY, *overrides, "model.width=8", "data.limit_train=600"),
+                folder / "runs" / f"{max_lr}-{seed}",
+            )
+    assert (
+        main(
+            [
+                str(folder / "runs"),
+                "--out",
+                str(folder / "out"),
+                "--baseline",
+                str(folder / "runs/0.2-0"),
+                "--metric",
+                "test_accuracy",
+            ]
+        )
+        == 0
+    )
+    return folder / "runs", folder / "out"
+
+
+def rows(path):
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def accuracy(directory):
+    right = [row["label"] == row["prediction"] for row in rows(directory / "predictions.csv")]
+    return sum(right) / len(right)
+
+
+def test_order_and_groups_are_those_of_the_predictions(sweep):
+    runs, out = sweep
+    expected = sorted((accuracy(directory) for directory in runs.iterdir()), reverse=True)
+    assert [float(row["test_accuracy"]) for row in rows(out / "comparison.csv")] == expected
+    groups = {float(row["config.max_lr"]): row for row in rows(out / "groups.csv")}
+    assert set(groups) == set(LEARNING_RATES)
+    for max_lr, group in groups.items():
+        values = [accuracy(runs / f"{max_lr}-{seed}") for seed in SEEDS]
+        mean, std = statistics.fmean(values), statistics.stdev(values)
+        half = 4.302652729911 * std / math.sqrt(3)  # the 0.975 quantile of t with 2 degrees of freedom, from a table
+        told = [float(group[name]) for name in ("n", "mean", "std", "interval_low", "interval_high")]
+        assert told == pytest.approx([3, mean, std, mean - half, mean + half])
+
+
+def test_pairs_are_statsmodels(sweep):
+    runs, out = sweep
+    told = rows(out / "pairs.csv")
+    assert len(told) == 5
+    a = np.array([row["correct"] == "True" for row in rows(runs / "0.2-0" / "predictions.csv")])
+    expected = []
+    for pair in told:
+        directory = runs / pair["run_b"].rsplit("/", 1)[1]
+        b = np.array([row["correct"] == "True" for row in rows(directory / "predictions.csv")])
+        table = np.array([[(a & b).sum(), (a & ~b).sum()], [(~a & b).sum(), (~a & ~b).sum()]])
+        counts = [int(pair[name]) for name in ("both_correct", "only_a", "only_b", "both_wrong")]
+        assert counts == table.ravel().tolist()
+        assert float(pair["accuracy_difference"]) == pytest.approx(b.mean() - a.mean())
+        expected.append(mcnemar(table, exact=True).pvalue)
+    assert [float(pair["p_value"]) for pair in told] == pytest.approx(expected)
+    corrected = multipletests(expected, method="holm")[1]
+    assert [float(pair["p_value_corrected"]) for pair in told] == pytest.approx(corrected)
+
+
+def test_only_the_learning_rate_and_the_seed_differ(sweep):
+    columns = rows(sweep[1] / "comparison.csv")[0]
+    assert [name for name in columns if name.startswith("config.")] == ["config.seed", "config.max_lr"]
+
+
+def test_figures_are_made_with_the_images(sweep):
+    runs, out = sweep
+    assert {path.name for path in (out / "figures").iterdir()} == {"curves.png", "line.png", "fixed_and_broken.png"}
+    with Image.open(out / "figures/fixed_and_broken.png") as image:
+        assert min(image.size) > 600, "a figure without galleries is lower"
+    [row] = rows(runs / "0.2-0" / "summary.csv")
+    predictions = read_predictions(runs / "0.2-0", float(row["misclassified"]))
+    test, reason = load_test_images(runs / "0.2-0", row["data_fingerprint"], predictions)
+    assert reason == ""
+    assert test.images.shape == (100, 32, 32, 1)
+    assert load_test_images(runs / "0.2-0", "0" * 64, predictions)[1].endswith("(other fingerprint)")

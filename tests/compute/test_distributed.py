@@ -1,0 +1,245 @@
+"""One run in several processes: real torchrun, two processes, gloo."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from contextlib import AbstractContextManager
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from composing import TINY, composed
+from programs import started
+
+from cifar_exp.build import build
+from cifar_exp.cli import main
+from cifar_exp.compute.distributed.shard import Share
+from cifar_exp.config.resolved import validate
+from cifar_exp.data.augment.policy import Augmentation
+from cifar_exp.data.batches import Loader, TrainingBatches
+from cifar_exp.data.dataset import Split
+from cifar_exp.errors import RequestError
+from cifar_exp.evaluation.metrics import evaluate
+from cifar_exp.run import run
+from cifar_exp.run_dir import tables
+from cifar_exp.run_dir.checkpoint import load
+from cifar_exp.run_dir.environment import changes
+
+TIMING = ["train_seconds", "eval_seconds", "images_per_second"]
+PLAIN = (
+    *TINY,
+    "model._target_=tiny_networks.plain",
+    "trust=[tiny_networks]",
+    "batch_size=32",
+    "max_lr=0.1",
+    "data.limit_test=101",
+    "evaluation.batch_size=50",
+    "precision=float32",
+    "explain.images=0",
+)
+# At a max_lr of 0.1 rounding alone moves a loss by 1.5e-5: one process does so with another memory layout.
+# 28 x 32 + 3 training and 2 x 50 + 1 test images: two processes share the last batches 2 to 1 and 1 to 0.
+NOTHING_DRAWN = (
+    *PLAIN,
+    "data.limit_train=999",
+    "max_lr=0.03",
+    "augment=none",
+    "label_smoothing=0.1",
+    "epochs=3",
+    "evaluation.published_loss=true",
+)
+DRAWN = (*PLAIN, "data.limit_train=997", "+model.dropout=0.3", "epochs=4")  # 28 x 32 + 1: shared 1 to 0
+NORMED = (*TINY, "epochs=3", "scheduler.pct_start=0.95", "max_lr=10", "evaluation.weights=best", "precision=float32")
+STOPPED_AFTER = 40  # steps: in the middle of the second of four epochs of 29 steps
+
+
+def torchrun(*arguments: str, **environment: str) -> AbstractContextManager[subprocess.Popen[str]]:
+    tests = str(Path(__file__).parents[1] / "helpers")
+    return started(
+        [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", *arguments],
+        env=os.environ | {"PYTHONPATH": tests, "OMP_NUM_THREADS": "1"} | environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def asked(overrides: tuple[str, ...]) -> list[str]:
+    """The same by the command line."""
+    return ["-m", "cifar_exp", *overrides]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Where the runs of this module lie, made by three calls of torchrun.
+
+    ``failed``: one process raises; ``stopped``: torchrun is sent SIGTERM in the middle of an epoch and the run then
+    goes on; ``nothing_drawn``, ``drawn``, ``normed``: undisturbed.
+    """
+    out = tmp_path_factory.mktemp("parallel")
+    # Two at a time: they mostly import.
+    failing = torchrun(
+        *asked((*NOTHING_DRAWN, f"hydra.run.dir={out / 'failed'}")),
+        TEST_AT="1:2",
+        TEST_DO="raise",
+        TEST_NOTE=str(out / "failed_at"),
+    )
+    stopped = torchrun(
+        *asked((*DRAWN, f"hydra.run.dir={out / 'stopped'}")),
+        TEST_AT=f"1:{STOPPED_AFTER}",
+        TEST_DO="stop",
+        TEST_NOTE=str(out / "stopped_at"),
+    )
+    with failing as first, stopped as second:
+        for name, process in (("failed", first), ("stopped", second)):
+            output = process.communicate(timeout=300)[0]
+            (out / f"{name}.txt").write_text(f"{time.time()}\n{process.returncode}\n{output}")
+    (out / "status_when_stopped.json").write_bytes((out / "stopped" / "status.json").read_bytes())
+    (out / "last_when_stopped.pt").write_bytes((out / "stopped" / "checkpoints" / "last.pt").read_bytes())
+
+    runs = [
+        ("stopped", composed(*DRAWN), True),
+        ("drawn", composed(*DRAWN), False),
+        ("nothing_drawn", composed(*NOTHING_DRAWN), False),
+        ("normed", composed(*NORMED), False),
+    ]
+    (out / "runs.json").write_text(json.dumps(runs))
+    program = Path(__file__).with_name("torchrun_program.py")
+    with torchrun(str(program), str(out / "runs.json"), str(out)) as process:
+        output = process.communicate(timeout=300)[0]
+    assert process.returncode == 0, output
+    return out
+
+
+def table(folder: Path, run_name: str, name: str) -> pd.DataFrame:
+    return tables.read_table(folder / run_name / name).drop(columns=TIMING, errors="ignore")
+
+
+def ended(folder: Path, name: str) -> tuple[float, int, str]:
+    """When torchrun ended, with which code, and what it said."""
+    at, code, said = (folder / f"{name}.txt").read_text().split("\n", 2)
+    return float(at), int(code), said
+
+
+@pytest.mark.parametrize("world_size", [1, 2, 3, 5])
+@pytest.mark.parametrize("batch_size", [5, 8, 43, 100])
+def test_the_shares_of_all_processes_make_up_the_batches(world_size, batch_size):
+    split = Split(np.zeros((43, 4, 4, 3), dtype=np.uint8), np.arange(43), np.array([""] * 43))
+    nothing = Augmentation({}, (0, 0, 0), (4, 4, 3))
+    whole = TrainingBatches(split, nothing, batch_size, 0)
+    shares = [TrainingBatches(split, nothing, batch_size, 0, Share(rank, world_size)) for rank in range(world_size)]
+    made = [list(Loader(share, 0, pin_memory=False).epoch(2)) for share in shares]
+    for batch, (_, labels) in enumerate(Loader(whole, 0, pin_memory=False).epoch(2)):
+        counts = [share.sizes(batch) for share in shares]
+        parts = [each[batch][1][:counted] for each, (counted, _) in zip(made, counts, strict=True)]
+        assert torch.equal(torch.cat(parts), labels)
+        assert {size for _, size in counts} == {len(labels)}
+        assert max(len(part) for part in parts) - min(len(part) for part in parts) <= 1
+        assert len(parts[0]) > 0  # its running statistics are the ones that are kept
+        assert all(len(each[batch][1]) > 0 for each in made)  # all take part in every step
+
+
+def test_each_process_draws_its_own_augmentation_and_the_figure_shows_it():
+    images = np.random.default_rng(0).integers(0, 256, (20, 8, 8, 3), dtype=np.uint8)
+    split = Split(images, np.arange(20), np.array([""] * 20))
+    crop = {"crop": {"_target_": "albumentations.RandomCrop", "height": 8, "width": 8, "pad_if_needed": True}}
+    crop["crop"] |= {"height": 6, "width": 6}
+    crop["up"] = {"_target_": "albumentations.Resize", "height": 8, "width": 8}
+    shares = [TrainingBatches(split, Augmentation(crop, (0, 0, 0), (8, 8, 3)), 8, 3, Share(rank, 2)) for rank in (0, 1)]
+    same = np.arange(4)
+    assert not np.array_equal(shares[0].images(1, 0, same), shares[1].images(1, 0, same))
+    for share in shares:
+        for pixels, labels in Loader(share, 0, pin_memory=False).epoch(1):
+            for image, label in zip(pixels, labels, strict=True):
+                np.testing.assert_array_equal(shares[0].as_seen(int(label), 1), image.numpy())
+
+
+def test_two_processes_measure_what_one_does(folder, tmp_path):
+    one = run(composed(*NOTHING_DRAWN), tmp_path / "one")
+    two = table(folder, "nothing_drawn", "summary.csv").iloc[0]
+    assert one["test_accuracy"] > 0.3  # it learned something that can differ
+    for name in ("metrics.csv", "steps.csv", "predictions.csv"):
+        pd.testing.assert_frame_equal(
+            table(folder, "nothing_drawn", name), table(tmp_path, "one", name), rtol=0, atol=1e-5
+        )
+    for key in ("test_loss", "test_accuracy", "test_loss_as_published", "best_epoch", "parameters"):
+        assert two[key] == pytest.approx(one[key], abs=1e-5)
+
+
+def test_each_image_is_seen_once_an_epoch(folder):
+    made = [json.loads(line) for rank in (0, 1) for line in (folder / f"asked_{rank}.jsonl").read_text().splitlines()]
+    # Of 897 images there are two runs, one of which went on from the middle of its second epoch.
+    for images, epoch, runs in ((899, 1, 1), (899, 2, 1), (899, 3, 1), (897, 1, 1), (897, 3, 2), (897, 4, 2)):
+        seen = sorted(index for of, at, indices in made if (of, at) == (images, epoch) for index in indices)
+        assert seen == sorted([*range(images)] * runs)
+
+
+def test_running_statistics_are_those_in_the_checkpoint(folder):
+    config = composed(*NORMED)
+    metrics = table(folder, "normed", "metrics.csv")
+    summary = table(folder, "normed", "summary.csv").iloc[0]
+    parts = build(config)
+    state = load(folder / "normed" / "checkpoints" / "best.pt", parts.compute.device)
+    assert state["epoch"] == summary["best_epoch"] < 3  # the last epochs spoil the network, on purpose
+    parts.learner.model.load_state_dict(state["model"])
+    for split, found in (
+        (parts.splits.test, summary["test_loss"]),
+        (parts.splits.validation, metrics["val_loss"].iloc[state["epoch"] - 1]),
+    ):
+        assert split is not None
+        alone = evaluate(parts.learner.model, split, compute=parts.compute, normalize=parts.normalize, batch_size=512)
+        assert alone.loss == pytest.approx(found, rel=1e-6)
+
+
+def test_a_stopped_run_goes_on_to_the_same_numbers(folder):
+    _, code, said = ended(folder, "stopped")
+    assert code != 0
+    assert json.loads((folder / "status_when_stopped.json").read_text())["state"] == "interrupted"
+    state = torch.load(folder / "last_when_stopped.pt", weights_only=True)
+    assert STOPPED_AFTER <= state["step"] <= STOPPED_AFTER + 3  # torchrun takes a moment to pass the signal on
+    assert len(state["other_processes"]) == 1
+    assert "Traceback" not in said.split("torch/distributed")[0]
+    for name in ("metrics.csv", "steps.csv", "predictions.csv"):
+        pd.testing.assert_frame_equal(table(folder, "stopped", name), table(folder, "drawn", name), check_exact=True)
+
+
+def test_a_failure_in_one_process_ends_all(folder):
+    at, code, said = ended(folder, "failed")
+    assert code == 1
+    assert at - float((folder / "failed_at").read_text()) < 20
+    status = json.loads((folder / "failed" / "status.json").read_text())
+    assert status["state"] == "failed"
+    assert "process 1 (" in status["error"]
+    assert "RuntimeError: out of luck" in status["error"]
+    assert 'in forward\n    raise RuntimeError("out of luck")' in (folder / "failed" / "run.log").read_text()
+    assert said.count("failed: RankError: process 1") == 1
+
+
+def test_one_process_writes(folder):
+    for name in ("failed", "stopped", "drawn"):
+        log = (folder / name / "run.log").read_text()
+        assert log.count("steps an epoch") == (2 if name == "stopped" else 1)
+        assert json.loads((folder / name / "environment.json").read_text())["world_size"] == 2
+    steps = table(folder, "drawn", "steps.csv")
+    assert all(b - a == 1 for a, b in pairwise(steps["step"]))
+
+
+def test_another_number_of_processes_is_told():
+    found = changes(Path(), {"packages": {}}, {"packages": {}, "world_size": 2}, None)
+    assert [(change.what, change.then, change.now) for change in found] == [("world_size", 1, 2)]
+    assert not changes(Path(), {"packages": {}}, {"packages": {}, "world_size": 1}, None)
+
+
+@pytest.mark.parametrize("arguments", [["-m", "seed=1,2"], ["compare", "."], ["evaluate", "."]])
+def test_what_needs_one_process_says_so(arguments, monkeypatch, capsys):
+    for name, value in (("TORCHELASTIC_RUN_ID", "x"), ("WORLD_SIZE", "2"), ("LOCAL_WORLD_SIZE", "2")):
+        monkeypatch.setenv(name, value)
+    with pytest.raises(RequestError, match=rf"{arguments[0]}: works in one process, and torchrun started 2"):
+        main._start(arguments)
+    monkeypatch.delenv("TORCHELASTIC_RUN_ID")  # other programs set WORLD_SIZE, too
+    validate(composed(*TINY, "sync_batch_norm=true"))

@@ -1,0 +1,201 @@
+"""Composition, types, values and the allow-list: what is refused, and in which words."""
+
+import pytest
+import yaml
+from composing import composed
+
+from cifar_exp.config import resolved
+from cifar_exp.config.compose import compose_jobs, help_text
+from cifar_exp.errors import RequestError
+
+GROUP_OPTIONS = {
+    "model": ["resnet18", "resnet34", "resnet9", "speednet"],
+    "data": ["cifar10", "cifar100", "image_folder", "mnist5k"],
+    "augment": ["crop_flip_cutout", "published", "none", "crop", "alternating"],
+    "optimizer": ["sgd", "adamw", "muon"],
+    "scheduler": ["one_cycle", "cosine", "multistep", "triangle", "constant"],
+    "tracker": ["none", "tensorboard", "mlflow"],
+    "experiment": ["quickstart", "published", "onecycle", "speedrun"],
+}
+
+
+@pytest.mark.parametrize(("group", "option"), [(g, o) for g, options in GROUP_OPTIONS.items() for o in options])
+def test_every_option_composes_and_is_valid(group, option):
+    found = composed(f"{group}={option}")
+    if group != "experiment":
+        assert found[group]["name"] == option
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["epohcs=3"], r"epohcs: unknown key \(did you mean 'epochs'\?\)"),
+        (["model=resnet9", "model.widht=3"], r"model\.widht: unknown key \(did you mean 'model\.width'\?\)"),
+        (["model=resnet17"], r"model=resnet17: no such option \(did you mean 'resnet\d+'\?\); model has resnet18"),
+        (["experiment=quickstrat"], r"did you mean 'quickstart'"),
+        (["modle=resnet18"], r"modle: unknown key \(did you mean 'model'\?\)"),
+        (["epochs=many"], r"epochs=many: .*could not be converted to Integer"),
+        (["seed=null"], r"seed=null: .*not Optional"),
+        (["epochs=-1"], r"epochs=-1: must be at least 1"),
+        (["batch_size=0"], r"batch_size=0: must be at least 1"),
+        (["epochs=2000000"], r"epochs=2000000: must be at most 1000000"),
+        (["batch_size=99999999999999999999"], r"batch_size=9+: must be at most 1000000"),
+        (["threads=3000000000"], r"threads=3000000000: must be at most 256"),
+        (["data.workers=5000"], r"data\.workers=5000: must be at most 128"),
+        (["model=resnet9", "model.width=99999999999999999999"], r"model\.width=9+: must be at most 1000000"),
+        (["model=speednet", "model.widths=[8,8,9999999]"], r"model\.widths=.*each from 1 to 1000000"),
+        (["optimizer.weight_decay=inf"], r"optimizer\.weight_decay=inf: must be a finite number"),
+        (["optimizer.weight_decay=1e308"], r"optimizer\.weight_decay=1e\+308: must be a finite number, at most 1e\+30"),
+        (["max_lr=1e308"], r"max_lr=1e\+308: must be between 1e-30 and 1e\+30"),
+        (["scheduler.div_factor=1e-308"], r"scheduler\.div_factor=1e-308: must be between"),
+        (["device='cuda:\u0663'"], "device=cuda:\u0663: must be one of"),
+        (["+foo=1"], r"'foo' not in 'ExperimentConfig'"),
+        (["+evaluation.foo=1"], r"evaluation\.foo: .*not in"),
+        (["~epochs"], r"~epochs: is needed"),
+        (["~explain"], r"~explain\.images: is needed"),
+        (["~max_lr"], r"~max_lr: is needed"),
+        (['data.root="~nosuchuser/x"'], r"data\.root=~nosuchuser/x: is not a path"),
+        (["max_lr=0"], r"max_lr=0\.0: must be a finite number above 0"),
+        (["max_lr=nan"], r"max_lr=nan: must be a finite number above 0"),
+        (["data.validation_fraction=1"], r"data\.validation_fraction=1\.0: must be at least 0 and below 1"),
+        (["scheduler.pct_start=1.5"], r"scheduler\.pct_start=1\.5: must be between 0 and 1"),
+        (["scheduler.interval=batch"], r"scheduler\.interval=batch: must be one of step, epoch"),
+        (["scheduler=triangle", "scheduler.peak_at=1"], r"scheduler\.peak_at=1\.0: must be at least 0 and below 1"),
+        (["model=speednet", "model.widths=[8,8]"], r"model\.widths=\[8, 8\]: must be three numbers of channels"),
+        (
+            ["model=speednet", "model.whitening_epsilon=0"],
+            r"model\.whitening_epsilon=0\.0: must be a finite number above 0",
+        ),
+        (["optimizer=muon", "optimizer.bias_lr_factor=0"], r"optimizer\.bias_lr_factor=0\.0: must be a finite number"),
+        (["optimizer.decoupled=true", "optimizer.momentum=1"], r"optimizer\.momentum=1: must be below 1 where"),
+        (["averaging.every_steps=0"], r"averaging\.every_steps=0: must be at least 1"),
+        (["evaluation.test_time_augmentation=flip"], r"must be one of none, mirror, mirror_translate"),
+        (["augment.low_resolution.size=2"], r"augment\.low_resolution\.size=2: must be between 4 and 1024"),
+        (["precision=float16"], r"precision=float16: must be one of auto, float32, bfloat16"),
+        (["device=gpu"], r"device=gpu: must be one of auto, cpu, cuda, mps or cuda:N"),
+        (["checkpoint.best=false", "evaluation.weights=best"], r"needs checkpoint\.best=true"),
+        (["max_lr=0.1,0.2"], r"max_lr=0\.1,0\.2: several values make a sweep, which needs -m"),
+        (["data.root"], r"data\.root: not an override; write key=value"),
+        (["model=3"], r"string or a list"),
+        (["~augment.transforms.flop"], r"~augment\.transforms\.flop: there is no such key"),
+        (["hydra/launcher=cloud"], r"hydra/launcher=cloud: no such option.*basic"),
+    ],
+)
+def test_mistakes_are_named_with_what_is_allowed(overrides, message):
+    with pytest.raises(RequestError, match=message):
+        compose_jobs(overrides)
+
+
+def test_all_wrong_values_are_told_at_once():
+    with pytest.raises(RequestError) as caught:
+        compose_jobs(["epochs=0", "batch_size=0"])
+    assert str(caught.value).splitlines() == ["epochs=0: must be at least 1", "batch_size=0: must be at least 1"]
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        "model._target_=os.system",
+        "optimizer._target_=torch.load",
+        "scheduler._target_=torch.hub.load",
+        "augment.transforms.flip._target_=builtins.eval",
+        "augment.transforms.flip._target_=albumentations.Lambda",
+        "data._target_=pandas.read_pickle",
+        "model._target_=torch.optim.SGD",
+        "+explain.hook._target_=os.system",
+        "+augment.transforms.flip.more=[{_target_: os.system}]",
+    ],
+)
+def test_a_target_outside_the_allow_list_is_refused(override):
+    key = override.lstrip("+").split("=")[0].removesuffix("._target_")
+    with pytest.raises(RequestError, match=r"not on the list|unknown key|not in"):
+        compose_jobs([override])
+    assert key
+
+
+def test_a_package_of_the_users_own_is_let_in_explicitly():
+    job = compose_jobs(["model._target_=mynets.tiny", "trust=[mynets]"])[0]
+    assert job.model._target_ == "mynets.tiny"
+    with pytest.raises(RequestError, match="not on the list"):
+        compose_jobs(["model._target_=mynets.tiny", "trust=[mynet]"])
+
+
+def test_a_folder_of_the_users_own_adds_options(tmp_path):
+    (tmp_path / "optimizer").mkdir()
+    (tmp_path / "optimizer" / "heavy.yaml").write_text("defaults: [base_sgd, _self_]\nname: heavy\nweight_decay: 0.1\n")
+    job = compose_jobs(["optimizer=heavy"], config_dir=str(tmp_path))[0]
+    assert (job.optimizer.weight_decay, job.optimizer.momentum) == (0.1, 0.9)
+    with pytest.raises(RequestError, match=r"did you mean 'heavy'.*adamw, heavy, muon, sgd"):
+        compose_jobs(["optimizer=heavi"], config_dir=str(tmp_path))
+    (tmp_path / "optimizer" / "broken.yaml").write_text("defaults: [base_sgd, _self_]\nname: broken\nmomentun: 0.1\n")
+    with pytest.raises(RequestError, match=r"momentun: unknown key \(did you mean 'optimizer\.momentum'"):
+        compose_jobs(["optimizer=broken"], config_dir=str(tmp_path))
+    assert "heavy" in help_text([], config_dir=str(tmp_path))
+
+
+def test_a_grid_is_composed_in_hydras_order_and_checked_whole():
+    jobs = compose_jobs(["max_lr=0.1,0.2", "epochs=range(1,4)"], multirun=True)
+    assert [(job.max_lr, job.epochs) for job in jobs] == [(lr, e) for lr in (0.1, 0.2) for e in (1, 2, 3)]
+    with pytest.raises(RequestError, match="epochs=0"):
+        compose_jobs(["max_lr=0.1,0.2", "epochs=3,0"], multirun=True)
+
+
+def test_a_saved_config_reads_back_to_the_same_values(tmp_path):
+    found = composed("experiment=published", "data.root=/data/x.tar.gz")
+    path = tmp_path / "config_resolved.yaml"
+    path.write_text(resolved.to_yaml(found))
+    read = resolved.load_saved(path)
+    assert read == found
+    assert resolved.config_hash(read) == resolved.config_hash(found)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"epochs": "many"}, "epochs: .*Integer"),
+        ({"epochs": -3}, "epochs=-3: must be at least 1"),
+        ({"surprise": 1}, "surprise"),
+        ({"model": {"_target_": "os.system", "name": "x"}}, r"model\._target_=os\.system: not on the list"),
+        ({"name": "${oc.env:HOME}"}, "interpolation"),
+        ({"explain": composed()["explain"] | {"indices": [[]]}}, r"explain\.indices=\[\[\]\]: must be a list of whole"),
+        ({"explain": composed()["explain"] | {"layers": [["a"]]}}, "explain.layers"),
+        ({"max_lr": 1, "scheduler": composed()["scheduler"] | {"pct_start": 10**400}}, "too large to convert"),
+        ({"trust": ["os"], "model": {"_target_": "os.system"}}, "not on the list"),
+    ],
+)
+def test_a_saved_config_is_checked_like_a_typed_one(tmp_path, change, message):
+    path = tmp_path / "config_resolved.yaml"
+    path.write_text(yaml.safe_dump(composed() | change))
+    with pytest.raises(RequestError, match=message):
+        resolved.load_saved(path)
+
+
+@pytest.mark.parametrize("text", ["", "- 1\n- 2\n", "a: [1\n", "!!python/object/apply:os.system ['true']", "\x00"])
+def test_what_is_not_a_config_is_refused(tmp_path, text):
+    path = tmp_path / "config_resolved.yaml"
+    path.write_text(text)
+    with pytest.raises(RequestError):
+        resolved.load_saved(path)
+
+
+def test_paths_become_absolute(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert composed("data.root=here.tar.gz")["data"]["root"] == str(tmp_path / "here.tar.gz")
+
+
+def test_flatten_by_hand():
+    nested = {"a": {"b": 1, "c": [1, 2]}, "d": [{"e": None}], "f": {}}
+    assert resolved.flatten(nested) == {"a.b": 1, "a.c": [1, 2], "d.0.e": None}
+
+
+def test_every_yaml_says_what_it_is_and_gives_a_command():
+    from pathlib import Path
+
+    import cifar_exp.conf
+
+    files = sorted(Path(cifar_exp.conf.__path__[0]).rglob("*.yaml"))
+    launchers_and_sweepers = 4
+    assert len(files) == 1 + sum(map(len, GROUP_OPTIONS.values())) + launchers_and_sweepers
+    for file in files:
+        comment = [line for line in file.read_text().splitlines() if line.startswith("#")]
+        assert any("cifar-exp" in line for line in comment), file

@@ -1,0 +1,168 @@
+"""Grad-CAM against Captum's class and by hand; deletion against a network that can be read."""
+
+import numpy as np
+import pytest
+import torch
+from captum.attr import LayerGradCam
+from torch import nn
+from torch.nn import functional as F
+
+from cifar_exp import models
+from cifar_exp.compute.device import Compute
+from cifar_exp.data import Statistics
+from cifar_exp.data.normalize import Normalizer
+from cifar_exp.errors import RequestError
+from cifar_exp.explain.gradcam import RANDOM_DRAWS, LayerMap, explain, gradcam_rows, layer_grad_cams, layer_maps
+
+CPU = Compute(torch.device("cpu"), torch.float32, torch.contiguous_format)
+NORMALIZE = Normalizer(Statistics((0.5, 0.5, 0.5), (0.25, 0.25, 0.25)), CPU)
+
+
+def images(count: int = 3, size: int = 32) -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, (count, size, size, 3), dtype=np.uint8)
+
+
+def resnet() -> nn.Module:
+    torch.manual_seed(0)
+    return models.resnet18(num_classes=10, in_channels=3).eval()
+
+
+def explained(model, pixels, indices, targets, layers, *, seed=0, batch_size=8):
+    """``explain`` on the CPU in float32."""
+    return explain(
+        model, pixels, indices, targets, layers, compute=CPU, normalize=NORMALIZE, seed=seed, batch_size=batch_size
+    )
+
+
+def by_hand(model: nn.Module, layer: str, inputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    """Selvaraju et al. 2017, equations 1 and 2 before the ReLU: mean gradients weigh the activations."""
+    kept = {}
+    handle = model.get_submodule(layer).register_forward_hook(lambda _m, _i, out: kept.update(out=out))
+    logits = model(inputs)
+    handle.remove()
+    gradients = torch.autograd.grad(logits.gather(1, targets[:, None]).sum(), kept["out"])[0]
+    return (gradients.mean((2, 3), keepdim=True) * kept["out"]).sum(1).detach()
+
+
+def test_maps_equal_gradcam_by_hand():
+    model, pixels = resnet(), images()
+    layers = layer_maps(model, (32, 32, 3), None)
+    assert layers == [
+        LayerMap("layer1", 32, 32),
+        LayerMap("layer2", 16, 16),
+        LayerMap("layer3", 8, 8),
+        LayerMap("layer4", 4, 4),
+    ]
+    targets = {"predicted": np.array([1, 2, 3]), "true": np.array([4, 5, 6])}
+    found = explained(model, pixels, np.arange(3), targets, layers)
+    assert len(found) == 3 * 4 * 2
+    inputs = NORMALIZE(torch.from_numpy(pixels))
+    for cam in found:
+        wanted = torch.from_numpy(targets[cam.target])
+        expected = by_hand(model, cam.layer.name, inputs, wanted)[cam.index]
+        np.testing.assert_allclose(cam.coarse, expected.numpy(), atol=1e-5)
+        upsampled = F.interpolate(expected.relu()[None, None], (32, 32), mode="bilinear", align_corners=False)[0, 0]
+        np.testing.assert_allclose(cam.heat, upsampled.numpy(), atol=1e-5)
+
+
+def test_maps_of_all_layers_at_once_equal_captums_layer_by_layer():
+    model, inputs = resnet(), NORMALIZE(torch.from_numpy(images()))
+    names = ["layer1", "layer1.1", "layer2.0.conv1", "layer3", "layer4"]  # nested ones and a plain convolution, too
+    targets = torch.tensor([1, 5, 9])
+    layers = layer_maps(model, (32, 32, 3), names)
+    for name, found in zip(names, layer_grad_cams(model, inputs, targets, layers), strict=True):
+        expected = LayerGradCam(model, model.get_submodule(name)).attribute(inputs, target=targets)
+        torch.testing.assert_close(found, expected.detach(), atol=1e-6, rtol=1e-5)
+
+
+def test_the_number_of_layers_adds_no_pass_for_maps_and_batches_hold_no_more_than_they_may():
+    model, sizes = resnet(), {True: [], False: []}
+    model.register_forward_hook(lambda _m, inputs, _o: sizes[torch.is_grad_enabled()].append(len(inputs[0])))
+    targets = {"predicted": np.array([1, 2, 3]), "true": np.array([4, 5, 6])}
+    layers = layer_maps(model, (32, 32, 3), None)
+    sizes[False].clear()
+    parts = explained(model, images(), np.arange(3), targets, layers, batch_size=2)
+    assert sizes[True] == [2, 2, 1, 1]  # a forward pass for each target: two for each batch, of four layers
+    once_and_random, deletions = 1 + RANDOM_DRAWS, len(layers) * len(targets)
+    assert sizes[False] == [2] * (once_and_random + deletions) + [1] * (once_and_random + deletions)
+    whole = explained(model, images(), np.arange(3), targets, layers, batch_size=3)
+    for one, other in zip(parts, whole, strict=True):
+        assert (one.index, one.layer, one.target) == (other.index, other.layer, other.target)
+        np.testing.assert_allclose(one.coarse, other.coarse, atol=1e-5)
+        assert one.random_drop == pytest.approx(other.random_drop, abs=1e-5)
+
+
+def test_explaining_leaves_the_model_as_it_was():
+    model = resnet().train()
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    targets = {"predicted": np.array([0]), "true": np.array([1])}
+    explained(model, images(1), np.array([0]), targets, [LayerMap("layer3", 8, 8)])
+    assert model.training
+    assert all(parameter.grad is None for parameter in model.parameters())  # none came from explaining
+    for key, value in model.state_dict().items():
+        assert torch.equal(value, before[key])
+
+
+class TopLeft(nn.Module):
+    """Says class 1 by the mean of the top left corner's red, and nothing else."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer1 = nn.Conv2d(3, 1, 1, bias=False)
+        self.layer1.weight.data = torch.tensor([[[[1.0]], [[0.0]], [[0.0]]]])
+
+    def forward(self, pixels):
+        red = self.layer1(pixels)
+        corner = torch.zeros_like(red)
+        corner[:, :, :4, :4] = 1
+        score = (red * corner).sum((1, 2, 3)) / 16
+        return torch.stack([torch.zeros_like(score), score], 1)
+
+
+def test_deletion_matters_where_the_network_looks():
+    pixels = np.full((1, 10, 10, 3), 0, np.uint8)
+    pixels[0, :4, :4, 0] = 255  # the corner is red; red is 2 after normalization, so p = sigmoid(2)
+    targets = {"predicted": np.array([1]), "true": np.array([0])}
+    predicted, true = explained(TopLeft(), pixels, np.array([7]), targets, [LayerMap("layer1", 10, 10)])
+    # The gradient's mean is positive, so the map is the red channel: its 16 pixels are among the 20 hidden.
+    assert predicted.deletion_drop == pytest.approx(1 / (1 + np.exp(-2)) - 0.5, abs=1e-6)
+    assert true.deletion_drop <= 0
+    # Random pixels hide about a fifth of the corner.
+    assert 0 < predicted.random_drop < predicted.deletion_drop / 2
+    rows = gradcam_rows([predicted, true], {7: "a"}, {7: "b"})
+    assert (rows[0]["peak_row"], rows[0]["peak_column"]) == (0, 0)
+    assert (rows[0]["map_height"], rows[0]["map_width"], rows[0]["layer"]) == (10, 10, "layer1")
+
+
+def test_a_map_without_heat_has_no_peak():
+    pixels = np.full((1, 10, 10, 3), 255, np.uint8)
+    targets = {"predicted": np.array([0]), "true": np.array([1])}
+    predicted, _ = explained(TopLeft(), pixels, np.array([0]), targets, [LayerMap("layer1", 10, 10)])
+    assert predicted.heat.max() == 0  # class 0's score does not depend on the image
+    assert gradcam_rows([predicted], {0: "a"}, {0: "b"})[0]["peak_row"] is None
+
+
+def test_the_same_seed_hides_the_same_random_pixels():
+    targets = {"predicted": np.array([1]), "true": np.array([0])}
+    layers = [LayerMap("layer1", 10, 10)]
+    drops = [
+        explained(TopLeft(), images(1, 10), np.array([7]), targets, layers, seed=seed)[0].random_drop
+        for seed in (1, 1, 2)
+    ]
+    assert drops[0] == drops[1] != drops[2]
+
+
+def test_nothing_to_explain():
+    empty = np.array([], np.int64)
+    targets = {"predicted": empty, "true": empty}
+    assert explained(resnet(), images(0), empty, targets, [LayerMap("layer3", 8, 8)]) == []
+
+
+def test_a_layer_that_is_not_there_is_named():
+    with pytest.raises(RequestError, match=r"no layer 'layer9'; it has conv1, .*layer4"):
+        layer_maps(resnet(), (32, 32, 3), ["layer9"])
+
+
+def test_a_layer_without_a_map_is_refused():
+    with pytest.raises(RequestError, match=r"'fc' puts out \(1, 10\), not a map"):
+        layer_maps(resnet(), (32, 32, 3), ["fc"])

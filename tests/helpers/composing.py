@@ -1,0 +1,26 @@
+"""Configurations as the command line composes them, for tests of what they describe."""
+
+from typing import Any
+
+from cifar_exp.config.compose import compose_jobs, without_hydra
+from cifar_exp.config.resolved import resolve
+
+# A run of seconds: 300 digits, one small network, nothing drawn.
+TINY = (
+    "experiment=quickstart",
+    "epochs=2",
+    "batch_size=128",
+    "model.width=4",
+    "data.limit_train=300",
+    "data.limit_test=100",
+    "max_lr=0.05",
+    "threads=1",  # two would wait for each other on a busy machine
+    "figures=false",
+    "report=false",
+    "explain.images=2",
+)
+
+
+def composed(*overrides: str) -> dict[str, Any]:
+    """The resolved configuration of one job."""
+    return resolve(without_hydra(compose_jobs(list(overrides))[0]))

@@ -1,0 +1,197 @@
+"""Figures at the edges: no mistakes, a hundred classes, odd names, long runs; no text on top of other text."""
+
+import itertools
+
+import numpy as np
+import pandas as pd
+import pytest
+from fontTools.fontBuilder import FontBuilder
+from fontTools.pens.ttGlyphPen import TTGlyphPen
+from matplotlib import font_manager
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.text import Text
+from PIL import Image
+
+from cifar_exp.explain.gradcam import CamMap, LayerMap
+from cifar_exp.reports.figures import curves as curves_module
+from cifar_exp.reports.figures import fonts, style
+from cifar_exp.reports.figures.confusion import confusion
+from cifar_exp.reports.figures.curves import curves, learning_rate
+from cifar_exp.reports.figures.images import Judged, augmentations, gradcam, misclassified
+from cifar_exp.training.schedule import schedule_use
+
+
+@pytest.fixture
+def drawn(monkeypatch):
+    """Collects the figures that are saved, to look at their texts."""
+    figures: list[Figure] = []
+    real = style.save
+
+    def save(figure, path):
+        figures.append(figure)
+        real(figure, path)
+
+    for module in ("confusion", "curves", "images"):
+        monkeypatch.setattr(f"cifar_exp.reports.figures.{module}.save", save)
+    return figures
+
+
+def overlapping_texts(figure: Figure) -> list[tuple[str, str]]:
+    """Pairs of visible texts whose boxes overlap by more than a pixel each way."""
+    # Only what is really drawn: matplotlib also holds ticks outside the axes' limits.
+    texts: list[Text] = []
+    real = Text.draw
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Text, "draw", lambda text, renderer: (texts.append(text), real(text, renderer))[1])
+        canvas = FigureCanvasAgg(figure)
+        canvas.draw()
+    # The box around a slanted text says nothing about where its letters are.
+    upright = {text for text in texts if text.get_text().strip() and text.get_rotation() % 90 == 0}
+    boxes = [(text.get_text(), text.get_window_extent(canvas.get_renderer())) for text in upright]
+    return [
+        (a, b)
+        for (a, one), (b, other) in itertools.combinations(boxes, 2)
+        if min(one.x1, other.x1) - max(one.x0, other.x0) > 1 and min(one.y1, other.y1) - max(one.y0, other.y0) > 1
+    ]
+
+
+def judged(count: int, name: str = "automobile") -> list[Judged]:
+    image = np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8)
+    return [Judged(i, image, name, "a_class_with_a_very_long_name", 0.987) for i in range(count)]
+
+
+def metrics_of(epochs: int) -> pd.DataFrame:
+    values = np.linspace(0.5, 0.9, epochs)
+    table = pd.DataFrame({"epoch": np.arange(1, epochs + 1)})
+    for split in ("train", "val", "test"):
+        table[f"{split}_loss"], table[f"{split}_accuracy"] = 1 - values, values
+    table.loc[: epochs - 2, ["test_loss", "test_accuracy"]] = np.nan
+    return table
+
+
+@pytest.mark.parametrize("classes", [2, 10, 20, 100])
+def test_confusion_from_two_to_a_hundred_classes(tmp_path, drawn, classes):
+    counts = np.eye(classes, dtype=np.int64) * 95 + 5
+    names = [f"class number {i}" for i in range(classes)]
+    confusion(counts, names, "title", tmp_path / "c.png")
+    assert overlapping_texts(drawn[0]) == []
+
+
+@pytest.mark.parametrize("epochs", [1, 2, 20, 2_000])
+def test_curves_of_short_and_long_runs(tmp_path, drawn, epochs):
+    curves(metrics_of(epochs), "a run", tmp_path / "c.png")
+    assert overlapping_texts(drawn[0]) == []
+    assert "gap train - test" in drawn[0].axes[1].get_title()
+
+
+def test_the_gap_is_the_published_runs(tmp_path, drawn):
+    metrics = metrics_of(20)
+    metrics.loc[19, ["train_accuracy", "test_accuracy"]] = [0.9453, 0.8571]
+    curves(metrics, "published", tmp_path / "c.png")
+    assert "+8.82 points" in drawn[0].axes[1].get_title()
+
+
+def test_ten_million_steps_are_drawn_downsampled(tmp_path, drawn):
+    planned = np.linspace(0.1, 0, 1_000_000)
+    steps = pd.DataFrame({"step": np.arange(1, 1_000_001), "learning_rate": planned})
+    learning_rate(planned, steps, schedule_use("step", planned, planned, 10), tmp_path / "l.png")
+    assert all(len(line.get_xdata()) <= 2 * curves_module._MOST_POINTS for line in drawn[0].axes[0].lines)
+
+
+def test_an_unused_plan_is_in_the_title(tmp_path, drawn):
+    planned = np.linspace(0.1, 0, 7_820)
+    used = np.full(7_820, 0.005)
+    steps = pd.DataFrame({"step": np.arange(1, 7_821), "learning_rate": used})
+    learning_rate(planned, steps, schedule_use("epoch", planned, used, 20), tmp_path / "l.png")
+    assert "20 of 7,820 planned steps" in drawn[0].axes[0].get_title()
+
+
+@pytest.mark.parametrize("count", [1, 7, 20])
+def test_the_gallery_has_room_for_long_names(tmp_path, drawn, count):
+    misclassified(judged(count), 1_429, 10_000, tmp_path / "m.png")
+    assert overlapping_texts(drawn[0]) == []
+
+
+def test_a_gallery_without_mistakes_says_so(tmp_path, drawn):
+    misclassified([], 0, 100, tmp_path / "m.png")
+    assert "None of the 100 test images was misclassified" in drawn[0].texts[0].get_text()
+
+
+def test_a_gallery_that_was_not_asked_for_does_not_say_that_all_is_right(tmp_path, drawn):
+    misclassified([], 90, 100, tmp_path / "m.png")
+    assert "90 of 100 test images misclassified" in drawn[0].texts[0].get_text()
+
+
+def test_names_are_not_taken_for_formulas(tmp_path):
+    misclassified(judged(2, name="$x^$ _{"), 2, 10, tmp_path / "m.png")
+    confusion(np.eye(2, dtype=np.int64), ["$", "a$b$"], "100% of $", tmp_path / "c.png")
+
+
+def test_augmentations_of_gray_and_colour(tmp_path):
+    for channels in (1, 3):
+        images = np.zeros((4, 16, 16, channels), np.uint8)
+        augmentations(images, [images, images], ["a"] * 4, "none", tmp_path / "a.png")
+
+
+@pytest.mark.parametrize("heat", [0.0, 1.0])
+@pytest.mark.parametrize("count", [1, 10])
+def test_gradcam_with_and_without_heat(tmp_path, drawn, heat, count):
+    images = judged(count)
+    layers = [LayerMap("layer1", 32, 32), LayerMap("layer2", 16, 16), LayerMap("layer3", 8, 8)]
+    maps = [
+        CamMap(i, target, layer, np.zeros((8, 8), np.float32), np.full((32, 32), heat, np.float32), 0.5, 0.6)
+        for i in range(count)
+        for layer in layers
+        for target in ("predicted", "true")
+    ]
+    gradcam(images, maps, "layer3", tmp_path / "g.png")
+    assert overlapping_texts(drawn[0]) == []
+
+
+@pytest.mark.parametrize(("images", "said"), [([], "No test image was misclassified"), (judged(1), "map large enough")])
+def test_gradcam_with_nothing_to_show_says_why(tmp_path, drawn, images, said):
+    gradcam(images, [], None, tmp_path / "g.png")
+    assert said in drawn[0].texts[0].get_text()
+
+
+def square_font(path, letter):
+    """A font that shows one letter as a black square, and has no other."""
+    pen = TTGlyphPen(None)
+    for number, point in enumerate(((0, 0), (0, 800), (800, 800), (800, 0))):
+        (pen.lineTo if number else pen.moveTo)(point)
+    pen.closePath()
+    builder = FontBuilder(1000, isTTF=True)
+    builder.setupGlyphOrder([".notdef", "square"])
+    builder.setupCharacterMap({ord(letter): "square"})
+    builder.setupGlyf({".notdef": TTGlyphPen(None).glyph(), "square": pen.glyph()})
+    builder.setupHorizontalMetrics({".notdef": (500, 0), "square": (900, 50)})
+    builder.setupHorizontalHeader(ascent=800, descent=-200)
+    builder.setupNameTable({"familyName": "Square Sans", "styleName": "Regular"})
+    builder.setupOS2()
+    builder.setupPost()
+    builder.save(path)
+    return str(path)
+
+
+def test_a_font_is_chosen_that_has_the_letters_or_the_log_names_its_package(tmp_path, monkeypatch, caplog):
+    """The font was installed after Matplotlib listed the fonts of the system."""
+    own = [font for font in font_manager.fontManager.ttflist if font.name == "DejaVu Sans"]
+    for installed in ([], [square_font(tmp_path / "square.ttf", "猫")]):
+        fonts._families.cache_clear()
+        monkeypatch.setattr(font_manager.fontManager, "ttflist", list(own))
+        monkeypatch.setattr(font_manager, "findSystemFonts", lambda installed=installed: installed)
+        caplog.clear()
+        with style.styled():
+            figure = Figure(figsize=(2, 1))
+            text = figure.text(0.5, 0.5, "猫é☃", fontsize=40)
+            style.save(figure, tmp_path / "figure.png")
+        if installed:
+            assert text.get_fontfamily() == ["DejaVu Sans", "Square Sans"]
+            dark = (np.asarray(Image.open(tmp_path / "figure.png").convert("L")) < 40).sum()
+            assert dark > (0.8 * 40 * 150 / 72) ** 2, "the square of 0.8 em"
+            assert caplog.text == ""
+        else:
+            assert "No installed font has 猫: figures show boxes instead" in caplog.text
+            assert "apt-get install fonts-noto-cjk" in caplog.text
+    fonts._families.cache_clear()

@@ -1,0 +1,232 @@
+"""The page of a run: its numbers against the CSVs, its words, what it survives."""
+
+import json
+
+import pandas as pd
+import pytest
+from composing import TINY, composed
+from report_runs import embedded, visible_text, write_run
+from statsmodels.stats.proportion import proportion_confint
+
+from cifar_exp.cli import main
+from cifar_exp.reports.figures.images import TARGETS as EXPLAINED_TARGETS
+from cifar_exp.reports.run_page.config_tree import config_tree, default_leaves
+from cifar_exp.reports.run_page.findings import statements
+from cifar_exp.reports.run_page.page import run_page
+from cifar_exp.run import run
+from cifar_exp.run_dir import kept_images, tables
+from cifar_exp.run_dir.read import read_run
+
+
+@pytest.fixture(scope="module")
+def real_run(tmp_path_factory):
+    """A run of seconds that wrote its page itself."""
+    path = tmp_path_factory.mktemp("real") / "run"
+    run(composed(*TINY, "report=true", "explain.images=3"), path)
+    return path
+
+
+@pytest.fixture
+def by_hand(tmp_path):
+    return write_run(tmp_path / "run")
+
+
+def test_the_headline_says_what_the_predictions_say(real_run):
+    predictions = pd.read_csv(real_run / "predictions.csv")
+    right, n = int(predictions["correct"].sum()), len(predictions)
+    low, high = proportion_confint(right, n, alpha=0.05, method="wilson")
+    text = visible_text((real_run / "report.html").read_text())
+    assert f"{100 * right / n:.2f}%" in text
+    assert f"95% interval {100 * low:.2f}% to {100 * high:.2f}% (Wilson), {n} test images" in text
+    assert f"Misclassified {n - right} of {n} test images" in text
+    summary = pd.read_csv(real_run / "summary.csv").iloc[0]
+    sign = "+" if summary["generalization_gap"] >= 0 else "−"  # noqa: RUF001
+    assert f"Gap {sign}{abs(100 * summary['generalization_gap']):.2f} points" in text
+
+
+def test_the_accuracy_with_test_time_augmentation_has_a_tile_of_its_own(by_hand):
+    assert "test-time augmentation" not in visible_text(run_page(by_hand))
+    summary = pd.read_csv(by_hand / "summary.csv")
+    summary.assign(test_accuracy_tta=0.8725).to_csv(by_hand / "summary.csv", index=False)
+    assert "With test-time augmentation 87.25% right by several views" in visible_text(run_page(by_hand))
+
+
+def test_the_curves_are_the_csvs(real_run):
+    charts = embedded((real_run / "report.html").read_text())["charts"]
+    metrics, steps, schedule = (pd.read_csv(real_run / f"{name}.csv") for name in ("metrics", "steps", "schedule"))
+    lines = {
+        (chart, line["name"]): line["data"] for chart in charts if chart != "confusion"
+        for line in charts[chart]["option"]["series"]
+    }  # fmt: skip
+    assert lines["loss", "train"] == metrics[["epoch", "train_loss"]].to_numpy().tolist()
+    assert lines["accuracy", "validation"] == metrics[["epoch", "val_accuracy"]].to_numpy().tolist()
+    assert lines["accuracy", "test"] == metrics[["epoch", "test_accuracy"]].dropna().to_numpy().tolist()
+    assert lines["learning_rate", "used"] == steps[["step", "learning_rate"]].to_numpy().tolist()
+    assert lines["learning_rate", "planned"] == schedule[["step", "learning_rate"]].to_numpy().tolist()
+    counts = pd.read_csv(real_run / "confusion.csv").iloc[:, 1:].to_numpy()
+    cells = [cell["value"] for cell in charts["confusion"]["option"]["series"][0]["data"]]
+    assert {(row, column): count for column, row, _, count in cells} == {
+        (row, column): counts[row, column] for row in range(10) for column in range(10)
+    }
+
+
+def test_the_plan_is_recorded_step_by_step(real_run):
+    schedule, steps = pd.read_csv(real_run / "schedule.csv"), pd.read_csv(real_run / "steps.csv")
+    assert tuple(schedule.columns) == tables.SCHEDULE_COLUMNS
+    # scheduler=one_cycle with interval=step: what was planned is what was used.
+    pd.testing.assert_frame_equal(schedule, steps[["step", "learning_rate"]])
+
+
+def test_every_mistake_is_in_the_gallery_with_its_own_pixels(real_run):
+    gallery = embedded((real_run / "report.html").read_text())["data"]["gallery"]["images"]
+    predictions = pd.read_csv(real_run / "predictions.csv", dtype={"label": str, "prediction": str})
+    classes = embedded((real_run / "report.html").read_text())["data"]["classes"]
+    shown = {one["index"]: one for one in gallery}
+    assert set(predictions.index[~predictions["correct"]]) <= set(shown)
+    for index, one in shown.items():
+        row = predictions.iloc[index]
+        assert (classes[one["label"]], classes[one["prediction"]]) == (row["label"], row["prediction"])
+        assert one["confidence"] == row["confidence"]
+    kept = kept_images.read_images(real_run / "report_images.npz")
+    assert kept.image.shape[1:] == (32, 32, 1)
+    assert kept.layers == ("layer1", "layer2")
+    assert kept.heat.shape == (3, 2, 2, 32, 32)
+    assert tuple(EXPLAINED_TARGETS) == kept_images.TARGETS
+
+
+def test_each_map_comes_with_its_row_of_gradcam_csv(real_run):
+    explained = embedded((real_run / "report.html").read_text())["data"]["explained"]
+    table = pd.read_csv(real_run / "gradcam.csv").set_index(["index", "layer", "target"])
+    compared = 0
+    for one in explained["images"]:
+        for target, maps in one["maps"].items():
+            for layer, shown in zip(explained["layers"], maps, strict=True):
+                row = table.loc[(one["index"], layer, target)]
+                assert (shown["attended"], shown["random"]) == (row["deletion_drop"], row["random_drop"])
+                assert (shown["image"] is None) == pd.isna(row["peak_row"])
+                compared += 1
+    assert compared == len(table) == 12
+
+
+def test_every_cell_that_a_statement_names_holds_what_it_says(real_run, by_hand):
+    for path in (real_run, by_hand):
+        found = statements(read_run(path))
+        assert len(found) >= 7
+        compared = 0
+        for source in (source for statement in found for source in statement.sources):
+            table = pd.read_csv(path / source.file, dtype={"class": str, "label": str})
+            assert source.column in table.columns
+            key, _, value = source.row.partition(" ")
+            if source.row == "the only one":
+                row = table
+            elif key in ("epoch", "step"):
+                row = table[table[key] == int(value.replace(",", ""))]
+            elif key in ("class", "label"):
+                row = table[table[key] == value]
+            else:
+                continue  # sums and means; see the cases worked by hand
+            assert len(row) == 1
+            cell = row[source.column].iloc[0]
+            assert source.value in (f"{cell:.6g}", f"{cell:.4g}", f"{cell:,}") if not isinstance(cell, str) else cell
+            compared += 1
+        assert compared >= 8
+
+
+def _statement(path, title):
+    found = {statement.title: statement for statement in statements(read_run(path))}
+    assert title in found, list(found)
+    return found[title]
+
+
+def test_what_the_numbers_of_a_run_worked_by_hand_say(by_hand):
+    low, high = proportion_confint(17, 20, alpha=0.05, method="wilson")
+    sure = _statement(by_hand, "How sure the accuracy is").text
+    assert "17 of 20 test images are right: 85.00%" in sure
+    assert f"from {100 * low:.2f}% to {100 * high:.2f}%" in sure
+    assert _statement(by_hand, "Overfitting").kind == "note"
+    assert "a gap of +10.00\u00a0points" in _statement(by_hand, "Overfitting").text
+    assert "lowest in epoch 2 (0.5) and 0.75 at the end" in _statement(by_hand, "The validation loss rose again").text
+    assert "All 15 planned steps" in _statement(by_hand, "The schedule was used as planned").text
+    attention = _statement(by_hand, "The attention matters to the prediction")
+    assert "by 0.50 on average, hiding random ones by 0.20; in 3 of 3 images" in attention.text
+    assert "Not so in layer1" in attention.text
+    classes = _statement(by_hand, "Hardest and easiest class").text
+    assert "Hardest: dog, right in 66.67% of its 6 images" in classes
+    assert "dog taken for ship, 2 times" in classes
+    # Mean confidence (7 x 0.99 + 0.6 + 4 x 0.9 + 0.95 + 0.7 + 6 x 0.8) / 20 = 0.879; one mistake above 0.9.
+    sure = _statement(by_hand, "About as sure as it should be").text
+    assert "Mean confidence 87.90%, accuracy 85.00%" in sure
+    assert "1 of 3 mistakes" in sure
+    assert "6.00\u00a0s of training and 1.50\u00a0s of evaluation" in _statement(by_hand, "Where the time went").text
+
+
+def test_warnings_come_first_and_say_what_mends_it(tmp_path):
+    path = write_run(tmp_path / "run", used_share=0.2, attended=0.1)
+    found = statements(read_run(path))
+    assert [one.kind for one in found[:2]] == ["bad", "bad"]
+    assert "Only 3 of 15 planned steps" in _statement(path, "The schedule was not used").text
+    assert _statement(path, "Attention that does not matter to the prediction").kind == "bad"
+    config = (path / "config_resolved.yaml").read_text().replace("interval: step", "interval: epoch")
+    (path / "config_resolved.yaml").write_text(config)
+    assert "scheduler.interval=step" in _statement(path, "The schedule was not used").text
+
+
+def test_the_config_marks_what_differs_from_the_defaults(real_run):
+    typed = composed("epochs=3", "optimizer=adamw")
+    leaves = {}
+
+    def walk(nodes, prefix=""):
+        for node in nodes:
+            leaves[prefix + node.key] = node
+            walk(node.children, f"{prefix}{node.key}.")
+
+    walk(config_tree(typed, default_leaves()))
+    assert (leaves["epochs"].value, leaves["epochs"].default, leaves["epochs"].changed) == ("3", "20", 1)
+    assert leaves["optimizer.betas"].default is None
+    assert leaves["optimizer.betas"].changed == 1
+    assert leaves["seed"].changed == 0
+    changed = {key for key, node in leaves.items() if node.changed and not node.children}
+    assert {key for key in changed if not key.startswith("optimizer.")} == {"epochs"}
+    assert leaves["optimizer"].changed == len(changed) - 1
+    assert sum(node.changed for node in config_tree(composed(), default_leaves())) == 0
+    assert 'class="leaf changed"' in (real_run / "report.html").read_text()
+
+
+def test_composing_the_defaults_leaves_hydra_as_it_was():
+    from hydra.core.global_hydra import GlobalHydra
+
+    state = GlobalHydra.instance()
+    before = state.hydra
+    state.hydra = marker = object()
+    try:
+        default_leaves.cache_clear()
+        default_leaves()
+        assert state.hydra is marker
+    finally:
+        state.hydra = before
+
+
+def test_the_command_makes_the_same_page_again(real_run, capsys):
+    before = (real_run / "report.html").read_text()
+    (real_run / "report.html").unlink()
+    assert main.main(["report", str(real_run)]) == 0
+    assert capsys.readouterr().out.strip() == str(real_run / "report.html")
+    assert (real_run / "report.html").read_text() == before
+
+
+def test_the_command_needs_no_torch(by_hand):
+    import subprocess
+    import sys
+
+    script = "import sys; from cifar_exp.cli.main import main; main(sys.argv[1:]); print('torch' in sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", script, "report", str(by_hand)], capture_output=True, text=True, timeout=60, check=True
+    )
+    assert done.stdout.splitlines()[-1] == "False"
+
+
+def test_the_status_of_a_page_at_the_end_is_final(real_run):
+    assert json.loads((real_run / "status.json").read_text())["state"] == "completed"
+    text = visible_text((real_run / "report.html").read_text())
+    assert "completed" in text
+    assert "cifar-exp reproduce" in text

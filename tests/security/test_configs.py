@@ -1,0 +1,96 @@
+"""Configs from someone else: nothing in them is called that is not listed, whoever they say is trusted."""
+
+import pytest
+from composing import TINY, composed
+
+from cifar_exp.cli.main import main
+from cifar_exp.config.compose import compose_jobs
+from cifar_exp.config.resolved import load_saved, to_yaml
+from cifar_exp.errors import RequestError
+
+EXPERIMENTS = {
+    "callbacks": "hydra:\n  callbacks:\n    x:\n      _target_: os.system\n      command: touch {}\n",
+    "logging": "hydra:\n  job_logging:\n    formatters:\n      x:\n        (): os.system\n        command: touch {}\n",
+    "folder": "hydra:\n  output_subdir: ../../../../../../{}\n",
+    "run": "hydra:\n  run:\n    dir: {}\n",
+    "environment": "hydra:\n  job:\n    env_set:\n      LD_PRELOAD: {}\n",
+    "launcher": "hydra:\n  launcher:\n    _target_: os.system\n",
+    "trust": "trust: [os]\nscheduler:\n  _target_: os.system\n",
+    "grid": "hydra:\n  sweeper:\n    params:\n      +hydra.callbacks.x._target_: os.system\n",
+}
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+@pytest.mark.parametrize("flags", [[], ["-m"]], ids=["run", "sweep"])
+def test_a_config_folder_of_someone_else_decides_nothing_that_is_called(tmp_path, monkeypatch, capsys, name, flags):
+    monkeypatch.chdir(tmp_path)
+    mine = tmp_path / "theirs" / "experiment" / "evil.yaml"
+    mine.parent.mkdir(parents=True)
+    body = EXPERIMENTS[name].format(tmp_path / "it-ran")
+    mine.write_text(f"# @package _global_\ndefaults:\n  - quickstart\n{body}")
+    assert main([*flags, "--config-dir", "theirs", "experiment=evil"]) == 2
+    told = capsys.readouterr().err
+    assert "command line" in told or "unknown key" in told
+    assert [path.name for path in tmp_path.iterdir()] == ["theirs"]
+
+
+def test_a_config_in_the_place_of_the_shipped_one_is_not_taken(tmp_path):
+    evil = "defaults:\n  - base_config\n  - _self_\nhydra:\n  callbacks:\n    x:\n      _target_: os.system\n"
+    (tmp_path / "config.yaml").write_text(evil)
+    (job,) = compose_jobs([], config_dir=str(tmp_path))
+    assert (job.hydra.callbacks, job.model.name) == ({}, "resnet18")
+    (tmp_path / "other.yaml").write_text(evil)
+    with pytest.raises(RequestError):
+        compose_jobs([], config_name="other", config_dir=str(tmp_path))
+
+
+def test_a_folder_of_ones_own_may_add_options_and_a_grid(tmp_path):
+    for name, text in {
+        "model/mine.yaml": "_target_: cifar_exp.models.resnet9\nname: mine\nwidth: 4\n",
+        "experiment/grid.yaml": "# @package _global_\nepochs: 3\nhydra:\n  sweeper:\n    params:\n      seed: 1,2\n",
+    }.items():
+        (tmp_path / name).parent.mkdir()
+        (tmp_path / name).write_text(text)
+    (job,) = compose_jobs(["model=mine", "experiment=grid", "hydra.run.dir=here"], config_dir=str(tmp_path))
+    assert (job.epochs, job.model.width, job.hydra.run.dir) == (3, 4, "here")
+
+
+@pytest.mark.parametrize("target", ["os.system", "torch.hub.load", "builtins.eval", "subprocess.run"])
+def test_a_saved_config_calls_nothing_that_is_not_listed_whatever_it_trusts(tmp_path, target):
+    config = composed(*TINY) | {"trust": [target.split(".")[0]]}
+    config["model"] = {"_target_": target, "name": "evil"}
+    path = tmp_path / "config_resolved.yaml"
+    path.write_text(to_yaml(config))
+    with pytest.raises(RequestError, match="not on the list"):
+        load_saved(path)
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["seed: !!int ''", "seed: !!bool x", f"seed: {'1:' * 200}1.5", f"seed: '{'${a:' * 3000}'", f"seed: {'9' * 400}"],
+    ids=["int", "bool", "sexagesimal", "nested", "digits"],
+)
+def test_values_that_the_parsers_stumble_over_are_refused(tmp_path, line):
+    path = tmp_path / "config_resolved.yaml"
+    text = to_yaml(composed(*TINY))
+    assert "\nseed: 0\n" in text
+    path.write_text(text.replace("\nseed: 0\n", f"\n{line}\n"))
+    with pytest.raises(RequestError):
+        load_saved(path)
+
+
+@pytest.mark.parametrize(
+    ("group", "node"),
+    [
+        ("data", {"_target_": "x", "root": 5}),
+        ("data", {"cache": "~nosuchuser/x"}),
+        ("optimizer", {"_target_": "torch.optim.Adam", "decoupled": True}),
+    ],
+)
+def test_odd_nodes_of_a_saved_config_are_refused(tmp_path, group, node):
+    config = composed(*TINY)
+    config[group] = node if "_target_" in node else config[group] | node
+    path = tmp_path / "config_resolved.yaml"
+    path.write_text(to_yaml(config))
+    with pytest.raises(RequestError):
+        load_saved(path)

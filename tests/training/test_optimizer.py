@@ -1,0 +1,124 @@
+"""Which parameters decay, and what a step does."""
+
+import pytest
+import torch
+from torch import nn
+
+from cifar_exp.errors import RequestError
+from cifar_exp.training.optimizer import build_optimizer, momentum_of, set_max_lr
+
+SGD = {"_target_": "torch.optim.SGD", "name": "sgd", "weight_decay": 0.1, "decay_norms_and_biases": False}
+
+
+MUON = {
+    "_target_": "cifar_exp.training.muon.Muon",
+    "name": "muon",
+    "momentum": 0.6,
+    "weight_decay": 0.004,
+    "sgd_momentum": 0.85,
+    "head_lr_factor": 10.0,
+    "bias_lr_factor": 100.0,
+}
+
+
+def model() -> nn.Module:
+    return nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Flatten(), nn.Linear(4, 2))
+
+
+def test_norms_and_biases_do_not_decay():
+    network = model()
+    optimizer = build_optimizer(SGD, network, max_lr=1.0)
+    before = {name: value.clone() for name, value in network.named_parameters()}
+    for parameter in network.parameters():
+        parameter.grad = torch.zeros_like(parameter)
+    optimizer.step()
+    for name, value in network.named_parameters():
+        is_matrix = name in ("0.weight", "3.weight")
+        torch.testing.assert_close(value, before[name] * (0.9 if is_matrix else 1.0))
+
+
+def test_everything_decays_on_request():
+    optimizer = build_optimizer(SGD | {"decay_norms_and_biases": True}, model(), max_lr=1.0)
+    assert [group["weight_decay"] for group in optimizer.param_groups] == [0.1]
+    assert len(optimizer.param_groups[0]["params"]) == 6
+
+
+def test_momentum_of_the_kinds_of_optimizers():
+    parameters = [torch.zeros(1, requires_grad=True)]
+    assert momentum_of(torch.optim.SGD(parameters, lr=1, momentum=0.7)) == 0.7
+    assert momentum_of(torch.optim.AdamW(parameters, lr=1, betas=(0.8, 0.9))) == 0.8
+    assert momentum_of(torch.optim.Adagrad(parameters, lr=1)) is None
+
+
+def test_an_argument_that_the_optimizer_does_not_take_is_named():
+    with pytest.raises(RequestError, match=r"torch\.optim\.SGD.*'speed'"):
+        build_optimizer(SGD | {"speed": 3}, model(), max_lr=1.0)
+
+
+def rates_and_decays(optimizer: torch.optim.Optimizer) -> list[float]:
+    """Learning rate and weight decay of one group after the other."""
+    return [group[key] for group in optimizer.param_groups for key in ("lr", "weight_decay")]
+
+
+def test_biases_learn_faster_and_decay_as_much():
+    node = SGD | {"decay_norms_and_biases": True, "bias_lr_factor": 64.0}
+    optimizer = build_optimizer(node, model(), max_lr=0.5)
+    assert rates_and_decays(optimizer) == pytest.approx([0.5, 0.1, 32.0, 0.1 / 64])
+    assert [value.ndim for value in optimizer.param_groups[1]["params"]] == [1] * 4
+    without_decay = build_optimizer(node | {"decay_norms_and_biases": False}, model(), max_lr=0.5)
+    assert rates_and_decays(without_decay) == pytest.approx([0.5, 0.1, 32.0, 0.0])
+
+
+def test_decoupled_values_give_the_papers_numbers():
+    # airbench94: 11.5 and 0.0153 at momentum 0.85 (arXiv 2404.00498); by hand, 1 + 1 / (1 - 0.85) = 7.667.
+    node = SGD | {"momentum": 0.85, "nesterov": True, "decoupled": True, "weight_decay": 0.0153}
+    optimizer = build_optimizer(node | {"decay_norms_and_biases": True, "bias_lr_factor": 64.0}, model(), max_lr=11.5)
+    lr, decay, bias_lr, bias_decay = rates_and_decays(optimizer)
+    assert (lr, bias_lr) == pytest.approx((1.5, 96.0))
+    assert lr * decay == pytest.approx(0.0153 / 7.6667, rel=1e-4)
+    assert bias_lr * bias_decay == pytest.approx(lr * decay)
+
+
+@pytest.mark.parametrize("momentum", [0.0, 0.5, 0.9])
+def test_a_decoupled_rate_is_how_far_constant_gradients_carry(momentum):
+    parameter = torch.nn.Parameter(torch.zeros(1))
+    holder = nn.Module()
+    holder.register_parameter("value", parameter)
+    node = SGD | {"momentum": momentum, "nesterov": momentum > 0, "decoupled": True, "weight_decay": 0.0}
+    optimizer = build_optimizer(node, holder, max_lr=1.0)
+    places = []
+    for _ in range(300):
+        parameter.grad = torch.ones(1)
+        optimizer.step()
+        places.append(parameter.item())
+    # A step in the long run is lr / (1 - momentum): the same for all momenta up to the paper's own factor.
+    expected = 1 / (1 - momentum) / (1 + 1 / (1 - momentum))
+    assert places[-2] - places[-1] == pytest.approx(expected, rel=1e-3)
+
+
+def test_muons_groups():
+    network = model()
+    network[0].bias.requires_grad_(False)
+    optimizer = build_optimizer(MUON, network, max_lr=0.2)
+    filters, heads, vectors = optimizer.param_groups
+    assert [group["orthogonal"] for group in optimizer.param_groups] == [True, False, False]
+    assert [group["momentum"] for group in optimizer.param_groups] == [0.6, 0.85, 0.85]
+    assert [group["lr"] for group in optimizer.param_groups] == pytest.approx([0.2, 2.0, 20.0])
+    assert [group["lr"] * group["weight_decay"] for group in (heads, vectors)] == pytest.approx([0.004, 0.004])
+    assert filters["weight_decay"] == 0
+    assert [len(group["params"]) for group in optimizer.param_groups] == [1, 1, 3]
+
+
+def test_a_frozen_parameter_is_left_out():
+    network = model()
+    network[0].weight.requires_grad_(False)
+    optimizer = build_optimizer(SGD, network, max_lr=1.0)
+    assert sum(len(group["params"]) for group in optimizer.param_groups) == 5
+
+
+@pytest.mark.parametrize("node", [SGD, SGD | {"momentum": 0.9, "decoupled": True, "bias_lr_factor": 64.0}, MUON])
+def test_another_max_lr_is_as_if_built_with_it(node):
+    network = model()
+    optimizer = build_optimizer(node, network, max_lr=1e-4)
+    set_max_lr(optimizer, node, network, 0.3)
+    assert rates_and_decays(optimizer) == rates_and_decays(build_optimizer(node, network, max_lr=0.3))
