@@ -63,7 +63,7 @@ def recorded(out_dir: Path, config: dict[str, Any], *, resume: bool = False) -> 
 
 
 def job_state(out_dir: Path) -> str | None:
-    """The state of the run that a directory holds, where ``running`` means that a process is at work on it.
+    """The state of the run in a directory (see ``run_status.state_of``).
 
     Returns:
         None where there is no run, or one that failed before it left anything to go on with.
@@ -74,10 +74,9 @@ def job_state(out_dir: Path) -> str | None:
     if not run_status.is_taken(out_dir):
         return None
     try:
-        state = str(run_status.read_status(out_dir)["state"])
+        return run_status.state_of(out_dir, run_status.read_status(out_dir))
     except (OSError, ValueError) as error:
         raise RequestError(f"{out_dir}: holds a run whose status cannot be read: {error}") from error
-    return "interrupted" if state == "running" and not lock.is_held(out_dir) else state
 
 
 def same_config(out_dir: Path, config: dict[str, Any]) -> bool:

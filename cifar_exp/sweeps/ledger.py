@@ -1,7 +1,6 @@
 """A sweep as a whole: what its jobs are, whether they fit what its directory holds, and how they ended."""
 
 import contextlib
-import io
 import logging
 import math
 import os
@@ -262,12 +261,11 @@ def winner(rows: Sequence[Mapping[str, Any]], varied: Sequence[str]) -> str:
 
 
 def _compare(sweep_dir: Path) -> None:
-    from cifar_exp.cli.commands import compare
+    from cifar_exp.compare.compare_runs import compare_runs
 
     out = sweep_dir / "comparison"
     try:
-        with contextlib.redirect_stdout(io.StringIO()):
-            compare.main([str(sweep_dir), "--out", str(out)])
+        compare_runs([sweep_dir], out, command=shlex.join(["cifar-exp", "compare", str(sweep_dir), "--out", str(out)]))
     except (RequestError, OSError) as error:
         log.warning("The jobs could not be compared: %s", error)
     else:

@@ -24,7 +24,7 @@ def accuracy(run: RunDirectory) -> Iterator[Statement]:
     low, high = wilson_interval(right, n)
     text = (
         f"{right:,} of {n:,} test images are right: {percent(right / n)}. Had other test images been drawn, anything "
-        f"from {percent(low)} to {percent(high)} would fit (Wilson's 95 % interval). It does not cover other seeds: "
+        f"from {percent(low)} to {percent(high)} would fit (Wilson's 95% interval). It does not cover other seeds: "
         "for those, repeat the run with seed=1,2,... and compare."
     )
     sources = (

@@ -80,7 +80,7 @@ def _accuracy(run: RunDirectory) -> dict[str, str] | None:
     if run.predictions is not None:
         n, right = len(run.predictions), int(run.predictions["correct"].sum())
         low, high = wilson_interval(right, n)
-        note = f"95 % interval {percent(low)} to {percent(high)} (Wilson), {n:,} test images"
+        note = f"95% interval {percent(low)} to {percent(high)} (Wilson), {n:,} test images"
         return {"label": "Test accuracy", "value": percent(right / n), "note": note}
     for column, label in (("test_accuracy", "Test"), ("val_accuracy", "Validation"), ("train_accuracy", "Training")):
         if run.metrics is not None and column in run.metrics and run.metrics[column].notna().any():
@@ -155,7 +155,7 @@ def _per_class(run: RunDirectory, names: list[str]) -> Table | None:
         Column("class"),
         Column("images", "integer"),
         Column("right", "integer"),
-        Column("accuracy", "percent", bar=True, from_zero=True, note="right / images: the class's recall"),
+        Column("accuracy", "percent", bar=True, key=True, from_zero=True, note="right / images: the class's recall"),
     ]
     shown = ["class", "images", "correct", "accuracy"]
     if {"predicted", "precision"} <= set(run.per_class.columns):
