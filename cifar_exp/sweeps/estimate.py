@@ -19,7 +19,8 @@ from cifar_exp.errors import DONE, RequestError
 from cifar_exp.evaluation.metrics import evaluate
 from cifar_exp.run_dir import lifecycle
 from cifar_exp.safe_io.console import log_to_console
-from cifar_exp.sweeps.ledger import Job, duplicates, duration
+from cifar_exp.sweeps.grid import Job, duplicates
+from cifar_exp.sweeps.ledger import duration
 from cifar_exp.training.epoch import EpochSoFar, train_epoch
 
 log = logging.getLogger(__name__)
