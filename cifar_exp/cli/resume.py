@@ -185,7 +185,7 @@ def _is_allowed(text: str, folder: str, loader: ConfigLoader) -> bool:
     if not options:
         return "/" not in key
     if isinstance(value, dict):  # a whole node would carry the keys that are otherwise checked one by one
-        return key not in ("data", "tracker")
+        return key not in ("data", "tracker", *_ENGINES)
     return value is None or all(name in options for name in _names(value))
 
 

@@ -173,7 +173,7 @@ def parse(overrides: list[str], loader: ConfigLoader) -> list[Override]:
     parsed = []
     for override in overrides:
         try:
-            parsed.append(parser.parse_override(override))
+            parsed += parser.parse_overrides([override])
             if parsed[-1].value() == {} and parsed[-1].type is OverrideType.CHANGE:
                 key = parsed[-1].key_or_group
                 raise RequestError(f"{override}: would be merged into what is there; take it out by ~{key}.NAME")

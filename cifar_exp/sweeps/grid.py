@@ -7,14 +7,14 @@ import itertools
 import json
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from hydra._internal.callbacks import Callbacks  # Hydra has no other way to run a launcher with callbacks
 from hydra.core.config_loader import ConfigLoader
-from hydra.core.override_parser.types import ChoiceSweep, IntervalSweep, Override, RangeSweep
+from hydra.core.override_parser.types import ChoiceSweep, Glob, IntervalSweep, Override, RangeSweep
 from hydra.core.plugins import Plugins
 from hydra.types import HydraContext, RunMode, TaskFunction
 from omegaconf import DictConfig, OmegaConf, open_dict
@@ -116,12 +116,18 @@ def expand(parsed: Sequence[Override]) -> list[list[str]]:
         if not count:
             raise RequestError(f"{override.input_line}: has no values")
     axes = [
-        [f"{key}={value}" for value in override.sweep_string_iterator()]
+        [f"{key}={value}" for value in _values(override)]
         if override.is_sweep_override()
         else [override.input_line or ""]
         for key, override in last.items()
     ]
     return [list(job) for job in itertools.product(*axes)]
+
+
+def _values(override: Override) -> Iterator[str]:
+    """The values of a swept override; ``glob(...)`` finds the options that a user can choose, not their schemas."""
+    schemas = "base_" if isinstance(override.value(), Glob) else "\n"
+    return (value for value in override.sweep_string_iterator() if not value.startswith(schemas))
 
 
 def _length(override: Override) -> float:
@@ -137,7 +143,7 @@ def _length(override: Override) -> float:
         return max(0.0, (float(value.stop or 0) - float(value.start or 0)) / float(value.step))
     if isinstance(value, ChoiceSweep):
         return len(value.list)
-    return sum(1 for _ in override.sweep_iterator())
+    return sum(1 for _ in _values(override))
 
 
 def compose_sweep(request: Request) -> Sweep:
@@ -164,7 +170,7 @@ def compose_sweep(request: Request) -> Sweep:
     expected = shipped([*typed_in(typed), where])
     for job in composed:
         check_hydra_settings(job, expected, typed)
-    jobs = _jobs(composed, directory)
+    jobs = _jobs(grid, composed, directory)
     is_search = options.is_search(master.hydra) or not _is_basic(master.hydra)
     return Sweep(master, directory, grid, jobs, is_search, loader)
 
@@ -208,8 +214,7 @@ def _in_recorded_order(grid: list[list[str]], directory: Path) -> list[list[str]
         return grid
 
 
-def _jobs(composed: Sequence[DictConfig], directory: Path) -> list[Job]:
-    given = [list(job.hydra.overrides.task) for job in composed]
+def _jobs(given: Sequence[list[str]], composed: Sequence[DictConfig], directory: Path) -> list[Job]:
     values = [by_key(one) for one in given]
     keys = list(dict.fromkeys(key for one in values for key in one))
     varied = [key for key in keys if len({one.get(key) for one in values}) > 1]
@@ -300,8 +305,8 @@ def check_directories(sweep: Sweep, expected: Sequence[str] | None = None) -> No
             )
         if lifecycle.job_state(job.directory) is not None and not lifecycle.same_config(job.directory, job.config):
             raise RequestError(
-                f"{job.directory}: already contains a run of another config than {job.title}. A run is never "
-                "overwritten; choose another hydra.sweep.dir"
+                f"{job.directory}: already contains a run of another config than {job.title}; a run is never "
+                "overwritten, choose another hydra.sweep.dir"
             )
 
 
@@ -318,7 +323,7 @@ def launch(sweep: Sweep, task: TaskFunction) -> None:
     callbacks.on_multirun_start(config=master, config_name=name)
     if sweep.is_search:
         sweeper = Plugins.instance().instantiate_sweeper(hydra_context=context, task_function=task, config=master)
-        sweeper.sweep(arguments=list(master.hydra.overrides.task))
+        sweeper.sweep(arguments=OmegaConf.to_container(master.hydra.overrides.task, resolve=False))
     else:
         OmegaConf.save(master, sweep.directory / "multirun.yaml")
         launcher = Plugins.instance().instantiate_launcher(hydra_context=context, task_function=task, config=master)
