@@ -30,8 +30,9 @@ log = logging.getLogger(__name__)
 
 # Groups of Hydra's own that a sweep's record may choose from: names among installed options, which run nothing else.
 _ENGINES = ("hydra/launcher", "hydra/sweeper")
-_PER_SESSION = ("hydra.sweep.dir=", "hydra.mode=", "sweep.")  # never taken from a record, and not missed
-_MOST_SHOWN = 20
+_PER_SESSION = ("hydra.sweep.dir=", "hydra.mode=", "sweep")  # never taken from a record, and not missed
+_MOST_SHOWN = 80  # of what is ignored, and characters of each
+_LONGEST_KEY = 200  # characters
 
 
 def resume(path: Path, settings: Sequence[str], *, trust: Sequence[str], config_dir: str | None) -> int:
@@ -106,7 +107,10 @@ def _resume_sweep(path: Path, settings: Sequence[str], trust: Sequence[str], con
         kept = {text for text in everything if _is_allowed(text, record.folder, loader)}
     dropped = [text for text in everything if text not in kept and not text.startswith(_PER_SESSION)]
     if dropped:
-        log.info("Ignored from the sweep's record; set them again if needed: %s", " ".join(dropped[:_MOST_SHOWN]))
+        log.info(
+            "Ignored from the sweep's record; set them again if needed: %s",
+            " ".join(text[:_MOST_SHOWN] for text in dropped[:_MOST_SHOWN]),
+        )
     overrides = [text for text in record.overrides if text in kept]
     jobs = record.jobs and [[text for text in job if text in kept] for job in record.jobs]
     if jobs:
@@ -165,9 +169,10 @@ def _is_allowed(text: str, folder: str, loader: ConfigLoader) -> bool:
     """Whether an override of a record is used again.
 
     The record may be someone else's: it decides values of the experiment and the names of options that exist here.
-    What could name code, a command, a file of YAML or a place to write to is for whoever resumes to say.
+    Flags, resolvers such as ``${oc.env:NAME}``, and what could name code, a command, a file of YAML or a place to write
+    to are for whoever resumes to set.
     """
-    if text.startswith("-") or ":" in text.partition("${")[2]:  # a flag; a resolver, such as ${oc.env:NAME}
+    if text.startswith("-") or ":" in text.partition("${")[2] or len(text.partition("=")[0]) > _LONGEST_KEY:
         return False
     try:
         override = OverridesParser.create(config_loader=loader).parse_override(text)
@@ -177,7 +182,11 @@ def _is_allowed(text: str, folder: str, loader: ConfigLoader) -> bool:
     key, value = override.key_or_group, override.value()
     if key == "hydra.sweep.subdir":  # the directories that it leads to are checked
         return isinstance(value, str)
-    if override.package is not None or key == "data.cache" or (is_hydras_own(key) and key not in _ENGINES):
+    if (
+        override.package is not None
+        or key.startswith(("data.cache", "sweep"))
+        or (is_hydras_own(key) and key not in _ENGINES)
+    ):
         return False
     if key == "tracker.store":  # an earlier job has made it, or whoever resumes has
         return is_store(Path(folder, str(value)))

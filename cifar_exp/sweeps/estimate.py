@@ -27,7 +27,8 @@ log = logging.getLogger(__name__)
 
 _WARM_UP_STEPS, _STEPS, _SECONDS = 2, 10, 5.0
 _SMALL = 1e-3  # takes the place of max_lr=auto: how long a step takes does not depend on it
-_STEPS_ROW, _FIGURES = 80, 1.5e6  # bytes; of a line of steps.csv, and of all figures and tables, as seen
+# Bytes, as measured: a line of steps.csv, all figures and tables, report.html with its images.
+_STEPS_ROW, _FIGURES, _PAGE = 80, 1.5e6, 1.4e6
 # What makes one step take longer than another.
 _COST_KEYS = (
     "model",
@@ -73,7 +74,8 @@ class Cost:
 
     def bytes(self, config: dict[str, Any]) -> float:
         """On disk, when the job is done."""
-        return self.checkpoint + config["epochs"] * self.steps * _STEPS_ROW + _FIGURES * config["figures"]
+        pages = _FIGURES * config["figures"] + _PAGE * config["report"]
+        return self.checkpoint + config["epochs"] * self.steps * _STEPS_ROW + pages
 
 
 def show_plan(jobs: Sequence[Job], sweep_dir: Path) -> int:
