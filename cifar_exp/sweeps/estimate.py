@@ -106,6 +106,7 @@ def show_plan(jobs: Sequence[Job], sweep_dir: Path) -> int:
             remark = f"{state}: goes on" if state else remark
         size = f"{cost.bytes(job.config) / 1e6:.1f} MB"
         lines.append(f"{job.title:<50}  {duration(cost.seconds(job.config)):>9}  {size:>10}  {remark}")
+    disk += _PAGE if todo else 0  # comparison.html
     log.info("%s", "\n".join(line.rstrip() for line in lines))
     log.info(
         "%d jobs, %d to run, one after the other about %s and %.0f MB in %s; nothing was trained or written.",

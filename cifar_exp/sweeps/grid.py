@@ -323,7 +323,8 @@ def launch(sweep: Sweep, task: TaskFunction) -> None:
     callbacks.on_multirun_start(config=master, config_name=name)
     if sweep.is_search:
         sweeper = Plugins.instance().instantiate_sweeper(hydra_context=context, task_function=task, config=master)
-        sweeper.sweep(arguments=OmegaConf.to_container(master.hydra.overrides.task, resolve=False))
+        typed: Any = OmegaConf.to_container(master.hydra.overrides.task, resolve=False)
+        sweeper.sweep(arguments=typed)
     else:
         OmegaConf.save(master, sweep.directory / "multirun.yaml")
         launcher = Plugins.instance().instantiate_launcher(hydra_context=context, task_function=task, config=master)
