@@ -133,13 +133,6 @@ def test_a_folder_of_the_users_own_adds_options(tmp_path):
     assert "heavy" in help_text([], config_dir=str(tmp_path))
 
 
-def test_a_grid_is_composed_in_hydras_order_and_checked_whole():
-    jobs = compose_jobs(["max_lr=0.1,0.2", "epochs=range(1,4)"], multirun=True)
-    assert [(job.max_lr, job.epochs) for job in jobs] == [(lr, e) for lr in (0.1, 0.2) for e in (1, 2, 3)]
-    with pytest.raises(RequestError, match="epochs=0"):
-        compose_jobs(["max_lr=0.1,0.2", "epochs=3,0"], multirun=True)
-
-
 def test_a_saved_config_reads_back_to_the_same_values(tmp_path):
     found = composed("experiment=published", "data.root=/data/x.tar.gz")
     path = tmp_path / "config_resolved.yaml"

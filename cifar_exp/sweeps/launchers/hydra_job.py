@@ -87,7 +87,7 @@ def compose_jobs(
     for number, overrides in enumerate(job_overrides, start=first):
         job = context.config_loader.load_sweep_config(config, list(overrides))
         with open_dict(job):
-            job.hydra.job.id = f"{job.hydra.job.name}_{number}"
+            job.hydra.job.id = str(number)
             job.hydra.job.num = number
             job.hydra.sweep.dir = str(sweep_dir)
         jobs.append(Job(number, job, context, task, os.getcwd()))
