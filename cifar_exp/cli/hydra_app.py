@@ -4,12 +4,12 @@ The only module that knows Hydra's runtime and ``sys.argv``.
 """
 
 import os
-import re
 import sys
 from pathlib import Path
 from typing import Any
 
 from cifar_exp.compute.distributed import torchrun
+from cifar_exp.config.overrides import quoted
 from cifar_exp.errors import DONE, FAILED, WRONG_REQUEST, RequestError
 from cifar_exp.sweeps.job import run_in_sweep, run_job
 
@@ -20,12 +20,9 @@ def experiment(arguments: list[str]) -> int:
     Raises:
         RequestError: the request itself is wrong.
     """
-    from hydra._internal.utils import get_args_parser
+    from cifar_exp.cli.hydra_parser import as_arguments, parse
 
-    from cifar_exp.cli.hydra_parser import make_parsable
-
-    make_parsable()
-    flags = get_args_parser().parse_args(arguments)
+    flags = parse(arguments)
     if flags.experimental_rerun:
         raise RequestError("--experimental-rerun unpickles a file; `cifar-exp reproduce RUN` does not")
     if flags.config_path:
@@ -33,7 +30,10 @@ def experiment(arguments: list[str]) -> int:
     if sum(map(bool, (flags.run, flags.multirun, flags.cfg, flags.info, flags.shell_completion))) > 1:
         raise RequestError("only one of --run, -m, --cfg, --info and --shell-completion at a time")
     if flags.help:
-        return _help(flags)
+        from cifar_exp.cli.help import show_help
+
+        return show_help(flags.overrides, config_dir=_config_dir(flags))
+    arguments = as_arguments(flags)
     if flags.multirun:
         return _sweep(flags, arguments)
     if flags.hydra_help or flags.info or flags.shell_completion:
@@ -79,7 +79,7 @@ def _sweep(flags: Any, arguments: list[str]) -> int:
     }
     ledger.begin(sweep_dir, plan, asked)
     if not any(argument.startswith("hydra.sweep.dir=") for argument in arguments):
-        arguments = [*arguments, f"hydra.sweep.dir={quoted(sweep_dir)}"]  # the time of day is not composed twice
+        arguments = [*arguments, f"hydra.sweep.dir={quoted(str(sweep_dir))}"]  # the time of day is not composed twice
     ended = DONE
     try:
         _hand_over(arguments, _sweep_task)
@@ -88,12 +88,6 @@ def _sweep(flags: Any, arguments: list[str]) -> int:
     finally:
         code = ledger.finish(sweep_dir)
     return ended or code
-
-
-def quoted(path: Path) -> str:
-    """A path as a value that Hydra's parser reads back as it is."""
-    # A quote is escaped, and so are backslashes before one; others stand for themselves.
-    return "'" + re.sub(r"(\\*)('|$)", lambda found: found[1] * 2 + (r"\'" if found[2] else ""), str(path)) + "'"
 
 
 def _hand_over(arguments: list[str], task: Any) -> None:
@@ -133,13 +127,6 @@ def _resolved(config: Any) -> tuple[dict[str, Any], Any]:
 
     runtime = HydraConfig.get().runtime
     return resolve(config, runtime.cwd), runtime
-
-
-def _help(flags: Any) -> int:
-    from cifar_exp.config.compose import help_text
-
-    print(help_text(flags.overrides, config_dir=_config_dir(flags)))
-    return DONE
 
 
 def _config_dir(flags: Any) -> str | None:
