@@ -1,6 +1,5 @@
 """What ``--help`` prints: usage, each group's options, each key with its value and description."""
 
-import difflib
 from collections.abc import Iterator
 from importlib import import_module
 from importlib.resources import files
@@ -47,7 +46,6 @@ called), --version, --hydra-help (all flags). Shell completion: eval "$(cifar-ex
 Exit codes: 0 done, 1 a run failed or diverged, 2 the request is wrong, 130 interrupted."""
 
 _GROUPS = (*GROUPS, "tracker", "experiment")
-_WIDTH = 120
 _MOST_NAME, _MOST_VALUE = 36, 22  # characters of the columns; longer ones push the rest to the right
 
 
@@ -61,9 +59,9 @@ def show_help(arguments: list[str], *, config_dir: str | None) -> int:
     overrides = [argument for argument in arguments if argument not in topics]
     if not topics:
         print(help_text(overrides, config_dir=config_dir))
-    for topic in topics:
-        from cifar_exp.cli.main import COMMANDS
+    from cifar_exp.cli.main import COMMANDS
 
+    for topic in topics:
         if topic in COMMANDS:
             return int(import_module(COMMANDS[topic]).main(["--help"]))
         print(topic_text(topic, overrides, config_dir=config_dir))
@@ -91,7 +89,7 @@ def topic_text(topic: str, overrides: list[str], *, config_dir: str | None = Non
     lines = []
     with initialized(config_dir):
         for name in group_options(topic):
-            lines.append(f"  {topic}={name}".ljust(32) + _purpose(topic, name, config_dir))
+            lines.append((f"  {topic}={name}".ljust(32) + _purpose(topic, name, config_dir)).rstrip())
     if lines:
         lines = [f"Options of {topic}:", *lines, ""]
     if topic == "experiment":
@@ -102,14 +100,15 @@ def topic_text(topic: str, overrides: list[str], *, config_dir: str | None = Non
         found = [f"Keys{chosen} (those of another option: cifar-exp --help {topic} {topic}=OPTION):", *found]
     if not lines and not found:
         known = [*_GROUPS, *(key for key, _, _ in _keys(job, ""))]
-        hint = suggest_key(topic, known) or suggest_key(topic, difflib.get_close_matches(topic, known))
-        raise RequestError(f"--help {topic}: no such group, key or command{hint}; `cifar-exp --help` lists them")
+        raise RequestError(
+            f"--help {topic}: no such group, key or command{suggest_key(topic, known)}; `cifar-exp --help` lists them"
+        )
     return "\n".join([*lines, *found]).rstrip()
 
 
 def _purpose(group: str, option: str, config_dir: str | None) -> str:
     """The first line of an option's file, which says what it is for."""
-    folders = ([Path(config_dir)] if config_dir else []) + [files(CONFIG_MODULE)]  # type: ignore[list-item]
+    folders = ([Path(config_dir)] if config_dir else []) + [files(CONFIG_MODULE)]
     for folder in folders:
         try:
             text = folder.joinpath(*group.split("/"), f"{option}.yaml").read_text(encoding="utf-8")
@@ -139,7 +138,7 @@ def _keys(job: DictConfig, node: str) -> Iterator[tuple[str, str, str]]:
         return
     described = _described(value, node)
     for key in value:
-        name = f"{node}.{key}".lstrip(".")
+        name = f"{node}.{key!s}".lstrip(".")
         if isinstance(value._get_node(key), DictConfig):
             yield from _keys(job, name)
         elif key != "_target_":

@@ -10,8 +10,11 @@ from typing import Any
 
 from cifar_exp.compute.distributed import torchrun
 from cifar_exp.config.overrides import quoted
-from cifar_exp.errors import DONE, FAILED, WRONG_REQUEST, RequestError
+from cifar_exp.errors import DONE, WRONG_REQUEST, RequestError
+from cifar_exp.safe_io.console import complain
 from cifar_exp.sweeps.job import run_in_sweep, run_job
+
+_ON_THIS_MACHINE = ("basic", "joblib")  # launchers
 
 
 def experiment(arguments: list[str]) -> int:
@@ -40,16 +43,32 @@ def experiment(arguments: list[str]) -> int:
         _hand_over(arguments, _sweep_task)
         return DONE
     jobs = _compose(flags)
-    if not flags.cfg:
-        _check_folder(Path(jobs[0].hydra.run.dir), "hydra.run.dir")
-        _check_not_taken(Path(jobs[0].hydra.run.dir))
+    if flags.cfg:
+        _hand_over(arguments, _sweep_task)
+        return DONE
+    run_dir = _folder(jobs[0], "hydra.run.dir")
+    _check_not_taken(run_dir)
+    return _run(run_dir, [*arguments, f"hydra.run.dir={quoted(str(run_dir))}"])
+
+
+def _run(run_dir: Path, arguments: list[str]) -> int:
+    """Do one run; a wrong request leaves nothing behind, not even the folders that were made for it."""
+    from cifar_exp.run_dir.lifecycle import Leftovers
+
+    leftovers = Leftovers(run_dir)
     codes = [DONE]
 
     def task(config: Any) -> None:
-        resolved, runtime = _resolved(config)
-        codes.append(run_job(resolved, Path(runtime.output_dir))[0])
+        # Hydra would write lines of its own about an error that it sees.
+        try:
+            codes.append(run_job(_resolved(config)[0], run_dir)[0])
+        except RequestError as error:
+            complain(str(error))
+            codes.append(WRONG_REQUEST)
 
     _hand_over(arguments, task)
+    if codes[-1] == WRONG_REQUEST:
+        leftovers.remove()
     return codes[-1]
 
 
@@ -59,8 +78,7 @@ def _sweep(flags: Any, arguments: list[str]) -> int:
     torchrun.refuse("-m")
     jobs = _compose(flags)
     node = jobs[0].hydra
-    sweep_dir = Path(node.sweep.dir)
-    _check_folder(sweep_dir, "hydra.sweep.dir")
+    sweep_dir = _folder(jobs[0], "hydra.sweep.dir")
     # Another sweeper decides about its jobs as it goes.
     known = node.runtime.choices["hydra/sweeper"] == "basic"
     plan = ledger.plan_of(jobs, sweep_dir) if known else []
@@ -83,8 +101,9 @@ def _sweep(flags: Any, arguments: list[str]) -> int:
     ended = DONE
     try:
         _hand_over(arguments, _sweep_task)
-    except SystemExit as error:  # Hydra has told on stderr what went wrong in a launcher
-        ended = DONE if error.code in (None, 0) else WRONG_REQUEST if error.code == WRONG_REQUEST else FAILED
+    except RequestError as error:
+        complain(str(error))
+        ended = WRONG_REQUEST
     finally:
         code = ledger.finish(sweep_dir)
     return ended or code
@@ -97,6 +116,7 @@ def _hand_over(arguments: list[str], task: Any) -> None:
     from cifar_exp.config.schema import register_schemas
 
     register_schemas()
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # an error comes out as it is, without Hydra's own lines about it
     sys.argv = [sys.argv[0], *arguments]  # where Hydra looks
     hydra.main(version_base="1.3", config_path="pkg://cifar_exp.conf", config_name="config")(task)()
 
@@ -135,8 +155,9 @@ def _config_dir(flags: Any) -> str | None:
 
 def _compose(flags: Any) -> list[Any]:
     """Compose and validate every job before the first one starts."""
-    from cifar_exp.config.compose import compose_jobs
-    from cifar_exp.trackers import check
+    from cifar_exp.cli.preflight import check
+    from cifar_exp.config.compose import compose_jobs, without_hydra
+    from cifar_exp.config.resolved import resolve
 
     jobs = compose_jobs(
         flags.overrides,
@@ -146,18 +167,31 @@ def _compose(flags: Any) -> list[Any]:
     )
     if not flags.cfg:
         for job in jobs:
-            check(job)
+            check(resolve(without_hydra(job)), here=job.hydra.runtime.choices["hydra/launcher"] in _ON_THIS_MACHINE)
     return jobs
 
 
-def _check_folder(folder: Path, key: str) -> None:
-    """Refuse a folder that cannot be written to, before Hydra tries."""
+def _folder(job: Any, key: str) -> Path:
+    """A folder that Hydra is to write to.
+
+    Raises:
+        RequestError: it cannot be written to, or its name cannot be resolved.
+    """
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+
+    from cifar_exp.config.resolved import first_line
+
     try:
+        folder = Path(str(OmegaConf.select(job, key)))
         there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    except OmegaConfBaseException as error:
+        raise RequestError(f"{key}: {first_line(error)}") from error
     except OSError as error:
         raise RequestError(f"{folder}: {error.strerror}; name another folder by {key}=...") from error
     if not (there.is_dir() and os.access(there, os.W_OK)):
         raise RequestError(f"{folder}: {there} is not a folder that can be written to; name another by {key}=...")
+    return folder
 
 
 def _check_not_taken(folder: Path) -> None:

@@ -4,7 +4,7 @@ import argparse
 from typing import Any, NoReturn
 
 from cifar_exp.config.overrides import split_trust, with_quotes
-from cifar_exp.config.suggestions import usual_name
+from cifar_exp.config.suggestions import suggest_for_flag
 from cifar_exp.errors import RequestError
 
 # Flags of Hydra's with a value, and those without.
@@ -26,10 +26,9 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     parser.error = _refuse  # type: ignore[method-assign]
     flags, unknown = parser.parse_known_intermixed_args(arguments)
     if unknown:
-        flag, equals, value = unknown[0].partition("=")
-        key = flag.lstrip("-").replace("-", "_")
-        known = usual_name(key) or f"a key is set without dashes: {key}{equals or '='}{value}"
-        raise RequestError(f"{unknown[0]}: unknown flag; {known}; `cifar-exp --hydra-help` lists all flags")
+        flag, _, value = unknown[0].partition("=")
+        hint = suggest_for_flag(flag, value)
+        raise RequestError(f"{flag}: unknown flag; {hint}; `cifar-exp --hydra-help` lists all flags")
     if flags.trust:
         trusted, others = split_trust(flags.overrides)
         flags.overrides = [*others, f"trust=[{','.join([*trusted, *flags.trust])}]"]

@@ -8,7 +8,8 @@ from pathlib import Path
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 
-from cifar_exp.cli.hydra_app import experiment, quoted
+from cifar_exp.cli.hydra_app import experiment
+from cifar_exp.config.overrides import quoted
 from cifar_exp.config.trusted_settings import is_hydras_own
 from cifar_exp.errors import DONE, FAILED, RequestError
 from cifar_exp.run_dir import lifecycle, run_status
@@ -89,7 +90,7 @@ def _resume_sweep(path: Path, settings: Sequence[str], trust: Sequence[str], con
             raise RequestError(f"{setting}: the jobs of a sweep stay what they are; start a new sweep with it")
     if record.get("config_dir") and not config_dir:
         raise RequestError(f"{path}: was composed with options in a folder of its own; give its --config-dir again")
-    own = [f"hydra.sweep.dir={quoted(path.absolute())}"]
+    own = [f"hydra.sweep.dir={quoted(str(path.absolute()))}"]
     if trust:
         own.append(f"trust=[{','.join(trust)}]")
     own += settings

@@ -8,7 +8,6 @@ import itertools
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 from hydra import compose, version
 from hydra._internal.hydra import Hydra

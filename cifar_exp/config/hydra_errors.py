@@ -87,7 +87,7 @@ def _about_file(error: Exception, config_name: str) -> str:
     text = str(error)
     file = next(iter(re.findall(r"^In '([^']+)': ", text)), "")
     prefix = f"{file}.yaml: " if file else ""
-    full_key = next(iter(re.findall(r"full_key: (\S+)", text)), "")
+    full_key = next(iter(re.findall(r"full_key: (.+)", text)), "")
     if file.startswith("experiment/") and full_key.split(".")[0] == "experiment":
         return f"{prefix}its first line must be `# @package _global_`, so that its keys are the experiment's"
     if (match := re.search(r"Key '([^']+)' (?:is )?not in", text)) is not None:

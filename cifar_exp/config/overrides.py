@@ -82,7 +82,8 @@ def split_trust(settings: Sequence[str]) -> tuple[list[str], list[str]]:
     Raises:
         RequestError: it names none.
     """
-    trusted, others = [], []
+    trusted: list[str] = []
+    others: list[str] = []
     for setting in settings:
         if not setting.startswith("trust="):
             others.append(setting)

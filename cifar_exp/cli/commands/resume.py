@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from cifar_exp.cli.commands.options import add_trust
+from cifar_exp.cli.commands.options import add_trust, trusted
 from cifar_exp.safe_io.console import log_to_console
 
 
@@ -23,8 +23,9 @@ def main(arguments: list[str]) -> int:
     add_trust(parser)
     parser.add_argument("--config-dir", metavar="DIR", help="options of your own that the sweep was composed with")
     parser.add_argument("settings", nargs="*", metavar="KEY=VALUE", help="of a sweep: Hydra's, and sweep.fail_fast")
-    options = parser.parse_args(arguments)
+    options = parser.parse_intermixed_args(arguments)
     from cifar_exp.cli.resume import resume
 
     log_to_console()
-    return resume(options.path, options.settings, trust=options.trust, config_dir=options.config_dir)
+    trust, settings = trusted(options, options.settings)
+    return resume(options.path, settings, trust=trust, config_dir=options.config_dir)
