@@ -47,7 +47,7 @@ def test_an_experiment_goes_with_every_option(experiment, choice):
     [
         (["epohcs=3"], r"epohcs: unknown key \(did you mean 'epochs'\?\)"),
         (["model=resnet9", "model.widht=3"], r"model\.widht: unknown key \(did you mean 'model\.width'\?\)"),
-        (["model=resnet17"], r"model=resnet17: no such option \(did you mean 'resnet\d+'\?\); model has resnet18"),
+        (["model=resnet17"], r"model=resnet17: no such option \(did you mean 'resnet\d+'\?\); model has quickstart, resnet18"),
         (["experiment=quickstrat"], r"did you mean 'quickstart'"),
         (["modle=resnet18"], r"modle: unknown key \(did you mean 'model'\?\)"),
         (["epochs=many"], r"epochs=many: .*could not be converted to Integer"),
@@ -153,7 +153,7 @@ def test_a_folder_of_the_users_own_adds_options(tmp_path):
     (tmp_path / "optimizer" / "heavy.yaml").write_text("defaults: [base_sgd, _self_]\nname: heavy\nweight_decay: 0.1\n")
     job = compose_jobs(["optimizer=heavy"], config_dir=str(tmp_path))[0]
     assert (job.optimizer.weight_decay, job.optimizer.momentum) == (0.1, 0.9)
-    with pytest.raises(RequestError, match=r"did you mean 'heavy'.*adamw, heavy, muon, sgd"):
+    with pytest.raises(RequestError, match=r"did you mean 'heavy'.*adamw, heavy, muon, published, sgd, speedrun"):
         compose_jobs(["optimizer=heavi"], config_dir=str(tmp_path))
     (tmp_path / "optimizer" / "broken.yaml").write_text("defaults: [base_sgd, _self_]\nname: broken\nmomentun: 0.1\n")
     with pytest.raises(RequestError, match=r"momentun: unknown key \(did you mean 'optimizer\.momentum'"):
