@@ -46,12 +46,12 @@ def _check_root(node: dict[str, Any]) -> None:
     """The data's place; what lies there is for the loader to check."""
     if "root" not in node or not node["_target_"].startswith("cifar_exp."):
         return
-    root = node["root"]
-    if root is None:
-        if "url" not in node:
-            raise RequestError(f"data={node['name']}: needs the place of the images: data.root=PATH")
-    elif not Path(root).exists():
-        raise RequestError(f"data.root={root}: there is no such file or folder")
+    if "url" not in node and node["root"] is None and node.get("csv_file") is None:
+        key = "csv_file" if "csv_file" in node else "root"
+        raise RequestError(f"data={node['name']}: needs the place of the images: data.{key}=PATH")
+    for key in ("root", "csv_file"):
+        if node.get(key) is not None and not Path(node[key]).exists():
+            raise RequestError(f"data.{key}={node[key]}: there is no such file or folder")
 
 
 def _check_batch(config: dict[str, Any]) -> None:

@@ -31,7 +31,7 @@ def resume(path: Path, settings: Sequence[str], *, trust: Sequence[str], config_
 
     Args:
         path: directory of a run or a sweep.
-        settings: overrides of a sweep: Hydra's own, and ``sweep.``.
+        settings: overrides of a sweep: Hydra's own, and ``sweep.``; of a run: ``explain.images``.
         trust: packages of the user's own that the runs may call.
         config_dir: the user's own options that the sweep was composed with.
 
@@ -49,8 +49,11 @@ def resume(path: Path, settings: Sequence[str], *, trust: Sequence[str], config_
 
 def _resume_run(path: Path, settings: Sequence[str], trust: Sequence[str]) -> int:
     saved = open_run(path, trust=trust, completed=False)
-    if settings:
-        setting, key = settings[0], settings[0].partition("=")[0]
+    for setting in settings:
+        key, _, value = setting.partition("=")
+        if key == "explain.images" and value.isdecimal():  # changes no number of the training or the evaluation
+            saved.config["explain"]["images"] = int(value)
+            continue
         reason = (
             f"the schedule was planned for {saved.config['epochs']}"
             if key == "epochs"
@@ -72,7 +75,7 @@ def _resume_run(path: Path, settings: Sequence[str], trust: Sequence[str]) -> in
         log.info("%s: %s", path, run_status.read_status(path)["error"])
         log.info("It would diverge again at the same step: the run is a function of its config.")
         return FAILED
-    log.info("%s was %s.", path, "without a step" if state is None else state)
+    log.info("%s: %s.", path, "failed before its first step" if state is None else state)
     return run_job(saved.config, path, resume=True)[0]
 
 

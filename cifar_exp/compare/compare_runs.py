@@ -42,10 +42,6 @@ def compare_runs(
     Raises:
         RequestError: the request itself is wrong.
     """
-    try:
-        os.getcwd()
-    except OSError as error:
-        raise RequestError(f"the current folder cannot be used ({error.strerror}); change to another one") from error
     check_out(out)
     directories, range_tests, remarks = find_runs(paths)
     chosen = None

@@ -11,7 +11,7 @@ from cifar_exp.data import Split, load
 from cifar_exp.errors import RequestError
 
 _MOST_BYTES = 500 * 10**6  # of all decoded images: more is too much to load, and to keep, for one small figure
-_FOLDER = "cifar_exp.data.image_folder"
+_FOLDER, _TABLE = (f"cifar_exp.data.{name}" for name in ("image_folder", "image_csv"))
 _IMAGES = {"cifar_exp.data.mnist5k": 5_000}  # of training and test together; CIFAR has
 _USUAL_IMAGES = 60_000
 
@@ -31,6 +31,8 @@ def load_test_images(directory: Path, fingerprint: object, predictions: pd.DataF
         node = load_saved(directory / "config_resolved.yaml")["data"]
         if "url" in node:
             node["url"] = ""  # no download for a figure, least of all from where a stranger's config says
+        if node["_target_"] == _TABLE:
+            return None, "a saved config does not say which table this program reads"
         node["cache"] = None  # nothing is written or trusted where such a config says
         if _is_too_large(node):
             size = node["image_size"]
@@ -55,10 +57,9 @@ def _is_too_large(node: dict[str, Any]) -> bool:
     if node["_target_"] != _FOLDER or node.get("root") is None:
         return _IMAGES.get(node["_target_"], _USUAL_IMAGES) > most
     found = 0
-    for split in ("train", "test"):
-        # Folders count, too, so that links that lead to and fro come to an end.
-        for _, folders, files in os.walk(Path(node["root"], split), followlinks=True):
-            found += len(folders) + len(files)
-            if found > most:
-                return True
+    # Folders count, too, so that links that lead to and fro come to an end.
+    for _, folders, files in os.walk(Path(node["root"]), followlinks=True):
+        found += len(folders) + len(files)
+        if found > most:
+            return True
     return False

@@ -97,9 +97,20 @@ class CifarConfig(DataConfig):
 
 @dataclass
 class ImageFolderConfig(DataConfig):
-    """Any tree of ``train/CLASS/*`` and ``test/CLASS/*`` images."""
+    """Folders of images: ``train/CLASS/*`` with ``test/CLASS/*`` or ``val/CLASS/*``, or ``CLASS/*``."""
 
-    root: str | None = key("folder that holds train/CLASS/* and test/CLASS/*", None)
+    root: str | None = key("folder of train/CLASS/* and test/CLASS/* (or val/CLASS/*), or of CLASS/*", None)
+    test_fraction: float = key("fraction of the images for testing, stratified, for data without a test split", 0.2)
+    test_seed: int = key("seed of that split", 0)
+
+
+@dataclass
+class ImageCsvConfig(ImageFolderConfig):
+    """A table of image files and their labels."""
+
+    csv_file: str | None = key("table with a header; an optional column `split` says train or test", None)
+    file_column: str = key("column of the paths, relative to data.root (null: the table's folder)", "file")
+    label_column: str = key("column of the labels", "label")
 
 
 # --- augment -------------------------------------------------------------------------------------------
@@ -323,7 +334,12 @@ class ExperimentConfig:
 
 GROUP_SCHEMAS: dict[str, dict[str, Any]] = {
     "model": {"base_resnet": ResNetConfig, "base_resnet9": ResNet9Config, "base_speednet": SpeedNetConfig},
-    "data": {"base_data": DataConfig, "base_cifar": CifarConfig, "base_image_folder": ImageFolderConfig},
+    "data": {
+        "base_data": DataConfig,
+        "base_cifar": CifarConfig,
+        "base_image_folder": ImageFolderConfig,
+        "base_image_csv": ImageCsvConfig,
+    },
     "augment": {"base_augment": AugmentConfig},
     "optimizer": {"base_sgd": SGDConfig, "base_adamw": AdamWConfig, "base_muon": MuonConfig},
     "scheduler": {
@@ -357,6 +373,7 @@ TARGET_SCHEMAS: dict[str, Any] = {
     "cifar_exp.data.cifar10": CifarConfig,
     "cifar_exp.data.cifar100": CifarConfig,
     "cifar_exp.data.image_folder": ImageFolderConfig,
+    "cifar_exp.data.image_csv": ImageCsvConfig,
     "cifar_exp.data.mnist5k": DataConfig,
     "torch.optim.SGD": SGDConfig,
     "torch.optim.AdamW": AdamWConfig,

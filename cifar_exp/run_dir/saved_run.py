@@ -79,9 +79,6 @@ def open_run(path: Path, *, trust: Sequence[str] = (), completed: bool = True) -
     config["data"]["cache"] = None
     if completed or not trackers.is_known(config, path):
         config["tracker"] |= {"name": "none", "store": None}
-    url = config["data"].get("url")
-    if url is not None and not str(url).startswith(("https://", "http://")):
-        raise RequestError(f"{path}: data.url={url}: a saved run may only name http or https")
     return SavedRun(path, config, _read_json(path / "environment.json"), edited)
 
 

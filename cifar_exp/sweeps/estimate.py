@@ -11,14 +11,16 @@ from typing import Any
 
 import torch
 
-from cifar_exp.build import Parts, build, count_parameters
+from cifar_exp.build import Parts, build
 from cifar_exp.config.lr_range import Range
 from cifar_exp.config.values import AUTO
 from cifar_exp.data.batches import Batch
 from cifar_exp.errors import DONE, RequestError
 from cifar_exp.evaluation.metrics import evaluate
+from cifar_exp.preflight import count_parameters
 from cifar_exp.run_dir import lifecycle
 from cifar_exp.safe_io.console import log_to_console
+from cifar_exp.safe_io.plural import plural
 from cifar_exp.sweeps.ledger import Job, duplicates, duration
 from cifar_exp.training.epoch import EpochSoFar, train_epoch
 
@@ -105,8 +107,8 @@ def show_plan(jobs: Sequence[Job], sweep_dir: Path) -> int:
         lines.append(f"{job.title:<50}  {duration(cost.seconds(job.config)):>9}  {size:>10}  {remark}")
     log.info("%s", "\n".join(line.rstrip() for line in lines))
     log.info(
-        "%d jobs, %d to run, one after the other about %s and %.0f MB in %s; nothing was trained or written.",
-        len(jobs),
+        "%s, %d to run, one after the other about %s and %.0f MB in %s; nothing was trained or written.",
+        plural(len(jobs), "job"),
         todo,
         duration(seconds),
         disk / 1e6,

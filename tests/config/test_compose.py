@@ -11,7 +11,7 @@ from cifar_exp.errors import RequestError
 
 GROUP_OPTIONS = {
     "model": ["resnet18", "resnet34", "resnet9", "speednet", "quickstart"],
-    "data": ["cifar10", "cifar100", "image_folder", "mnist5k"],
+    "data": ["cifar10", "cifar100", "image_csv", "image_folder", "mnist5k"],
     "augment": ["crop_flip_cutout", "published", "none", "crop", "alternating"],
     "optimizer": ["sgd", "adamw", "muon", "published", "speedrun"],
     "scheduler": ["one_cycle", "cosine", "multistep", "triangle", "constant", "published", "speedrun"],
@@ -47,7 +47,10 @@ def test_an_experiment_goes_with_every_option(experiment, choice):
     [
         (["epohcs=3"], r"epohcs: unknown key \(did you mean 'epochs'\?\)"),
         (["model=resnet9", "model.widht=3"], r"model\.widht: unknown key \(did you mean 'model\.width'\?\)"),
-        (["model=resnet17"], r"model=resnet17: no such option \(did you mean 'resnet\d+'\?\); model has quickstart, resnet18"),
+        (
+            ["model=resnet17"],
+            r"model=resnet17: no such option \(did you mean 'resnet\d+'\?\); model has quickstart, resnet18",
+        ),
         (["experiment=quickstrat"], r"did you mean 'quickstart'"),
         (["modle=resnet18"], r"modle: unknown key \(did you mean 'model'\?\)"),
         (["epochs=many"], r"epochs=many: .*could not be converted to Integer"),

@@ -109,6 +109,14 @@ def headline_layer(run: RunDirectory) -> str | None:
     return str(layers["layer"].iloc[-1])
 
 
+def explained_layers(run: RunDirectory) -> Iterator[Statement]:
+    """Which layer was explained where the network has no ``layerN``, or why there are no maps."""
+    note = run.status.get("gradcam")
+    if isinstance(note, str):
+        source = Source("status.json", "gradcam", "", "chosen by a forward pass before training")
+        yield Statement("plain", "What Grad-CAM explains", note[:500], (source,))
+
+
 def attention(run: RunDirectory) -> Iterator[Statement]:
     """Whether the Grad-CAM maps point at what the predictions rest on."""
     layer = headline_layer(run)

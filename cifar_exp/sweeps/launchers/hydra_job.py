@@ -15,6 +15,8 @@ from hydra.core.utils import JobReturn, JobStatus, run_job, setup_globals
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, open_dict
 
+from cifar_exp.safe_io.current_folder import import_matplotlib
+
 
 class StoppedError(KeyboardInterrupt):
     """A signal asked the job to stop; the run has saved what it had."""
@@ -55,6 +57,7 @@ class Job:
         version.setbase("1.3")
         setup_globals()
         os.chdir(self.folder)
+        import_matplotlib()
         with _signals_that_stop():
             done = run_job(
                 task_function=self.task,
