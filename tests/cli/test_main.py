@@ -149,7 +149,7 @@ def test_help_lists_the_options_and_not_the_schemas(here, capsys):
     ("arguments", "pattern"),
     [
         (["--help", "optimizer"], r"optimizer=adamw +Adam with.*optimizer\.nesterov +true +Nesterov momentum"),
-        (["--help", "data", "data=image_folder"], r"data\.root +null +folder that holds"),
+        (["--help", "data", "data=image_folder"], r"data\.root +null +folder of train"),
         (["--help", "max_lr"], r"^  max_lr +0\.1 +peak learning rate"),
         (["--version"], r"^cifar-exp \d+\.\d+"),
     ],
