@@ -12,7 +12,6 @@ from cifar_exp.compute.distributed import torchrun
 from cifar_exp.config.overrides import quoted
 from cifar_exp.errors import DONE, WRONG_REQUEST, RequestError
 from cifar_exp.safe_io.console import complain
-from cifar_exp.sweeps.job import run_in_sweep, run_job
 
 _ON_THIS_MACHINE = ("basic", "joblib")  # launchers
 
@@ -54,6 +53,7 @@ def experiment(arguments: list[str]) -> int:
 def _run(run_dir: Path, arguments: list[str]) -> int:
     """Do one run; a wrong request leaves nothing behind, not even the folders that were made for it."""
     from cifar_exp.run_dir.lifecycle import Leftovers
+    from cifar_exp.sweeps.job import run_job
 
     leftovers = Leftovers(run_dir)
     codes = [DONE]
@@ -125,6 +125,7 @@ def _sweep_task(config: Any) -> float | None:
     """One job of a sweep. It stands at the module's level because launchers send it to other processes by name."""
     from hydra.core.hydra_config import HydraConfig
 
+    from cifar_exp.sweeps.job import run_in_sweep
     from cifar_exp.sweeps.ledger import title_of
 
     node = HydraConfig.get()
