@@ -196,11 +196,9 @@ def _found(
 
 
 def _low_resolution(config: dict[str, Any]) -> LowResolution | None:
-    node, full = config["augment"]["low_resolution"], config["data"]["image_size"]
+    node = config["augment"]["low_resolution"]
     if node["size"] is None:
         return None
-    if node["size"] > full:
-        raise RequestError(f"augment.low_resolution.size={node['size']}: must be at most data.image_size={full}")
     return LowResolution(node["size"], node["fraction"], config["epochs"])
 
 

@@ -7,6 +7,7 @@ import hashlib
 import io
 import json
 import math
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
@@ -15,6 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from cifar_exp.config.schema import TARGET_SCHEMAS, ExperimentConfig
+from cifar_exp.config.suggestions import suggest_key
 from cifar_exp.config.targets import check_targets
 from cifar_exp.config.values import wrong_values
 from cifar_exp.errors import RequestError
@@ -162,7 +164,11 @@ def check_keys(config: DictConfig) -> None:
     try:
         whole = OmegaConf.merge(OmegaConf.structured(ExperimentConfig), OmegaConf.create(plain))
     except SCHEMA_ERRORS as error:
-        raise RequestError(f"{first_line(error)}; a run has no keys but those of `cifar-exp --cfg job`") from error
+        unknown = re.search(r"Key '([^']+)' not in", str(error))
+        hint = suggest_key(unknown[1], [key for key in flatten(plain) if key != unknown[1]]) if unknown else ""
+        raise RequestError(
+            f"{first_line(error)}{hint}; a run has no keys but those of `cifar-exp --cfg job`"
+        ) from error
     there, wanted = flatten(plain), flatten(OmegaConf.to_container(whole))
     missing = [key for key in wanted if key not in there and not any(name.startswith(f"{key}.") for name in there)]
     if missing:

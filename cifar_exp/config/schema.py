@@ -2,14 +2,36 @@
 
 Each option of a config group has a dataclass here and a YAML file in ``conf/GROUP/`` that starts from it
 (``defaults: [base_x, _self_]``), so that an unknown key or a wrong type is rejected at composition. The
-dataclasses hold the structure; the values a person tunes stand in the YAML files.
+dataclasses hold the structure; the values a person tunes stand in the YAML files. Each key's description
+stands beside it, and ``--help`` shows it.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING
+
+_NAME = "option's name, in tables and logs"
+
+
+def key(description: str, default: Any = MISSING, *, factory: Any = None) -> Any:
+    """A field with its one-line description.
+
+    Args:
+        description: what ``--help`` says about it.
+        default: its value; without one, a YAML file must give it.
+        factory: makes the default of a list.
+    """
+    metadata = {"description": description}
+    if factory is not None:
+        return field(default_factory=factory, metadata=metadata)
+    return field(default=default, metadata=metadata)
+
+
+def descriptions(schema: Any) -> dict[str, str]:
+    """The one-line description of each key of a schema; empty for a key that has none."""
+    return {one.name: one.metadata.get("description", "") for one in fields(schema)}
 
 
 # --- model ---------------------------------------------------------------------------------------------
@@ -18,7 +40,7 @@ class ResNetConfig:
     """A torchvision ResNet with the CIFAR stem."""
 
     _target_: str = MISSING
-    name: str = MISSING
+    name: str = key(_NAME)
 
 
 @dataclass
@@ -26,8 +48,8 @@ class ResNet9Config:
     """The nine-layer residual network; ``width`` is the channel count of its first layer."""
 
     _target_: str = "cifar_exp.models.resnet9"
-    name: str = MISSING
-    width: int = MISSING
+    name: str = key(_NAME)
+    width: int = key("channels of the first layer")
 
 
 @dataclass
@@ -35,12 +57,12 @@ class SpeedNetConfig:
     """The small network of ``experiment=speedrun``; see ``cifar_exp.models.speednet``."""
 
     _target_: str = "cifar_exp.models.speednet"
-    name: str = MISSING
-    widths: list[int] = MISSING
-    whitening_epsilon: float = MISSING
-    whitening_bias_epochs: int = MISSING
-    norm_momentum: float = MISSING
-    logit_scale: float = MISSING
+    name: str = key(_NAME)
+    widths: list[int] = key("channels of the three stages")
+    whitening_epsilon: float = key("added to the variances when the first layer whitens its patches")
+    whitening_bias_epochs: int = key("epochs for which the first layer's bias is trained")
+    norm_momentum: float = key("weight of the newest batch in the running statistics of batch normalization")
+    logit_scale: float = key("factor by which the outputs are multiplied")
 
 
 # --- data ----------------------------------------------------------------------------------------------
@@ -49,42 +71,46 @@ class DataConfig:
     """What every data set shares: size, cache, held-out split, subsets and loading."""
 
     _target_: str = MISSING
-    name: str = MISSING
-    image_size: int = 32  # pixels, height and width
-    cache: str | None = None  # folder for downloaded and decoded data; null: the user's cache folder
-    validation_fraction: float = 0.1  # of the training images, stratified by class
-    split_seed: int = 0  # apart from `seed`, so that runs with other seeds share one split
-    limit_train: int | None = None  # use only this many training images, stratified (before the split)
-    limit_test: int | None = None
-    workers: int | None = None  # loader processes; null: 0 on a CPU, up to 4 on a GPU; none where the device augments
-    statistics_decimals: int | None = None  # round mean and standard deviation; null: exact
+    name: str = key(_NAME)
+    image_size: int = key("height and width in pixels; other images are scaled and cropped", 32)
+    cache: str | None = key("folder for downloaded and decoded data; null: the user's cache folder", None)
+    validation_fraction: float = key("fraction of the training images held out for selection, stratified by class", 0.1)
+    split_seed: int = key(
+        "seed of the held-out split, apart from `seed`, so that runs with other seeds share one split", 0
+    )
+    limit_train: int | None = key("use only this many training images, stratified (before the split)", None)
+    limit_test: int | None = key("use only this many test images, stratified", None)
+    workers: int | None = key("loader processes; null: 0 on a CPU or where the device augments, up to 4 on a GPU", None)
+    statistics_decimals: int | None = key(
+        "round the images' mean and standard deviation to so many places; null: exact", None
+    )
 
 
 @dataclass
 class CifarConfig(DataConfig):
     """CIFAR-10 or CIFAR-100 in the original archive's format."""
 
-    root: str | None = None  # archive, or a folder with the archive or its unpacked batches
-    url: str = MISSING
-    sha256: str = MISSING
+    root: str | None = key("archive, or folder with the archive or its unpacked batches; null: download", None)
+    url: str = key("address that the archive is downloaded from")
+    sha256: str = key("expected SHA-256 of the archive")
 
 
 @dataclass
 class ImageFolderConfig(DataConfig):
     """Folders of images: ``train/CLASS/*`` with ``test/CLASS/*`` or ``val/CLASS/*``, or ``CLASS/*``."""
 
-    root: str | None = None
-    test_fraction: float = 0.2  # of the images, stratified by class, for data without a test split
-    test_seed: int = 0  # which images these are
+    root: str | None = key("folder of train/CLASS/* and test/CLASS/* (or val/CLASS/*), or of CLASS/*", None)
+    test_fraction: float = key("fraction of the images for testing, stratified, for data without a test split", 0.2)
+    test_seed: int = key("seed of that split", 0)
 
 
 @dataclass
 class ImageCsvConfig(ImageFolderConfig):
     """A table of image files and their labels."""
 
-    csv_file: str | None = None  # with a header; an optional column `split` says train or test
-    file_column: str = "file"  # paths, relative to root (null: the table's folder)
-    label_column: str = "label"
+    csv_file: str | None = key("table with a header; an optional column `split` says train or test", None)
+    file_column: str = key("column of the paths, relative to data.root (null: the table's folder)", "file")
+    label_column: str = key("column of the labels", "label")
 
 
 # --- augment -------------------------------------------------------------------------------------------
@@ -92,16 +118,16 @@ class ImageCsvConfig(ImageFolderConfig):
 class LowResolutionConfig:
     """Train the first epochs on smaller images. ``size: null`` turns it off."""
 
-    size: int | None = None  # pixels, height and width, after all transforms
-    fraction: float = 0.5  # of the epochs, rounded
+    size: int | None = key("height and width in pixels in the first epochs; null: off", None)
+    fraction: float = key("fraction of the epochs that use the smaller size, rounded", 0.5)
 
 
 @dataclass
 class AugmentConfig:
     """Named Albumentations transforms, applied in the order in which they are written."""
 
-    name: str = MISSING
-    alternating_flip: bool = False  # mirror each image in every other epoch, half of them in the first
+    name: str = key(_NAME)
+    alternating_flip: bool = key("mirror each image in every other epoch, half of them in the first", False)
     low_resolution: LowResolutionConfig = field(default_factory=LowResolutionConfig)
     transforms: dict[str, Any] = field(default_factory=dict)
 
@@ -112,10 +138,10 @@ class OptimizerConfig:
     """What every optimizer shares."""
 
     _target_: str = MISSING
-    name: str = MISSING
-    weight_decay: float = 0.0
-    decay_norms_and_biases: bool = False
-    bias_lr_factor: float = 1.0  # learning rate of norms and biases, relative to the others'
+    name: str = key(_NAME)
+    weight_decay: float = key("weight decay (L2 penalty; decoupled for AdamW)", 0.0)
+    decay_norms_and_biases: bool = key("apply the weight decay to normalization layers and biases, too", False)
+    bias_lr_factor: float = key("learning rate of norms and biases, relative to the others'", 1.0)
 
 
 @dataclass
@@ -123,9 +149,9 @@ class SGDConfig(OptimizerConfig):
     """``torch.optim.SGD``."""
 
     _target_: str = "torch.optim.SGD"
-    momentum: float = 0.9
-    nesterov: bool = False
-    decoupled: bool = False  # max_lr and weight_decay mean the same whatever the momentum and each other
+    momentum: float = key("momentum (scheduler=one_cycle cycles it unless scheduler.cycle_momentum=false)", 0.9)
+    nesterov: bool = key("Nesterov momentum", False)
+    decoupled: bool = key("let max_lr and weight_decay mean the same whatever the momentum and each other", False)
 
 
 @dataclass
@@ -133,8 +159,8 @@ class AdamWConfig(OptimizerConfig):
     """``torch.optim.AdamW``."""
 
     _target_: str = "torch.optim.AdamW"
-    betas: tuple[float, float] = (0.9, 0.999)
-    eps: float = 1e-8
+    betas: tuple[float, float] = key("decay rates of the running averages of the gradient and its square", (0.9, 0.999))
+    eps: float = key("added to the denominator", 1e-8)
 
 
 @dataclass
@@ -142,12 +168,12 @@ class MuonConfig:
     """``cifar_exp.training.muon.Muon`` for the filters, SGD with Nesterov momentum for the rest."""
 
     _target_: str = "cifar_exp.training.muon.Muon"
-    name: str = MISSING
-    momentum: float = MISSING
-    weight_decay: float = MISSING  # of heads, norms and biases: their shrinking in a step at max_lr
-    sgd_momentum: float = MISSING
-    head_lr_factor: float = MISSING  # learning rate of linear layers, relative to the filters'
-    bias_lr_factor: float = MISSING
+    name: str = key(_NAME)
+    momentum: float = key("momentum of the convolution filters")
+    weight_decay: float = key("of linear layers, norms and biases: how much they shrink in a step at max_lr")
+    sgd_momentum: float = key("momentum of all other parameters")
+    head_lr_factor: float = key("learning rate of linear layers, relative to max_lr")
+    bias_lr_factor: float = key("learning rate of norms and biases, relative to max_lr")
 
 
 # --- scheduler -----------------------------------------------------------------------------------------
@@ -156,8 +182,8 @@ class SchedulerConfig:
     """What every scheduler shares. ``interval`` says after what the schedule moves on by one."""
 
     _target_: str = MISSING
-    name: str = MISSING
-    interval: str = "step"  # step | epoch
+    name: str = key(_NAME)
+    interval: str = key("after what the schedule advances by one: step | epoch", "step")
 
 
 @dataclass
@@ -165,13 +191,13 @@ class OneCycleConfig(SchedulerConfig):
     """One-cycle policy: up to max_lr, then down to about zero."""
 
     _target_: str = "cifar_exp.training.schedule.one_cycle"
-    pct_start: float = MISSING
-    div_factor: float = MISSING
-    final_div_factor: float = MISSING
-    anneal_strategy: str = "cos"  # cos | linear
-    cycle_momentum: bool = MISSING
-    base_momentum: float = 0.85
-    max_momentum: float = 0.95
+    pct_start: float = key("fraction of the steps with a rising learning rate")
+    div_factor: float = key("first learning rate: max_lr / div_factor")
+    final_div_factor: float = key("last learning rate: first one / final_div_factor")
+    anneal_strategy: str = key("shape of the curve: cos | linear", "cos")
+    cycle_momentum: bool = key("cycle the momentum against the learning rate; overwrites optimizer.momentum")
+    base_momentum: float = key("momentum at max_lr", 0.85)
+    max_momentum: float = key("momentum at the first and last step", 0.95)
 
 
 @dataclass
@@ -179,7 +205,7 @@ class CosineConfig(SchedulerConfig):
     """Linear warm-up to max_lr, then half a cosine down to zero."""
 
     _target_: str = "cifar_exp.training.schedule.cosine"
-    warmup_fraction: float = MISSING
+    warmup_fraction: float = key("fraction of the steps with a linear warm-up")
 
 
 @dataclass
@@ -187,9 +213,9 @@ class MultistepConfig(SchedulerConfig):
     """max_lr, multiplied by gamma at each milestone (a fraction of the training)."""
 
     _target_: str = "cifar_exp.training.schedule.multistep"
-    milestones: list[float] = MISSING
-    gamma: float = MISSING
-    warmup_fraction: float = 0.0
+    milestones: list[float] = key("where the learning rate is multiplied by gamma, as fractions of the training")
+    gamma: float = key("factor at each milestone")
+    warmup_fraction: float = key("fraction of the steps with a linear warm-up", 0.0)
 
 
 @dataclass
@@ -197,9 +223,9 @@ class TriangleConfig(SchedulerConfig):
     """Straight up to max_lr, then straight down."""
 
     _target_: str = "cifar_exp.training.schedule.triangle"
-    peak_at: float = MISSING
-    start_factor: float = MISSING
-    end_factor: float = MISSING
+    peak_at: float = key("where max_lr is reached, as a fraction of the steps")
+    start_factor: float = key("first learning rate, relative to max_lr")
+    end_factor: float = key("last learning rate, relative to max_lr")
 
 
 @dataclass
@@ -207,7 +233,7 @@ class ConstantConfig(SchedulerConfig):
     """max_lr throughout."""
 
     _target_: str = "cifar_exp.training.schedule.constant"
-    warmup_fraction: float = 0.0
+    warmup_fraction: float = key("fraction of the steps with a linear warm-up", 0.0)
 
 
 # --- the whole -----------------------------------------------------------------------------------------
@@ -215,80 +241,84 @@ class ConstantConfig(SchedulerConfig):
 class EvaluationConfig:
     """How the trained network is measured."""
 
-    batch_size: int = 512
-    weights: str = "last"  # last | best: which weights the final test figures are taken from
-    gallery_images: int = 20  # in figures/misclassified.png
-    published_loss: bool = False  # also report the loss as the published run computed it (wrongly)
-    test_time_augmentation: str = "none"  # none | mirror | mirror_translate: also report the accuracy over these views
+    batch_size: int = key("images in one evaluation batch", 512)
+    weights: str = key("weights for the final test figures: last | best", "last")
+    gallery_images: int = key("images in figures/misclassified.png", 20)
+    published_loss: bool = key("also report the loss as the published run computed it (wrongly)", False)
+    test_time_augmentation: str = key("also report the accuracy with TTA: none | mirror | mirror_translate", "none")
 
 
 @dataclass
 class AveragingConfig:
     """Lookahead: weights pulled towards a running average of themselves. ``every_steps: null`` turns it off."""
 
-    every_steps: int | None = None
-    decay: float = 0.7738  # of the average at the end of training; 0.95 a step over 5 steps
-    power: float = 3.0  # with which the decay grows from 0 over the training
+    every_steps: int | None = key("steps between two updates of the average; null: off", None)
+    decay: float = key("decay of the average at the end of training; 0.95 a step over 5 steps is 0.7738", 0.7738)
+    power: float = key("power with which the decay rises from 0 over the training", 3.0)
 
 
 @dataclass
 class ExplainConfig:
     """LayerGradCam on test images. ``images=0`` turns it off."""
 
-    images: int = 10  # the most confidently misclassified ones
-    indices: list[int] | None = None  # these test images instead (0-based)
-    layers: list[str] | None = None  # null: every layerN whose map is at least minimum_map on each side
-    minimum_map: int = 5  # pixels
+    images: int = key("explain so many of the most confidently misclassified test images; 0: off", 10)
+    indices: list[int] | None = key("explain these test images instead, counted from 0", None)
+    layers: list[str] | None = key(
+        "layers to explain; null: every layerN whose map is at least minimum_map on each side", None
+    )
+    minimum_map: int = key("smallest feature map that is explained, in pixels", 5)
 
 
 @dataclass
 class CheckpointConfig:
     """When ``checkpoints/last.pt`` is written; the final epoch is always saved."""
 
-    every_epochs: int = 1
-    every_seconds: float = 300.0  # also within an epoch: a run that is killed loses no more than this
-    best: bool = True  # keep the weights with the best selection accuracy in best.pt
+    every_epochs: int = key("save after so many epochs, and after the last", 1)
+    every_seconds: float = key("also save within an epoch after so many seconds", 300.0)
+    best: bool = key("keep the weights with the best selection accuracy in best.pt", True)
 
 
 @dataclass
 class SweepConfig:
     """How a sweep (``-m``) goes about its jobs; no part of the experiment, so a run's saved config lacks it."""
 
-    plan: bool = False  # list the jobs, time a few steps, estimate time and disk; train nothing
-    fail_fast: bool = False  # start no further job once one has failed
+    plan: bool = key("list the jobs, time a few steps, estimate time and disk; train nothing", False)
+    fail_fast: bool = key("start no further job once one has failed", False)
 
 
 @dataclass
 class TrackerConfig:
     """Another place that a run's records are told to."""
 
-    name: str = "none"  # none | tensorboard | mlflow
-    store: str | None = None  # MLflow: the folder of the store; TensorBoard writes into the run directory
-    experiment: str = "cifar_exp"  # MLflow: the name that its runs are listed under
+    name: str = key("where else the run is logged: none | tensorboard | mlflow", "none")
+    store: str | None = key("folder of the MLflow store; TensorBoard writes into the run directory", None)
+    experiment: str = key("MLflow's name for what its runs are listed under", "cifar_exp")
 
 
 @dataclass
 class ExperimentConfig:
     """One experiment. ``cifar-exp --cfg job`` shows it composed."""
 
-    name: str = MISSING
-    seed: int = MISSING
-    epochs: int = MISSING
-    batch_size: int = MISSING
-    max_lr: Any = MISSING  # a number above 0, or auto (see values.wrong_values, which refuses what is neither)
-    label_smoothing: float = 0.0
-    device: str = "auto"  # auto | cpu | cuda | mps, or cuda:N
-    precision: str = "auto"  # auto | float32 | bfloat16
-    memory_format: str = "auto"  # auto | contiguous | channels_last
-    compile: bool = False
-    augment_backend: str = "auto"  # auto | albumentations | device: who augments; see docs/augmentation.md
-    sync_batch_norm: bool = False  # several processes on GPUs: normalize by the whole batch, not each by its share
-    deterministic: bool = True
-    threads: int | None = None  # CPU threads; null: as many as PyTorch chooses
-    evaluate_test_each_epoch: bool = False
-    figures: bool = True
-    report: bool = True  # report.html, for people to look at, while the run goes on and when it has ended
-    trust: list[str] = field(default_factory=list)  # packages of your own whose _target_s may be called
+    name: str = key("name of the run in tables and logs")
+    seed: int = key("seed of everything random except the held-out split")
+    epochs: int = key("training epochs")
+    batch_size: int = key("images in one optimizer step")
+    max_lr: Any = key("peak learning rate of every scheduler; auto: found by an LR range test")
+    label_smoothing: float = key("label smoothing of the training loss, 0 to 1", 0.0)
+    device: str = key("auto | cpu | cuda | mps, or cuda:N", "auto")
+    precision: str = key("auto | float32 | bfloat16 (mixed precision)", "auto")
+    memory_format: str = key("auto | contiguous | channels_last", "auto")
+    compile: bool = key("compile the network by torch.compile", False)
+    augment_backend: str = key("who augments: auto | albumentations | device; see docs/augmentation.md", "auto")
+    sync_batch_norm: bool = key(
+        "several processes on GPUs: normalize by the whole batch, not each process by its shard", False
+    )
+    deterministic: bool = key("use deterministic algorithms only", True)
+    threads: int | None = key("CPU threads; null: PyTorch's choice", None)
+    evaluate_test_each_epoch: bool = key("measure the test split after every epoch, not only after the last", False)
+    figures: bool = key("write the PNG figures", True)
+    report: bool = key("write report.html during the run and at its end", True)
+    trust: list[str] = key("packages of your own that the config may call: trust=[PACKAGE]", factory=list)
     model: Any = MISSING
     data: Any = MISSING
     augment: AugmentConfig = field(default_factory=AugmentConfig)
@@ -320,6 +350,18 @@ GROUP_SCHEMAS: dict[str, dict[str, Any]] = {
         "base_constant": ConstantConfig,
     },
     "tracker": {"base_tracker": TrackerConfig},
+}
+
+# Every schema that the config's nodes can have, by the node's dotted key.
+SCHEMAS: dict[str, list[Any]] = {
+    "": [ExperimentConfig],
+    **{group: list(schemas.values()) for group, schemas in GROUP_SCHEMAS.items()},
+    "augment.low_resolution": [LowResolutionConfig],
+    "averaging": [AveragingConfig],
+    "evaluation": [EvaluationConfig],
+    "explain": [ExplainConfig],
+    "checkpoint": [CheckpointConfig],
+    "sweep": [SweepConfig],
 }
 
 # The schema of a group's node in a saved config, found by what the node would call.

@@ -59,7 +59,7 @@ def check_targets(config: dict[str, Any], trusted: list[str]) -> None:
     Raises:
         RequestError: names the first offending value, where it stands and what is allowed there.
     """
-    for path, target in _targets(config, ""):
+    for path, target in targets(config):
         if not isinstance(target, str):
             raise RequestError(f"{path}={target}: must be the name of a callable")
         group = path.split(".", 1)[0]
@@ -77,7 +77,7 @@ def check_targets(config: dict[str, Any], trusted: list[str]) -> None:
         )
 
 
-def _targets(node: Any, path: str) -> Iterator[tuple[str, Any]]:
+def targets(node: Any, path: str = "") -> Iterator[tuple[str, Any]]:
     """Every ``_target_`` in nested containers, with its dotted path."""
     if isinstance(node, dict):
         for key, value in node.items():
@@ -85,10 +85,10 @@ def _targets(node: Any, path: str) -> Iterator[tuple[str, Any]]:
             if key == "_target_":
                 yield here, value
             else:
-                yield from _targets(value, here)
+                yield from targets(value, here)
     elif isinstance(node, list | tuple):
         for position, value in enumerate(node):
-            yield from _targets(value, f"{path}.{position}")
+            yield from targets(value, f"{path}.{position}")
 
 
 def call(node: dict[str, Any], *arguments: Any, without: tuple[str, ...] = (), **extra: Any) -> Any:

@@ -173,5 +173,8 @@ def wrong_values(config: dict[str, Any], leaves: dict[str, Any]) -> list[str]:
             "evaluation.weights=best: there is nothing to select on; set data.validation_fraction above 0 "
             "or evaluate_test_each_epoch=true"
         )
+    small, full = leaves.get("augment.low_resolution.size"), leaves.get("data.image_size")
+    if small is not None and full is not None and small > full:
+        problems.append(f"augment.low_resolution.size={small}: must be at most data.image_size={full}")
     problems += [f"explain.indices={i}: image numbers start at 0" for i in config["explain"]["indices"] or [] if i < 0]
     return problems
