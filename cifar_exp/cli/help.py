@@ -8,6 +8,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
+from cifar_exp.cli.commands import COMMANDS
 from cifar_exp.config.compose import CONFIG_MODULE, compose_jobs, composition, without_hydra
 from cifar_exp.config.hydra_errors import group_options
 from cifar_exp.config.resolved import GROUPS
@@ -59,8 +60,6 @@ def show_help(arguments: list[str], *, config_dir: str | None) -> int:
     overrides = [argument for argument in arguments if argument not in topics]
     if not topics:
         print(help_text(overrides, config_dir=config_dir))
-    from cifar_exp.cli.main import COMMANDS
-
     for topic in topics:
         if topic in COMMANDS:
             return int(import_module(COMMANDS[topic]).main(["--help"]))

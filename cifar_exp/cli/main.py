@@ -15,20 +15,13 @@ from types import FrameType
 from typing import NoReturn
 
 from cifar_exp import __version__
+from cifar_exp.cli.commands import COMMANDS
 from cifar_exp.compute.distributed import torchrun
 from cifar_exp.errors import DONE, FAILED, INTERRUPTED, TERMINATED, WRONG_REQUEST, RequestError
 from cifar_exp.safe_io.console import complain, output_is_lost, tolerate_any_output
 from cifar_exp.safe_io.current_folder import SAFE_PATH, import_matplotlib
 
 # Each command's module has a function `main(arguments) -> exit code`.
-COMMANDS = {
-    "resume": "cifar_exp.cli.commands.resume",
-    "reproduce": "cifar_exp.cli.commands.reproduce",
-    "evaluate": "cifar_exp.cli.commands.evaluate",
-    "compare": "cifar_exp.cli.commands.compare",
-    "lr-find": "cifar_exp.cli.commands.lr_find",
-    "report": "cifar_exp.cli.commands.report",
-}
 _IN_SEVERAL_PROCESSES = ("resume", "reproduce")  # those of the commands that train
 _TOP_LEVEL_KEYS = ("experiment", "model", "data", "augment", "optimizer", "scheduler", "epochs", "max_lr", "seed")
 

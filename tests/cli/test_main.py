@@ -14,7 +14,8 @@ from programs import PROGRAM, started, wait_for
 from runs import state_of
 
 import cifar_exp.cli.main
-from cifar_exp.cli.main import COMMANDS, main
+from cifar_exp.cli.commands import COMMANDS
+from cifar_exp.cli.main import main
 
 
 def run_program(*arguments: str, cwd: Path, **options) -> subprocess.CompletedProcess:
@@ -168,7 +169,8 @@ def test_cfg_job_shows_the_composed_config(here, capsys):
 LIGHT = """
 import sys
 from cifar_exp import cli
-from cifar_exp.cli import COMMANDS, main
+from cifar_exp.cli.commands import COMMANDS
+from cifar_exp.cli.main import main
 heavy = {"torch", "torchvision", "albumentations", "captum", "matplotlib", "pandas", "scipy", "numpy", "PIL", "jinja2"}
 asked = [["--help"], ["--help", "model"], ["--version"], ["--cfg", "job"], ["epohcs=1"]]
 for arguments in (*asked, *([command, "--help"] for command in COMMANDS)):

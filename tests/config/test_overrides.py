@@ -8,6 +8,7 @@ from cifar_exp.config.compose import compose_jobs
 from cifar_exp.config.overrides import split_trust, with_quotes
 from cifar_exp.config.schema import SCHEMAS
 from cifar_exp.errors import RequestError
+from cifar_exp.sweeps.grid import Request, compose_sweep
 
 TEXTS = (
     "my images/a=b", "a&b", "a#b", "it's", 'say "hi"', "~/x", "x(1)", "a[1]", "a{b}", "a!b;c", "a`b^c", "<a|b>", "é ü",
@@ -23,9 +24,9 @@ def test_a_text_arrives_as_it_was_written(text):
 
 
 def test_the_texts_of_a_sweep_arrive_each_for_itself():
-    jobs = compose_jobs(["name=a b,c=d,1e5", "max_lr=1e-2,1e-1"], multirun=True)
-    assert [job.name for job in jobs[::2]] == ["a b", "c=d", "1e5"]
-    assert [job.max_lr for job in jobs[:2]] == [0.01, 0.1]
+    jobs = compose_sweep(Request(["name=a b,c=d,1e5", "max_lr=1e-2,1e-1"])).jobs
+    assert [job.config["name"] for job in jobs[::2]] == ["a b", "c=d", "1e5"]
+    assert [job.config["max_lr"] for job in jobs[:2]] == [0.01, 0.1]
 
 
 @pytest.mark.parametrize(
