@@ -22,8 +22,9 @@ from hydra.core.override_parser.types import Override, OverrideType
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from cifar_exp.config.resolved import GROUPS, SCHEMA_ERRORS, check_keys, first_line, flatten, resolve, validate
-from cifar_exp.config.schema import register_schemas
+from cifar_exp.config.parse import flatten
+from cifar_exp.config.resolved import SCHEMA_ERRORS, check_keys, first_line, resolve
+from cifar_exp.config.schema import REGISTRY, register_schemas
 from cifar_exp.config.trusted_settings import check_hydra_settings, may_be_overruled, typed_in
 from cifar_exp.errors import RequestError
 from cifar_exp.sweeps.launchers import options
@@ -115,7 +116,7 @@ def help_text(overrides: list[str], *, config_dir: str | None = None) -> str:
     """What ``--help`` prints: usage, the options of each group, the composed config."""
     job = without_hydra(compose_jobs(overrides, config_dir=config_dir)[0])
     with _initialized(config_dir):
-        groups = "\n".join(f"  {group}: {', '.join(_options(group))}" for group in (*GROUPS, "tracker", "experiment"))
+        groups = "\n".join(f"  {group}: {', '.join(_options(group))}" for group in (*REGISTRY, "experiment"))
     config = "".join(f"  {line}\n" for line in OmegaConf.to_yaml(job).splitlines())
     return _HELP.format(groups=groups, config=config)
 
@@ -187,7 +188,7 @@ def _compose_one(config_name: str, overrides: list[str]) -> DictConfig:
     config = compose(config_name, overrides=overrides, return_hydra_config=True)
     experiment = without_hydra(config)
     check_keys(experiment)
-    validate(resolve(experiment))
+    resolve(experiment)
     return config
 
 

@@ -9,7 +9,7 @@ from typing import Any
 from hydra.core.override_parser.types import Override
 from omegaconf import DictConfig, OmegaConf
 
-from cifar_exp.config.resolved import flatten
+from cifar_exp.config.parse import flatten
 from cifar_exp.errors import RequestError
 
 # They record what was chosen and have no effect; of hydra.job, these have one.
