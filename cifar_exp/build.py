@@ -16,10 +16,11 @@ from cifar_exp import data
 from cifar_exp.compute import memory, seeding
 from cifar_exp.compute.device import Compute, compiled
 from cifar_exp.compute.distributed import collectives
-from cifar_exp.config.lr_range import Range
-from cifar_exp.config.schema import TARGET_SCHEMAS
-from cifar_exp.config.targets import call
-from cifar_exp.config.values import AUTO
+from cifar_exp.config.fields import AUTO
+from cifar_exp.config.groups.model import ModelConfig
+from cifar_exp.config.parse import OwnNode
+from cifar_exp.config.schema import AveragingConfig, ExperimentConfig, ExplainConfig, Range
+from cifar_exp.config.targets import call, options_of
 from cifar_exp.data.augment.backend import choose
 from cifar_exp.data.augment.policy import Augmentation, LowResolution
 from cifar_exp.data.batches import TrainingBatches
@@ -76,7 +77,7 @@ class Parts:
     range_curve: RangeCurve | None
 
 
-def build(config: dict[str, Any], *, found: float | None = None) -> Parts:
+def build(config: ExperimentConfig, *, found: float | None = None) -> Parts:
     """Build what ``config`` describes; seeds all generators.
 
     With ``max_lr=auto`` a range test finds the number first. It starts from the seed and leaves no trace, so what is
@@ -90,27 +91,25 @@ def build(config: dict[str, Any], *, found: float | None = None) -> Parts:
     Raises:
         RequestError: the config asks for what is not there, or for parts that do not fit each other.
     """
-    compute = Compute.choose(config["device"], config["precision"], config["memory_format"])
+    compute = Compute.choose(config.device, config.precision, config.memory_format)
     if compute.device.type == "cpu":
         memory.keep_freed_memory()
     seeding.seed_everything(
-        config["seed"], deterministic=config["deterministic"], threads=config["threads"], device=compute.device
+        config.seed, deterministic=config.deterministic, threads=config.threads, device=compute.device
     )
 
-    node = config["data"]
+    node = config.data
     dataset = data.load(node)
-    train, validation = data.hold_out(
-        dataset.train, node["validation_fraction"], node["split_seed"], dataset.class_names
-    )
-    statistics = data.statistics(train.images, node["statistics_decimals"])
+    train, validation = data.hold_out(dataset.train, node.validation_fraction, node.split_seed, dataset.class_names)
+    statistics = data.statistics(train.images, node.statistics_decimals)
     height, width, channels = train.images.shape[1:]
-    augmentation = Augmentation(config["augment"]["transforms"], statistics.colour, (height, width, channels))
-    backend = choose(config["augment_backend"], augmentation, compute.device, dataset.train.images.nbytes)
+    augmentation = Augmentation(config.augment.transforms, statistics.colour, (height, width, channels))
+    backend = choose(config.augment_backend, augmentation, compute.device, dataset.train.images.nbytes)
     if backend.reason:
         log.info("augment_backend=auto: Albumentations augments on the CPU: %s", backend.reason)
-    if config["batch_size"] < collectives.world_size():
+    if config.batch_size < collectives.world_size():
         raise RequestError(
-            f"batch_size={config['batch_size']}: {collectives.world_size()} processes need at least an image each"
+            f"batch_size={config.batch_size}: {collectives.world_size()} processes need at least an image each"
         )
     batch_maker: Callable[..., TrainingBatches] = TrainingBatches
     if backend.on_device is not None:
@@ -119,21 +118,21 @@ def build(config: dict[str, Any], *, found: float | None = None) -> Parts:
         batch_maker,
         train,
         augmentation,
-        config["batch_size"],
-        config["seed"],
-        alternating_flip=config["augment"]["alternating_flip"],
+        config.batch_size,
+        config.seed,
+        alternating_flip=config.augment.alternating_flip,
         low_resolution=_low_resolution(config),
     )
     batches = make_batches(share=collectives.share())
 
     normalize = Normalizer(statistics, compute)
-    total_steps = config["epochs"] * batches.per_epoch  # the one place where epochs become steps
+    total_steps = config.epochs * batches.per_epoch  # the one place where epochs become steps
     _check_steps(total_steps)
     to_classify: dict[str, Any] = {"num_classes": len(dataset.class_names), "in_channels": channels}
-    _check_size(config["model"], to_classify)
-    model = compute.place(call(config["model"], **to_classify))
+    _check_size(config.model, to_classify)
+    model = compute.place(call(config.model, **to_classify))
     _initialize(model, train, normalize)
-    max_lr, range_curve = config["max_lr"], None
+    max_lr, range_curve = config.max_lr, None
     if max_lr == AUTO:
         whole = make_batches()
         # One process tests, with whole batches, and the others take its word.
@@ -144,27 +143,27 @@ def build(config: dict[str, Any], *, found: float | None = None) -> Parts:
                 else _found(config, model, whole, compute, normalize)
             )
         )
-    model, forward = collectives.synchronized(model, sync_batch_norm=config["sync_batch_norm"], device=compute.device)
+    model, forward = collectives.synchronized(model, sync_batch_norm=config.sync_batch_norm, device=compute.device)
     if not collectives.is_first():
-        torch.manual_seed(seeding.derived_seed(config["seed"], "rank", collectives.rank()))  # dropout of its own
-    optimizer = build_optimizer(config["optimizer"], model, max_lr, compute.precision)
+        torch.manual_seed(seeding.derived_seed(config.seed, "rank", collectives.rank()))  # dropout of its own
+    optimizer = build_optimizer(config.optimizer, model, max_lr, compute.precision)
     plan = {"max_lr": optimizer.param_groups[0]["lr"], "total_steps": total_steps}
     learner = Learner(
         model=model,
-        forward=compiled(forward, compute.device) if config["compile"] else forward,
+        forward=compiled(forward, compute.device) if config.compile else forward,
         optimizer=optimizer,
-        scheduler=schedule.build_scheduler(config["scheduler"], optimizer, **plan),
-        interval=config["scheduler"]["interval"],
+        scheduler=schedule.build_scheduler(config.scheduler, optimizer, **plan),
+        interval=config.scheduler.interval,
         total_steps=total_steps,
-        label_smoothing=config["label_smoothing"],
-        averaging=_averaging(config["averaging"], model, total_steps),
+        label_smoothing=config.label_smoothing,
+        averaging=_averaging(config.averaging, model, total_steps),
     )
-    planned = schedule.planned_learning_rates(config["scheduler"], **plan)
-    layers, headline = _layers_to_explain(config["explain"], model, (height, width, channels))
+    planned = schedule.planned_learning_rates(config.scheduler, **plan)
+    layers, headline = _layers_to_explain(config.explain, model, (height, width, channels))
     if batches.low_resolution is not None:
         _check_low_resolution(model, batches.low_resolution.size, channels)
-    _check_smallest_batch(model, len(train), config["batch_size"], (height, width, channels))
-    _check_indices(config["explain"]["indices"], len(dataset.test))
+    _check_smallest_batch(model, len(train), config.batch_size, (height, width, channels))
+    _check_indices(config.explain.indices, len(dataset.test))
     return Parts(
         splits=Splits(train, validation, dataset.test),
         class_names=dataset.class_names,
@@ -190,22 +189,22 @@ def _check_steps(total_steps: int) -> None:
         )
 
 
-def _check_size(node: dict[str, Any], to_classify: dict[str, Any]) -> None:
+def _check_size(node: ModelConfig, to_classify: dict[str, Any]) -> None:
     """Refuse a network of ours that the memory cannot hold: the attempt could end other programs, too."""
     available = memory.memory_bytes()
-    if node["_target_"] not in TARGET_SCHEMAS or available is None:
+    if isinstance(node, OwnNode) or available is None:
         return
     with torch.random.fork_rng(devices=[]), torch.device("meta"):  # shapes without values
         needed = 3 * 4 * count_parameters(call(node, **to_classify))  # float32, with a gradient and a momentum each
     if needed > available:
         raise RequestError(
-            f"model={node['name']}: weights, gradients and momentum would take {needed / 1e9:,.1f} GB, and this "
+            f"model={node.name}: weights, gradients and momentum would take {needed / 1e9:,.1f} GB, and this "
             f"machine has {available / 1e9:,.1f} GB of memory; choose a smaller width"
         )
 
 
 def _found(
-    config: dict[str, Any], model: torch.nn.Module, batches: TrainingBatches, compute: Compute, normalize: Normalizer
+    config: ExperimentConfig, model: torch.nn.Module, batches: TrainingBatches, compute: Compute, normalize: Normalizer
 ) -> tuple[float, RangeCurve]:
     """The learning rate that a range test suggests, and its curve."""
     over = Range()
@@ -222,13 +221,13 @@ def _found(
     return suggestion.max_lr, curve
 
 
-def _low_resolution(config: dict[str, Any]) -> LowResolution | None:
-    node, full = config["augment"]["low_resolution"], config["data"]["image_size"]
-    if node["size"] is None:
+def _low_resolution(config: ExperimentConfig) -> LowResolution | None:
+    node, full = config.augment.low_resolution, config.data.image_size
+    if node.size is None:
         return None
-    if node["size"] > full:
-        raise RequestError(f"augment.low_resolution.size={node['size']}: must be at most data.image_size={full}")
-    return LowResolution(node["size"], node["fraction"], config["epochs"])
+    if node.size > full:
+        raise RequestError(f"augment.low_resolution.size={node.size}: must be at most data.image_size={full}")
+    return LowResolution(node.size, node.fraction, config.epochs)
 
 
 def _initialize(model: torch.nn.Module, train: data.Split, normalize: Normalizer) -> None:
@@ -240,8 +239,10 @@ def _initialize(model: torch.nn.Module, train: data.Split, normalize: Normalizer
         initialize(normalize(torch.from_numpy(train.images[shown])))
 
 
-def _averaging(node: dict[str, Any], model: torch.nn.Module, total_steps: int) -> Lookahead | None:
-    return None if node["every_steps"] is None else Lookahead(model, **node, total_steps=total_steps)
+def _averaging(node: AveragingConfig, model: torch.nn.Module, total_steps: int) -> Lookahead | None:
+    if node.every_steps is None:
+        return None
+    return Lookahead(model, **options_of(node), total_steps=total_steps)
 
 
 def describe(name: str, parts: Parts) -> list[str]:
@@ -258,19 +259,19 @@ def describe(name: str, parts: Parts) -> list[str]:
 
 
 def _layers_to_explain(
-    node: dict[str, Any], model: torch.nn.Module, image_shape: tuple[int, int, int]
+    node: ExplainConfig, model: torch.nn.Module, image_shape: tuple[int, int, int]
 ) -> tuple[list[LayerMap], str | None]:
     """Layers for Grad-CAM and the one to read first. Small maps are left out unless they were named."""
     model.eval()
     try:
-        layers = layer_maps(model, image_shape, node["layers"])
+        layers = layer_maps(model, image_shape, node.layers)
     except RuntimeError as error:
         size = "x".join(map(str, image_shape))
         raise RequestError(f"data.image_size: the model cannot take {size} images: {error}") from error
-    minimum = node["minimum_map"]
+    minimum = node.minimum_map
     large = [layer for layer in layers if layer.at_least(minimum)]
     small = ", ".join(f"{layer.name} ({layer.height}x{layer.width})" for layer in layers if layer not in large)
-    if small and node["layers"] is not None:
+    if small and node.layers is not None:
         log.warning("Grad-CAM maps under %dx%d say little about where: %s", minimum, minimum, small)
     elif small:
         log.info("Grad-CAM leaves out maps under %dx%d: %s (explain.layers names them)", minimum, minimum, small)

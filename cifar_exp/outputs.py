@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from cifar_exp.build import Parts, count_parameters
 from cifar_exp.compute import memory
+from cifar_exp.config.schema import ExperimentConfig
 from cifar_exp.errors import RequestError
 from cifar_exp.evaluation.metrics import Evaluation, confusion_matrix, confusion_rows, per_class_rows, prediction_rows
 from cifar_exp.explain.gradcam import CamMap, gradcam_rows
@@ -62,13 +63,13 @@ def write_environment(parts: Parts, out_dir: Path, *, resume: bool = False) -> d
     return environment
 
 
-def write_range_test(config: dict[str, Any], parts: Parts, out_dir: Path, status: dict[str, Any]) -> None:
+def write_range_test(config: ExperimentConfig, parts: Parts, out_dir: Path, status: dict[str, Any]) -> None:
     """Record the learning rate that the run uses, and with ``max_lr=auto`` the range test that found it."""
     curve = parts.range_curve
     if curve is not None:
         tables.write_table(out_dir / lr_curve.FILE, tables.LR_FIND_COLUMNS, curve.rows())
-        if config["figures"]:
-            range_test(curve, config["name"], out_dir / lr_curve.FIGURE)
+        if config.figures:
+            range_test(curve, config.name, out_dir / lr_curve.FIGURE)
     run_status.update_status(out_dir, status, max_lr_used=parts.max_lr)
 
 
@@ -78,25 +79,25 @@ def write_schedule(parts: Parts, out_dir: Path) -> None:
     tables.write_table(out_dir / "schedule.csv", tables.SCHEDULE_COLUMNS, rows)
 
 
-def write_progress(config: dict[str, Any], parts: Parts, out_dir: Path) -> ScheduleUse:
+def write_progress(config: ExperimentConfig, parts: Parts, out_dir: Path) -> ScheduleUse:
     """Figures of what is in ``metrics.csv`` and ``steps.csv``; says how much of the schedule was used."""
     steps = tables.read_table(out_dir / "steps.csv")
     use = schedule_use(
-        config["scheduler"]["interval"],
+        config.scheduler.interval,
         parts.planned,
         steps["learning_rate"].to_numpy(),
         int(steps["epoch"].iloc[-1]),
     )
-    (log.info if use.complete else log.warning)("Schedule %s: %s", config["scheduler"]["name"], use)
-    if config["figures"]:
+    (log.info if use.complete else log.warning)("Schedule %s: %s", config.scheduler.name, use)
+    if config.figures:
         folder = out_dir / "figures"
         learning_rate(parts.planned, steps, use, folder / "learning_rate.png")
         if (out_dir / "metrics.csv").exists():
-            curves(tables.read_table(out_dir / "metrics.csv"), config["name"], folder / "curves.png")
+            curves(tables.read_table(out_dir / "metrics.csv"), config.name, folder / "curves.png")
     return use
 
 
-def write_evaluation(config: dict[str, Any], parts: Parts, evaluation: Evaluation, out_dir: Path) -> None:
+def write_evaluation(config: ExperimentConfig, parts: Parts, evaluation: Evaluation, out_dir: Path) -> None:
     """Predictions, per-class figures and confusion matrix; the gallery of mistakes."""
     test, names = parts.splits.test, parts.class_names
     counts = confusion_matrix(evaluation.labels, evaluation.predictions, len(names))
@@ -105,29 +106,29 @@ def write_evaluation(config: dict[str, Any], parts: Parts, evaluation: Evaluatio
     )
     tables.write_table(out_dir / "per_class.csv", tables.PER_CLASS_COLUMNS, per_class_rows(counts, names))
     tables.write_table(out_dir / "confusion.csv", ["label", *names], confusion_rows(counts, names))
-    if not config["figures"]:
+    if not config.figures:
         return
     folder = out_dir / "figures"
-    title = f"{config['name']}: {evaluation.accuracy:.2%} of {len(test):,} test images right"
+    title = f"{config.name}: {evaluation.accuracy:.2%} of {len(test):,} test images right"
     confusion(counts, names, title, folder / "confusion.png")
     wrong = evaluation.most_confidently_wrong()
-    gallery = judged(parts, evaluation, wrong[: config["evaluation"]["gallery_images"]])
+    gallery = judged(parts, evaluation, wrong[: config.evaluation.gallery_images])
     misclassified(gallery, len(wrong), len(test), folder / "misclassified.png")
 
 
-def write_augmentations(config: dict[str, Any], parts: Parts, out_dir: Path) -> None:
+def write_augmentations(config: ExperimentConfig, parts: Parts, out_dir: Path) -> None:
     """The figure of what the network sees of some training images in the first epochs."""
-    if not config["figures"]:
+    if not config.figures:
         return
     train, names = parts.splits.train, parts.class_names
     # Evenly through the split, which for folders of images is in the order of the classes.
     shown = np.linspace(0, len(train) - 1, min(_AUGMENTED_IMAGES, len(train))).astype(np.int64)
-    epochs = range(1, min(_AUGMENTED_EPOCHS, config["epochs"]) + 1)
+    epochs = range(1, min(_AUGMENTED_EPOCHS, config.epochs) + 1)
     augmentations(
         train.images[shown],
         [np.stack([parts.batches.as_seen(index, epoch) for index in shown]) for epoch in epochs],
         [names[label] for label in train.labels[shown]],
-        config["augment"]["name"],
+        config.augment.name,
         out_dir / "figures" / "augmentations.png",
     )
 
@@ -148,7 +149,7 @@ def judged(parts: Parts, evaluation: Evaluation, indices: NDArray[np.int64]) -> 
 
 
 def write_explanation(
-    config: dict[str, Any],
+    config: ExperimentConfig,
     parts: Parts,
     evaluation: Evaluation,
     indices: NDArray[np.int64],
@@ -160,9 +161,9 @@ def write_explanation(
     labels = {one.index: one.label for one in images}
     predictions = {one.index: one.prediction for one in images}
     tables.write_table(out_dir / "gradcam.csv", tables.GRADCAM_COLUMNS, gradcam_rows(maps, labels, predictions))
-    node = config["explain"]
-    asked = node["indices"] != [] and node["layers"] != [] and (node["indices"] is not None or node["images"] > 0)
-    if config["figures"] and asked:
+    node = config.explain
+    asked = node.indices != [] and node.layers != [] and (node.indices is not None or node.images > 0)
+    if config.figures and asked:
         gradcam(images, maps, parts.headline, out_dir / "figures" / "gradcam.png")
     read_first = [cam for cam in maps if cam.layer.name == parts.headline and cam.target == "predicted"]
     if read_first:
@@ -177,7 +178,7 @@ def write_explanation(
 
 
 def summarize(
-    config: dict[str, Any],
+    config: ExperimentConfig,
     parts: Parts,
     fitted: Fitted,
     evaluation: Evaluation,
@@ -189,11 +190,11 @@ def summarize(
     tta_accuracy: float | None,
 ) -> dict[str, Any]:
     """Write ``summary.csv`` and the closing lines of the log; returns the row."""
-    weights = config["evaluation"]["weights"] if fitted.best_epoch is not None else "last"
+    weights = config.evaluation.weights if fitted.best_epoch is not None else "last"
     epoch = fitted.best_epoch if weights == "best" and fitted.best_epoch is not None else len(fitted.metrics)
     row = fitted.metrics[epoch - 1]
     train_seconds = sum(one["train_seconds"] for one in fitted.metrics)
-    published = evaluation.batch_means_over_images if config["evaluation"]["published_loss"] else None
+    published = evaluation.batch_means_over_images if config.evaluation.published_loss else None
     wrong = int((~evaluation.correct).sum())
     gap = row["train_accuracy"] - evaluation.accuracy
     selected_on_validation = fitted.selection_split == "validation"
@@ -251,6 +252,6 @@ def summarize(
         Path(lifecycle.run_name(out_dir)) / "checkpoints" / f"{weights}.pt",
     )
     if tta_accuracy is not None:
-        views = config["evaluation"]["test_time_augmentation"]
+        views = config.evaluation.test_time_augmentation
         log.info("Test accuracy with test-time augmentation (%s): %.2f %%", views, 100 * tta_accuracy)
     return summary

@@ -15,8 +15,9 @@ from omegaconf import OmegaConf
 from cifar_exp import outputs
 from cifar_exp.build import Parts, build
 from cifar_exp.config.compose import compose_jobs
-from cifar_exp.config.overridable import OVERRIDABLE
-from cifar_exp.config.resolved import SCHEMA_ERRORS, first_line, resolve, validate, with_schema
+from cifar_exp.config.parse import changed
+from cifar_exp.config.resolved import SCHEMA_ERRORS, first_line, resolve, with_schema
+from cifar_exp.config.schema import OVERRIDABLE, ExperimentConfig
 from cifar_exp.data import Statistics
 from cifar_exp.data.normalize import Normalizer
 from cifar_exp.errors import RequestError
@@ -59,7 +60,7 @@ def evaluate_run(run: SavedRun, overrides: list[str], weights: str | None, out: 
         RequestError: an override that is not for evaluation, a damaged checkpoint, or data of other classes.
     """
     config = _overridden(run.config, overrides)
-    which = weights or config["evaluation"]["weights"]
+    which = weights or config.evaluation.weights
     path = run.path / "checkpoints" / f"{which}.pt"
     parts, state = _with_weights(config, path)
     out_dir = new_directory(out, "evaluations")
@@ -73,7 +74,7 @@ def evaluate_run(run: SavedRun, overrides: list[str], weights: str | None, out: 
     outputs.write_evaluation(config, parts, evaluation, out_dir)
     outputs.write_explanation(config, parts, evaluation, indices, maps, out_dir)
     # The run's own table is of the weights that the run itself measured.
-    same_weights = which == run.config["evaluation"]["weights"]
+    same_weights = which == run.config.evaluation.weights
     changed = _changed_predictions(run, parts, evaluation) if same_weights else None
     row = {
         "run": run.path.as_posix(),
@@ -112,51 +113,44 @@ def evaluate_run(run: SavedRun, overrides: list[str], weights: str | None, out: 
     return row
 
 
-def _overridden(config: dict[str, Any], overrides: list[str]) -> dict[str, Any]:
+def _overridden(config: ExperimentConfig, overrides: list[str]) -> ExperimentConfig:
     for override in overrides:
         key, equals, _ = override.partition("=")
         if not equals or key.split(".")[0] not in OVERRIDABLE:
             raise RequestError(f"{override}: evaluation takes KEY=VALUE of {', '.join(OVERRIDABLE)}")
     try:
-        changed = with_schema(OmegaConf.create(config))  # wrong types are refused, as in a run
+        overridden = with_schema(config)  # wrong types are refused, as in a run
     except SCHEMA_ERRORS as error:
         raise RequestError(first_line(error)) from error
     of_data = [override for override in overrides if override.split("=")[0].split(".")[0] == "data"]
     if any(override.startswith("data=") for override in of_data):
         # The network was trained on images of one size: other data is brought to it.
-        changed.data = compose_jobs([*of_data, f"data.image_size={config['data']['image_size']}"])[0].data
+        overridden.data = compose_jobs([*of_data, f"data.image_size={config.data.image_size}"])[0].data
         of_data = []
     others = [override for override in overrides if override.split("=")[0].split(".")[0] != "data"]
     try:
         for override in (*of_data, *others):
             key = override.partition("=")[0]
-            if OmegaConf.select(changed, key, default=changed) is changed:
+            if OmegaConf.select(overridden, key, default=overridden) is overridden:
                 raise RequestError(f"{key}: the run's config has no such key")
-            OmegaConf.update(changed, key, OverridesParser.create().parse_override(override).value())
+            OmegaConf.update(overridden, key, OverridesParser.create().parse_override(override).value())
     except HydraException as error:
         raise RequestError(f"cannot read an override: {str(error).splitlines()[0]}") from error
     except SCHEMA_ERRORS as error:
         raise RequestError(first_line(error)) from error
-    resolved = resolve(changed)
-    validate(resolved)
-    return resolved
+    return resolve(overridden)
 
 
-def _with_weights(config: dict[str, Any], path: Path) -> tuple[Parts, dict[str, Any]]:
+def _with_weights(config: ExperimentConfig, path: Path) -> tuple[Parts, dict[str, Any]]:
     """What the config describes, with the checkpoint's weights and the statistics that they were trained with."""
     # Training images are not used: no split to hold out, nothing to augment.
-    idle = config | {
-        "data": config["data"] | {"validation_fraction": 0.0},
-        "augment": {
-            "name": "none",
-            "alternating_flip": False,
-            "low_resolution": {"size": None, "fraction": 0.0},
-            "transforms": {},
-        },
+    idle = {
+        "data.validation_fraction": 0.0,
+        "augment": {"name": "none"},
         "compile": False,
         "max_lr": 1.0,  # nothing is trained, so with `auto` there is nothing to search for
     }
-    parts = build(idle)
+    parts = build(changed(config, idle))
     state = checkpoint.load(path, parts.compute.device)
     names = state.get("class_names")
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):

@@ -51,7 +51,7 @@ def _resume_run(path: Path, settings: Sequence[str], trust: Sequence[str]) -> in
     if settings:
         setting, key = settings[0], settings[0].partition("=")[0]
         reason = (
-            f"the schedule was planned for {saved.config['epochs']}"
+            f"the schedule was planned for {saved.config.epochs}"
             if key == "epochs"
             else "a run goes on with the config that it started with"
         )

@@ -2,16 +2,15 @@
 
 import os
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
+from cifar_exp.config.groups.data import CifarConfig, DataConfig, ImageFolderConfig
 from cifar_exp.config.resolved import load_saved
 from cifar_exp.data import Split, load
 from cifar_exp.errors import RequestError
 
 _MOST_BYTES = 500 * 10**6  # of all decoded images: more is too much to load, and to keep, for one small figure
-_FOLDER = "cifar_exp.data.image_folder"
 _IMAGES = {"cifar_exp.data.mnist5k": 5_000}  # of training and test together; CIFAR has
 _USUAL_IMAGES = 60_000
 
@@ -28,17 +27,17 @@ def load_test_images(directory: Path, fingerprint: object, predictions: pd.DataF
         return None, "the run has no config_resolved.yaml that says which data it is"
     node = None
     try:
-        node = load_saved(directory / "config_resolved.yaml")["data"]
-        if "url" in node:
-            node["url"] = ""  # no download for a figure, least of all from where a stranger's config says
-        node["cache"] = None  # nothing is written or trusted where such a config says
+        node = load_saved(directory / "config_resolved.yaml").data
+        if isinstance(node, CifarConfig):
+            node.url = ""  # no download for a figure, least of all from where a stranger's config says
+        node.cache = None  # nothing is written or trusted where such a config says
         if _is_too_large(node):
-            size = node["image_size"]
+            size = node.image_size
             return None, f"the data at {size}x{size} pixels are too large to be loaded for a figure"
         dataset = load(node)
     except (RequestError, OSError, ValueError, MemoryError) as error:
-        if isinstance(node, dict) and "url" in node and node.get("root") is None:
-            return None, f"{node['name']} is not in the cache folder, and no figure is worth a download"
+        if isinstance(node, CifarConfig) and node.root is None:
+            return None, f"{node.name} is not in the cache folder, and no figure is worth a download"
         return None, (str(error) or "the data do not fit into memory").splitlines()[0]
     if isinstance(fingerprint, str) and dataset.fingerprint != fingerprint:
         return None, "the data at hand is not what the run was tested on (other fingerprint)"
@@ -49,15 +48,15 @@ def load_test_images(directory: Path, fingerprint: object, predictions: pd.DataF
     return (test, "") if same else (None, "the data at hand has other test images than the run's predictions")
 
 
-def _is_too_large(node: dict[str, Any]) -> bool:
+def _is_too_large(node: DataConfig) -> bool:
     """Whether the decoded images would take more than ``_MOST_BYTES``, by what is known before any is read."""
-    most = _MOST_BYTES // (3 * node["image_size"] ** 2)
-    if node["_target_"] != _FOLDER or node.get("root") is None:
-        return _IMAGES.get(node["_target_"], _USUAL_IMAGES) > most
+    most = _MOST_BYTES // (3 * node.image_size**2)
+    if not isinstance(node, ImageFolderConfig) or node.root is None:
+        return _IMAGES.get(node._target_, _USUAL_IMAGES) > most
     found = 0
     for split in ("train", "test"):
         # Folders count, too, so that links that lead to and fro come to an end.
-        for _, folders, files in os.walk(Path(node["root"], split), followlinks=True):
+        for _, folders, files in os.walk(Path(node.root, split), followlinks=True):
             found += len(folders) + len(files)
             if found > most:
                 return True

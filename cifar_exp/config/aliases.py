@@ -20,6 +20,11 @@ def current_target(target: Any) -> Any:
     return _RENAMED.get(target, target) if isinstance(target, str) else target
 
 
+def current_cell(column: str, cell: Any) -> Any:
+    """A cell of ``summary.csv`` with its ``_target_`` by the present name."""
+    return current_target(cell) if column.endswith("._target_") else cell
+
+
 def with_current_targets(node: Any) -> Any:
     """The same containers, each ``_target_`` by its present name."""
     if isinstance(node, dict):

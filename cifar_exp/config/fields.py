@@ -124,7 +124,7 @@ class LearningRate:
                     number = math.nan
             if not 1 / _LARGEST <= number <= _LARGEST:
                 what = f"must be a finite number above 0, between {1 / _LARGEST:g} and {_LARGEST:g}, or {AUTO}"
-                raise PydanticCustomError("not_allowed", what)  # type: ignore[arg-type]
+                raise PydanticCustomError("not_allowed", what)
             return number
 
         return core_schema.no_info_plain_validator_function(check)

@@ -47,9 +47,8 @@ def parse(values: Mapping[str, Any]) -> ExperimentConfig:
     trust = values.get("trust", [])
     check_targets(values, trust if isinstance(trust, list) else [])
     problems: list[str] = []
-    for group in GROUPS:
-        values[group] = _parse_group(group, values.get(group), problems)
-    config = _parse(ExperimentConfig, values, "", problems)
+    nodes = {group: _parse_group(group, values.get(group), problems) for group in GROUPS}
+    config = _parse(ExperimentConfig, {**values, **nodes}, "", problems)
     if config is not None and not problems:
         problems += _contradictions(config)
     if problems or config is None:
@@ -63,7 +62,7 @@ def _parse_group(group: str, node: Any, problems: list[str]) -> Any:
         return node
     schema = group_schema(group, node.get("_target_"))
     if schema is not None:
-        return _parse(schema, node, f"{group}.", problems)
+        return _parse(schema, node, f"{group}.", problems) or node
     shared = REGISTRY[group].shared
     known = {one.name for one in fields(shared)}  # type: ignore[arg-type]
     _parse(shared, {"name": group} | {key: value for key, value in node.items() if key in known}, f"{group}.", problems)
@@ -75,7 +74,7 @@ def _parse(schema: type[T], node: Mapping[str, Any], prefix: str, problems: list
     from pydantic import ValidationError  # not at the top: `--help` does without
 
     try:
-        parsed = _adapter(schema).validate_python(node)
+        parsed: T = _adapter(schema).validate_python(node)  # type: ignore[arg-type]  # a class can be hashed
     except ValidationError as error:
         problems += [_in_words(one, prefix) for one in error.errors(include_url=False)]
         return None
@@ -85,7 +84,7 @@ def _parse(schema: type[T], node: Mapping[str, Any], prefix: str, problems: list
 
 
 @cache
-def _adapter(schema: type[T]) -> "TypeAdapter[T]":
+def _adapter(schema: Any) -> "TypeAdapter[Any]":
     from pydantic import TypeAdapter
 
     return TypeAdapter(schema)
@@ -113,9 +112,9 @@ def _contradictions(config: ExperimentConfig) -> Iterator[str]:
     """A line for each combination of values that cannot work, as far as the config alone tells."""
     if config.tracker.name == "mlflow" and config.tracker.store is None:
         yield "tracker.store=null: MLflow needs a folder; the default is outputs/mlflow"
-    optimizer = config.optimizer
-    if getattr(optimizer, "decoupled", False) and getattr(optimizer, "momentum", 1) == 1:
-        yield f"optimizer.momentum={optimizer.momentum:g}: must be below 1 where optimizer.decoupled=true"
+    momentum = getattr(config.optimizer, "momentum", None)
+    if getattr(config.optimizer, "decoupled", False) and (momentum is None or momentum == 1):
+        yield f"optimizer.momentum={momentum}: must be below 1 where optimizer.decoupled=true"
     if config.evaluation.weights == "best" and not config.checkpoint.best:
         yield "evaluation.weights=best: needs checkpoint.best=true"
     selects = config.data.validation_fraction > 0 or config.evaluate_test_each_epoch

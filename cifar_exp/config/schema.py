@@ -28,7 +28,7 @@ from cifar_exp.config.fields import (
     key,
     one_of,
 )
-from cifar_exp.config.groups.augment import AUGMENTATIONS, AugmentConfig, LowResolutionConfig
+from cifar_exp.config.groups.augment import AUGMENTATIONS, AugmentConfig
 from cifar_exp.config.groups.data import DATA_SETS
 from cifar_exp.config.groups.model import MODELS
 from cifar_exp.config.groups.optimizer import OPTIMIZERS

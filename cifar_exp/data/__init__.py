@@ -3,7 +3,8 @@
 import json
 from typing import Any
 
-from cifar_exp.config.targets import call
+from cifar_exp.config.groups.data import DataConfig
+from cifar_exp.config.targets import call, options_of
 from cifar_exp.data.dataset import Dataset, Split, check
 from cifar_exp.data.normalize import Statistics, statistics
 from cifar_exp.data.sources.cifar import load_cifar
@@ -42,24 +43,24 @@ def share_between_runs() -> None:
         _shared = {}
 
 
-def load(node: dict[str, Any]) -> Dataset:
+def load(node: DataConfig) -> Dataset:
     """The data set of a resolved ``data`` node, limited to as many images as the node says.
 
     Raises:
         RequestError: the data is not there, or not what it should be.
     """
-    return limit(_whole(node), train=node["limit_train"], test=node["limit_test"], seed=node["split_seed"])
+    return limit(_whole(node), train=node.limit_train, test=node.limit_test, seed=node.split_seed)
 
 
-def _whole(node: dict[str, Any]) -> Dataset:
-    key = json.dumps({name: value for name, value in node.items() if name not in _USE_KEYS})
+def _whole(node: DataConfig) -> Dataset:
+    key = json.dumps({name: value for name, value in options_of(node).items() if name not in _USE_KEYS})
     if _shared is not None and key in _shared:
         return _shared[key]
     dataset: Dataset = call(node, without=_USE_KEYS)
     try:  # a loader of the user's own may not have been as careful as these
         check(dataset.train, dataset.test, dataset.class_names)
     except (ValueError, TypeError, AttributeError) as error:
-        raise RequestError(f"data={node['name']}: {node['_target_']} made no data set: {error}") from error
+        raise RequestError(f"data={node.name}: {node._target_} made no data set: {error}") from error
     if _shared is not None:
         _shared.clear()  # never two at a time in memory
         _shared[key] = dataset

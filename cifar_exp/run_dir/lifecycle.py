@@ -7,7 +7,9 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from cifar_exp.config.resolved import config_hash, flatten, load_saved, to_yaml
+from cifar_exp.config.parse import changed, flatten
+from cifar_exp.config.resolved import config_hash, load_saved, to_yaml
+from cifar_exp.config.schema import ExperimentConfig
 from cifar_exp.errors import DivergedError, RequestError
 from cifar_exp.run_dir import lock, run_status, tables
 from cifar_exp.safe_io import atomic
@@ -16,7 +18,7 @@ from cifar_exp.safe_io.untrusted import displayable, refuse_irregular
 
 
 @contextmanager
-def recorded(out_dir: Path, config: dict[str, Any], *, resume: bool = False) -> Iterator[dict[str, Any]]:
+def recorded(out_dir: Path, config: ExperimentConfig, *, resume: bool = False) -> Iterator[dict[str, Any]]:
     """Claim ``out_dir`` and keep its ``status.json``, ``run.log`` and config for the duration of a run.
 
     Args:
@@ -75,21 +77,21 @@ def job_state(out_dir: Path) -> str | None:
     return "interrupted" if state == "running" and not lock.is_held(out_dir) else state
 
 
-def same_config(out_dir: Path, config: dict[str, Any]) -> bool:
+def same_config(out_dir: Path, config: ExperimentConfig) -> bool:
     """Whether the run in a directory has this config; where its data is cached makes no difference."""
     with suppress(OSError, ValueError):
         if run_status.read_status(out_dir)["config_hash"] == config_hash(config):
             return True
     try:
-        saved = load_saved(out_dir / "config_resolved.yaml", config["trust"])
+        saved = load_saved(out_dir / "config_resolved.yaml", config.trust)
     except RequestError:
         return False
-    one, other = ({**c, "data": {**c["data"], "cache": None}} for c in (saved, config))
+    one, other = (changed(c, {"data.cache": None}) for c in (saved, config))
     return config_hash(one) == config_hash(other)
 
 
 def write_summary(
-    out_dir: Path, config: dict[str, Any], state: str, measured: Mapping[str, Any] | None = None
+    out_dir: Path, config: ExperimentConfig, state: str, measured: Mapping[str, Any] | None = None
 ) -> dict[str, Any]:
     """Write ``summary.csv``: fixed columns, then every leaf of the config. Returns the row."""
     leaves = {f"config.{key}": value for key, value in flatten(config).items()}
@@ -106,7 +108,7 @@ def run_name(out_dir: Path) -> str:
     return displayable(path.as_posix())
 
 
-def _end(out_dir: Path, config: dict[str, Any], status: dict[str, Any], state: str, reason: str) -> None:
+def _end(out_dir: Path, config: ExperimentConfig, status: dict[str, Any], state: str, reason: str) -> None:
     # The disk may be what failed: then what was written before is all there is, and the state if there is any room.
     with suppress(OSError):
         write_summary(out_dir, config, state, {key: status.get(key) for key in ("epochs_completed", "max_lr_used")})

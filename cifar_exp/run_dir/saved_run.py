@@ -9,7 +9,9 @@ from typing import Any
 import pandas as pd
 
 from cifar_exp import trackers
+from cifar_exp.config.parse import changed
 from cifar_exp.config.resolved import load_saved, saved_hash
+from cifar_exp.config.schema import ExperimentConfig
 from cifar_exp.errors import RequestError
 from cifar_exp.run_dir import tables
 from cifar_exp.safe_io import atomic
@@ -27,7 +29,7 @@ class SavedRun:
     """
 
     path: Path
-    config: dict[str, Any]
+    config: ExperimentConfig
     environment: dict[str, Any]
     edited: bool
 
@@ -76,10 +78,11 @@ def open_run(path: Path, *, trust: Sequence[str] = (), completed: bool = True) -
     config = load_saved(path / "config_resolved.yaml", trust)
     edited = status.get("config_hash") not in (None, saved_hash(path / "config_resolved.yaml"))
     # Whoever made the run does not say where this program writes: the reader's own cache is used.
-    config["data"]["cache"] = None
+    own: dict[str, Any] = {"data.cache": None}
     if completed or not trackers.is_known(config, path):
-        config["tracker"] |= {"name": "none", "store": None}
-    url = config["data"].get("url")
+        own |= {"tracker.name": "none", "tracker.store": None}
+    config = changed(config, own)
+    url = getattr(config.data, "url", None)
     if url is not None and not str(url).startswith(("https://", "http://")):
         raise RequestError(f"{path}: data.url={url}: a saved run may only name http or https")
     return SavedRun(path, config, _read_json(path / "environment.json"), edited)

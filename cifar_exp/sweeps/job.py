@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from cifar_exp.compute.memory import off_for_imports
+from cifar_exp.config.schema import ExperimentConfig
 from cifar_exp.errors import DONE, FAILED, WRONG_REQUEST, DivergedError, RequestError
 from cifar_exp.safe_io.console import complain
 from cifar_exp.sweeps.ledger import STOP_MARK
@@ -14,7 +15,7 @@ from cifar_exp.sweeps.ledger import STOP_MARK
 log = logging.getLogger(__name__)
 
 
-def run_job(config: dict[str, Any], out_dir: Path, *, resume: bool = False) -> tuple[int, dict[str, Any] | None]:
+def run_job(config: ExperimentConfig, out_dir: Path, *, resume: bool = False) -> tuple[int, dict[str, Any] | None]:
     """Run one job; what goes wrong in it is recorded in its own directory and told in a line on stderr.
 
     Returns:
@@ -46,7 +47,7 @@ def run_job(config: dict[str, Any], out_dir: Path, *, resume: bool = False) -> t
 
 
 def run_in_sweep(
-    config: dict[str, Any], out_dir: Path, sweep_dir: Path, *, title: str, fail_fast: bool
+    config: ExperimentConfig, out_dir: Path, sweep_dir: Path, *, title: str, fail_fast: bool
 ) -> float | None:
     """Do what is left to do of one job of a sweep: run it, go on with it, or nothing.
 

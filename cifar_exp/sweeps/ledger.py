@@ -15,6 +15,7 @@ from omegaconf import DictConfig, open_dict
 
 from cifar_exp.config.compose import without_hydra
 from cifar_exp.config.resolved import config_hash, resolve
+from cifar_exp.config.schema import ExperimentConfig
 from cifar_exp.errors import DONE, FAILED, RequestError
 from cifar_exp.run_dir import lifecycle, run_status, tables
 from cifar_exp.safe_io import atomic
@@ -54,7 +55,7 @@ class Job:
     number: int
     directory: Path
     overrides: dict[str, str]
-    config: dict[str, Any]
+    config: ExperimentConfig
 
     @property
     def title(self) -> str:

@@ -14,6 +14,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cifar_exp.config.schema import ExperimentConfig
 from cifar_exp.errors import RequestError
 
 if TYPE_CHECKING:  # it loads pandas, which no wrong request should wait for
@@ -32,14 +33,14 @@ def check(config: Any) -> None:
     Raises:
         RequestError: what to install.
     """
-    name = config["tracker"]["name"]
+    name = config.tracker.name
     if name != "none" and find_spec(name) is None:
         raise RequestError(f"tracker={name}: not installed; pip install 'cifar-exp[{name}]' or pip install {name}")
 
 
-def is_known(config: dict[str, Any], out_dir: Path) -> bool:
+def is_known(config: ExperimentConfig, out_dir: Path) -> bool:
     """Whether a saved run's tracker writes only where it wrote before: a stranger's config makes no new store."""
-    name, store = config["tracker"]["name"], config["tracker"]["store"]
+    name, store = config.tracker.name, config.tracker.store or ""
     return name == "tensorboard" or (name == "mlflow" and (out_dir / RUN_FILE).is_file() and is_store(store))
 
 
@@ -50,7 +51,7 @@ def is_store(folder: str | Path) -> bool:
 
 @contextmanager
 def tracked(
-    config: dict[str, Any], out_dir: Path, state_after: Callable[[BaseException], str]
+    config: ExperimentConfig, out_dir: Path, state_after: Callable[[BaseException], str]
 ) -> Iterator[Callable[[], None]]:
     """Keep the tracker that the config asks for up to date with the run in ``out_dir``.
 
@@ -67,7 +68,7 @@ def tracked(
     Raises:
         RequestError: the tracker is not installed.
     """
-    name = config["tracker"]["name"]
+    name = config.tracker.name
     if name == "none":
         yield lambda: None
         return

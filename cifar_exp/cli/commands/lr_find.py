@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 
 from cifar_exp.compute.memory import off_for_imports
-from cifar_exp.config.lr_range import Range
+from cifar_exp.config.schema import Range
 from cifar_exp.safe_io.console import log_to_console
 
 

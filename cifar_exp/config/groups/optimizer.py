@@ -19,7 +19,14 @@ class OptimizerConfig(Schema):
     bias_lr_factor: Positive = key("learning rate of norms and biases, relative to the others'", 1.0)
 
 
-OPTIMIZERS = Group("optimizer", OptimizerConfig)
+@dataclass
+class OwnOptimizerConfig(OptimizerConfig):
+    """What holds for an optimizer without a typed config: it decays everything, as it does by itself."""
+
+    decay_norms_and_biases: bool = True
+
+
+OPTIMIZERS = Group("optimizer", OwnOptimizerConfig)
 OPTIMIZERS.allow(f"torch.optim.{name}" for name in ("Adam", "NAdam", "RAdam", "RMSprop", "Adagrad"))
 
 

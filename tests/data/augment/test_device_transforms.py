@@ -252,7 +252,7 @@ def test_the_users_mapping_is_what_is_translated():
 
 @pytest.mark.parametrize("option", sorted(path.stem for path in (ROOT / "conf" / "augment").glob("*.yaml")))
 def test_every_shipped_option_has_batched_equivalents(option):
-    node = composed(f"augment={option}")["augment"]
+    node = composed(f"augment={option}").augment
     augmentation = Augmentation(node["transforms"], COLOUR, (32, 32, 3))
     assert len(translate(augmentation.transforms, augmentation.shape)) == len(node["transforms"])
 
