@@ -253,8 +253,8 @@ def test_the_users_mapping_is_what_is_translated():
 @pytest.mark.parametrize("option", sorted(path.stem for path in (ROOT / "conf" / "augment").glob("*.yaml")))
 def test_every_shipped_option_has_batched_equivalents(option):
     node = composed(f"augment={option}").augment
-    augmentation = Augmentation(node["transforms"], COLOUR, (32, 32, 3))
-    assert len(translate(augmentation.transforms, augmentation.shape)) == len(node["transforms"])
+    augmentation = Augmentation(node.transforms, COLOUR, (32, 32, 3))
+    assert len(translate(augmentation.transforms, augmentation.shape)) == len(node.transforms)
 
 
 @pytest.mark.parametrize(
