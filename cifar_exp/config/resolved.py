@@ -21,7 +21,7 @@ from cifar_exp.safe_io.untrusted import displayable, read_yaml_text
 
 # What giving a configuration its schema can raise; the second, for a whole number that no float can hold.
 SCHEMA_ERRORS = (OmegaConfBaseException, OverflowError)
-_PATHS = ("data.root", "data.cache", "tracker.store")
+PATHS = ("data.root", "data.cache", "tracker.store")
 
 
 def resolve(config: DictConfig, base: str = "") -> ExperimentConfig:
@@ -43,7 +43,7 @@ def resolve(config: DictConfig, base: str = "") -> ExperimentConfig:
 
 def _with_absolute_paths(values: dict[str, Any], base: str) -> dict[str, Any]:
     """The same values with absolute paths, so that the saved config means the same from another current folder."""
-    for key in _PATHS:
+    for key in PATHS:
         group, leaf = key.split(".")
         node = values.get(group)
         if isinstance(node, dict) and node.get(leaf) is not None:
@@ -64,7 +64,7 @@ def _as_text(node: Any, path: str) -> Any:
         return {key: _as_text(value, f"{path}.{key}" if path else str(key)) for key, value in node.items()}
     if isinstance(node, list):
         return [_as_text(value, path) for value in node]
-    return displayable(node) if isinstance(node, str) and path not in _PATHS else node
+    return displayable(node) if isinstance(node, str) and path not in PATHS else node
 
 
 def validate(config: ExperimentConfig) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 from hydra.utils import get_object
 
 from cifar_exp.config.schema import REGISTRY
-from cifar_exp.errors import RequestError
+from cifar_exp.errors import RequestError, in_a_line
 
 _MADE_BY_THE_RUNNER = {
     "albumentations.Normalize",
@@ -78,7 +78,7 @@ def call(node: Any, *arguments: Any, without: tuple[str, ...] = (), **extra: Any
         extra: keyword arguments that the configuration does not hold.
 
     Raises:
-        RequestError: there is no such callable, or it does not take these arguments.
+        RequestError: there is no such callable, it does not take these arguments, or it fails with them.
     """
     options = options_of(node)
     target = options["_target_"]
@@ -97,5 +97,26 @@ def call(node: Any, *arguments: Any, without: tuple[str, ...] = (), **extra: Any
         inspect.signature(function).bind(*arguments, **options, **extra)
     except TypeError as error:
         given = f" (the runner itself passes {', '.join(extra)})" if extra else ""
-        raise RequestError(f"{target}: {error}{given}") from error
-    return function(*arguments, **options, **extra)
+        raise RequestError(f"{target}: {error}{given}{_how_to_wrap(target, extra)}") from error
+    try:
+        return function(*arguments, **options, **extra)
+    except RequestError:
+        raise
+    except Exception as error:
+        if target.startswith("cifar_exp."):  # an error of our own is no wrong request
+            raise
+        passed = ", ".join(f"{key}={value!r}" for key, value in {**options, **extra}.items())[:300]
+        raise RequestError(
+            f"{target}: fails with the arguments {passed}: {in_a_line(error)}{_how_to_wrap(target, extra)}"
+        ) from error
+
+
+def _how_to_wrap(target: str, extra: Mapping[str, Any]) -> str:
+    """What to do about a user's own callable that does not take what the runner passes."""
+    if not extra or target.split(".")[0] in ("cifar_exp", "torch", "albumentations"):
+        return ""
+    name = target.rsplit(".", 1)[-1]
+    return (
+        f"; the runner always passes {', '.join(extra)}: if {name} calls them otherwise, name a function of your own "
+        f"instead that takes these and calls {name} (docs/networks.md)"
+    )

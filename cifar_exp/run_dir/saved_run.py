@@ -8,13 +8,14 @@ from typing import Any
 
 import pandas as pd
 
-from cifar_exp import trackers
 from cifar_exp.config.parse import changed
 from cifar_exp.config.resolved import load_saved, saved_hash
 from cifar_exp.config.schema import ExperimentConfig
 from cifar_exp.errors import RequestError
-from cifar_exp.run_dir import tables
+from cifar_exp.run_dir import run_status, tables
 from cifar_exp.safe_io import atomic
+
+MLFLOW_RUN_FILE = "mlflow_run.json"  # which of MLflow's runs a run directory is
 
 
 @dataclass(frozen=True)
@@ -71,20 +72,19 @@ def open_run(path: Path, *, trust: Sequence[str] = (), completed: bool = True) -
     if not (path / "config_resolved.yaml").is_file():
         raise RequestError(f"{path}: not a run directory: it has no config_resolved.yaml")
     status = _read_json(path / "status.json")
-    state = status.get("state")
+    state = run_status.state_of(path, status)
     if completed and state != "completed":
-        hint = "; `cifar-exp resume` goes on with it" if state in ("running", "interrupted", "failed") else ""
-        raise RequestError(f"{path}: the run is {state or 'without a state'}; only a completed one will do{hint}")
+        hint = "; continue it with `cifar-exp resume`" if state in ("interrupted", "failed") else ""
+        raise RequestError(
+            f"{path}: the run is not completed (state: {state}); this command needs a completed run{hint}"
+        )
     config = load_saved(path / "config_resolved.yaml", trust)
     edited = status.get("config_hash") not in (None, saved_hash(path / "config_resolved.yaml"))
     # Whoever made the run does not say where this program writes: the reader's own cache is used.
     own: dict[str, Any] = {"data.cache": None}
-    if completed or not trackers.is_known(config, path):
+    if completed or not has_known_tracker(config, path):
         own |= {"tracker.name": "none", "tracker.store": None}
     config = changed(config, own)
-    url = getattr(config.data, "url", None)
-    if url is not None and not str(url).startswith(("https://", "http://")):
-        raise RequestError(f"{path}: data.url={url}: a saved run may only name http or https")
     return SavedRun(path, config, _read_json(path / "environment.json"), edited)
 
 
@@ -111,3 +111,16 @@ def _read_json(path: Path) -> dict[str, Any]:
         return {}
     except (OSError, ValueError) as error:
         raise RequestError(f"{path}: cannot be read: {error}") from error
+
+
+def has_known_tracker(config: ExperimentConfig, out_dir: Path) -> bool:
+    """Whether a saved run's tracker writes only where it wrote before: a stranger's config makes no new store."""
+    name, store = config.tracker.name, config.tracker.store
+    return name == "tensorboard" or (
+        name == "mlflow" and (out_dir / MLFLOW_RUN_FILE).is_file() and is_mlflow_store(store or "")
+    )
+
+
+def is_mlflow_store(folder: str | Path) -> bool:
+    """Whether MLflow's tables are in the folder."""
+    return Path(folder, "mlflow.db").is_file()

@@ -1,17 +1,15 @@
 """Learning-rate range test (Smith 2017, arXiv 1506.01186): train on a rising learning rate, watch the loss."""
 
 import copy
-import random
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
 
 import numpy as np
 import torch
 from tqdm import tqdm
 
 from cifar_exp.compute.device import Compute
-from cifar_exp.compute.seeding import derived_seed, device_generator
+from cifar_exp.compute.seeding import derived_seed, generators_kept
 from cifar_exp.config.groups.scheduler import OneCycleConfig
 from cifar_exp.config.schema import ExperimentConfig, Range
 from cifar_exp.data.batches import Batch, TrainingBatches
@@ -45,7 +43,8 @@ def range_test(
         over: the learning rates.
     """
     curve = RangeCurve()
-    with _seeded_apart(derived_seed(config.seed, "lr_find"), compute.device):  # for what a dropout draws
+    # For what a dropout draws.
+    with generators_kept(compute.device, seed=derived_seed(config.seed, "lr_find")):
         trained = copy.deepcopy(model)
         trained.train()
         optimizer = build_optimizer(config.optimizer, trained, over.low, compute.precision)
@@ -72,20 +71,3 @@ def _full_batches(batches: TrainingBatches) -> Iterator[Batch]:
     while True:
         epoch += 1
         yield from (batch for batch in loader.epoch(epoch) if len(batch[1]) == full)
-
-
-@contextmanager
-def _seeded_apart(seed: int, device: torch.device) -> Iterator[None]:
-    """Seed PyTorch's generators for the block, and leave them, NumPy's and Python's as they were before it."""
-    ours, numpys = random.getstate(), np.random.get_state()  # noqa: NPY002 - a network of the user's may draw from it
-    generators = [torch.default_generator, *([] if device.type == "cpu" else [device_generator(device)])]
-    states = [generator.get_state() for generator in generators]
-    try:
-        for generator in generators:
-            generator.manual_seed(seed)
-        yield
-    finally:
-        for generator, state in zip(generators, states, strict=True):
-            generator.set_state(state)
-        random.setstate(ours)
-        np.random.set_state(numpys)  # noqa: NPY002

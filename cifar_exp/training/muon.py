@@ -26,7 +26,7 @@ class Muon(torch.optim.Optimizer):
         lr: learning rate.
         momentum: of the orthogonalized groups, unless a group has its own.
         weight_decay: as in SGD; has no effect on what is scaled back.
-        iteration_dtype: the type that updates are orthogonalized in; None: their own. In bfloat16 an update is some 2 %
+        iteration_dtype: the type that updates are orthogonalized in; None: their own. In bfloat16 an update is some 2%
             off, far less than three rounds leave its singular values apart; momentum and weights stay as they are.
     """
 

@@ -57,7 +57,7 @@ def test_a_last_batch_of_one_image_is_refused_where_batch_normalization_cannot_t
     dataset = made([0, 1] * 17, 2, size)
     dataset = data.Dataset(dataset.train.take(np.arange(images)), dataset.test, dataset.class_names, "f")
     config = config_for(dataset, monkeypatch, "data.validation_fraction=0", f"batch_size={batch}", "model.width=4")
-    config.model = composed("model=resnet18")["model"]
+    config.model = composed("model=resnet18").model
     if fits:
         build(config)
     else:

@@ -236,12 +236,13 @@ def test_without_transforms_both_backends_make_the_same_run(tmp_path):
     assert measured(tmp_path / "device") == measured(tmp_path / "albumentations")
 
 
-def test_a_transform_without_an_equivalent_is_refused(tmp_path, capsys):
+def test_a_transform_without_an_equivalent_is_left_to_albumentations(tmp_path, capsys):
     blur = "+augment.transforms.blur={_target_: albumentations.Blur}"
-    assert main([*ON_DEVICE, blur, f"hydra.run.dir={tmp_path / 'run'}"]) == 2
-    said = capsys.readouterr().err
-    assert "augment.transforms.blur: augment_backend=device has no Blur" in said
-    assert "Traceback" not in said
+    assert main([*ON_DEVICE, "epochs=1", blur, f"hydra.run.dir={tmp_path / 'run'}"]) == 0
+    said = (tmp_path / "run" / "run.log").read_text()
+    assert "Albumentations augments on the CPU: the device cannot apply augment.transforms.blur (Blur" in said
+    assert atomic.read_json(tmp_path / "run" / "environment.json")["augment_backend"] == "albumentations"
+    capsys.readouterr()
     assert main([*ON_DEVICE, "augment_backend=gpu", f"hydra.run.dir={tmp_path / 'run'}"]) == 2
     assert "augment_backend=gpu: must be one of auto, albumentations, device" in capsys.readouterr().err
 

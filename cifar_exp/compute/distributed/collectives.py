@@ -17,6 +17,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from cifar_exp.compute.distributed.shard import Share
 from cifar_exp.errors import RequestError
+from cifar_exp.safe_io.plural import plural
 
 T = TypeVar("T")
 
@@ -78,7 +79,7 @@ def own_device(device: torch.device) -> torch.device:
     local, count = int(os.environ["LOCAL_RANK"]), torch.cuda.device_count()
     if local >= count:
         raise RequestError(
-            f"--nproc-per-node {os.environ['LOCAL_WORLD_SIZE']}: this machine has {count} GPU{'s' * (count != 1)}, and "
+            f"--nproc-per-node {os.environ['LOCAL_WORLD_SIZE']}: this machine has {plural(count, 'GPU')}, and "
             "each process takes one; start as many processes"
         )
     torch.cuda.set_device(local)

@@ -17,6 +17,7 @@ from cifar_exp.config.fields import (
     key,
 )
 from cifar_exp.config.registry import Group
+from cifar_exp.safe_io.untrusted import address_problem
 
 Sha256 = Annotated[
     str,
@@ -58,13 +59,33 @@ class CifarConfig(DataConfig):
     """CIFAR-10 or CIFAR-100 in the original archive's format."""
 
     root: str | None = key("archive, or folder with the archive or its unpacked batches; null: download", None)
-    url: str = key("address that the archive is downloaded from")
+    url: Annotated[
+        str,
+        Allowed(
+            "an address that starts with https:// or http:// (data.root=PATH names a local archive)",
+            lambda value: not value or not address_problem(value),
+        ),
+    ] = key("address that the archive is downloaded from")
     sha256: Sha256 = key("expected SHA-256 of the archive")
 
 
 @DATA_SETS.option("base_image_folder", "cifar_exp.data.image_folder")
 @dataclass
 class ImageFolderConfig(DataConfig):
-    """Any tree of ``train/CLASS/*`` and ``test/CLASS/*`` images."""
+    """Folders of images: ``train/CLASS/*`` with ``test/CLASS/*`` or ``val/CLASS/*``, or ``CLASS/*``."""
 
-    root: str | None = key("folder that holds train/CLASS/* and test/CLASS/*", None)
+    root: str | None = key("folder of the images", None)
+    test_fraction: Annotated[float, Allowed("above 0 and below 1", lambda value: 0 < value < 1)] = key(
+        "fraction of the images, stratified by class, for data without a test split", 0.2
+    )
+    test_seed: Seed = key("which images these are", 0)
+
+
+@DATA_SETS.option("base_image_csv", "cifar_exp.data.image_csv")
+@dataclass
+class ImageCsvConfig(ImageFolderConfig):
+    """A table of image files and their labels."""
+
+    csv_file: str | None = key("with a header; an optional column `split` says train or test", None)
+    file_column: str = key("column of the paths, relative to root (null: the table's folder)", "file")
+    label_column: str = key("column of the labels", "label")
