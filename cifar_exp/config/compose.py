@@ -43,7 +43,7 @@ _COMPOSITION_ERRORS = (HydraException, *SCHEMA_ERRORS, ValueError)
 
 
 def compose_jobs(
-    overrides: list[str], *, config_name: str = "config", config_dir: str | None = None
+    overrides: list[str], *, config_name: str = "config", config_dir: str | None = None, checked: bool = True
 ) -> list[DictConfig]:
     """Compose and validate the one run that a command line asks for (``sweeps.grid`` composes the jobs of a sweep).
 
@@ -51,6 +51,7 @@ def compose_jobs(
         overrides: Hydra overrides as typed.
         config_name: the primary config.
         config_dir: a folder of the user's own with more options for the groups.
+        checked: whether wrong values are refused; ``--help`` shows them and does without the library that checks.
 
     Returns:
         Its configuration, with the ``hydra`` node.
@@ -62,7 +63,8 @@ def compose_jobs(
         parsed = parse(overrides, loader)
         check_group_choices(parsed, loader)
         job = compose(config_name, overrides=overrides, return_hydra_config=True)
-        check_job(job)
+        if checked:
+            check_job(job)
     if may_be_overruled(parsed, config_name, config_dir):
         check_hydra_settings(job, shipped(typed_in(parsed)), parsed)
     return [job]
@@ -116,7 +118,7 @@ Exit codes: 0 done, 1 a run failed or diverged, 2 the request is wrong."""
 
 def help_text(overrides: list[str], *, config_dir: str | None = None) -> str:
     """What ``--help`` prints: usage, the options of each group, the composed config."""
-    job = without_hydra(compose_jobs(overrides, config_dir=config_dir)[0])
+    job = without_hydra(compose_jobs(overrides, config_dir=config_dir, checked=False)[0])
     with composition(config_dir):
         groups = "\n".join(f"  {group}: {', '.join(_options(group))}" for group in (*REGISTRY, "experiment"))
     config = "".join(f"  {line}\n" for line in OmegaConf.to_yaml(job).splitlines())
