@@ -194,12 +194,8 @@ def _found(
 
 
 def _low_resolution(config: ExperimentConfig) -> LowResolution | None:
-    node, full = config.augment.low_resolution, config.data.image_size
-    if node.size is None:
-        return None
-    if node.size > full:
-        raise RequestError(f"augment.low_resolution.size={node.size}: must be at most data.image_size={full}")
-    return LowResolution(node.size, node.fraction, config.epochs)
+    node = config.augment.low_resolution
+    return None if node.size is None else LowResolution(node.size, node.fraction, config.epochs)
 
 
 def _network(

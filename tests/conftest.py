@@ -78,6 +78,27 @@ def cifar10_archive(tmp_path: Path) -> Archive:
     return Archive(path, write_archive(path, CIFAR10_FOLDER, members), members, data)
 
 
+@pytest.fixture
+def at_step(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Returns a function that has a signal come in a certain step of the next run."""
+
+    def arrange(number, which=signal.SIGINT):
+        steps = []
+        from cifar_exp.training.progress import EpochProgress
+
+        advance = EpochProgress.advance
+
+        def counting(self, images):
+            steps.append(images)
+            if len(steps) == number:
+                signal.raise_signal(which)
+            advance(self, images)
+
+        monkeypatch.setattr(EpochProgress, "advance", counting)
+
+    return arrange
+
+
 @pytest.fixture(scope="session")
 def chromium() -> Iterator[Any]:
     """The system's Chromium, without a window, driven by Playwright (Debian: ``apt-get install chromium``)."""

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from pydantic import TypeAdapter
     from pydantic_core import ErrorDetails
 
-# The groups of which an option is chosen by what its node calls.
-GROUPS = ("model", "data", "optimizer", "scheduler")
+# The groups whose typed config is found by what a node calls.
+BY_TARGET = ("model", "data", "optimizer", "scheduler")
 _MISSING = "???"
 _MOST_SHOWN = 200  # characters of a wrong value
 
@@ -47,7 +47,7 @@ def parse(values: Mapping[str, Any]) -> ExperimentConfig:
     trust = values.get("trust", [])
     check_targets(values, trust if isinstance(trust, list) else [])
     problems: list[str] = []
-    nodes = {group: _parse_group(group, values.get(group), problems) for group in GROUPS}
+    nodes = {group: _parse_group(group, values.get(group), problems) for group in BY_TARGET}
     config = _parse(ExperimentConfig, {**values, **nodes}, "", problems)
     if config is not None and not problems:
         problems += _contradictions(config)
@@ -117,6 +117,9 @@ def _contradictions(config: ExperimentConfig) -> Iterator[str]:
         yield f"optimizer.momentum={momentum}: must be below 1 where optimizer.decoupled=true"
     if config.evaluation.weights == "best" and not config.checkpoint.best:
         yield "evaluation.weights=best: needs checkpoint.best=true"
+    small, full = config.augment.low_resolution.size, config.data.image_size
+    if small is not None and small > full:
+        yield f"augment.low_resolution.size={small}: must be at most data.image_size={full}"
     selects = config.data.validation_fraction > 0 or config.evaluate_test_each_epoch
     if config.evaluation.weights == "best" and not selects:
         yield (

@@ -6,6 +6,7 @@ Leaves out Hydra's runtime on purpose: everything here works on a configuration 
 import hashlib
 import io
 import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
@@ -14,8 +15,9 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from cifar_exp.config.aliases import with_current_targets
-from cifar_exp.config.parse import GROUPS, flatten, parse, plain
+from cifar_exp.config.parse import BY_TARGET, flatten, parse, plain
 from cifar_exp.config.schema import ExperimentConfig, group_schema
+from cifar_exp.config.suggestions import suggest_key
 from cifar_exp.errors import RequestError
 from cifar_exp.safe_io.untrusted import displayable, read_yaml_text
 
@@ -137,7 +139,11 @@ def check_keys(config: DictConfig) -> None:
     try:
         whole = OmegaConf.merge(OmegaConf.structured(ExperimentConfig), OmegaConf.create(composed))
     except SCHEMA_ERRORS as error:
-        raise RequestError(f"{first_line(error)}; a run has no keys but those of `cifar-exp --cfg job`") from error
+        unknown = re.search(r"Key '([^']+)' not in", str(error))
+        hint = suggest_key(unknown[1], [key for key in flatten(composed) if key != unknown[1]]) if unknown else ""
+        raise RequestError(
+            f"{first_line(error)}{hint}; a run has no keys but those of `cifar-exp --cfg job`"
+        ) from error
     there, wanted = flatten(composed), flatten(OmegaConf.to_container(whole))
     missing = [key for key in wanted if key not in there and not any(name.startswith(f"{key}.") for name in there)]
     if missing:
@@ -151,7 +157,7 @@ def with_schema(config: ExperimentConfig) -> DictConfig:
         SCHEMA_ERRORS: a value that OmegaConf does not take.
     """
     whole = OmegaConf.create(plain(config))
-    for group in GROUPS:
+    for group in BY_TARGET:
         schema = group_schema(group, whole[group].get("_target_"))
         if schema is not None:
             whole[group] = OmegaConf.merge(OmegaConf.structured(schema), whole[group])

@@ -28,7 +28,7 @@ from cifar_exp.config.fields import (
     key,
     one_of,
 )
-from cifar_exp.config.groups.augment import AUGMENTATIONS, AugmentConfig
+from cifar_exp.config.groups.augment import AUGMENTATIONS, AugmentConfig, LowResolutionConfig
 from cifar_exp.config.groups.data import DATA_SETS
 from cifar_exp.config.groups.model import MODELS
 from cifar_exp.config.groups.optimizer import OPTIMIZERS
@@ -147,6 +147,20 @@ class ExperimentConfig(Schema):
     sweep: SweepConfig = field(default_factory=SweepConfig)
     tracker: TrackerConfig = field(default_factory=TrackerConfig)
 
+
+GROUPS = ("model", "data", "augment", "optimizer", "scheduler")
+
+# Every schema that the config's nodes can have, by the node's dotted key.
+SCHEMAS: dict[str, list[type[Schema]]] = {
+    "": [ExperimentConfig],
+    **{group.name: list(group.schemas.values()) for group in REGISTRY.values()},
+    "augment.low_resolution": [LowResolutionConfig],
+    "averaging": [AveragingConfig],
+    "evaluation": [EvaluationConfig],
+    "explain": [ExplainConfig],
+    "checkpoint": [CheckpointConfig],
+    "sweep": [SweepConfig],
+}
 
 # What may differ from a run when it is evaluated again: where and how it is measured, not what was trained.
 OVERRIDABLE = ("data", "device", "precision", "memory_format", "threads", "evaluation", "explain", "figures", "name")

@@ -31,7 +31,7 @@ def check_targets(config: Mapping[str, Any], trusted: list[str]) -> None:
     Raises:
         RequestError: names the first offending value, where it stands and what is allowed there.
     """
-    for path, target in _targets(config, ""):
+    for path, target in targets(config):
         if not isinstance(target, str):
             raise RequestError(f"{path}={target}: must be the name of a callable")
         group = path.split(".", 1)[0]
@@ -49,7 +49,7 @@ def check_targets(config: Mapping[str, Any], trusted: list[str]) -> None:
         )
 
 
-def _targets(node: Any, path: str) -> Iterator[tuple[str, Any]]:
+def targets(node: Any, path: str = "") -> Iterator[tuple[str, Any]]:
     """Every ``_target_`` in nested containers, with its dotted path."""
     if isinstance(node, Mapping):
         for key, value in node.items():
@@ -57,10 +57,10 @@ def _targets(node: Any, path: str) -> Iterator[tuple[str, Any]]:
             if key == "_target_":
                 yield here, value
             else:
-                yield from _targets(value, here)
+                yield from targets(value, here)
     elif isinstance(node, list | tuple):
         for position, value in enumerate(node):
-            yield from _targets(value, f"{path}.{position}")
+            yield from targets(value, f"{path}.{position}")
 
 
 def options_of(node: Any) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import shutil
 import traceback
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
@@ -79,6 +80,29 @@ def job_state(out_dir: Path) -> str | None:
         return run_status.state_of(out_dir, run_status.read_status(out_dir))
     except (OSError, ValueError) as error:
         raise RequestError(f"{out_dir}: holds a run whose status cannot be read: {error}") from error
+
+
+class Leftovers:
+    """What a run adds to a directory, to be removed where the request was wrong and no step was done.
+
+    Args:
+        out_dir: of the run, before anything is made there.
+    """
+
+    def __init__(self, out_dir: Path) -> None:
+        self._out_dir = out_dir.absolute()
+        self._missing = [path for path in (self._out_dir, *self._out_dir.parents) if not path.exists()]
+        self._kept = set() if self._missing else set(os.listdir(self._out_dir))
+
+    def remove(self) -> None:
+        """Remove it, unless the directory holds a run that can be resumed, or another process's."""
+        with suppress(OSError):
+            if self._out_dir.exists() and not run_status.is_taken(self._out_dir):
+                for path in self._out_dir.iterdir():
+                    if path.name not in self._kept:
+                        shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
+            for folder in self._missing:
+                folder.rmdir()
 
 
 def same_config(out_dir: Path, config: ExperimentConfig) -> bool:

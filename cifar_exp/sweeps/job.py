@@ -2,6 +2,7 @@
 
 import gc
 import logging
+import shlex
 import sys
 from pathlib import Path
 from typing import Any
@@ -16,10 +17,13 @@ log = logging.getLogger(__name__)
 
 
 def run_job(config: ExperimentConfig, out_dir: Path, *, resume: bool = False) -> tuple[int, dict[str, Any] | None]:
-    """Run one job; what goes wrong in it is recorded in its own directory and told in a line on stderr.
+    """Run one job; what goes wrong in it is recorded in its own directory and reported in a line on stderr.
 
     Returns:
         The exit code that the job alone would have, and its summary row if it completed.
+
+    Raises:
+        KeyboardInterrupt: the run was interrupted, and where it stands is reported.
     """
     from cifar_exp.safe_io.console import log_to_console
 
@@ -33,6 +37,9 @@ def run_job(config: ExperimentConfig, out_dir: Path, *, resume: bool = False) ->
         return FAILED, None
     try:
         return DONE, run(config, out_dir, resume=resume)
+    except KeyboardInterrupt as error:
+        complain(_interrupted(error, run_name(out_dir), config.trust))
+        raise
     except RequestError as error:
         complain(str(error))
         return WRONG_REQUEST, None
@@ -44,6 +51,17 @@ def run_job(config: ExperimentConfig, out_dir: Path, *, resume: bool = False) ->
             f"the traceback is in {run_name(out_dir)}/run.log"
         )
     return FAILED, None
+
+
+def _interrupted(error: KeyboardInterrupt, run: str, trust: list[str]) -> str:
+    """Where an interrupted run stands, and the command that resumes it."""
+    notes = getattr(error, "__notes__", [])  # of the place where the state was saved last
+    if notes:
+        saved = notes[0]
+    else:
+        saved = "its last checkpoint is kept" if Path(run, "checkpoints", "last.pt").exists() else "no step was saved"
+    command = shlex.join(["cifar-exp", "resume", run, *(f"--trust={package}" for package in trust)])
+    return f"interrupted; {saved}. Resume with: {command}"
 
 
 def run_in_sweep(

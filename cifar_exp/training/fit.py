@@ -199,7 +199,11 @@ def _safe_point(
     if signal_number or save:
         savepoint.write(learner, so_far, fitted.best)
     if signal_number:
-        interruption.deliver(signal_number)
+        try:
+            interruption.deliver(signal_number)
+        except KeyboardInterrupt as error:
+            error.add_note(f"saved at epoch {learner.epoch + 1}, step {learner.step}")
+            raise
 
 
 def _go_back(

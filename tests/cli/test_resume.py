@@ -27,25 +27,6 @@ def undisturbed(tmp_path_factory):
     return measured(out_dir)
 
 
-@pytest.fixture
-def at_step(monkeypatch):
-    """Returns a function that has a signal come in a certain step of the next run."""
-
-    def arrange(number, which=signal.SIGINT):
-        steps = []
-        advance = EpochProgress.advance
-
-        def counting(self, images):
-            steps.append(images)
-            if len(steps) == number:
-                signal.raise_signal(which)
-            advance(self, images)
-
-        monkeypatch.setattr(EpochProgress, "advance", counting)
-
-    return arrange
-
-
 def state(out_dir):
     return json.loads((out_dir / "status.json").read_text())["state"]
 

@@ -4,19 +4,29 @@ import pytest
 import yaml
 from composing import composed
 
+from cifar_exp.cli.help import help_text
 from cifar_exp.config import resolved
-from cifar_exp.config.compose import compose_jobs, help_text
+from cifar_exp.config.compose import compose_jobs
 from cifar_exp.config.parse import flatten, plain
 from cifar_exp.errors import RequestError
 
 GROUP_OPTIONS = {
-    "model": ["resnet18", "resnet34", "resnet9", "speednet"],
+    "model": ["resnet18", "resnet34", "resnet9", "speednet", "quickstart"],
     "data": ["cifar10", "cifar100", "image_csv", "image_folder", "mnist5k"],
     "augment": ["crop_flip_cutout", "published", "none", "crop", "alternating"],
-    "optimizer": ["sgd", "adamw", "muon"],
-    "scheduler": ["one_cycle", "cosine", "multistep", "triangle", "constant"],
+    "optimizer": ["sgd", "adamw", "muon", "published", "speedrun"],
+    "scheduler": ["one_cycle", "cosine", "multistep", "triangle", "constant", "published", "speedrun"],
     "tracker": ["none", "tensorboard", "mlflow"],
     "experiment": ["quickstart", "published", "onecycle", "speedrun"],
+}
+
+# Options that set another one up: that one's name is theirs.
+BASES = {
+    ("model", "quickstart"): "resnet9",
+    ("optimizer", "published"): "sgd",
+    ("optimizer", "speedrun"): "muon",
+    ("scheduler", "published"): "one_cycle",
+    ("scheduler", "speedrun"): "triangle",
 }
 
 
@@ -24,7 +34,13 @@ GROUP_OPTIONS = {
 def test_every_option_composes_and_is_valid(group, option):
     found = composed(f"{group}={option}")
     if group != "experiment":
-        assert getattr(found, group).name == option
+        assert getattr(found, group).name == BASES.get((group, option), option)
+
+
+@pytest.mark.parametrize("experiment", GROUP_OPTIONS["experiment"])
+@pytest.mark.parametrize("choice", ["model=resnet34", "optimizer=adamw", "scheduler=cosine", "augment=none"])
+def test_an_experiment_goes_with_every_option(experiment, choice):
+    assert composed(f"experiment={experiment}", choice)
 
 
 @pytest.mark.parametrize(
@@ -32,7 +48,10 @@ def test_every_option_composes_and_is_valid(group, option):
     [
         (["epohcs=3"], r"epohcs: unknown key \(did you mean 'epochs'\?\)"),
         (["model=resnet9", "model.widht=3"], r"model\.widht: unknown key \(did you mean 'model\.width'\?\)"),
-        (["model=resnet17"], r"model=resnet17: no such option \(did you mean 'resnet\d+'\?\); model has resnet18"),
+        (
+            ["model=resnet17"],
+            r"model=resnet17: no such option \(did you mean 'resnet\d+'\?\); model has quickstart, resnet18",
+        ),
         (["experiment=quickstrat"], r"did you mean 'quickstart'"),
         (["modle=resnet18"], r"modle: unknown key \(did you mean 'model'\?\)"),
         (["epochs=many"], r"epochs=many: .*could not be converted to Integer"),
@@ -82,6 +101,18 @@ def test_every_option_composes_and_is_valid(group, option):
         (["data.root"], r"data\.root: not an override; write key=value"),
         (["model=3"], r"string or a list"),
         (["~augment.transforms.flop"], r"~augment\.transforms\.flop: there is no such key"),
+        (["lr=0.1"], r"lr: unknown key \(did you mean 'max_lr'\?\)"),
+        (["optimizer.lr=0.1"], r"did you mean 'max_lr'"),
+        (["+wd=0.1"], r"'wd' not in.*did you mean 'optimizer\.weight_decay'"),
+        (["num_epochs=3"], r"did you mean 'epochs'"),
+        (["lr_scheduler=cosine"], r"did you mean 'scheduler'"),
+        (["optimizer.grad_clip=1"], r"not available: gradients are not clipped"),
+        (["mixup=0.2"], r"not available: images are not mixed"),
+        (["early_stopping=true"], r"not available: .*evaluation\.weights=best"),
+        (["ema=true"], r"not available; averaging\.every_steps"),
+        (["warmup=5"], r"scheduler\.warmup_fraction"),
+        (["scheduler=step"], r"did you mean 'multistep'"),
+        (["augment.low_resolution.size=64"], r"must be at most data\.image_size=32"),
         (["hydra/launcher=cloud"], r"hydra/launcher=cloud: no such option.*basic"),
     ],
 )
@@ -131,12 +162,32 @@ def test_a_folder_of_the_users_own_adds_options(tmp_path):
     (tmp_path / "optimizer" / "heavy.yaml").write_text("defaults: [base_sgd, _self_]\nname: heavy\nweight_decay: 0.1\n")
     job = compose_jobs(["optimizer=heavy"], config_dir=str(tmp_path))[0]
     assert (job.optimizer.weight_decay, job.optimizer.momentum) == (0.1, 0.9)
-    with pytest.raises(RequestError, match=r"did you mean 'heavy'.*adamw, heavy, muon, sgd"):
+    with pytest.raises(RequestError, match=r"did you mean 'heavy'.*adamw, heavy, muon, published, sgd, speedrun"):
         compose_jobs(["optimizer=heavi"], config_dir=str(tmp_path))
     (tmp_path / "optimizer" / "broken.yaml").write_text("defaults: [base_sgd, _self_]\nname: broken\nmomentun: 0.1\n")
     with pytest.raises(RequestError, match=r"momentun: unknown key \(did you mean 'optimizer\.momentum'"):
         compose_jobs(["optimizer=broken"], config_dir=str(tmp_path))
     assert "heavy" in help_text([], config_dir=str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("epochs: 3\n", "experiment/mine.yaml: its first line must be `# @package _global_`"),
+        ("defaults: [override /model: resnet9]\n", "# @package _global_"),
+        ("# @package _global_\ndefaults:\n  - /model: resnet9\n", "write `override /model: OPTION`"),
+        ("# @package _global_\nepochs: three\n", "experiment/mine.yaml: epochs: Value 'three' of type 'str'"),
+        ("# @package _global_\nepochs 3\n", "epochs 3: unknown key .did you mean 'epochs'"),
+        ("# @package _global_\nepochs: [3\n", "mine.yaml, line 3: not readable YAML"),
+        ("# @package _global_\nlr: 3\n", "experiment/mine.yaml: lr: unknown key .did you mean 'max_lr'"),
+        ("# @package _global_\nmodel:\n  width: 3\n", "sets model.width, which the chosen model does not have"),
+    ],
+)
+def test_mistakes_in_a_file_name_the_file_and_what_to_write(tmp_path, text, message):
+    (tmp_path / "experiment").mkdir()
+    (tmp_path / "experiment" / "mine.yaml").write_text(text)
+    with pytest.raises(RequestError, match=message):
+        compose_jobs(["experiment=mine"], config_dir=str(tmp_path))
 
 
 def test_a_saved_config_reads_back_to_the_same_values(tmp_path):

@@ -74,11 +74,11 @@ class CifarConfig(DataConfig):
 class ImageFolderConfig(DataConfig):
     """Folders of images: ``train/CLASS/*`` with ``test/CLASS/*`` or ``val/CLASS/*``, or ``CLASS/*``."""
 
-    root: str | None = key("folder of the images", None)
+    root: str | None = key("folder of train/CLASS/* and test/CLASS/* (or val/CLASS/*), or of CLASS/*", None)
     test_fraction: Annotated[float, Allowed("above 0 and below 1", lambda value: 0 < value < 1)] = key(
-        "fraction of the images, stratified by class, for data without a test split", 0.2
+        "fraction of the images for testing, stratified, for data without a test split", 0.2
     )
-    test_seed: Seed = key("which images these are", 0)
+    test_seed: Seed = key("seed of that split", 0)
 
 
 @DATA_SETS.option("base_image_csv", "cifar_exp.data.image_csv")
@@ -86,6 +86,6 @@ class ImageFolderConfig(DataConfig):
 class ImageCsvConfig(ImageFolderConfig):
     """A table of image files and their labels."""
 
-    csv_file: str | None = key("with a header; an optional column `split` says train or test", None)
-    file_column: str = key("column of the paths, relative to root (null: the table's folder)", "file")
+    csv_file: str | None = key("table with a header; an optional column `split` says train or test", None)
+    file_column: str = key("column of the paths, relative to data.root (null: the table's folder)", "file")
     label_column: str = key("column of the labels", "label")
