@@ -17,9 +17,9 @@ from cifar_exp import data, preflight
 from cifar_exp.compute import memory, seeding
 from cifar_exp.compute.device import Compute, compiled
 from cifar_exp.compute.distributed import collectives
-from cifar_exp.config.lr_range import Range
-from cifar_exp.config.targets import call
-from cifar_exp.config.values import AUTO
+from cifar_exp.config.fields import AUTO
+from cifar_exp.config.schema import AveragingConfig, ExperimentConfig, Range
+from cifar_exp.config.targets import call, options_of
 from cifar_exp.data.augment.backend import choose
 from cifar_exp.data.augment.policy import Augmentation, LowResolution
 from cifar_exp.data.batches import TrainingBatches
@@ -75,7 +75,7 @@ class Parts:
 
 
 def build(
-    config: dict[str, Any], *, found: float | None = None, trained: tuple[data.Dataset, data.Statistics] | None = None
+    config: ExperimentConfig, *, found: float | None = None, trained: tuple[data.Dataset, data.Statistics] | None = None
 ) -> Parts:
     """Build what ``config`` describes; seeds all generators.
 
@@ -92,28 +92,26 @@ def build(
     Raises:
         RequestError: the config asks for what is not there, or for parts that do not fit each other.
     """
-    compute = Compute.choose(config["device"], config["precision"], config["memory_format"])
+    compute = Compute.choose(config.device, config.precision, config.memory_format)
     if compute.device.type == "cpu":
         memory.keep_freed_memory()
     seeding.seed_everything(
-        config["seed"], deterministic=config["deterministic"], threads=config["threads"], device=compute.device
+        config.seed, deterministic=config.deterministic, threads=config.threads, device=compute.device
     )
 
-    node = config["data"]
+    node = config.data
     dataset = data.load(node) if trained is None else trained[0]
-    train, validation = data.hold_out(
-        dataset.train, node["validation_fraction"], node["split_seed"], dataset.class_names
-    )
-    statistics = data.statistics(train.images, node["statistics_decimals"]) if trained is None else trained[1]
+    train, validation = data.hold_out(dataset.train, node.validation_fraction, node.split_seed, dataset.class_names)
+    statistics = data.statistics(train.images, node.statistics_decimals) if trained is None else trained[1]
     height, width, channels = train.images.shape[1:]
-    augmentation = Augmentation(config["augment"]["transforms"], statistics.colour, (height, width, channels))
-    backend = choose(config["augment_backend"], augmentation, compute.device, dataset.train.images.nbytes)
+    augmentation = Augmentation(config.augment.transforms, statistics.colour, (height, width, channels))
+    backend = choose(config.augment_backend, augmentation, compute.device, dataset.train.images.nbytes)
     if backend.reason:
-        level = logging.WARNING if config["augment_backend"] == "device" else logging.INFO
+        level = logging.WARNING if config.augment_backend == "device" else logging.INFO
         log.log(level, "Albumentations augments on the CPU: %s", backend.reason)
-    if config["batch_size"] < collectives.world_size():
+    if config.batch_size < collectives.world_size():
         raise RequestError(
-            f"batch_size={config['batch_size']}: {collectives.world_size()} processes need at least an image each"
+            f"batch_size={config.batch_size}: {collectives.world_size()} processes need at least an image each"
         )
     batch_maker: Callable[..., TrainingBatches] = TrainingBatches
     if backend.on_device is not None:
@@ -122,19 +120,19 @@ def build(
         batch_maker,
         train,
         augmentation,
-        config["batch_size"],
-        config["seed"],
-        alternating_flip=config["augment"]["alternating_flip"],
+        config.batch_size,
+        config.seed,
+        alternating_flip=config.augment.alternating_flip,
         low_resolution=_low_resolution(config),
     )
     batches = make_batches(share=collectives.share())
 
-    total_steps = config["epochs"] * batches.per_epoch  # the one place where epochs become steps
+    total_steps = config.epochs * batches.per_epoch  # the one place where epochs become steps
     preflight.check_steps(total_steps)
-    preflight.check_indices(config["explain"]["indices"], len(dataset.test))
+    preflight.check_indices(config.explain.indices, len(dataset.test))
     model, compute, explained = _network(config, train, statistics, compute, classes=len(dataset.class_names))
     normalize = Normalizer(statistics, compute)
-    max_lr, range_curve = config["max_lr"], None
+    max_lr, range_curve = config.max_lr, None
     if max_lr == AUTO:
         whole = make_batches()
         # One process tests, with whole batches, and the others take its word.
@@ -145,22 +143,22 @@ def build(
                 else _found(config, model, whole, compute, normalize)
             )
         )
-    model, forward = collectives.synchronized(model, sync_batch_norm=config["sync_batch_norm"], device=compute.device)
+    model, forward = collectives.synchronized(model, sync_batch_norm=config.sync_batch_norm, device=compute.device)
     if not collectives.is_first():
-        torch.manual_seed(seeding.derived_seed(config["seed"], "rank", collectives.rank()))  # dropout of its own
-    optimizer = build_optimizer(config["optimizer"], model, max_lr, compute.precision)
+        torch.manual_seed(seeding.derived_seed(config.seed, "rank", collectives.rank()))  # dropout of its own
+    optimizer = build_optimizer(config.optimizer, model, max_lr, compute.precision)
     plan = {"max_lr": optimizer.param_groups[0]["lr"], "total_steps": total_steps}
     learner = Learner(
         model=model,
-        forward=compiled(forward, compute.device) if config["compile"] else forward,
+        forward=compiled(forward, compute.device) if config.compile else forward,
         optimizer=optimizer,
-        scheduler=schedule.build_scheduler(config["scheduler"], optimizer, **plan),
-        interval=config["scheduler"]["interval"],
+        scheduler=schedule.build_scheduler(config.scheduler, optimizer, **plan),
+        interval=config.scheduler.interval,
         total_steps=total_steps,
-        label_smoothing=config["label_smoothing"],
-        averaging=_averaging(config["averaging"], model, total_steps),
+        label_smoothing=config.label_smoothing,
+        averaging=_averaging(config.averaging, model, total_steps),
     )
-    planned = schedule.planned_learning_rates(config["scheduler"], **plan)
+    planned = schedule.planned_learning_rates(config.scheduler, **plan)
     return Parts(
         splits=Splits(train, validation, dataset.test),
         class_names=dataset.class_names,
@@ -178,7 +176,7 @@ def build(
 
 
 def _found(
-    config: dict[str, Any], model: torch.nn.Module, batches: TrainingBatches, compute: Compute, normalize: Normalizer
+    config: ExperimentConfig, model: torch.nn.Module, batches: TrainingBatches, compute: Compute, normalize: Normalizer
 ) -> tuple[float, RangeCurve]:
     """The learning rate that a range test suggests, and its curve."""
     over = Range()
@@ -195,29 +193,27 @@ def _found(
     return suggestion.max_lr, curve
 
 
-def _low_resolution(config: dict[str, Any]) -> LowResolution | None:
-    node = config["augment"]["low_resolution"]
-    if node["size"] is None:
-        return None
-    return LowResolution(node["size"], node["fraction"], config["epochs"])
+def _low_resolution(config: ExperimentConfig) -> LowResolution | None:
+    node = config.augment.low_resolution
+    return None if node.size is None else LowResolution(node.size, node.fraction, config.epochs)
 
 
 def _network(
-    config: dict[str, Any], train: data.Split, statistics: data.Statistics, compute: Compute, *, classes: int
+    config: ExperimentConfig, train: data.Split, statistics: data.Statistics, compute: Compute, *, classes: int
 ) -> tuple[torch.nn.Module, Compute, ExplainedLayers]:
     """The network as training starts from it, the layout that it works with, and the layers to explain.
 
     Raises:
         RequestError: a trial shows that it cannot be trained or explained as the config asks.
     """
-    node, name = config["model"], config["model"]["name"]
+    node, name = config.model, config.model.name
     to_classify: dict[str, Any] = {"num_classes": classes, "in_channels": train.images.shape[3]}
     preflight.check_size(node, to_classify)
 
     def make() -> torch.nn.Module:
         model = call(node, **to_classify)
         if not isinstance(model, torch.nn.Module):
-            raise RequestError(f"{node['_target_']}: must return a torch.nn.Module, returned a {type(model).__name__}")
+            raise RequestError(f"{node._target_}: must return a torch.nn.Module, returned a {type(model).__name__}")
         model = model.to(compute.device)
         preflight.complete(model, name, train.images[:1], Normalizer(statistics, compute))
         return compute.place(model)
@@ -227,11 +223,11 @@ def _network(
     with seeding.generators_kept(compute.device), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the run itself repeats them
         trial = preflight.Trial.of(name, model, train.images, classes, statistics, compute, make)
-        trial.check_smallest_batch(len(train), config["batch_size"])
-        trial = trial.with_working_layout(config["memory_format"])
+        trial.check_smallest_batch(len(train), config.batch_size)
+        trial = trial.with_working_layout(config.memory_format)
         if (low := _low_resolution(config)) is not None:
             trial.check_low_resolution(low.size)
-        explained = trial.explained_layers(config["explain"])
+        explained = trial.explained_layers(config.explain)
     if explained.note is not None:
         log.info(explained.note)
     return trial.compute.place(model), trial.compute, explained
@@ -258,8 +254,10 @@ def _initialize(model: torch.nn.Module, name: str, train: data.Split, normalize:
         ) from error
 
 
-def _averaging(node: dict[str, Any], model: torch.nn.Module, total_steps: int) -> Lookahead | None:
-    return None if node["every_steps"] is None else Lookahead(model, **node, total_steps=total_steps)
+def _averaging(node: AveragingConfig, model: torch.nn.Module, total_steps: int) -> Lookahead | None:
+    if node.every_steps is None:
+        return None
+    return Lookahead(model, **options_of(node), total_steps=total_steps)
 
 
 def describe(name: str, parts: Parts) -> list[str]:

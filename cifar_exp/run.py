@@ -15,7 +15,9 @@ from cifar_exp.build import Parts, build, describe
 from cifar_exp.compute import memory
 from cifar_exp.compute.distributed import collectives, torchrun
 from cifar_exp.compute.distributed.session import CommonPart
+from cifar_exp.config.parse import parse, plain
 from cifar_exp.config.resolved import validate
+from cifar_exp.config.schema import ExperimentConfig
 from cifar_exp.data import Split
 from cifar_exp.errors import DivergedError
 from cifar_exp.evaluation.metrics import Evaluation, evaluate
@@ -32,7 +34,7 @@ log = logging.getLogger(__name__)
 _MOST_WORKERS = 4
 
 
-def run(config: dict[str, Any], out_dir: Path, *, resume: bool = False) -> dict[str, Any]:
+def run(config: ExperimentConfig, out_dir: Path, *, resume: bool = False) -> dict[str, Any]:
     """Train, evaluate, explain and report one experiment.
 
     Args:
@@ -51,16 +53,16 @@ def run(config: dict[str, Any], out_dir: Path, *, resume: bool = False) -> dict[
     validate(config)
     started = time.perf_counter()
     with (
-        LivePage(out_dir, wanted=config["report"]) as page,
+        LivePage(out_dir, wanted=config.report) as page,
         lifecycle.recorded(out_dir, config, resume=resume) as status,
-        CommonPart(config, resume=resume) as common,
+        CommonPart(plain(config), resume=resume) as common,
         trackers.tracked(config, out_dir, lifecycle.state_after) as tell_tracker,
     ):
         log.info("Run directory: %s", lifecycle.run_name(out_dir))
         memory.reset_peak_memory()
         parts = build(config, found=status.get("max_lr_used") if resume else None)
         memory.release_free_memory()  # what reading and splitting the data took
-        for line in describe(config["name"], parts):
+        for line in describe(config.name, parts):
             log.info(line)
         environment = outputs.write_environment(parts, out_dir, resume=resume)
         outputs.write_range_test(config, parts, out_dir, status)
@@ -104,12 +106,12 @@ def run(config: dict[str, Any], out_dir: Path, *, resume: bool = False) -> dict[
         return summary
 
 
-def take_part(config: dict[str, Any], resume: bool) -> None:
+def take_part(task: dict[str, Any], resume: bool) -> None:
     """Do the part of a run that is another process's, too: the same as ``run`` up to the final evaluation.
 
     Nothing is written; the run directory is the first process's alone.
     """
-    nowhere = Path(os.devnull)
+    nowhere, config = Path(os.devnull), parse(task)
     parts = build(config)
     fitted = _fit(
         config, parts, _savepoint(config, parts, nowhere), nowhere, {}, resume=resume, after_epoch=lambda: None
@@ -127,19 +129,19 @@ def _each(*functions: Callable[[], None]) -> Callable[[], None]:
     return call
 
 
-def _savepoint(config: dict[str, Any], parts: Parts, out_dir: Path) -> Savepoint:
+def _savepoint(config: ExperimentConfig, parts: Parts, out_dir: Path) -> Savepoint:
     # What it takes to use the weights, beside the config.
     about = {
         "class_names": list(parts.class_names),
         "mean": list(parts.statistics.mean),
         "std": list(parts.statistics.std),
     }
-    node = config["checkpoint"]
-    return Savepoint(out_dir, about, every_epochs=node["every_epochs"], every_seconds=node["every_seconds"])
+    node = config.checkpoint
+    return Savepoint(out_dir, about, every_epochs=node.every_epochs, every_seconds=node.every_seconds)
 
 
 def _fit(
-    config: dict[str, Any],
+    config: ExperimentConfig,
     parts: Parts,
     savepoint: Savepoint,
     out_dir: Path,
@@ -149,7 +151,7 @@ def _fit(
     after_epoch: Callable[[], None],
 ) -> Fitted:
     on_gpu = parts.compute.device.type == "cuda"
-    workers = config["data"]["workers"]
+    workers = config.data.workers
     if workers is None:
         # On a CPU the network needs every core itself, and augmentation is a hundredth of its work.
         # torchrun sets the threads of each process to 1, whatever the machine has.
@@ -160,9 +162,9 @@ def _fit(
         parts.learner,
         parts.batches.loader(workers, pin_memory=on_gpu),
         parts.splits,
-        epochs=config["epochs"],
-        test_each_epoch=config["evaluate_test_each_epoch"],
-        keep_best=config["checkpoint"]["best"],
+        epochs=config.epochs,
+        test_each_epoch=config.evaluate_test_each_epoch,
+        keep_best=config.checkpoint.best,
         compute=parts.compute,
         normalize=parts.normalize,
         measure=lambda split, after_batch: measure(config, parts, split, after_batch),
@@ -175,7 +177,7 @@ def _fit(
 
 
 def measure(
-    config: dict[str, Any], parts: Parts, split: Split, after_batch: Callable[[], None] = lambda: None
+    config: ExperimentConfig, parts: Parts, split: Split, after_batch: Callable[[], None] = lambda: None
 ) -> Evaluation:
     """Evaluate the network on a split as the config says."""
     memory.release_free_memory()  # a training batch's memory is of no use to an evaluation batch, and the reverse
@@ -184,16 +186,16 @@ def measure(
         split,
         compute=parts.compute,
         normalize=parts.normalize,
-        batch_size=config["evaluation"]["batch_size"],
+        batch_size=config.evaluation.batch_size,
         after_batch=after_batch,
     )
     memory.release_free_memory()
     return evaluation
 
 
-def _final_evaluation(config: dict[str, Any], parts: Parts, fitted: Fitted, out_dir: Path) -> Evaluation:
+def _final_evaluation(config: ExperimentConfig, parts: Parts, fitted: Fitted, out_dir: Path) -> Evaluation:
     """The test split under the weights that the config asks for, which are then in the model."""
-    if config["evaluation"]["weights"] == "best" and fitted.best_epoch not in (None, config["epochs"]):
+    if config.evaluation.weights == "best" and fitted.best_epoch not in (None, config.epochs):
         if collectives.is_first():  # the others get the weights when they are measured
             best = checkpoint.load(out_dir / "checkpoints" / "best.pt", parts.compute.device)
             parts.learner.model.load_state_dict(best["model"])
@@ -202,9 +204,9 @@ def _final_evaluation(config: dict[str, Any], parts: Parts, fitted: Fitted, out_
     return fitted.test
 
 
-def measure_views(config: dict[str, Any], parts: Parts) -> float | None:
+def measure_views(config: ExperimentConfig, parts: Parts) -> float | None:
     """Accuracy on the test split with test-time augmentation; None where the config asks for none."""
-    views = config["evaluation"]["test_time_augmentation"]
+    views = config.evaluation.test_time_augmentation
     if views == "none":
         return None
     return view_accuracy(
@@ -213,22 +215,22 @@ def measure_views(config: dict[str, Any], parts: Parts) -> float | None:
         views,
         compute=parts.compute,
         normalize=parts.normalize,
-        batch_size=config["evaluation"]["batch_size"],
+        batch_size=config.evaluation.batch_size,
     )
 
 
-def images_to_explain(config: dict[str, Any], evaluation: Evaluation) -> np.ndarray[Any, np.dtype[np.int64]]:
+def images_to_explain(config: ExperimentConfig, evaluation: Evaluation) -> np.ndarray[Any, np.dtype[np.int64]]:
     """Positions of the test images that the config wants explained; none with ``explain.images=0``."""
-    if not is_wanted(config["explain"]):
+    if not is_wanted(config.explain):
         return np.zeros(0, dtype=np.int64)
-    named = config["explain"]["indices"]
+    named = config.explain.indices
     if named is not None:
         return np.array(named, dtype=np.int64)
-    return evaluation.most_confidently_wrong()[: config["explain"]["images"]]
+    return evaluation.most_confidently_wrong()[: config.explain.images]
 
 
 def explain_images(
-    config: dict[str, Any], parts: Parts, evaluation: Evaluation, indices: np.ndarray[Any, np.dtype[np.int64]]
+    config: ExperimentConfig, parts: Parts, evaluation: Evaluation, indices: np.ndarray[Any, np.dtype[np.int64]]
 ) -> list[CamMap]:
     """Grad-CAM of test images for the predicted and the true class."""
     return explain(
@@ -239,6 +241,6 @@ def explain_images(
         parts.explained.layers,
         compute=parts.compute,
         normalize=parts.normalize,
-        seed=config["seed"],
-        batch_size=config["batch_size"],
+        seed=config.seed,
+        batch_size=config.batch_size,
     )

@@ -10,9 +10,9 @@ from omegaconf import DictConfig, OmegaConf
 
 from cifar_exp.cli.commands import COMMANDS
 from cifar_exp.config.compose import CONFIG_MODULE, compose_jobs, composition, without_hydra
+from cifar_exp.config.fields import descriptions
 from cifar_exp.config.hydra_errors import group_options
-from cifar_exp.config.resolved import GROUPS
-from cifar_exp.config.schema import SCHEMAS, TARGET_SCHEMAS, descriptions
+from cifar_exp.config.schema import GROUPS, SCHEMAS, group_schema
 from cifar_exp.config.suggestions import suggest_key
 from cifar_exp.errors import DONE, RequestError
 
@@ -69,7 +69,7 @@ def show_help(arguments: list[str], *, config_dir: str | None) -> int:
 
 def help_text(overrides: list[str], *, config_dir: str | None = None) -> str:
     """Usage, the options of each group, and the composed keys with their descriptions."""
-    job = without_hydra(compose_jobs(overrides, config_dir=config_dir)[0])
+    job = without_hydra(compose_jobs(overrides, config_dir=config_dir, checked=False)[0])
     with composition(config_dir):
         groups = "\n".join(f"  {group}: {', '.join(group_options(group))}" for group in _GROUPS)
     top = [key for key in job if not isinstance(job._get_node(key), DictConfig)]
@@ -84,7 +84,7 @@ def topic_text(topic: str, overrides: list[str], *, config_dir: str | None = Non
     Raises:
         RequestError: there is no such topic.
     """
-    job = without_hydra(compose_jobs(overrides, config_dir=config_dir)[0])
+    job = without_hydra(compose_jobs(overrides, config_dir=config_dir, checked=False)[0])
     lines = []
     with composition(config_dir):
         for name in group_options(topic):
@@ -146,7 +146,7 @@ def _keys(job: DictConfig, node: str) -> Iterator[tuple[str, str, str]]:
 
 def _described(node: DictConfig, name: str) -> dict[str, str]:
     if name in GROUPS and name != "augment":
-        schema = TARGET_SCHEMAS.get(str(node.get("_target_")))
+        schema = group_schema(name, node.get("_target_"))
         return {} if schema is None else descriptions(schema)
     return descriptions(SCHEMAS[name][0]) if name in SCHEMAS else {}
 

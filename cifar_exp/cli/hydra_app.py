@@ -152,8 +152,8 @@ def _sweep_task(config: Any) -> float | None:
     )
 
 
-def _resolved(config: Any) -> tuple[dict[str, Any], Any]:
-    """The config as plain values, and Hydra's runtime."""
+def _resolved(config: Any) -> tuple[Any, Any]:
+    """The typed config, and Hydra's runtime."""
     from hydra.core.hydra_config import HydraConfig
 
     from cifar_exp.config.resolved import resolve

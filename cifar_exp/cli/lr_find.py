@@ -5,13 +5,13 @@ import math
 import os
 import shlex
 from pathlib import Path
-from typing import Any
 
 from cifar_exp import outputs
 from cifar_exp.build import Parts, build, describe
 from cifar_exp.config.compose import compose_jobs, without_hydra
-from cifar_exp.config.lr_range import Range
+from cifar_exp.config.parse import changed
 from cifar_exp.config.resolved import resolve, to_yaml
+from cifar_exp.config.schema import ExperimentConfig, Range
 from cifar_exp.errors import RequestError
 from cifar_exp.reports.figures.lr_find import range_test as draw
 from cifar_exp.run_dir import tables
@@ -51,18 +51,18 @@ def lr_find(overrides: list[str], over: Range, out: Path | None, config_dir: str
         atomic.write_text(out_dir / "config_resolved.yaml", to_yaml(config))
         outputs.write_environment(parts, out_dir)
         tables.write_table(out_dir / FILE, tables.LR_FIND_COLUMNS, curve.rows())
-        draw(curve, config["name"], out_dir / FIGURE)
+        draw(curve, config.name, out_dir / FIGURE)
     except OSError as error:
         raise RequestError(f"--out {out_dir}: cannot be written to: {error}") from error
     _tell(curve, suggestion, over.steps, overrides, config_dir, out_dir)
     return suggestion
 
 
-def _built(config: dict[str, Any], over: Range) -> Parts:
+def _built(config: ExperimentConfig, over: Range) -> Parts:
     # The number is of no use to the test, and with `auto` building would search for it; nothing is explained either.
-    idle = {"max_lr": over.low, "compile": False, "explain": config["explain"] | {"layers": [], "indices": None}}
-    parts = build(config | idle)
-    log.info(describe(config["name"], parts)[0].rsplit(";", 1)[0])
+    idle = {"max_lr": over.low, "compile": False, "explain.layers": [], "explain.indices": None}
+    parts = build(changed(config, idle))
+    log.info(describe(config.name, parts)[0].rsplit(";", 1)[0])
     steps, epoch = over.steps, parts.batches.per_epoch
     log.info("Range test: up to %d steps from %g to %g (%d steps are an epoch)", steps, over.low, over.high, epoch)
     return parts

@@ -61,10 +61,10 @@ def _resume_run(path: Path, settings: Sequence[str], trust: Sequence[str]) -> in
     for setting in settings:
         key, _, value = setting.partition("=")
         if key == "explain.images" and value.isdecimal():  # changes no number of the training or the evaluation
-            saved.config["explain"]["images"] = int(value)
+            saved.config.explain.images = int(value)
             continue
         reason = (
-            f"the schedule was planned for {saved.config['epochs']}"
+            f"the schedule was planned for {saved.config.epochs}"
             if key == "epochs"
             else "a run goes on with the config that it started with"
         )

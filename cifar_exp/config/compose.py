@@ -22,7 +22,7 @@ from omegaconf import DictConfig, open_dict
 
 from cifar_exp.config.hydra_errors import COMPOSITION_ERRORS, explain
 from cifar_exp.config.overrides import with_quotes
-from cifar_exp.config.resolved import check_keys, resolve, validate
+from cifar_exp.config.resolved import check_keys, resolve
 from cifar_exp.config.schema import register_schemas
 from cifar_exp.config.trusted_settings import (
     check_choices,
@@ -38,7 +38,7 @@ CONFIG_MODULE = "cifar_exp.conf"
 
 
 def compose_jobs(
-    overrides: list[str], *, config_name: str = "config", config_dir: str | None = None
+    overrides: list[str], *, config_name: str = "config", config_dir: str | None = None, checked: bool = True
 ) -> list[DictConfig]:
     """Compose and validate the one run that a command line asks for (``sweeps.grid`` composes the jobs of a sweep).
 
@@ -46,6 +46,7 @@ def compose_jobs(
         overrides: Hydra overrides as typed.
         config_name: the primary config.
         config_dir: a folder of the user's own with more options for the groups.
+        checked: whether wrong values are refused; ``--help`` shows them and does without the library that checks.
 
     Returns:
         Its configuration, with the ``hydra`` node.
@@ -58,7 +59,8 @@ def compose_jobs(
         parsed = parse(overrides, loader)
         check_group_choices(parsed, loader)
         job = compose(config_name, overrides=overrides, return_hydra_config=True)
-        check_job(job)
+        if checked:
+            check_job(job)
     if may_be_overruled(parsed, config_name, config_dir):
         check_hydra_settings(job, shipped(typed_in(parsed)), parsed)
     return [job]
@@ -145,7 +147,7 @@ def check_job(config: DictConfig) -> None:
     check_choices(config.hydra.runtime.choices)
     experiment = without_hydra(config)
     check_keys(experiment)
-    validate(resolve(experiment))
+    resolve(experiment)
 
 
 def without_hydra(config: DictConfig) -> DictConfig:

@@ -9,7 +9,9 @@ from hydra.errors import HydraException
 from omegaconf import OmegaConf
 from yaml import MarkedYAMLError, YAMLError
 
-from cifar_exp.config.resolved import GROUPS, SCHEMA_ERRORS, first_line, flatten
+from cifar_exp.config.parse import flatten
+from cifar_exp.config.resolved import SCHEMA_ERRORS, first_line
+from cifar_exp.config.schema import GROUPS
 from cifar_exp.config.suggestions import suggest_key, suggest_option
 
 # Hydra raises ValueError for a group's option that is a number, and lets YAML's own errors through.

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Sequence
-from dataclasses import fields
+from typing import get_type_hints
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
@@ -68,11 +68,11 @@ def _read_as_is(key: str, value: str, is_text: bool, parser: OverridesParser) ->
 def _text_keys() -> set[str]:
     """The keys whose values are texts, in which 1e5 is no number."""
     return {
-        f"{node}.{one.name}".lstrip(".")
+        f"{node}.{name}".lstrip(".")
         for node, schemas in SCHEMAS.items()
         for schema in schemas
-        for one in fields(schema)
-        if one.type in _TEXT_TYPES
+        for name, kind in get_type_hints(schema).items()
+        if kind in _TEXT_TYPES
     }
 
 

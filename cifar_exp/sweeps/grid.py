@@ -22,7 +22,9 @@ from omegaconf.errors import OmegaConfBaseException
 
 from cifar_exp.config.compose import check_job, composition, parse, shipped, without_hydra
 from cifar_exp.config.overrides import quoted, with_quotes
-from cifar_exp.config.resolved import PATHS, config_hash, first_line, flatten, resolve
+from cifar_exp.config.parse import flatten
+from cifar_exp.config.resolved import PATHS, config_hash, first_line, resolve
+from cifar_exp.config.schema import ExperimentConfig
 from cifar_exp.config.trusted_settings import check_group_choices, check_hydra_settings, typed_in
 from cifar_exp.errors import RequestError
 from cifar_exp.run_dir import lifecycle
@@ -71,7 +73,7 @@ class Job:
     directory: Path
     overrides: dict[str, str]
     arguments: list[str]
-    config: dict[str, Any]
+    config: ExperimentConfig
 
     @property
     def title(self) -> str:
@@ -239,7 +241,7 @@ def by_key(overrides: Sequence[str]) -> dict[str, str]:
     return dict(override.lstrip("+~").partition("=")[::2] for override in overrides)
 
 
-def settled(argument: str, config: dict[str, Any]) -> str:
+def settled(argument: str, config: ExperimentConfig) -> str:
     """An override that means the same in another environment and from another current folder.
 
     Args:

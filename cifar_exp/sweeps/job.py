@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from cifar_exp.compute.memory import off_for_imports
+from cifar_exp.config.schema import ExperimentConfig
 from cifar_exp.errors import DONE, FAILED, WRONG_REQUEST, DivergedError, RequestError
 from cifar_exp.safe_io.console import complain
 from cifar_exp.sweeps import STOP_MARK
@@ -15,7 +16,7 @@ from cifar_exp.sweeps import STOP_MARK
 log = logging.getLogger(__name__)
 
 
-def run_job(config: dict[str, Any], out_dir: Path, *, resume: bool = False) -> tuple[int, dict[str, Any] | None]:
+def run_job(config: ExperimentConfig, out_dir: Path, *, resume: bool = False) -> tuple[int, dict[str, Any] | None]:
     """Run one job; what goes wrong in it is recorded in its own directory and reported in a line on stderr.
 
     Returns:
@@ -37,7 +38,7 @@ def run_job(config: dict[str, Any], out_dir: Path, *, resume: bool = False) -> t
     try:
         return DONE, run(config, out_dir, resume=resume)
     except KeyboardInterrupt as error:
-        complain(_interrupted(error, run_name(out_dir), config["trust"]))
+        complain(_interrupted(error, run_name(out_dir), config.trust))
         raise
     except RequestError as error:
         complain(str(error))
@@ -64,7 +65,7 @@ def _interrupted(error: KeyboardInterrupt, run: str, trust: list[str]) -> str:
 
 
 def run_in_sweep(
-    config: dict[str, Any], out_dir: Path, sweep_dir: Path, *, title: str, fail_fast: bool
+    config: ExperimentConfig, out_dir: Path, sweep_dir: Path, *, title: str, fail_fast: bool
 ) -> float | None:
     """Do what is left to do of one job of a sweep: run it, go on with it, or nothing.
 

@@ -3,7 +3,6 @@
 import copy
 import sys
 from collections.abc import Iterator
-from typing import Any
 
 import numpy as np
 import torch
@@ -11,7 +10,8 @@ from tqdm import tqdm
 
 from cifar_exp.compute.device import Compute
 from cifar_exp.compute.seeding import derived_seed, generators_kept
-from cifar_exp.config.lr_range import Range
+from cifar_exp.config.groups.scheduler import OneCycleConfig
+from cifar_exp.config.schema import ExperimentConfig, Range
 from cifar_exp.data.batches import Batch, TrainingBatches
 from cifar_exp.data.normalize import Normalizer
 from cifar_exp.training.epoch import optimize
@@ -20,7 +20,7 @@ from cifar_exp.training.optimizer import build_optimizer, set_max_lr, set_moment
 
 
 def range_test(
-    config: dict[str, Any],
+    config: ExperimentConfig,
     model: torch.nn.Module,
     batches: TrainingBatches,
     compute: Compute,
@@ -44,18 +44,18 @@ def range_test(
     """
     curve = RangeCurve()
     # For what a dropout draws.
-    with generators_kept(compute.device, seed=derived_seed(config["seed"], "lr_find")):
+    with generators_kept(compute.device, seed=derived_seed(config.seed, "lr_find")):
         trained = copy.deepcopy(model)
         trained.train()
-        optimizer = build_optimizer(config["optimizer"], trained, over.low, compute.precision)
-        if config["scheduler"].get("cycle_momentum"):
-            set_momentum(optimizer, config["scheduler"]["base_momentum"])  # what goes with the peak learning rate
+        optimizer = build_optimizer(config.optimizer, trained, over.low, compute.precision)
+        if isinstance(config.scheduler, OneCycleConfig) and config.scheduler.cycle_momentum:
+            set_momentum(optimizer, config.scheduler.base_momentum)  # what goes with the peak learning rate
         rates = np.geomspace(over.low, over.high, over.steps).tolist()
         watched = tqdm(rates, desc="range test", unit=" steps", disable=not sys.stderr.isatty(), leave=False)
         for rate, (pixels, labels) in zip(watched, _full_batches(batches), strict=False):
-            set_max_lr(optimizer, config["optimizer"], trained, rate)
+            set_max_lr(optimizer, config.optimizer, trained, rate)
             inputs, labels = normalize(pixels), labels.to(compute.device, non_blocking=True)
-            _, loss = optimize(trained, optimizer, inputs, labels, config["label_smoothing"], compute)
+            _, loss = optimize(trained, optimizer, inputs, labels, config.label_smoothing, compute)
             curve.add(rate, loss.item())
             if curve.diverged:
                 break

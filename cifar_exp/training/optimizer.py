@@ -5,6 +5,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from cifar_exp.config.groups.optimizer import MuonConfig, OptimizerConfig
 from cifar_exp.config.targets import call
 from cifar_exp.errors import RequestError
 
@@ -20,7 +21,7 @@ _GROUP_KEYS = (
 
 
 def build_optimizer(
-    node: dict[str, Any], model: nn.Module, max_lr: float, precision: torch.dtype = torch.float32
+    node: OptimizerConfig | MuonConfig, model: nn.Module, max_lr: float, precision: torch.dtype = torch.float32
 ) -> torch.optim.Optimizer:
     """Build the optimizer, with weight decay kept from norms and biases unless the node says otherwise.
 
@@ -35,26 +36,26 @@ def build_optimizer(
     """
     lr, extra = max_lr, {}
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    if node["_target_"] == "cifar_exp.training.muon.Muon":
+    if isinstance(node, MuonConfig):
         groups, extra = _muon_groups(node, parameters, lr), {"iteration_dtype": precision}
     else:
-        decay = node.get("weight_decay", 0.0)
-        if node.get("decoupled", False):
-            lr, decay = max_lr / _reach(node["momentum"]), decay / max_lr
+        decay = node.weight_decay
+        if getattr(node, "decoupled", False):
+            lr, decay = max_lr / _reach(node.momentum), decay / max_lr  # type: ignore[attr-defined]
         groups = _groups(node, parameters, lr, decay)
     try:
         optimizer = call(node, groups, without=_GROUP_KEYS, lr=lr, **extra)
     except RequestError:
         raise
     except (TypeError, ValueError, IndexError, RuntimeError) as error:
-        raise RequestError(f"optimizer: {node['_target_']} refuses these values: {error}") from error
+        raise RequestError(f"optimizer: {node._target_} refuses these values: {error}") from error
     assert isinstance(optimizer, torch.optim.Optimizer)
     return optimizer
 
 
-def _groups(node: dict[str, Any], parameters: list[nn.Parameter], lr: float, decay: float) -> list[dict[str, Any]]:
+def _groups(node: OptimizerConfig, parameters: list[nn.Parameter], lr: float, decay: float) -> list[dict[str, Any]]:
     """Norms and biases apart where they are treated apart."""
-    decay_vectors, factor = node.get("decay_norms_and_biases", True), node.get("bias_lr_factor", 1.0)
+    decay_vectors, factor = node.decay_norms_and_biases, node.bias_lr_factor
     if decay_vectors and factor == 1:
         return [{"params": parameters, "weight_decay": decay}]
     matrices, vectors = _by_dimensions(parameters)
@@ -67,16 +68,16 @@ def _groups(node: dict[str, Any], parameters: list[nn.Parameter], lr: float, dec
     return groups
 
 
-def _muon_groups(node: dict[str, Any], parameters: list[nn.Parameter], lr: float) -> list[dict[str, Any]]:
+def _muon_groups(node: MuonConfig, parameters: list[nn.Parameter], lr: float) -> list[dict[str, Any]]:
     """Filters by Muon; heads, norms and biases by SGD. The weight decay of a step at ``max_lr`` is the node's."""
     matrices, vectors = _by_dimensions(parameters)
     filters = [parameter for parameter in matrices if parameter.ndim > 2]
     heads = [parameter for parameter in matrices if parameter.ndim == 2]
     groups: list[dict[str, Any]] = [{"params": filters, "orthogonal": True}]
-    for rest, factor in ((heads, node["head_lr_factor"]), (vectors, node["bias_lr_factor"])):
+    for rest, factor in ((heads, node.head_lr_factor), (vectors, node.bias_lr_factor)):
         rate = lr * factor
-        decay = node["weight_decay"] / rate
-        groups.append({"params": rest, "lr": rate, "weight_decay": decay, "momentum": node["sgd_momentum"]})
+        decay = node.weight_decay / rate
+        groups.append({"params": rest, "lr": rate, "weight_decay": decay, "momentum": node.sgd_momentum})
     return groups
 
 
@@ -98,7 +99,9 @@ def momentum_of(optimizer: torch.optim.Optimizer) -> float | None:
     return float(group["betas"][0]) if "betas" in group else None
 
 
-def set_max_lr(optimizer: torch.optim.Optimizer, node: dict[str, Any], model: nn.Module, max_lr: float) -> None:
+def set_max_lr(
+    optimizer: torch.optim.Optimizer, node: OptimizerConfig | MuonConfig, model: nn.Module, max_lr: float
+) -> None:
     """Give all groups the learning rate and the weight decay that ``build_optimizer`` would for another ``max_lr``."""
     for group, other in zip(optimizer.param_groups, build_optimizer(node, model, max_lr).param_groups, strict=True):
         group["lr"], group["weight_decay"] = other["lr"], other["weight_decay"]

@@ -10,6 +10,7 @@ from runs import measured
 from torch import nn
 
 from cifar_exp.cli.main import main
+from cifar_exp.config.parse import changed
 from cifar_exp.config.resolved import to_yaml
 from cifar_exp.errors import RequestError
 from cifar_exp.run import run
@@ -101,7 +102,7 @@ class Dropping(nn.Module):
 
 def test_a_network_that_draws_random_numbers(tmp_path, at_step):
     config = composed(*TINY, "explain.images=0", "trust=[test_resume]")
-    config["model"] = {"_target_": "test_resume.Dropping", "name": "dropping"}
+    config = changed(config, {"model": {"_target_": "test_resume.Dropping", "name": "dropping"}})
     run(config, tmp_path / "whole")
     at_step(4)
     with pytest.raises(KeyboardInterrupt):

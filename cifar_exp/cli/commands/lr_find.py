@@ -5,7 +5,7 @@ from pathlib import Path
 
 from cifar_exp.cli.commands.options import add_trust, trusted
 from cifar_exp.compute.memory import off_for_imports
-from cifar_exp.config.lr_range import Range
+from cifar_exp.config.schema import Range
 from cifar_exp.safe_io.console import log_to_console
 
 

@@ -104,7 +104,7 @@ class CommonPart:
     An error of another process is raised here: its ``RequestError`` as one, anything else as a ``RankError``.
 
     Args:
-        config: of the run.
+        config: of the run, as plain containers.
         resume: whether it goes on.
     """
 
