@@ -56,7 +56,7 @@ def experiment(arguments: list[str]) -> int:
 def _sweep(flags: Any, arguments: list[str]) -> int:
     from cifar_exp.sweeps import ledger
 
-    torchrun.refuse("-m")
+    torchrun.require_one_process("-m")
     jobs = _compose(flags)
     node = jobs[0].hydra
     sweep_dir = Path(node.sweep.dir)

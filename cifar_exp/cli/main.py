@@ -45,14 +45,14 @@ def main(argv: list[str] | None = None) -> int:
     arguments = [_with_quotes(argument) for argument in (sys.argv[1:] if argv is None else argv)]
     tolerate_any_output()
     os.environ["MPLBACKEND"] = "agg"  # no window is ever opened, and a name unknown to matplotlib would end the run
-    if torchrun.processes() == 1:
+    if torchrun.world_size() == 1:
         return _exit_code(partial(_start, arguments))
     from cifar_exp.compute.distributed import session
-    from cifar_exp.run import take_part
+    from cifar_exp.run import run_on_other_rank
 
-    return session.together(
-        lead=partial(_exit_code, partial(_start, arguments)),
-        follow=partial(_exit_code, partial(session.take_part_in_runs, take_part)),
+    return session.run_distributed(
+        program=partial(_exit_code, partial(_start, arguments)),
+        follow=partial(_exit_code, partial(session.follow_runs, run_on_other_rank)),
     )
 
 
@@ -108,7 +108,7 @@ def _is_hydras(argument: str) -> bool:
 def _command(name: str, arguments: list[str]) -> int:
     if name in COMMANDS:
         if name not in _IN_SEVERAL_PROCESSES:
-            torchrun.refuse(name)
+            torchrun.require_one_process(name)
         return int(import_module(COMMANDS[name]).main(arguments))
     near = difflib.get_close_matches(name, [*COMMANDS, *_TOP_LEVEL_KEYS], n=1)
     meant = f" (did you mean {near[0] if near[0] in COMMANDS else near[0] + '=...'}?)" if near else ""

@@ -19,7 +19,7 @@ import pandas as pd
 from cifar_exp.errors import RequestError
 from cifar_exp.run_dir import run_status
 from cifar_exp.safe_io.untrusted import displayable, read_bytes, read_json, read_yaml, spreadsheet_text, stat_if_there
-from cifar_exp.training.lr_curve import FILE as RANGE_TEST
+from cifar_exp.training.lr_range_test import FILE as RANGE_TEST
 
 # What a run keeps below its own directory; no other run is looked for in there.
 _OWN_FOLDERS = {"checkpoints", "figures"}

@@ -3,6 +3,8 @@
 import hashlib
 import os
 import random
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import numpy as np
 import torch
@@ -43,6 +45,29 @@ def device_generator(device: torch.device) -> torch.Generator:
     if device.type == "cuda":
         return torch.cuda.default_generators[device.index or 0]
     return torch.mps._get_default_mps_generator()
+
+
+@contextmanager
+def generators_kept(device: torch.device, *, seed: int | None = None) -> Iterator[None]:
+    """Leave all global generators of random numbers as they were before the block.
+
+    Args:
+        device: whose generator PyTorch draws from, beside the CPU's.
+        seed: of PyTorch's generators in the block; None goes on with their states.
+    """
+    pythons, numpys = random.getstate(), np.random.get_state()  # noqa: NPY002 - a user's network may draw from it
+    generators = [torch.default_generator, *([] if device.type == "cpu" else [device_generator(device)])]
+    states = [generator.get_state() for generator in generators]
+    try:
+        if seed is not None:
+            for generator in generators:
+                generator.manual_seed(seed)
+        yield
+    finally:
+        for generator, state in zip(generators, states, strict=True):
+            generator.set_state(state)
+        random.setstate(pythons)
+        np.random.set_state(numpys)  # noqa: NPY002
 
 
 _DEFAULT_THREADS = torch.get_num_threads()

@@ -14,6 +14,7 @@ from typing import Any, cast
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from cifar_exp.config.removed_keys import drop_removed_keys
 from cifar_exp.config.schema import TARGET_SCHEMAS, ExperimentConfig
 from cifar_exp.config.targets import check_targets
 from cifar_exp.config.values import wrong_values
@@ -116,6 +117,7 @@ def load_saved(path: Path, trust: Sequence[str] = ()) -> dict[str, Any]:
     if interpolated:
         raise RequestError(f"{path}: {interpolated[0]} holds an interpolation; a saved config has none")
     try:
+        drop_removed_keys(raw)
         typed = with_schema(raw)
     except SCHEMA_ERRORS as error:
         raise RequestError(f"{path}: {first_line(error)}") from error

@@ -114,7 +114,6 @@ class SGDConfig(OptimizerConfig):
     _target_: str = "torch.optim.SGD"
     momentum: float = 0.9
     nesterov: bool = False
-    decoupled: bool = False  # max_lr and weight_decay mean the same whatever the momentum and each other
 
 
 @dataclass
@@ -212,15 +211,6 @@ class EvaluationConfig:
 
 
 @dataclass
-class AveragingConfig:
-    """Lookahead: weights pulled towards a running average of themselves. ``every_steps: null`` turns it off."""
-
-    every_steps: int | None = None
-    decay: float = 0.7738  # of the average at the end of training; 0.95 a step over 5 steps
-    power: float = 3.0  # with which the decay grows from 0 over the training
-
-
-@dataclass
 class ExplainConfig:
     """LayerGradCam on test images. ``images=0`` turns it off."""
 
@@ -283,7 +273,6 @@ class ExperimentConfig:
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     optimizer: Any = MISSING
     scheduler: Any = MISSING
-    averaging: AveragingConfig = field(default_factory=AveragingConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     explain: ExplainConfig = field(default_factory=ExplainConfig)
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)

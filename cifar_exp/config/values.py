@@ -44,9 +44,6 @@ _AT_LEAST: dict[str, tuple[float | None, float | None]] = {
     "scheduler.warmup_fraction": (0, 1),
     "scheduler.base_momentum": (0, 1),
     "scheduler.max_momentum": (0, 1),
-    "averaging.every_steps": (1, None),
-    "averaging.decay": (0, 1),
-    "averaging.power": (0, None),
     "evaluation.batch_size": (1, None),
     "evaluation.gallery_images": (0, 200),
     "explain.images": (0, 200),
@@ -153,10 +150,6 @@ def wrong_values(config: dict[str, Any], leaves: dict[str, Any]) -> list[str]:
     widths = config["model"].get("widths")
     if widths is not None and not (len(widths) == 3 and min(widths) >= 1 and max(widths) <= _MOST_CHANNELS):
         problems.append(f"model.widths={widths}: must be three numbers of channels, each from 1 to {_MOST_CHANNELS}")
-    if config["optimizer"].get("decoupled") and "momentum" not in config["optimizer"]:
-        problems.append("optimizer.decoupled=true: needs optimizer.momentum")
-    elif config["optimizer"].get("decoupled") and config["optimizer"]["momentum"] == 1:
-        problems.append("optimizer.momentum=1: must be below 1 where optimizer.decoupled=true")
     if config["evaluation"]["weights"] == "best" and not config["checkpoint"]["best"]:
         problems.append("evaluation.weights=best: needs checkpoint.best=true")
     if config["evaluation"]["weights"] == "best" and fraction == 0 and not config["evaluate_test_each_epoch"]:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from cifar_exp.compute.distributed import session
 from cifar_exp.data.batches import TrainingBatches
-from cifar_exp.run import run, take_part
+from cifar_exp.run import run, run_on_other_rank
 
 RUNS, OUT_DIR = json.loads(Path(sys.argv[1]).read_text()), Path(sys.argv[2])
 NOTE = OUT_DIR / f"asked_{os.environ['RANK']}.jsonl"
@@ -37,4 +37,4 @@ def lead() -> int:
 
 
 TrainingBatches.__getitem__ = noted  # type: ignore[method-assign]
-sys.exit(session.together(lead, partial(session.take_part_in_runs, take_part)))
+sys.exit(session.run_distributed(lead, partial(session.follow_runs, run_on_other_rank)))

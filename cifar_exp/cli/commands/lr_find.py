@@ -4,8 +4,8 @@ import argparse
 from pathlib import Path
 
 from cifar_exp.compute.memory import off_for_imports
-from cifar_exp.config.lr_range import Range
 from cifar_exp.safe_io.console import log_to_console
+from cifar_exp.training.lr_range_test import LRRange
 
 
 def main(arguments: list[str]) -> int:
@@ -14,7 +14,7 @@ def main(arguments: list[str]) -> int:
     Raises:
         RequestError: the request itself is wrong.
     """
-    default = Range()
+    default = LRRange()
     parser = argparse.ArgumentParser(
         prog="cifar-exp lr-find",
         description="Train a copy of the composed experiment's network on a rising learning rate, watch the loss, and "
@@ -42,6 +42,6 @@ def main(arguments: list[str]) -> int:
         from cifar_exp.cli.lr_find import lr_find
 
     log_to_console()
-    over = Range(options.min_lr, options.max_lr, options.steps)
-    suggestion = lr_find(options.overrides, over, options.out, options.config_dir)
+    lr_range = LRRange(options.min_lr, options.max_lr, options.steps)
+    suggestion = lr_find(options.overrides, lr_range, options.out, options.config_dir)
     return 0 if suggestion.max_lr is not None else 1
