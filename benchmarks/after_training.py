@@ -39,7 +39,7 @@ def plain_side(orders: Orders, threads: int | None, images: int) -> None:
 
 
 def product_side(orders: Orders, overrides: list[str], cam_images: int) -> None:
-    """``("evaluate",)``, ``("maps",)``, ``("captum",)``, ``("figures", folder)``: seconds; ``("passes",)``."""
+    """``("evaluate",)``, ``("maps",)``, ``("figures", folder)``: seconds; ``("passes",)``."""
     from cifar_exp import run
     from cifar_exp.build import build
     from cifar_exp.config.compose import compose_jobs, without_hydra
@@ -57,7 +57,7 @@ def product_side(orders: Orders, overrides: list[str], cam_images: int) -> None:
         """Calls of the network while it explains, with and without gradients."""
         import torch
 
-        counts = {"with gradients": 0, "without": 0, "layers": len(parts.layers)}
+        counts = {"with gradients": 0, "without": 0, "layers": len(parts.explained.layers)}
 
         def count(*_: Any) -> None:
             counts["with gradients" if torch.is_grad_enabled() else "without"] += 1
@@ -70,7 +70,6 @@ def product_side(orders: Orders, overrides: list[str], cam_images: int) -> None:
     actions: dict[str, Callable[[], Any]] = {
         "evaluate": lambda: run.measure(config, parts, test),
         "maps": lambda: _maps(parts, test.images[indices], test.labels[indices]),
-        "captum": lambda: _maps_by_captum(parts, test.images[indices], test.labels[indices]),
         "explain": lambda: run.explain_images(config, parts, evaluation, indices),
     }
     orders.tell(str(parts.compute.precision).removeprefix("torch."))
@@ -87,29 +86,17 @@ def product_side(orders: Orders, overrides: list[str], cam_images: int) -> None:
 
 
 def _maps(parts: Any, images: Any, labels: Any) -> None:
-    """All layers' maps for two targets, as a run makes them."""
+    """All layers' maps for two targets, as a run makes them: by Captum's class, a layer and target at a time."""
     import torch
 
-    from cifar_exp.explain.gradcam import layer_grad_cams
+    from cifar_exp.explain.layers import grad_cam
 
     parts.learner.model.eval()
     inputs = parts.normalize(torch.from_numpy(images))
-    for shift in (0, 1):
-        targets = torch.from_numpy((labels + shift) % 10).to(inputs.device)
-        layer_grad_cams(parts.learner.model, inputs, targets, parts.layers)
-
-
-def _maps_by_captum(parts: Any, images: Any, labels: Any) -> None:
-    """The same by Captum's class, one layer and target at a time."""
-    import torch
-    from captum.attr import LayerGradCam
-
-    model = parts.learner.model.eval()
-    inputs = parts.normalize(torch.from_numpy(images))
-    for layer in parts.layers:
+    for layer in parts.explained.layers:
         for shift in (0, 1):
             targets = torch.from_numpy((labels + shift) % 10).to(inputs.device)
-            LayerGradCam(model, model.get_submodule(layer.name)).attribute(inputs, target=targets)
+            grad_cam(parts.learner.model, layer.name, inputs, targets)
 
 
 def _seconds_of_figures(config: dict[str, Any], parts: Any, evaluation: Any, folder: Path) -> tuple[float, float]:
@@ -141,10 +128,11 @@ def _seconds_of_figures(config: dict[str, Any], parts: Any, evaluation: Any, fol
     def write(figures: bool) -> tuple[float, float]:
         asked = ten | {"figures": figures, "epochs": 20}
         clock = Clock()
-        outputs.write_progress(asked, full, folder)
-        outputs.write_evaluation(asked, full, evaluation, folder)
-        outputs.write_augmentations(asked, full, folder)
-        outputs.write_explanation(asked, full, evaluation, indices, maps, folder)
+        outputs.draw_progress(asked, full, outputs.used_schedule(asked, full, folder), folder, None)
+        outputs.write_tables(full, evaluation, folder)
+        outputs.write_gradcam(full, evaluation, indices, maps, folder)
+        outputs.draw_augmentations(asked, full, folder, None)
+        outputs.draw_evaluation(asked, full, evaluation, indices, maps, folder, None)
         return clock.read()
 
     write(True)  # imports fonts and the like
@@ -167,8 +155,8 @@ def main() -> None:
         *([f"threads={threads}"] if threads else []),
         *options.override,
     ]
-    outputs = Report(f"after_training {' '.join(options.override)}".strip(), threads)
-    plain_times, product_times, maps, captum, explained, figures = ([] for _ in range(6))
+    report = Report(f"after_training {' '.join(options.override)}".strip(), threads)
+    plain_times, product_times, maps, explained, figures = ([] for _ in range(5))
     with tempfile.TemporaryDirectory() as folder, Side(product_side, overrides, options.cam_images) as product:
         precision = product.ready
         with Side(plain_side, threads, options.images) as plain:
@@ -176,7 +164,6 @@ def main() -> None:
                 plain_times.append(plain.order("evaluate"))
                 product_times.append(product.order("evaluate"))
         for _ in range(options.repeats + 1):
-            captum.append(product.order("captum"))
             maps.append(product.order("maps"))
         passes = product.order("passes")
         for _ in range(options.repeats):
@@ -184,7 +171,7 @@ def main() -> None:
             figures.append(product.order("figures", folder))
 
     fast = precision == "bfloat16"
-    outputs.add(
+    report.add(
         Result(
             f"evaluation ({precision})",
             "images/s",
@@ -194,7 +181,7 @@ def main() -> None:
             Limit("ratio", at_least=3.0) if fast else None,
         )
     )
-    outputs.add(
+    report.add(
         Result(
             "the same, processor time",
             "ms/image",
@@ -205,36 +192,33 @@ def main() -> None:
         )
     )
     what = f"Grad-CAM maps: {options.cam_images} images, {passes['layers']} layers, 2 targets"
-    outputs.add(
+    report.add(
         Result(
             f"{what}, forward and backward passes",
             "",
             [2 * passes["with gradients"]],
-            limit=Limit("measured", at_most=4),
         )
     )
-    outputs.add(
+    report.add(
         Result(
             f"{what}, processor time",
             "s",
             [processor for _, processor in maps[1:]],
-            [processor for _, processor in captum[1:]],
-            "Captum's LayerGradCam, a layer at a time",
             speed=False,
         )
     )
-    outputs.add(
+    report.add(
         Result(
             f"the same with the deletion test ({passes['without']} forward passes more)",
             "s",
             [wall for wall, _ in explained],
         )
     )
-    outputs.add(
+    report.add(
         Result("six figures of a 20-epoch run", "s", [wall for wall, _ in figures], limit=Limit("measured", at_most=5))
     )
-    outputs.add(Result("the same, processor time", "s", [processor for _, processor in figures]))
-    outputs.write(options.csv)
+    report.add(Result("the same, processor time", "s", [processor for _, processor in figures]))
+    report.write(options.csv)
 
 
 if __name__ == "__main__":

@@ -24,7 +24,7 @@ SIZES = (1_000, 3_000, 10_000)
 PREDICTION_VARIANTS = 50
 COMMAND = """\
 import sys
-from cifar_exp.commands.compare import main
+from cifar_exp.cli.commands.compare import main
 code = main(sys.argv[1:])
 assert "torch" not in sys.modules, "compare must not import torch"
 sys.exit(code)

@@ -2,6 +2,9 @@
 
 import sys
 
+if not sys.flags.safe_path:
+    del sys.path[0]  # the current folder, which `python -m` puts there
+
 from cifar_exp.cli.main import main
 
 if __name__ == "__main__":

@@ -27,3 +27,9 @@ class DivergedError(RuntimeError):
             f"the loss became {last['loss']} at step {last['step']} (epoch {last['epoch']}, "
             f"learning rate {last['learning_rate']:g}); try a smaller max_lr"
         )
+
+
+def in_a_line(error: BaseException) -> str:
+    """Type and message of an error that other code raised, on one line."""
+    message = " ".join(str(error).split())
+    return f"{type(error).__name__}: {message[:300]}" if message else type(error).__name__

@@ -8,11 +8,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cifar_exp.build import Parts, count_parameters
+from cifar_exp.build import Parts
 from cifar_exp.compute import memory
 from cifar_exp.errors import RequestError
 from cifar_exp.evaluation.metrics import Evaluation, confusion_matrix, confusion_rows, per_class_rows, prediction_rows
 from cifar_exp.explain.gradcam import CamMap, gradcam_rows
+from cifar_exp.explain.layers import is_wanted
+from cifar_exp.preflight import count_parameters
 from cifar_exp.reports.figures.confusion import confusion
 from cifar_exp.reports.figures.curves import curves, learning_rate
 from cifar_exp.reports.figures.images import Judged, augmentations, gradcam, misclassified
@@ -20,6 +22,7 @@ from cifar_exp.reports.figures.lr_range_test import draw_lr_range_test
 from cifar_exp.run_dir import lifecycle, run_status, tables
 from cifar_exp.run_dir.environment import changes, describe_environment, source_state, tell_changes
 from cifar_exp.safe_io import atomic
+from cifar_exp.safe_io.plural import plural
 from cifar_exp.training import lr_range_test
 from cifar_exp.training.fit import Fitted
 from cifar_exp.training.schedule import ScheduleUse, schedule_use
@@ -78,8 +81,8 @@ def write_schedule(parts: Parts, out_dir: Path) -> None:
     tables.write_table(out_dir / "schedule.csv", tables.SCHEDULE_COLUMNS, rows)
 
 
-def write_progress(config: dict[str, Any], parts: Parts, out_dir: Path) -> ScheduleUse:
-    """Figures of what is in ``metrics.csv`` and ``steps.csv``; says how much of the schedule was used."""
+def used_schedule(config: dict[str, Any], parts: Parts, out_dir: Path) -> ScheduleUse:
+    """How much of the schedule the steps in ``steps.csv`` used; logs it."""
     steps = tables.read_table(out_dir / "steps.csv")
     use = schedule_use(
         config["scheduler"]["interval"],
@@ -88,34 +91,85 @@ def write_progress(config: dict[str, Any], parts: Parts, out_dir: Path) -> Sched
         int(steps["epoch"].iloc[-1]),
     )
     (log.info if use.complete else log.warning)("Schedule %s: %s", config["scheduler"]["name"], use)
-    if config["figures"]:
-        folder = out_dir / "figures"
-        learning_rate(parts.planned, steps, use, folder / "learning_rate.png")
-        if (out_dir / "metrics.csv").exists():
-            curves(tables.read_table(out_dir / "metrics.csv"), config["name"], folder / "curves.png")
     return use
 
 
-def write_evaluation(config: dict[str, Any], parts: Parts, evaluation: Evaluation, out_dir: Path) -> None:
-    """Predictions, per-class figures and confusion matrix; the gallery of mistakes."""
-    test, names = parts.splits.test, parts.class_names
+def write_tables(parts: Parts, evaluation: Evaluation, out_dir: Path) -> None:
+    """Predictions, per-class figures and confusion matrix."""
+    names = parts.class_names
     counts = confusion_matrix(evaluation.labels, evaluation.predictions, len(names))
     tables.write_table(
-        out_dir / "predictions.csv", tables.PREDICTIONS_COLUMNS, prediction_rows(evaluation, test, names)
+        out_dir / "predictions.csv",
+        tables.PREDICTIONS_COLUMNS,
+        prediction_rows(evaluation, parts.splits.test, names),
     )
     tables.write_table(out_dir / "per_class.csv", tables.PER_CLASS_COLUMNS, per_class_rows(counts, names))
     tables.write_table(out_dir / "confusion.csv", ["label", *names], confusion_rows(counts, names))
+
+
+def write_gradcam(
+    parts: Parts, evaluation: Evaluation, indices: NDArray[np.int64], maps: Sequence[CamMap], out_dir: Path
+) -> None:
+    """``gradcam.csv``, and what it says in a sentence."""
+    images, headline = judged(parts, evaluation, indices), parts.explained.headline
+    labels = {one.index: one.label for one in images}
+    predictions = {one.index: one.prediction for one in images}
+    tables.write_table(out_dir / "gradcam.csv", tables.GRADCAM_COLUMNS, gradcam_rows(maps, labels, predictions))
+    read_first = [cam for cam in maps if cam.layer.name == headline and cam.target == "predicted"]
+    if read_first:
+        log.info(
+            "Grad-CAM (%s, %s): hiding the most attended fifth of the pixels lowers the predicted class's "
+            "probability by %.2f, hiding random ones by %.2f",
+            headline,
+            plural(len(read_first), "image"),
+            np.mean([cam.deletion_drop for cam in read_first]),
+            np.mean([cam.random_drop for cam in read_first]),
+        )
+
+
+# --- figures: one that cannot be drawn is a warning ----------------------------------------------------
+def draw_progress(
+    config: dict[str, Any], parts: Parts, use: ScheduleUse, out_dir: Path, status: dict[str, Any] | None
+) -> None:
+    """Figures of what is in ``metrics.csv`` and ``steps.csv``."""
     if not config["figures"]:
         return
-    folder = out_dir / "figures"
-    title = f"{config['name']}: {evaluation.accuracy:.2%} of {len(test):,} test images right"
-    confusion(counts, names, title, folder / "confusion.png")
-    wrong = evaluation.most_confidently_wrong()
-    gallery = judged(parts, evaluation, wrong[: config["evaluation"]["gallery_images"]])
-    misclassified(gallery, len(wrong), len(test), folder / "misclassified.png")
+    path = out_dir / "figures" / "learning_rate.png"
+    with lifecycle.survived(out_dir, path.name, status):
+        learning_rate(parts.planned, tables.read_table(out_dir / "steps.csv"), use, path)
+    if (out_dir / "metrics.csv").exists():
+        with lifecycle.survived(out_dir, "curves.png", status):
+            curves(tables.read_table(out_dir / "metrics.csv"), config["name"], path.with_name("curves.png"))
 
 
-def write_augmentations(config: dict[str, Any], parts: Parts, out_dir: Path) -> None:
+def draw_evaluation(
+    config: dict[str, Any],
+    parts: Parts,
+    evaluation: Evaluation,
+    indices: NDArray[np.int64],
+    maps: Sequence[CamMap],
+    out_dir: Path,
+    status: dict[str, Any] | None,
+) -> None:
+    """The confusion matrix, the gallery of mistakes, and where the network looked."""
+    if not config["figures"]:
+        return
+    test, names, folder = parts.splits.test, parts.class_names, out_dir / "figures"
+    with lifecycle.survived(out_dir, "confusion.png", status):
+        counts = confusion_matrix(evaluation.labels, evaluation.predictions, len(names))
+        title = f"{config['name']}: {evaluation.accuracy:.2%} of {len(test):,} test images right"
+        confusion(counts, names, title, folder / "confusion.png")
+    with lifecycle.survived(out_dir, "misclassified.png", status):
+        wrong = evaluation.most_confidently_wrong()
+        gallery = judged(parts, evaluation, wrong[: config["evaluation"]["gallery_images"]])
+        misclassified(gallery, len(wrong), len(test), folder / "misclassified.png")
+    if is_wanted(config["explain"]):
+        with lifecycle.survived(out_dir, "gradcam.png", status):
+            images = judged(parts, evaluation, indices)
+            gradcam(images, maps, parts.explained.headline, folder / "gradcam.png", reason=parts.explained.note)
+
+
+def draw_augmentations(config: dict[str, Any], parts: Parts, out_dir: Path, status: dict[str, Any] | None) -> None:
     """The figure of what the network sees of some training images in the first epochs."""
     if not config["figures"]:
         return
@@ -123,13 +177,14 @@ def write_augmentations(config: dict[str, Any], parts: Parts, out_dir: Path) -> 
     # Evenly through the split, which for folders of images is in the order of the classes.
     shown = np.linspace(0, len(train) - 1, min(_AUGMENTED_IMAGES, len(train))).astype(np.int64)
     epochs = range(1, min(_AUGMENTED_EPOCHS, config["epochs"]) + 1)
-    augmentations(
-        train.images[shown],
-        [np.stack([parts.batches.as_seen(index, epoch) for index in shown]) for epoch in epochs],
-        [names[label] for label in train.labels[shown]],
-        config["augment"]["name"],
-        out_dir / "figures" / "augmentations.png",
-    )
+    with lifecycle.survived(out_dir, "augmentations.png", status):
+        augmentations(
+            train.images[shown],
+            [np.stack([parts.batches.as_seen(index, epoch) for index in shown]) for epoch in epochs],
+            [names[label] for label in train.labels[shown]],
+            config["augment"]["name"],
+            out_dir / "figures" / "augmentations.png",
+        )
 
 
 def judged(parts: Parts, evaluation: Evaluation, indices: NDArray[np.int64]) -> list[Judged]:
@@ -147,110 +202,72 @@ def judged(parts: Parts, evaluation: Evaluation, indices: NDArray[np.int64]) -> 
     ]
 
 
-def write_explanation(
-    config: dict[str, Any],
-    parts: Parts,
-    evaluation: Evaluation,
-    indices: NDArray[np.int64],
-    maps: Sequence[CamMap],
-    out_dir: Path,
-) -> None:
-    """``gradcam.csv``, its figure, and what it says in a sentence."""
-    images = judged(parts, evaluation, indices)
-    labels = {one.index: one.label for one in images}
-    predictions = {one.index: one.prediction for one in images}
-    tables.write_table(out_dir / "gradcam.csv", tables.GRADCAM_COLUMNS, gradcam_rows(maps, labels, predictions))
-    node = config["explain"]
-    asked = node["indices"] != [] and node["layers"] != [] and (node["indices"] is not None or node["images"] > 0)
-    if config["figures"] and asked:
-        gradcam(images, maps, parts.headline, out_dir / "figures" / "gradcam.png")
-    read_first = [cam for cam in maps if cam.layer.name == parts.headline and cam.target == "predicted"]
-    if read_first:
-        log.info(
-            "Grad-CAM (%s, %d images): hiding the most attended fifth of the pixels lowers the predicted class's "
-            "probability by %.2f, hiding random ones by %.2f",
-            parts.headline,
-            len(read_first),
-            np.mean([cam.deletion_drop for cam in read_first]),
-            np.mean([cam.random_drop for cam in read_first]),
-        )
+def _measured_epoch(config: dict[str, Any], fitted: Fitted) -> tuple[str, int]:
+    """The checkpoint whose weights the final figures are of, and its epoch."""
+    if config["evaluation"]["weights"] == "best" and fitted.best_epoch is not None:
+        return "best", fitted.best_epoch
+    return "last", len(fitted.metrics)
 
 
-def summarize(
+def results(
     config: dict[str, Any],
     parts: Parts,
     fitted: Fitted,
     evaluation: Evaluation,
     use: ScheduleUse,
     environment: dict[str, Any],
-    out_dir: Path,
-    *,
-    total_seconds: float,
-    tta_accuracy: float | None,
 ) -> dict[str, Any]:
-    """Write ``summary.csv`` and the closing lines of the log; returns the row."""
-    weights = config["evaluation"]["weights"] if fitted.best_epoch is not None else "last"
-    epoch = fitted.best_epoch if weights == "best" and fitted.best_epoch is not None else len(fitted.metrics)
-    row = fitted.metrics[epoch - 1]
+    """The columns of ``summary.csv`` that are measured, apart from the time that the run takes."""
+    row = fitted.metrics[_measured_epoch(config, fitted)[1] - 1]
     train_seconds = sum(one["train_seconds"] for one in fitted.metrics)
-    published = evaluation.batch_means_over_images if config["evaluation"]["published_loss"] else None
-    wrong = int((~evaluation.correct).sum())
-    gap = row["train_accuracy"] - evaluation.accuracy
     selected_on_validation = fitted.selection_split == "validation"
-    summary = lifecycle.write_summary(
-        out_dir,
-        config,
-        "completed",
-        {
-            "epochs_completed": len(fitted.metrics),
-            "train_loss": row["train_loss"],
-            "train_accuracy": row["train_accuracy"],
-            "val_loss": row["val_loss"],
-            "val_accuracy": row["val_accuracy"],
-            "test_loss": evaluation.loss,
-            "test_accuracy": evaluation.accuracy,
-            "best_epoch": fitted.best_epoch,
-            "best_val_accuracy": fitted.best_accuracy if selected_on_validation else None,
-            "generalization_gap": gap,
-            "misclassified": wrong,
-            "parameters": count_parameters(parts.learner.model),
-            "total_seconds": total_seconds,
-            "train_seconds": train_seconds,
-            "images_per_second": len(parts.splits.train) * len(fitted.metrics) / train_seconds,
-            "peak_memory_bytes": memory.peak_memory_bytes(parts.compute.device),
-            "device": environment["device"],
-            "precision": environment["precision"],
-            "git_commit": environment["git_commit"],
-            "data_fingerprint": parts.fingerprint,
-            "selection_split": fitted.selection_split,
-            "schedule_steps_planned": use.planned,
-            "schedule_steps_used": use.used,
-            "peak_learning_rate": use.used_peak,
-            "schedule": str(use),
-            "test_loss_as_published": published,
-            "max_lr_used": parts.max_lr,
-            "test_accuracy_tta": tta_accuracy,
-        },
-    )
+    return {
+        "epochs_completed": len(fitted.metrics),
+        **{key: row[key] for key in ("train_loss", "train_accuracy", "val_loss", "val_accuracy")},
+        "test_loss": evaluation.loss,
+        "test_accuracy": evaluation.accuracy,
+        "best_epoch": fitted.best_epoch,
+        "best_val_accuracy": fitted.best_accuracy if selected_on_validation else None,
+        "generalization_gap": row["train_accuracy"] - evaluation.accuracy,
+        "misclassified": int((~evaluation.correct).sum()),
+        "parameters": count_parameters(parts.learner.model),
+        "train_seconds": train_seconds,
+        "images_per_second": len(parts.splits.train) * len(fitted.metrics) / train_seconds,
+        "peak_memory_bytes": memory.peak_memory_bytes(parts.compute.device),
+        "device": environment["device"],
+        "precision": environment["precision"],
+        "git_commit": environment["git_commit"],
+        "data_fingerprint": parts.fingerprint,
+        "selection_split": fitted.selection_split,
+        "schedule_steps_planned": use.planned,
+        "schedule_steps_used": use.used,
+        "peak_learning_rate": use.used_peak,
+        "schedule": str(use),
+        "test_loss_as_published": evaluation.loss_as_published if config["evaluation"]["published_loss"] else None,
+        "max_lr_used": parts.max_lr,
+    }
+
+
+def log_results(config: dict[str, Any], parts: Parts, fitted: Fitted, summary: dict[str, Any], out_dir: Path) -> None:
+    """The closing lines of the log."""
+    loss, published, tta = (summary[key] for key in ("test_loss", "test_loss_as_published", "test_accuracy_tta"))
     if published is not None:
         log.warning(
-            "Test loss as the published run printed it: %.4f (batch means summed, divided by the number of images); "
-            "the loss per image is %.4f, %.0f times that",
+            "Test loss as the published run printed it: %.4f (means of batches of 128 summed, divided by the number of "
+            "images); the loss per image is %.4f, %.0f times that",
             published,
-            evaluation.loss,
-            evaluation.loss / published,
+            loss,
+            loss / published,
         )
     log.info(
-        "Train accuracy %.2f %%, test accuracy %.2f %%, gap %.2f points; %s of %s test images misclassified; "
-        "weights in %s",
-        100 * row["train_accuracy"],
-        100 * evaluation.accuracy,
-        100 * gap,
-        f"{wrong:,}",
-        f"{len(evaluation.labels):,}",
-        Path(lifecycle.run_name(out_dir)) / "checkpoints" / f"{weights}.pt",
+        "Train accuracy %.2f%%, test accuracy %.2f%%, gap %.2f points; %s of %s misclassified; weights in %s",
+        100 * summary["train_accuracy"],
+        100 * summary["test_accuracy"],
+        100 * summary["generalization_gap"],
+        f"{summary['misclassified']:,}",
+        plural(len(parts.splits.test), "test image"),
+        Path(lifecycle.run_name(out_dir)) / "checkpoints" / f"{_measured_epoch(config, fitted)[0]}.pt",
     )
-    if tta_accuracy is not None:
+    if tta is not None:
         views = config["evaluation"]["test_time_augmentation"]
-        log.info("Test accuracy with test-time augmentation (%s): %.2f %%", views, 100 * tta_accuracy)
-    return summary
+        log.info("Test accuracy with test-time augmentation (%s): %.2f%%", views, 100 * tta)

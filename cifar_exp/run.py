@@ -23,8 +23,9 @@ from cifar_exp.errors import DivergedError
 from cifar_exp.evaluation.metrics import Evaluation, evaluate
 from cifar_exp.evaluation.tta import view_accuracy
 from cifar_exp.explain.gradcam import CamMap, explain
+from cifar_exp.explain.layers import is_wanted
 from cifar_exp.reports.run_page.live import LivePage
-from cifar_exp.run_dir import checkpoint, lifecycle
+from cifar_exp.run_dir import checkpoint, lifecycle, run_status
 from cifar_exp.training.fit import FitOptions, Fitted, fit
 from cifar_exp.training.recorder import Recorder
 from cifar_exp.training.savepoint import Savepoint
@@ -66,6 +67,7 @@ def run(config: dict[str, Any], out_dir: Path, *, resume: bool = False) -> dict[
             log.info(line)
         environment = outputs.write_environment(parts, out_dir, resume=resume)
         outputs.write_lr_range_test(config, parts, out_dir, status)
+        run_status.update_status(out_dir, status, gradcam=parts.explained.note, warnings=[])
         outputs.write_schedule(parts, out_dir)
         page.update()
         savepoint = _savepoint(config, parts, out_dir)
@@ -79,30 +81,35 @@ def run(config: dict[str, Any], out_dir: Path, *, resume: bool = False) -> dict[
                 after_epoch=_each(tell_tracker, page.update),
             )
         except DivergedError:
-            outputs.write_progress(config, parts, out_dir)
+            outputs.draw_progress(config, parts, outputs.used_schedule(config, parts, out_dir), out_dir, status)
             raise
         evaluation = _final_evaluation(config, parts, fitted, out_dir)
         distributed.end()  # rank 0 does the rest
-        tta_accuracy = measure_views(config, parts)
+        # --- results: from here on, nothing that fails takes them along ---
+        use = outputs.used_schedule(config, parts, out_dir)
+        outputs.write_tables(parts, evaluation, out_dir)
+        results = outputs.results(config, parts, fitted, evaluation, use, environment) | {
+            "test_accuracy_tta": measure_views(config, parts)
+        }
+
+        def write_summary() -> dict[str, Any]:
+            seconds = savepoint.seconds_before + time.perf_counter() - started
+            return lifecycle.write_summary(out_dir, config, "completed", results | {"total_seconds": seconds})
+
+        write_summary()
+        # --- explanation and figures ---
         indices = images_to_explain(config, evaluation)
-        maps = explain_images(config, parts, evaluation, indices)
-        use = outputs.write_progress(config, parts, out_dir)
-        outputs.write_evaluation(config, parts, evaluation, out_dir)
-        outputs.write_augmentations(config, parts, out_dir)
-        outputs.write_explanation(config, parts, evaluation, indices, maps, out_dir)
+        maps: list[CamMap] = []
+        with lifecycle.survived(out_dir, "Grad-CAM", status):
+            maps = explain_images(config, parts, evaluation, indices)
+        outputs.write_gradcam(parts, evaluation, indices, maps, out_dir)
+        outputs.draw_progress(config, parts, use, out_dir, status)
+        outputs.draw_augmentations(config, parts, out_dir, status)
+        outputs.draw_evaluation(config, parts, evaluation, indices, maps, out_dir, status)
         page.keep_images(parts.splits.test, evaluation, maps)
-        total_seconds = savepoint.seconds_before + time.perf_counter() - started
-        return outputs.summarize(
-            config,
-            parts,
-            fitted,
-            evaluation,
-            use,
-            environment,
-            out_dir,
-            total_seconds=total_seconds,
-            tta_accuracy=tta_accuracy,
-        )
+        summary = write_summary()
+        outputs.log_results(config, parts, fitted, summary, out_dir)
+        return summary
 
 
 def run_on_other_rank(config: dict[str, Any], resume: bool) -> None:
@@ -218,7 +225,9 @@ def measure_views(config: dict[str, Any], parts: Parts) -> float | None:
 
 
 def images_to_explain(config: dict[str, Any], evaluation: Evaluation) -> np.ndarray[Any, np.dtype[np.int64]]:
-    """Positions of the test images that the config wants explained."""
+    """Positions of the test images that the config wants explained; none with ``explain.images=0``."""
+    if not is_wanted(config["explain"]):
+        return np.zeros(0, dtype=np.int64)
     named = config["explain"]["indices"]
     if named is not None:
         return np.array(named, dtype=np.int64)
@@ -234,7 +243,7 @@ def explain_images(
         parts.splits.test.images[indices],
         indices,
         {"predicted": evaluation.predictions[indices], "true": evaluation.labels[indices]},
-        parts.layers,
+        parts.explained.layers,
         compute=parts.compute,
         normalize=parts.normalize,
         seed=config["seed"],

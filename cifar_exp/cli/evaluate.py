@@ -8,21 +8,22 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from omegaconf import OmegaConf
 
-from cifar_exp import outputs
+from cifar_exp import data, outputs
 from cifar_exp.build import Parts, build
 from cifar_exp.config.compose import compose_jobs
 from cifar_exp.config.overridable import OVERRIDABLE
 from cifar_exp.config.resolved import SCHEMA_ERRORS, first_line, resolve, validate, with_schema
 from cifar_exp.data import Statistics
-from cifar_exp.data.normalize import Normalizer
 from cifar_exp.errors import RequestError
 from cifar_exp.evaluation.metrics import Evaluation
+from cifar_exp.explain.gradcam import CamMap
 from cifar_exp.run import explain_images, images_to_explain, measure, measure_views
-from cifar_exp.run_dir import checkpoint, tables
+from cifar_exp.run_dir import checkpoint, lifecycle, tables
 from cifar_exp.run_dir.environment import describe_environment
 from cifar_exp.run_dir.saved_run import SavedRun, new_directory
 from cifar_exp.safe_io import atomic
@@ -61,17 +62,14 @@ def evaluate_run(run: SavedRun, overrides: list[str], weights: str | None, out: 
     config = _overridden(run.config, overrides)
     which = weights or config["evaluation"]["weights"]
     path = run.path / "checkpoints" / f"{which}.pt"
-    parts, state = _with_weights(config, path)
+    parts, state = _with_weights(config, path, run)
     out_dir = new_directory(out, "evaluations")
     try:
         out_dir.mkdir(parents=True)
     except OSError as error:
         raise RequestError(f"--out {out_dir}: cannot be made: {error.strerror}") from error
     evaluation = measure(config, parts, parts.splits.test)
-    indices = images_to_explain(config, evaluation)
-    maps = explain_images(config, parts, evaluation, indices)
-    outputs.write_evaluation(config, parts, evaluation, out_dir)
-    outputs.write_explanation(config, parts, evaluation, indices, maps, out_dir)
+    outputs.write_tables(parts, evaluation, out_dir)
     # The run's own table is of the weights that the run itself measured.
     same_weights = which == run.config["evaluation"]["weights"]
     changed = _changed_predictions(run, parts, evaluation) if same_weights else None
@@ -88,10 +86,16 @@ def evaluate_run(run: SavedRun, overrides: list[str], weights: str | None, out: 
         "accuracy_tta": measure_views(config, parts),
     }
     tables.write_table(out_dir / "evaluation.csv", EVALUATION_COLUMNS, [row])
+    indices = images_to_explain(config, evaluation)
+    maps: list[CamMap] = []
+    with lifecycle.survived(out_dir, "Grad-CAM"):
+        maps = explain_images(config, parts, evaluation, indices)
+    outputs.write_gradcam(parts, evaluation, indices, maps, out_dir)
+    outputs.draw_evaluation(config, parts, evaluation, indices, maps, out_dir, None)
     environment = describe_environment(parts.compute.device, parts.compute.precision, parts.compute.memory_format)
     atomic.write_json(out_dir / "environment.json", environment | {"data_fingerprint": parts.fingerprint})
     log.info(
-        "%s of epoch %s: accuracy %.2f %%, loss %.4f, %s of %s images misclassified; written to %s",
+        "%s of epoch %s: accuracy %.2f%%, loss %.4f, %s of %s images misclassified; written to %s",
         path,
         row["epoch"],
         100 * evaluation.accuracy,
@@ -142,9 +146,23 @@ def _overridden(config: dict[str, Any], overrides: list[str]) -> dict[str, Any]:
     return resolved
 
 
-def _with_weights(config: dict[str, Any], path: Path) -> tuple[Parts, dict[str, Any]]:
-    """What the config describes, with the checkpoint's weights and the statistics that they were trained with."""
-    # Training images are not used: no split to hold out, nothing to augment.
+def _with_weights(config: dict[str, Any], path: Path, run: SavedRun) -> tuple[Parts, dict[str, Any]]:
+    """The config's data and network, with the checkpoint's weights, class names and statistics."""
+    state = checkpoint.load(path, torch.device("cpu"))
+    names = state.get("class_names")
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise RequestError(f"{path}: holds no class names")
+    fingerprint = run.environment.get("data_fingerprint")
+    dataset = data.load_to_evaluate(config["data"], tuple(names), run.config["data"], fingerprint)
+    if tuple(names) != dataset.class_names:
+        raise RequestError(
+            f"the run's classes are not the data's: {_listed(names)} there, {_listed(dataset.class_names)} here"
+        )
+    test = dataset.test
+    statistics = _statistics_of(state, path, channels=test.images.shape[3])
+    # Nothing is trained: no split to hold out, nothing to augment, no learning rate to search for. Networks may refuse
+    # batches of one image and schedules a single step, so two batches of two images stand for the training split.
+    stand_in = test.take(np.zeros(4, np.int64))
     idle = config | {
         "data": config["data"] | {"validation_fraction": 0.0},
         "augment": {
@@ -153,24 +171,16 @@ def _with_weights(config: dict[str, Any], path: Path) -> tuple[Parts, dict[str, 
             "low_resolution": {"size": None, "fraction": 0.0},
             "transforms": {},
         },
+        "batch_size": 2,
         "compile": False,
-        "max_lr": 1.0,  # nothing is trained, so with `auto` there is nothing to search for
+        "max_lr": 1.0,
     }
-    parts = build(idle)
-    state = checkpoint.load(path, parts.compute.device)
-    names = state.get("class_names")
-    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-        raise RequestError(f"{path}: holds no class names")
-    if tuple(names) != parts.class_names:
-        raise RequestError(
-            f"the run's classes are not the data's: {_listed(names)} there, {_listed(parts.class_names)} here"
-        )
-    statistics = _statistics_of(state, path, channels=len(parts.statistics.mean))
+    parts = build(idle, trained=(dataclasses.replace(dataset, train=stand_in), statistics))
     try:
         parts.learner.model.load_state_dict(state["model"])
     except (RuntimeError, TypeError, AttributeError) as error:
         raise RequestError(f"{path}: does not fit the config's network: {str(error).splitlines()[0]}") from error
-    return dataclasses.replace(parts, statistics=statistics, normalize=Normalizer(statistics, parts.compute)), state
+    return parts, state
 
 
 def _listed(names: Sequence[str]) -> str:

@@ -4,14 +4,16 @@ The only module that knows Hydra's runtime and ``sys.argv``.
 """
 
 import os
-import re
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cifar_exp.compute.distributed import torchrun
-from cifar_exp.errors import DONE, FAILED, WRONG_REQUEST, RequestError
+from cifar_exp.errors import DONE, RequestError
 from cifar_exp.sweeps.job import run_in_sweep, run_job
+
+if TYPE_CHECKING:
+    from cifar_exp.sweeps.grid import Request
 
 
 def experiment(arguments: list[str]) -> int:
@@ -34,8 +36,15 @@ def experiment(arguments: list[str]) -> int:
         raise RequestError("only one of --run, -m, --cfg, --info and --shell-completion at a time")
     if flags.help:
         return _help(flags)
-    if flags.multirun:
-        return _sweep(flags, arguments)
+    _register_launchers()
+    if flags.multirun or not (flags.hydra_help or flags.info or flags.shell_completion or flags.cfg):
+        from cifar_exp.config.compose import is_multirun
+
+        name, config_dir = flags.config_name or "config", _config_dir(flags)
+        if flags.multirun or is_multirun(flags.overrides, name, config_dir):
+            from cifar_exp.sweeps.grid import Request
+
+            return run_sweep(Request(flags.overrides, name, config_dir))
     if flags.hydra_help or flags.info or flags.shell_completion:
         _hand_over(arguments, _sweep_task)
         return DONE
@@ -53,47 +62,43 @@ def experiment(arguments: list[str]) -> int:
     return codes[-1]
 
 
-def _sweep(flags: Any, arguments: list[str]) -> int:
-    from cifar_exp.sweeps import ledger
+def run_sweep(request: "Request") -> int:
+    """Run the jobs of a sweep; those that are done return at once.
+
+    Returns:
+        The exit code.
+
+    Raises:
+        RequestError: the request itself is wrong.
+    """
+    from cifar_exp.sweeps import grid, ledger
+    from cifar_exp.trackers import check
 
     torchrun.require_one_process("-m")
-    jobs = _compose(flags)
-    node = jobs[0].hydra
-    sweep_dir = Path(node.sweep.dir)
-    _check_folder(sweep_dir, "hydra.sweep.dir")
-    # Another sweeper decides about its jobs as it goes.
-    known = node.runtime.choices["hydra/sweeper"] == "basic"
-    plan = ledger.plan_of(jobs, sweep_dir) if known else []
-    ledger.check(plan)
-    if jobs[0].sweep.plan:
+    _register_launchers()
+    sweep = grid.compose_sweep(request)
+    for job in sweep.jobs:
+        check(job.config)
+    _check_folder(sweep.directory, "hydra.sweep.dir")
+    grid.check_directories(sweep, request.directories)
+    if sweep.master.sweep.plan:
         from cifar_exp.sweeps.estimate import show_plan
 
-        if not known:
+        if sweep.is_search:
             raise RequestError("sweep.plan=true: only for hydra/sweeper=basic, whose jobs are known beforehand")
-        return show_plan(plan, sweep_dir)
-    sweep_dir = sweep_dir.absolute()
-    asked = {
-        "overrides": flags.overrides,
-        "config_name": flags.config_name or "config",
-        "config_dir": _config_dir(flags),
-    }
-    ledger.begin(sweep_dir, plan, asked)
-    if not any(argument.startswith("hydra.sweep.dir=") for argument in arguments):
-        arguments = [*arguments, f"hydra.sweep.dir={quoted(sweep_dir)}"]  # the time of day is not composed twice
-    ended = DONE
+        return show_plan(sweep.jobs, sweep.directory)
+    ledger.begin(sweep, request)
     try:
-        _hand_over(arguments, _sweep_task)
-    except SystemExit as error:  # Hydra has told on stderr what went wrong in a launcher
-        ended = DONE if error.code in (None, 0) else WRONG_REQUEST if error.code == WRONG_REQUEST else FAILED
+        grid.launch(sweep, _sweep_task)
     finally:
-        code = ledger.finish(sweep_dir)
-    return ended or code
+        code = ledger.finish(sweep.directory)
+    return code
 
 
-def quoted(path: Path) -> str:
-    """A path as a value that Hydra's parser reads back as it is."""
-    # A quote is escaped, and so are backslashes before one; others stand for themselves.
-    return "'" + re.sub(r"(\\*)('|$)", lambda found: found[1] * 2 + (r"\'" if found[2] else ""), str(path)) + "'"
+def _register_launchers() -> None:
+    from cifar_exp.sweeps.launchers import options
+
+    options.register()
 
 
 def _hand_over(arguments: list[str], task: Any) -> None:
@@ -147,19 +152,13 @@ def _config_dir(flags: Any) -> str | None:
 
 
 def _compose(flags: Any) -> list[Any]:
-    """Compose and validate every job before the first one starts."""
+    """Compose and validate the run before it starts."""
     from cifar_exp.config.compose import compose_jobs
     from cifar_exp.trackers import check
 
-    jobs = compose_jobs(
-        flags.overrides,
-        config_name=flags.config_name or "config",
-        config_dir=_config_dir(flags),
-        multirun=flags.multirun,
-    )
+    jobs = compose_jobs(flags.overrides, config_name=flags.config_name or "config", config_dir=_config_dir(flags))
     if not flags.cfg:
-        for job in jobs:
-            check(job)
+        check(jobs[0])
     return jobs
 
 

@@ -16,7 +16,8 @@ from typing import NoReturn
 
 from cifar_exp.compute.distributed import torchrun
 from cifar_exp.errors import DONE, FAILED, INTERRUPTED, TERMINATED, WRONG_REQUEST, RequestError
-from cifar_exp.safe_io.console import complain, tolerate_any_output
+from cifar_exp.safe_io.console import complain, output_is_lost, tolerate_any_output
+from cifar_exp.safe_io.current_folder import SAFE_PATH, import_matplotlib
 
 # Each command's module has a function `main(arguments) -> exit code`.
 COMMANDS = {
@@ -44,6 +45,8 @@ def main(argv: list[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
     arguments = [_with_quotes(argument) for argument in (sys.argv[1:] if argv is None else argv)]
     tolerate_any_output()
+    os.environ.update(SAFE_PATH)
+    import_matplotlib()
     os.environ["MPLBACKEND"] = "agg"  # no window is ever opened, and a name unknown to matplotlib would end the run
     if torchrun.world_size() == 1:
         return _exit_code(partial(_start, arguments))
@@ -57,6 +60,10 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _start(arguments: list[str]) -> int:
+    try:
+        os.getcwd()
+    except OSError as error:  # it was deleted
+        raise RequestError(f"the current folder cannot be used ({error.strerror}); change to another one") from error
     if arguments and not _is_hydras(arguments[0]):
         return _command(arguments[0], arguments[1:])
     from cifar_exp.cli.hydra_app import experiment
@@ -68,7 +75,8 @@ def _exit_code(program: Callable[[], int]) -> int:
     """Run the program; what ends it otherwise becomes an exit code, too."""
     previous = signal.signal(signal.SIGTERM, _terminate)
     try:
-        return program()
+        code = program()
+        return code or (FAILED if output_is_lost() else DONE)
     except RequestError as error:
         complain(str(error))
         return WRONG_REQUEST

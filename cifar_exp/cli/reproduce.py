@@ -20,6 +20,7 @@ from cifar_exp.run_dir import tables
 from cifar_exp.run_dir.environment import Change, changes, describe_environment, source_state, tell_changes
 from cifar_exp.run_dir.saved_run import SavedRun
 from cifar_exp.safe_io import atomic
+from cifar_exp.safe_io.plural import plural
 
 log = logging.getLogger(__name__)
 
@@ -189,7 +190,7 @@ def _tell(verdict: dict[str, Any], first: Difference | None, out_dir: Path) -> N
     epochs, predictions = verdict["epochs_compared"], verdict["predictions"]
     exactly = "to the last bit" if verdict["tolerance"] == 0 else f"within {verdict['tolerance']:g}"
     if first is None:
-        log.info("Metrics: the same %s in all %d epochs.", exactly, epochs)
+        log.info("Metrics: the same %s in %s%s.", exactly, "all " if epochs > 1 else "", plural(epochs, "epoch"))
     else:
         where = first.row if first.column is None else f"{first.row}, column {first.column}"
         log.info("Metrics: DIFFERENT, first at %s: %s -> %s", where, first.then, first.now)

@@ -1,9 +1,10 @@
-"""Runs compared from beginning to end: found, ordered, tested, written down and printed."""
+"""The whole comparison of runs: find, order, test, write, print."""
 
 import os
 import stat
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TextIO
 
@@ -16,36 +17,51 @@ from cifar_exp.errors import RequestError
 from cifar_exp.safe_io.console import for_terminal
 
 
+@dataclass(frozen=True)
+class Compared:
+    """A comparison whose files are written.
+
+    Attributes:
+        comparison: of the runs.
+        shown: positions of the runs to print.
+        pairs: the baseline against the others.
+        remarks: cautions, and what could not be read or drawn.
+        written: which files, in a sentence.
+        top: how many runs were to be shown.
+    """
+
+    comparison: Comparison
+    shown: list[int]
+    pairs: list[Pair]
+    remarks: list[str]
+    written: str
+    top: int
+
+
 def compare_runs(
     paths: Sequence[Path],
     out: Path,
     *,
-    metric: str,
-    baseline: str | None,
-    top: int,
-    page: bool,
-    form: str,
+    metric: str | None = None,
+    baseline: str | None = None,
+    top: int = 20,
+    page: bool = True,
     command: str,
-) -> None:
-    """Compare the runs under the paths: print a table, write CSVs, figures and the page.
+) -> Compared:
+    """Compare the runs under the paths: write CSVs, figures and the page.
 
     Args:
         paths: run directories, or folders above them.
-        out: where the files go.
-        metric: numeric column of ``summary.csv`` to order by.
-        baseline: run to compare the others with; None takes the best.
+        out: folder that the files are written to.
+        metric: numeric column of ``summary.csv`` to order by; None as in ``tables.compare``.
+        baseline: run to compare the others with; None takes the best (see ``tables.compare``).
         top: how many runs are shown, tested and drawn.
-        page: whether ``comparison.html`` is wanted.
-        form: of what is printed: ``table``, ``csv`` or ``markdown``.
-        command: that asked for it, for the page.
+        page: whether to write ``comparison.html``.
+        command: that repeats the comparison, for the page.
 
     Raises:
         RequestError: the request itself is wrong.
     """
-    try:
-        os.getcwd()
-    except OSError as error:
-        raise RequestError(f"the current folder cannot be used ({error.strerror}); change to another one") from error
     check_out(out)
     directories, range_tests, remarks = find_runs(paths)
     chosen = None
@@ -54,20 +70,25 @@ def compare_runs(
     comparison = compare(read_runs(directories), metric, chosen)
     shown = _shown(comparison, top)
     usable = [position for position in shown if comparison.runs["usable"].iloc[position]]
-    pairs: list[Pair] = []
-    if comparison.baseline is not None:
-        others = [position for position in usable if position != comparison.baseline]
-        pairs = against_baseline(comparison.runs, comparison.baseline, others)
+    pairs = against_baseline(comparison, [position for position in usable if position != comparison.baseline])
     asked = {"paths": [str(path) for path in paths], "top": top}
     remarks = [*remarks, *comparison.remarks]
     files, remarks = write(out, comparison, usable, pairs, range_tests, remarks, asked, command, page=page)
-    written = f"Written to {out}: {', '.join(files)}"
+    return Compared(comparison, shown, pairs, remarks, f"Written to {out}: {', '.join(files)}", top)
+
+
+def print_report(compared: Compared, form: str) -> None:
+    """Print a comparison.
+
+    Args:
+        compared: what to print.
+        form: ``table``, ``markdown``, or ``csv`` (remarks go to stderr).
+    """
     if form == "csv":
-        _print(as_csv(runs_frame(comparison, pairs).iloc[shown]), sys.stdout)
-        _print(for_terminal("".join(f"{remark}\n" for remark in [*remarks, written])), sys.stderr)
+        _print(as_csv(runs_frame(compared.comparison, compared.pairs).iloc[compared.shown]), sys.stdout)
+        _print(for_terminal("".join(f"{line}\n" for line in [*compared.remarks, compared.written])), sys.stderr)
     else:
-        as_table = as_markdown if form == "markdown" else as_text
-        _print(for_terminal(_report(comparison, shown, pairs, remarks, written, top, as_table)), sys.stdout)
+        _print(for_terminal(_report(compared, as_markdown if form == "markdown" else as_text)), sys.stdout)
 
 
 def _baseline(text: str, directories: list[Path]) -> tuple[str, list[Path]]:
@@ -103,28 +124,21 @@ def _shown(comparison: Comparison, top: int) -> list[int]:
     return best + [int(i) for i in (~usable).nonzero()[0][:top]]
 
 
-def _report(
-    comparison: Comparison,
-    shown: Sequence[int],
-    pairs: Sequence[Pair],
-    remarks: Sequence[str],
-    written: str,
-    top: int,
-    as_table: Callable[[Table], str],
-) -> str:
-    """What is printed: the runs, the groups, and what is to be said about them."""
-    parts = [headline(comparison), as_table(runs_table(comparison, shown, pairs))]
-    if hidden := len(comparison.runs) - len(shown):
+def _report(compared: Compared, as_table: Callable[[Table], str]) -> str:
+    """The printed text: the runs, the groups, and the remarks about them."""
+    comparison, top = compared.comparison, compared.top
+    parts = [headline(comparison), as_table(runs_table(comparison, compared.shown, compared.pairs))]
+    if hidden := len(comparison.runs) - len(compared.shown):
         parts.append(f"{hidden:,} more in comparison.csv (--top {top}).")
-    parts.append(legend(pairs))
+    parts.append(legend(comparison, compared.pairs))
     if groups := groups_table(comparison, top):
         parts.append("Runs that differ by their seed only:")
         parts.append(as_table(groups))
         if (hidden := len(comparison.groups) - top) > 0:
             parts.append(f"{hidden:,} more in groups.csv (--top {top}).")
-    if remarks:
-        parts.append("\n".join(f"- {remark}" for remark in remarks))
-    return "\n\n".join(part for part in [*parts, written] if part) + "\n"
+    if compared.remarks:
+        parts.append("\n".join(f"- {remark}" for remark in compared.remarks))
+    return "\n\n".join(part for part in [*parts, compared.written] if part) + "\n"
 
 
 def _print(text: str, stream: TextIO) -> None:

@@ -5,12 +5,11 @@ version, cut off by a full disk or made up by someone else, so every file is par
 be whole: a run that cannot be read stays in the list, with its problem.
 """
 
-import csv
-import io
 import os
 import re
 import stat
 from collections.abc import Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +17,18 @@ import pandas as pd
 
 from cifar_exp.errors import RequestError
 from cifar_exp.run_dir import run_status
-from cifar_exp.safe_io.untrusted import displayable, read_bytes, read_json, read_yaml, spreadsheet_text, stat_if_there
+from cifar_exp.safe_io.untrusted import (
+    MOST_COLUMNS,
+    displayable,
+    read_json,
+    read_rows,
+    read_yaml,
+    spreadsheet_text,
+    stat_if_there,
+)
 from cifar_exp.training.lr_range_test import FILE as RANGE_TEST
+
+_MOST_OF_AN_ERROR = 2000  # characters
 
 # What a run keeps below its own directory; no other run is looked for in there.
 _OWN_FOLDERS = {"checkpoints", "figures"}
@@ -140,18 +149,19 @@ def read_runs(directories: Sequence[Path]) -> pd.DataFrame:
     # One frame for each header that occurs: ten thousand small frames would take minutes to put together.
     by_header: dict[tuple[str, ...], tuple[list[int], list[list[str]]]] = {}
     own: list[tuple[str, str, str, str | None, str | None]] = []
+    columns: set[str] = set()
     here = os.getcwd() + os.sep
     for position, directory in enumerate(directories):
         path = str(directory)
-        status, status_problem = _read_status(path)
-        header, row, summary_problem = _read_summary(path)
-        if header is None:
-            header, row = config_as_row(path)
-        state = status.get("state") or dict(zip(header, row, strict=True)).get("state") or "unknown"
-        error = status.get("error")
-        own.append(
-            (path, displayable(path.removeprefix(here)), state, error, _first(status_problem, summary_problem, status))
-        )
+        try:
+            state, error, problem, header, row = _read_run(path)
+        except Exception as unexpected:  # whatever a file makes a library raise, the other runs are compared
+            state, error, header, row = "unknown", None, (), []
+            problem = f"cannot be read ({type(unexpected).__name__}: {unexpected})"[:_MOST_OF_AN_ERROR]
+        if len(columns | set(header)) > MOST_COLUMNS:
+            problem, header, row = f"its columns would make more than {MOST_COLUMNS:,} in all", (), []
+        columns |= set(header)
+        own.append((path, displayable(path.removeprefix(here)), state, error, problem))
         positions, rows = by_header.setdefault(header, ([], []))
         positions.append(position)
         rows.append(row)
@@ -159,6 +169,16 @@ def read_runs(directories: Sequence[Path]) -> pd.DataFrame:
     joined = pd.concat(frames).sort_index().drop(columns=["run", "state", "error", "path", "problem"], errors="ignore")
     mine = pd.DataFrame(own, columns=["path", "run", "state", "error", "problem"], dtype=object)
     return pd.concat([mine, joined], axis=1)
+
+
+def _read_run(path: str) -> tuple[str, str | None, str | None, tuple[str, ...], list[str]]:
+    """State, error and problem of a run, and the header and row of its summary, else of its config."""
+    status, status_problem = _read_status(path)
+    header, row, summary_problem = _read_summary(path)
+    if header is None:
+        header, row = config_as_row(path)
+    state = status.get("state") or dict(zip(header, row, strict=True)).get("state") or "unknown"
+    return state, status.get("error"), _first(status_problem, summary_problem, status), header, row
 
 
 def _frame(header: tuple[str, ...], positions: list[int], rows: list[list[str]]) -> pd.DataFrame:
@@ -194,25 +214,25 @@ def _read_status(directory: str) -> tuple[dict[str, Any], str | None]:
     if not isinstance(status, dict) or status.get("state") not in run_status.STATES:
         return {}, f"its state must be one of {', '.join(run_status.STATES)}"
     told = status.get("error")
-    return {"state": status["state"], "error": None if told is None else str(told)}, None
+    error = None if told is None else str(told)[:_MOST_OF_AN_ERROR]
+    return {"state": run_status.state_of(Path(directory), status), "error": error}, None
 
 
 def _read_summary(directory: str) -> tuple[tuple[str, ...] | None, list[str], str | None]:
     """Header, row and problem of ``summary.csv``; the header is None where there is no whole row."""
     try:
-        text = read_bytes(f"{directory}/summary.csv").decode("utf-8-sig")
-        lines = list(csv.reader(io.StringIO(text, newline=""), strict=True))
+        lines = list(islice(read_rows(f"{directory}/summary.csv"), 3))
     except FileNotFoundError:
         return None, [], _MISSING
-    except (OSError, ValueError, csv.Error) as error:
+    except (OSError, ValueError) as error:
         return None, [], f"cannot be read ({error})"
     if not lines:
         return None, [], "is empty"
-    header, row = ([spreadsheet_text(cell) for cell in line] for line in (lines[0], lines[1] if len(lines) > 1 else []))
-    if not text.endswith("\n") or (row and len(row) != len(header)):
-        return None, [], f"is cut off: {len(row)} of {len(header)} cells are there"
     if len(lines) != 2:
-        return None, [], f"has {len(lines) - 1} rows, not one"
+        return None, [], f"has {'more than one row' if len(lines) > 2 else 'no row'} below its header"
+    header, row = ([spreadsheet_text(cell) for cell in line] for line in lines)
+    if len(row) != len(header):
+        return None, [], f"is cut off: {len(row)} of {len(header)} cells are there"
     if len(set(header)) != len(header):
         return None, [], "names a column twice"
     return tuple(header), row, None

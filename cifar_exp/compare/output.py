@@ -25,6 +25,7 @@ GROUPS_COLUMNS = (
     "std",
     "interval_low",
     "interval_high",
+    "mean_test_accuracy",
     "best",
     "seeds",
     "runs",
@@ -130,6 +131,7 @@ def write(
             **asked,
             "metric": comparison.metric,
             "baseline": None if baseline is None else comparison.runs["run"].iloc[baseline],
+            "baseline_by": comparison.baseline_by or None,
             "files": files,
             "remarks": told,
         }

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from cifar_exp.compare.tables import Comparison
 from cifar_exp.evaluation.statistics import SIGNIFICANCE, Paired, difference_interval, holm, mcnemar_exact, paired
 from cifar_exp.run_dir import tables
 
@@ -32,9 +33,9 @@ class Pair:
     Attributes:
         position: row of B in the comparison's runs.
         counts: None where the two cannot be compared.
-        interval: 95 % confidence interval of ``counts.accuracy_difference``.
+        interval: 95% confidence interval of ``counts.accuracy_difference``.
         p_value: of McNemar's exact test.
-        p_value_corrected: the same, corrected for the number of pairs tested (Holm).
+        p_value_corrected: the same, corrected for several comparisons (Holm).
         reason: why the two cannot be compared; empty where they can.
     """
 
@@ -136,14 +137,16 @@ def why_not_comparable(runs: pd.DataFrame, a: int, b: int, in_a: pd.DataFrame, i
     return ""
 
 
-def against_baseline(runs: pd.DataFrame, baseline: int, others: Sequence[int]) -> list[Pair]:
+def against_baseline(comparison: Comparison, others: Sequence[int]) -> list[Pair]:
     """Test runs against the baseline.
 
     Args:
-        runs: the comparison's.
-        baseline: position of run A.
+        comparison: of the runs.
         others: positions of the runs to be B.
     """
+    runs, baseline = comparison.runs, comparison.baseline
+    if baseline is None:
+        return []
     try:
         in_a = predictions_of(runs, baseline)
     except UnreadableError as error:
@@ -161,7 +164,8 @@ def against_baseline(runs: pd.DataFrame, baseline: int, others: Sequence[int]) -
         counts = paired(in_a["correct"].to_numpy(), in_b["correct"].to_numpy())
         pairs.append(Pair(position, counts, difference_interval(counts), mcnemar_exact(counts)))
     tested = [number for number, pair in enumerate(pairs) if pair.counts is not None]
-    for number, corrected in zip(tested, holm([pairs[number].p_value for number in tested]), strict=True):
+    p_values = holm([pairs[number].p_value for number in tested], comparison.comparisons(len(tested)))
+    for number, corrected in zip(tested, p_values, strict=True):
         pairs[number] = replace(pairs[number], p_value_corrected=corrected)
     return pairs
 

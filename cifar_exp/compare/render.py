@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 
 from cifar_exp.compare.pairs import Pair
-from cifar_exp.compare.tables import Comparison, heading, is_lower_better
+from cifar_exp.compare.tables import SELECTION, TEST, Comparison, heading, is_lower_better
 
 # Shown beside the metric where they were measured; everything else is in comparison.csv.
 ALSO = ("test_accuracy", "val_accuracy", "test_loss", "train_seconds")
@@ -28,7 +28,7 @@ def runs_table(comparison: Comparison, shown: Sequence[int], pairs: Sequence[Pai
     difference = any(pair.counts for pair in pairs)
     settings, more = _settings_to_show(comparison.differing)
     headings = ["", "run", *map(heading, settings), *more, *metrics]
-    headings += ["difference [95 % interval]"] * difference + ["verdict"]
+    headings += ["difference [95% interval]"] * difference + ["verdict"]
     rows = []
     for position in shown:
         run = comparison.runs.iloc[position]
@@ -70,7 +70,9 @@ def groups_table(comparison: Comparison, most: int) -> Table | None:
         return None
     metric = comparison.metric
     settings, more = _settings_to_show(comparison.varied)
-    headings = ["", *map(heading, settings), *more, "n", f"mean {metric}", "std", "95 % interval", "seeds"]
+    headings = ["", *map(heading, settings), *more, "n", f"mean {metric}", "std", "95% interval"]
+    with_test = shows_mean_test_accuracy(comparison)
+    headings += [f"mean {TEST}"] * with_test + ["seeds"]
     left_out = bool(groups["not_averaged"].any())
     headings += ["not averaged"] * left_out
     rows = []
@@ -84,10 +86,16 @@ def groups_table(comparison: Comparison, most: int) -> Table | None:
             number_in_words(metric, group["std"]),
             interval,
         ]
+        cells += [number_in_words(TEST, group["mean_test_accuracy"])] * with_test
         cells.append(group["seeds"])
         cells += [str(group["not_averaged"] or "")] * left_out
         rows.append(cells)
     return headings, rows
+
+
+def shows_mean_test_accuracy(comparison: Comparison) -> bool:
+    """Whether the groups' test accuracy is shown beside their means of another metric."""
+    return comparison.metric != TEST and bool(comparison.groups["mean_test_accuracy"].notna().any())
 
 
 def headline(comparison: Comparison, mark: str = "*") -> str:
@@ -108,15 +116,20 @@ def from_here(folder: str) -> str:
     return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else folder
 
 
-def legend(pairs: Sequence[Pair]) -> str:
-    """What difference and verdict mean; empty where nothing was tested."""
+def legend(comparison: Comparison, pairs: Sequence[Pair]) -> str:
+    """What difference and verdict mean; empty if no pair was tested."""
     tested = sum(pair.counts is not None for pair in pairs)
     if not tested:
         return ""
-    corrected = f", corrected for {tested} comparisons (Holm)" if tested > 1 else ""
+    by, count = comparison.baseline_by, comparison.comparisons(tested)
+    baseline = f"the run with the best {by}" if by else "the run named with --baseline"
+    corrected = f", corrected for {count:,} comparisons (Holm)" if count > 1 else ""
+    if by not in ("", SELECTION):
+        corrected += ": every pair of runs counts, because the baseline was not chosen by validation accuracy"
     return (
-        "Difference: test accuracy less the baseline's, in points. Verdict: McNemar's exact test on the same test "
-        f"images{corrected}. It is about these trained networks; whether a setting is better shows over several seeds."
+        f"Baseline: {baseline}. Difference: test accuracy less the baseline's, in points. Verdict: McNemar's exact "
+        f"test on the same test images{corrected}. The verdict is about these trained networks; whether a setting is "
+        "better shows over several seeds."
     )
 
 

@@ -16,6 +16,8 @@ from cifar_exp.evaluation.statistics import LARGEST, t_interval
 from cifar_exp.run_dir import tables
 
 _LOWER_IS_BETTER = ("loss", "seconds", "gap", "misclassified", "memory", "parameters")
+SELECTION = "val_accuracy"  # column that chooses the winner; the test split takes no part in the choice
+TEST = "test_accuracy"
 _NOT_METRICS = ("path", "run", "label", "state", "error", "problem")
 
 
@@ -32,6 +34,7 @@ class Comparison:
         differing: the columns that differ between the runs' configs, the seed included.
         groups: a row per group of usable runs that are equal but for their seed, best first.
         baseline: position of the baseline in ``runs``; None where no run is usable.
+        baseline_by: column whose best value chose the baseline; empty if the user named it.
         shared: the folder that the labels are relative to.
         remarks: sentences about what is not comparable, repeated, or to be read with care.
     """
@@ -41,6 +44,7 @@ class Comparison:
     differing: list[str]
     groups: pd.DataFrame
     baseline: int | None
+    baseline_by: str
     shared: str
     remarks: list[str]
 
@@ -48,6 +52,18 @@ class Comparison:
     def varied(self) -> list[str]:
         """The columns that differ, without the seed."""
         return [column for column in self.differing if column != SEED]
+
+    def comparisons(self, tested: int) -> int:
+        """How many comparisons the p-values of ``tested`` pairs must be corrected for.
+
+        A baseline chosen without the test split is compared with each of the others. A baseline with the best test
+        accuracy is part of the result: any two runs could have been the pair with the largest difference.
+        """
+        here = self.runs["usable"] & (self.runs["data_set"] == self.runs["data_set"].iloc[self.baseline or 0])
+        candidates = max(int(here.sum()), tested + 1)
+        if self.baseline_by not in ("", SELECTION):
+            return candidates * (candidates - 1) // 2
+        return tested if self.metric == SELECTION else candidates - 1
 
     @property
     def has_repeats(self) -> bool:
@@ -74,40 +90,49 @@ def heading(column: str) -> str:
     return column.removeprefix("config.").removesuffix(".name")
 
 
-def compare(runs: pd.DataFrame, metric: str, baseline: str | None = None) -> Comparison:
+def compare(runs: pd.DataFrame, metric: str | None = None, baseline: str | None = None) -> Comparison:
     """Order, group and describe runs.
 
     Args:
         runs: what ``read_runs`` returned.
-        metric: column to order by.
-        baseline: path of the run to compare with, one of ``runs``; None takes the best on the data set that most
-            runs share.
+        metric: column to order by; None takes ``val_accuracy`` if all completed runs have it, else
+            ``test_accuracy``.
+        baseline: path of the run to compare with, one of ``runs``; None takes the best by ``val_accuracy`` (by
+            ``metric`` unless all completed runs have it) on the data set that most runs share.
 
     Raises:
         RequestError: no such metric, or a baseline without a value.
     """
     runs = runs.copy()
     shared, runs["label"] = short_names(list(runs["path"]))
+    whole = (runs["state"] == "completed") & runs["problem"].isna()
+    validation = _numbers(runs, SELECTION)
+    without = runs[whole & validation.isna()]
+    by_validation = whole.any() and without.empty
+    metric = metric or (SELECTION if by_validation else TEST)
     runs["value"] = _values(runs, metric)
-    runs["usable"] = (runs["state"] == "completed") & runs["problem"].isna() & (runs["value"].abs() <= LARGEST)
+    runs["usable"] = whole & (runs["value"].abs() <= LARGEST)
     data_set = _data_sets(runs)
     runs["data_set"] = data_set
     keys = result_columns(runs, metric)
     runs["group"] = partition(runs, keys)
     differing = differing_columns(runs, keys)
 
-    chosen = _chosen_baseline(runs, baseline, metric)
+    if baseline is not None:
+        chosen, baseline_by = _named_baseline(runs, baseline, metric), ""
+    elif by_validation:
+        chosen, baseline_by = _best_run(runs, validation), SELECTION
+    else:
+        chosen, baseline_by = _best_run(runs, runs["value"] * (-1 if is_lower_better(metric) else 1)), metric
     main = data_set[chosen] if chosen is not None else _most_common(data_set)
     order = _order(runs, main, is_lower_better(metric))
     runs = runs.iloc[order].reset_index(drop=True)
     runs["best"] = _best_of_each(runs)
     if chosen is not None:
         chosen = int(np.flatnonzero(np.asarray(order) == chosen)[0])
-    elif runs["usable"].any():
-        chosen = int(runs["usable"].to_numpy().argmax())
     groups, repeats = _groups(runs, [column for column in differing if column != SEED], metric)
-    remarks = [*repeats, *_remarks(runs, metric)]
-    return Comparison(metric, runs, differing, groups, chosen, shared, remarks)
+    remarks = [*repeats, *_remarks(runs, metric, without)]
+    return Comparison(metric, runs, differing, groups, chosen, baseline_by, shared, remarks)
 
 
 def _values(runs: pd.DataFrame, metric: str) -> NDArray[np.float64]:
@@ -128,6 +153,17 @@ def _values(runs: pd.DataFrame, metric: str) -> NDArray[np.float64]:
         f"--metric {metric}: no such measured column{f'; did you mean {near[0]}?' if near else ';'} "
         f"there are {', '.join(numeric)}"
     )
+
+
+def _numbers(runs: pd.DataFrame, name: str) -> pd.Series:
+    """A column as floats, NaN where it is absent, no number, or too large for one."""
+    values = pd.Series([_number(text) for text in _column(runs, name)], index=runs.index, dtype=np.float64)
+    return values.where(values.abs() <= LARGEST)
+
+
+def is_number(text: object) -> bool:
+    """Whether a cell holds a number that can be reckoned with."""
+    return abs(_number(text)) <= LARGEST
 
 
 def _number(text: object) -> float:
@@ -159,15 +195,16 @@ def _most_common(numbers: NDArray[np.int64]) -> int:
     return int(np.bincount(numbers).argmax())
 
 
-def _chosen_baseline(runs: pd.DataFrame, path: str | None, metric: str) -> int | None:
-    if path is None:
-        usable = runs["usable"].to_numpy()
-        if not usable.any():
-            return None
-        on_main = usable & (runs["data_set"] == _most_common(runs.loc[usable, "data_set"].to_numpy())).to_numpy()
-        values = runs["value"].to_numpy()
-        ranked = np.where(on_main, -values if is_lower_better(metric) else values, -np.inf)
-        return int(ranked.argmax())
+def _best_run(runs: pd.DataFrame, values: pd.Series) -> int | None:
+    """Position of the usable run with the largest value on the data set that most usable runs share."""
+    usable = runs["usable"].to_numpy()
+    if not usable.any():
+        return None
+    on_main = usable & (runs["data_set"] == _most_common(runs.loc[usable, "data_set"].to_numpy())).to_numpy()
+    return int(np.where(on_main, values, -np.inf).argmax())
+
+
+def _named_baseline(runs: pd.DataFrame, path: str, metric: str) -> int:
     position = int((runs["path"] == path).to_numpy().argmax())
     row = runs.iloc[position]
     if not row["usable"]:
@@ -204,12 +241,21 @@ def _groups(runs: pd.DataFrame, varied: list[str], metric: str) -> tuple[pd.Data
     usable = runs[runs["usable"]].copy()
     seed = _column(usable, SEED).fillna("")
     usable["seed"] = seed
+    usable["test"] = _numbers(usable, TEST)
     # A second run of the same config and seed is no independent draw: repeats are averaged and count once.
-    per_seed = usable.groupby(["group", "seed"], sort=False).agg(value=("value", "mean"), repeats=("value", "size"))
+    per_seed = usable.groupby(["group", "seed"], sort=False).agg(
+        value=("value", "mean"), test=("test", "mean"), repeats=("value", "size")
+    )
     table = (
         per_seed.reset_index()
         .groupby("group", sort=False)
-        .agg(n=("value", "size"), mean=("value", "mean"), std=("value", "std"), runs=("repeats", "sum"))
+        .agg(
+            n=("value", "size"),
+            mean=("value", "mean"),
+            std=("value", "std"),
+            mean_test_accuracy=("test", "mean"),
+            runs=("repeats", "sum"),
+        )
     )
     low, high = t_interval(table["mean"].to_numpy(), table["std"].to_numpy(), table["n"].to_numpy())
     if metric.endswith("accuracy"):  # few seeds far apart: no accuracy lies outside
@@ -255,7 +301,8 @@ def _not_averaged(runs: pd.DataFrame, config: list[str], metric: str) -> pd.Seri
     return missing.groupby(runs["group"]).first()
 
 
-def _remarks(runs: pd.DataFrame, metric: str) -> list[str]:
+def _remarks(runs: pd.DataFrame, metric: str, without: pd.DataFrame) -> list[str]:
+    """Cautions about the comparison; ``without`` are the completed runs without a validation accuracy."""
     remarks = []
     usable = runs[runs["usable"]]
     if (count := usable["data_set"].nunique()) > 1:
@@ -269,18 +316,24 @@ def _remarks(runs: pd.DataFrame, metric: str) -> list[str]:
             f"{_some(unknown, usable)} recorded no data fingerprint (an older version?): whether the training data "
             "is the same is not known."
         )
-    if len(usable) > 1:
-        on_test = usable[_column(usable, "selection_split") == "test"]
-        if len(on_test):
-            remarks.append(
-                f"{_some(on_test, usable)} selected on the test split (no validation split was held out): the winner's "
-                "test accuracy is optimistic."
-            )
-        elif metric.startswith("test_"):
-            remarks.append(
-                f"The best of {len(usable):,} runs by {metric} is itself a selection on the test split, so the "
-                "winner's figure is optimistic; --metric val_accuracy selects without looking at it."
-            )
+    if len(usable) < 2:
+        return remarks
+    on_test = usable[_column(usable, "selection_split") == "test"]
+    if len(on_test):
+        remarks.append(
+            f"{_some(on_test, usable)} selected the best epoch on the test split (no validation split was held out): "
+            "the winner's test accuracy is optimistic."
+        )
+    if metric.startswith("test_"):
+        reason = (
+            f"{_some(without, usable)} {'has' if len(without) == 1 else 'have'} no {SELECTION}. "
+            if len(without)
+            else f"Leave --metric out to select by {SELECTION}. "
+        )
+        remarks.append(
+            f"{reason}The best of {len(usable):,} runs by {metric} is selected on the test split, so the winner's "
+            "figure is optimistic."
+        )
     return remarks
 
 

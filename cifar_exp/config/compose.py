@@ -1,13 +1,12 @@
 """Composition of a command line's overrides into configurations, with errors a person can act on.
 
-Hydra composes again when it runs the job. Composing here first means that every job of a sweep is known to be
-valid before the first one starts, and that a mistake ends in one line and exit code 2.
+Hydra composes again when it runs the job. Composing here first means that a mistake ends in one line and exit code 2
+before anything is made.
 """
 
 import difflib
-import itertools
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -15,18 +14,26 @@ from typing import Any
 from hydra import compose, version
 from hydra._internal.hydra import Hydra
 from hydra._internal.utils import create_automatic_config_search_path
+from hydra.core.config_loader import ConfigLoader
 from hydra.core.config_search_path import SearchPathQuery
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override, OverrideType
 from hydra.errors import HydraException
+from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from cifar_exp.config.resolved import GROUPS, SCHEMA_ERRORS, check_keys, first_line, flatten, resolve, validate
 from cifar_exp.config.schema import register_schemas
-from cifar_exp.config.trusted_settings import check_hydra_settings, may_be_overruled, typed_in
+from cifar_exp.config.trusted_settings import (
+    check_choices,
+    check_group_choices,
+    check_hydra_settings,
+    is_path,
+    may_be_overruled,
+    typed_in,
+)
 from cifar_exp.errors import RequestError
-from cifar_exp.sweeps.launchers import options
 
 CONFIG_MODULE = "cifar_exp.conf"
 
@@ -35,51 +42,46 @@ _COMPOSITION_ERRORS = (HydraException, *SCHEMA_ERRORS, ValueError)
 
 
 def compose_jobs(
-    overrides: list[str],
-    *,
-    config_name: str = "config",
-    config_dir: str | None = None,
-    multirun: bool = False,
+    overrides: list[str], *, config_name: str = "config", config_dir: str | None = None
 ) -> list[DictConfig]:
-    """Compose and validate the jobs that a command line asks for.
+    """Compose and validate the one run that a command line asks for (``sweeps.grid`` composes the jobs of a sweep).
 
     Args:
-        overrides: Hydra overrides as typed; with ``multirun``, values with commas span a grid.
+        overrides: Hydra overrides as typed.
         config_name: the primary config.
         config_dir: a folder of the user's own with more options for the groups.
-        multirun: whether the overrides describe a sweep.
 
     Returns:
-        One configuration per job, in the order of the grid, each with its ``hydra`` node.
+        Its configuration, with the ``hydra`` node.
 
     Raises:
         RequestError: the first mistake found, in one or two lines.
     """
-    with _initialized(config_dir):
-        try:
-            parsed = _parse(overrides)
-            grid = list(_jobs_of_sweep(parsed, config_name)) if multirun else [overrides]
-            jobs = [_compose_one(config_name, job) for job in grid]
-            if multirun:
-                options.check_search(jobs)
-        except RequestError:
-            raise
-        except _COMPOSITION_ERRORS as error:
-            raise RequestError(_explain(error, overrides, config_name)) from error
+    with composition(config_dir, overrides, config_name) as loader:
+        parsed = parse(overrides, loader)
+        check_group_choices(parsed, loader)
+        job = compose(config_name, overrides=overrides, return_hydra_config=True)
+        check_job(job)
     if may_be_overruled(parsed, config_name, config_dir):
-        shipped = _shipped(typed_in(parsed))
-        for job in jobs:
-            check_hydra_settings(job, shipped, parsed)
-    return jobs
+        check_hydra_settings(job, shipped(typed_in(parsed)), parsed)
+    return [job]
 
 
-def _shipped(overrides: list[str]) -> DictConfig:
+def shipped(overrides: list[str]) -> DictConfig:
     """The shipped configuration with overrides of Hydra's settings, none of them a user's file."""
-    with _initialized(None):
-        try:
-            return compose("config", overrides=overrides, return_hydra_config=True)
-        except _COMPOSITION_ERRORS as error:
-            raise RequestError(_explain(error, overrides, "config")) from error
+    with composition(None, overrides):
+        return compose("config", overrides=overrides, return_hydra_config=True)
+
+
+def is_multirun(overrides: list[str], config_name: str, config_dir: str | None) -> bool:
+    """Whether ``hydra.mode`` makes a sweep of what was not asked for by ``-m``; only a user's own file can say so."""
+    own = config_dir or config_name != "config"
+    if not (own or any(text.startswith(("hydra.mode", "hydra.searchpath")) for text in overrides)):
+        return False
+    with composition(config_dir, overrides, config_name) as loader:
+        check_group_choices(parse(overrides, loader), loader)
+        composed = loader.load_configuration(config_name, overrides, RunMode.MULTIRUN, validate_sweep_overrides=False)
+    return bool(composed.hydra.mode == RunMode.MULTIRUN)
 
 
 _HELP = """\
@@ -114,7 +116,7 @@ Exit codes: 0 done, 1 a run failed or diverged, 2 the request is wrong."""
 def help_text(overrides: list[str], *, config_dir: str | None = None) -> str:
     """What ``--help`` prints: usage, the options of each group, the composed config."""
     job = without_hydra(compose_jobs(overrides, config_dir=config_dir)[0])
-    with _initialized(config_dir):
+    with composition(config_dir):
         groups = "\n".join(f"  {group}: {', '.join(_options(group))}" for group in (*GROUPS, "tracker", "experiment"))
     config = "".join(f"  {line}\n" for line in OmegaConf.to_yaml(job).splitlines())
     return _HELP.format(groups=groups, config=config)
@@ -126,9 +128,22 @@ def _options(group: str) -> list[str]:
 
 
 @contextmanager
-def _initialized(config_dir: str | None) -> Iterator[None]:
-    """Hydra's composition, with the user's own folder beside the shipped one."""
+def composition(
+    config_dir: str | None, overrides: list[str] | None = None, config_name: str = "config"
+) -> Iterator[ConfigLoader]:
+    """Hydra's composition, with the user's own folder beside the shipped one.
+
+    Args:
+        config_dir: the user's own folder.
+        overrides: what is composed, for the messages.
+        config_name: the primary config.
+
+    Raises:
+        RequestError: in the place of Hydra's own errors.
+    """
     register_schemas()
+    if is_path(config_name):
+        raise RequestError(f"--config-name {config_name}: must be a name, not a path; --config-dir names its folder")
     search_path = create_automatic_config_search_path(None, None, f"pkg://{CONFIG_MODULE}")
     if config_dir is not None:
         if not Path(config_dir).is_dir():
@@ -137,20 +152,28 @@ def _initialized(config_dir: str | None) -> Iterator[None]:
         search_path.prepend("command-line", f"file://{config_dir}", SearchPathQuery(provider="schema"))
     version.setbase("1.3")
     GlobalHydra.instance().clear()
-    Hydra.create_main_hydra2("cifar-exp", search_path)
-    options.register()
+    loader = Hydra.create_main_hydra2("cifar-exp", search_path).config_loader
     try:
-        yield
+        yield loader
+    except RequestError:
+        raise
+    except _COMPOSITION_ERRORS as error:
+        raise RequestError(_explain(error, overrides or [], config_name)) from error
     finally:
         GlobalHydra.instance().clear()
 
 
-def _parse(overrides: list[str]) -> list[Override]:
-    parser = OverridesParser.create()
+def parse(overrides: list[str], loader: ConfigLoader) -> list[Override]:
+    """Overrides as Hydra reads them.
+
+    Raises:
+        RequestError: one of them is none, or would be merged where it looks like a replacement.
+    """
+    parser = OverridesParser.create(config_loader=loader)
     parsed = []
     for override in overrides:
         try:
-            parsed.append(parser.parse_override(override))
+            parsed += parser.parse_overrides([override])
             if parsed[-1].value() == {} and parsed[-1].type is OverrideType.CHANGE:
                 key = parsed[-1].key_or_group
                 raise RequestError(f"{override}: would be merged into what is there; take it out by ~{key}.NAME")
@@ -159,36 +182,16 @@ def _parse(overrides: list[str]) -> list[Override]:
     return parsed
 
 
-def _jobs_of_sweep(parsed: list[Override], config_name: str) -> Iterable[list[str]]:
-    """The jobs of a sweep, or where they are chosen later, the ends of what may be chosen."""
-    about_hydra = typed_in(parsed)
-    hydra = compose(config_name, overrides=about_hydra, return_hydra_config=True).hydra
-    options.check(hydra)
-    if not options.is_search(hydra):
-        return _grid(parsed)
-    from cifar_exp.sweeps.search import corners
+def check_job(config: DictConfig) -> None:
+    """Check a composed configuration of one run.
 
-    about_jobs = [one.input_line or "" for one in parsed if (one.input_line or "") not in about_hydra]
-    return [[*about_hydra, *job] for job in corners(hydra.sweeper.params, about_jobs)]
-
-
-def _grid(parsed: list[Override]) -> Iterator[list[str]]:
-    """Every combination of swept values, in the order in which Hydra's own sweeper numbers its jobs."""
-    axes = [
-        [f"{override.get_key_element()}={value}" for value in override.sweep_string_iterator()]
-        if override.is_sweep_override()
-        else [override.input_line or ""]
-        for override in parsed
-    ]
-    return (list(job) for job in itertools.product(*axes))
-
-
-def _compose_one(config_name: str, overrides: list[str]) -> DictConfig:
-    config = compose(config_name, overrides=overrides, return_hydra_config=True)
+    Raises:
+        RequestError: it has an unknown key or a wrong value.
+    """
+    check_choices(config.hydra.runtime.choices)
     experiment = without_hydra(config)
     check_keys(experiment)
     validate(resolve(experiment))
-    return config
 
 
 def without_hydra(config: DictConfig) -> DictConfig:

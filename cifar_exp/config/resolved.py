@@ -24,7 +24,7 @@ from cifar_exp.safe_io.untrusted import displayable, read_yaml_text
 GROUPS = ("model", "data", "augment", "optimizer", "scheduler")
 # What giving a configuration its schema can raise; the second, for a whole number that no float can hold.
 SCHEMA_ERRORS = (OmegaConfBaseException, OverflowError)
-_PATHS = ("data.root", "data.cache", "tracker.store")
+PATHS = ("data.root", "data.cache", "tracker.store")
 
 
 def resolve(config: DictConfig, base: str = "") -> dict[str, Any]:
@@ -45,7 +45,7 @@ def resolve(config: DictConfig, base: str = "") -> dict[str, Any]:
     for group in GROUPS:
         if not isinstance(plain[group], dict):
             raise RequestError(f"{group}={plain[group]}: must be one of the group's options")
-    for key in _PATHS:
+    for key in PATHS:
         group, leaf = key.split(".")
         if plain[group].get(leaf) is not None:
             # Absolute, so that the saved config means the same from another current folder.
@@ -67,7 +67,7 @@ def _as_text(node: Any, path: str) -> Any:
         return {key: _as_text(value, f"{path}.{key}" if path else str(key)) for key, value in node.items()}
     if isinstance(node, list):
         return [_as_text(value, path) for value in node]
-    return displayable(node) if isinstance(node, str) and path not in _PATHS else node
+    return displayable(node) if isinstance(node, str) and path not in PATHS else node
 
 
 def _as_learning_rate(value: Any) -> Any:

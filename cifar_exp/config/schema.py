@@ -71,9 +71,20 @@ class CifarConfig(DataConfig):
 
 @dataclass
 class ImageFolderConfig(DataConfig):
-    """Any tree of ``train/CLASS/*`` and ``test/CLASS/*`` images."""
+    """Folders of images: ``train/CLASS/*`` with ``test/CLASS/*`` or ``val/CLASS/*``, or ``CLASS/*``."""
 
     root: str | None = None
+    test_fraction: float = 0.2  # of the images, stratified by class, for data without a test split
+    test_seed: int = 0  # which images these are
+
+
+@dataclass
+class ImageCsvConfig(ImageFolderConfig):
+    """A table of image files and their labels."""
+
+    csv_file: str | None = None  # with a header; an optional column `split` says train or test
+    file_column: str = "file"  # paths, relative to root (null: the table's folder)
+    label_column: str = "label"
 
 
 # --- augment -------------------------------------------------------------------------------------------
@@ -282,7 +293,12 @@ class ExperimentConfig:
 
 GROUP_SCHEMAS: dict[str, dict[str, Any]] = {
     "model": {"base_resnet": ResNetConfig, "base_resnet9": ResNet9Config, "base_speednet": SpeedNetConfig},
-    "data": {"base_data": DataConfig, "base_cifar": CifarConfig, "base_image_folder": ImageFolderConfig},
+    "data": {
+        "base_data": DataConfig,
+        "base_cifar": CifarConfig,
+        "base_image_folder": ImageFolderConfig,
+        "base_image_csv": ImageCsvConfig,
+    },
     "augment": {"base_augment": AugmentConfig},
     "optimizer": {"base_sgd": SGDConfig, "base_adamw": AdamWConfig, "base_muon": MuonConfig},
     "scheduler": {
@@ -304,6 +320,7 @@ TARGET_SCHEMAS: dict[str, Any] = {
     "cifar_exp.data.cifar10": CifarConfig,
     "cifar_exp.data.cifar100": CifarConfig,
     "cifar_exp.data.image_folder": ImageFolderConfig,
+    "cifar_exp.data.image_csv": ImageCsvConfig,
     "cifar_exp.data.mnist5k": DataConfig,
     "torch.optim.SGD": SGDConfig,
     "torch.optim.AdamW": AdamWConfig,

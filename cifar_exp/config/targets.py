@@ -5,12 +5,12 @@ group may only name what is listed here; a package of the user's own is let in b
 """
 
 import inspect
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from hydra.utils import get_object
 
-from cifar_exp.errors import RequestError
+from cifar_exp.errors import RequestError, in_a_line
 
 # Albumentations' transforms that take plain values, keep uint8 images uint8, and read no file.
 _TRANSFORMS = """
@@ -29,7 +29,9 @@ _TRANSFORMS = """
 
 ALLOWED: dict[str, frozenset[str]] = {
     "model": frozenset(f"cifar_exp.models.{name}" for name in ("resnet18", "resnet34", "resnet9", "speednet")),
-    "data": frozenset(f"cifar_exp.data.{name}" for name in ("cifar10", "cifar100", "image_folder", "mnist5k")),
+    "data": frozenset(
+        f"cifar_exp.data.{name}" for name in ("cifar10", "cifar100", "image_folder", "image_csv", "mnist5k")
+    ),
     "augment": frozenset(f"albumentations.{name}" for name in _TRANSFORMS.split()),
     "optimizer": frozenset(
         f"torch.optim.{name}" for name in ("SGD", "Adam", "AdamW", "NAdam", "RAdam", "RMSprop", "Adagrad")
@@ -99,7 +101,7 @@ def call(node: dict[str, Any], *arguments: Any, without: tuple[str, ...] = (), *
         extra: keyword arguments that the configuration does not hold.
 
     Raises:
-        RequestError: there is no such callable, or it does not take these arguments.
+        RequestError: there is no such callable, it does not take these arguments, or it fails with them.
     """
     target = node["_target_"]
     options = {key: value for key, value in node.items() if key not in ("_target_", "name", *without)}
@@ -117,5 +119,26 @@ def call(node: dict[str, Any], *arguments: Any, without: tuple[str, ...] = (), *
         inspect.signature(function).bind(*arguments, **options, **extra)
     except TypeError as error:
         given = f" (the runner itself passes {', '.join(extra)})" if extra else ""
-        raise RequestError(f"{target}: {error}{given}") from error
-    return function(*arguments, **options, **extra)
+        raise RequestError(f"{target}: {error}{given}{_how_to_wrap(target, extra)}") from error
+    try:
+        return function(*arguments, **options, **extra)
+    except RequestError:
+        raise
+    except Exception as error:
+        if target.startswith(f"{__package__}."):  # an error of our own is no wrong request
+            raise
+        passed = ", ".join(f"{key}={value!r}" for key, value in {**options, **extra}.items())[:300]
+        raise RequestError(
+            f"{target}: fails with the arguments {passed}: {in_a_line(error)}{_how_to_wrap(target, extra)}"
+        ) from error
+
+
+def _how_to_wrap(target: str, extra: Mapping[str, Any]) -> str:
+    """What to do about a user's own callable that does not take what the runner passes."""
+    if not extra or target.split(".")[0] in (__package__, "torch", "albumentations"):
+        return ""
+    name = target.rsplit(".", 1)[-1]
+    return (
+        f"; the runner always passes {', '.join(extra)}: if {name} calls them otherwise, name a function of your own "
+        f"instead that takes these and calls {name} (docs/networks.md)"
+    )

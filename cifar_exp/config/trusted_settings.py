@@ -4,9 +4,11 @@ Hydra calls what its own settings name (callbacks, logging), sets environment va
 folder given by ``--config-dir`` can come from someone else, so these settings count only as shipped or as typed in.
 """
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from hydra.core.override_parser.types import Override
+from hydra.core.config_loader import ConfigLoader
+from hydra.core.override_parser.types import ChoiceSweep, Override
 from omegaconf import DictConfig, OmegaConf
 
 from cifar_exp.config.resolved import flatten
@@ -16,6 +18,7 @@ from cifar_exp.errors import RequestError
 _RECORDS = ("hydra.overrides.", "hydra.runtime.", "hydra.job.", "hydra.searchpath", "hydra.mode")
 _EFFECTS = ("hydra.job.env_", "hydra.job.chdir")
 _GRID = "hydra.sweeper.params."
+_OWN_OPTIONS = "--config-dir DIR adds options of your own"
 
 
 def may_be_overruled(overrides: list[Override], config_name: str, config_dir: str | None) -> bool:
@@ -30,6 +33,41 @@ def typed_in(overrides: list[Override]) -> list[str]:
         for override in overrides
         if is_hydras_own(override.key_or_group) and override.key_or_group != "hydra.searchpath"
     ]
+
+
+def check_group_choices(overrides: Sequence[Override], loader: ConfigLoader) -> None:
+    """Refuse overrides that choose a group's option by a path: Hydra would read YAML outside of the config folders.
+
+    Raises:
+        RequestError: names the override.
+    """
+    for override in overrides:
+        key, value = override.key_or_group, override.value()
+        values = value if isinstance(value, list) else value.list if isinstance(value, ChoiceSweep) else [value]
+        if is_path(key) or (any(map(is_path, values)) and loader.get_group_options(key)):
+            raise RequestError(f"{override.input_line}: must be the name of an option, not a path; {_OWN_OPTIONS}")
+
+
+def check_choices(choices: Mapping[Any, Any]) -> None:
+    """Refuse a composition whose files choose a group's option by a path.
+
+    Args:
+        choices: Hydra's, by group.
+
+    Raises:
+        RequestError: names the first such choice.
+    """
+    for group, choice in choices.items():
+        if is_path(group) or is_path(choice):
+            raise RequestError(f"{group}={choice}: must be the name of an option, not a path; {_OWN_OPTIONS}")
+
+
+def is_path(name: Any) -> bool:
+    """Whether a config's name leads out of its folder, or would if it were read as a path; of a list, any one."""
+    if isinstance(name, list):
+        return any(map(is_path, name))
+    text = str(getattr(name, "text", name))  # Hydra's QuotedString has a text
+    return text.startswith(("/", "\\")) or ".." in text.replace("\\", "/").split("/") or "://" in text
 
 
 def check_hydra_settings(config: DictConfig, shipped: DictConfig, overrides: list[Override]) -> None:

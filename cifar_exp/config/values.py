@@ -4,6 +4,8 @@ import math
 import re
 from typing import Any
 
+from cifar_exp.safe_io.untrusted import address_problem
+
 AUTO = "auto"  # max_lr's value where a range test is to find it
 
 _DEVICES = ("auto", "cpu", "cuda", "mps")
@@ -29,6 +31,7 @@ _AT_LEAST: dict[str, tuple[float | None, float | None]] = {
     "model.whitening_bias_epochs": (0, None),
     "data.image_size": (4, 1024),
     "data.split_seed": (0, 2**63 - 1),
+    "data.test_seed": (0, 2**63 - 1),
     "data.limit_train": (1, None),
     "data.limit_test": (1, None),
     "data.workers": (0, None),
@@ -133,12 +136,18 @@ def wrong_values(config: dict[str, Any], leaves: dict[str, Any]) -> list[str]:
     fraction = config["data"].get("validation_fraction", 0.0)
     if not 0 <= fraction < 1:
         problems.append(f"data.validation_fraction={fraction}: must be at least 0 and below 1")
+    test_fraction = config["data"].get("test_fraction", 0.5)
+    if not (isinstance(test_fraction, int | float) and 0 < test_fraction < 1):
+        problems.append(f"data.test_fraction={test_fraction}: must be above 0 and below 1")
     device = config["device"]
     if device not in _DEVICES and not (re.fullmatch(r"cuda:[0-9]{1,3}", device)):
         problems.append(f"device={device}: must be one of {', '.join(_DEVICES)} or cuda:N")
     sha256 = config["data"].get("sha256")
     if sha256 is not None and not re.fullmatch("[0-9a-f]{64}", sha256):
         problems.append(f"data.sha256={sha256}: must be 64 hexadecimal digits in lower case")
+    url = config["data"].get("url")
+    if url and (problem := address_problem(str(url))):
+        problems.append(f"data.url={url}: {problem}")
     milestones = config["scheduler"].get("milestones")
     if milestones is not None and not all(0 < m < 1 for m in milestones):
         problems.append(f"scheduler.milestones={milestones}: each must be above 0 and below 1")

@@ -7,6 +7,7 @@ from cifar_exp.config.targets import call
 from cifar_exp.data.dataset import Dataset, Split, check
 from cifar_exp.data.normalize import Statistics, statistics
 from cifar_exp.data.sources.cifar import load_cifar
+from cifar_exp.data.sources.image_csv import load_image_csv
 from cifar_exp.data.sources.image_folder import load_image_folder
 from cifar_exp.data.sources.mnist5k import load_mnist5k
 from cifar_exp.data.split import hold_out, limit
@@ -19,8 +20,10 @@ __all__ = [
     "cifar10",
     "cifar100",
     "hold_out",
+    "image_csv",
     "image_folder",
     "load",
+    "load_to_evaluate",
     "mnist5k",
     "share_between_runs",
     "statistics",
@@ -51,6 +54,35 @@ def load(node: dict[str, Any]) -> Dataset:
     return limit(_whole(node), train=node["limit_train"], test=node["limit_test"], seed=node["split_seed"])
 
 
+def load_to_evaluate(
+    node: dict[str, Any], class_names: tuple[str, ...], trained_on: dict[str, Any], fingerprint: object
+) -> Dataset:
+    """The data set of a resolved ``data`` node, to test a trained network on.
+
+    Image files need no training images, and not all classes. The network's own data set is taken as it was split.
+
+    Args:
+        node: the data.
+        class_names: of the network.
+        trained_on: the ``data`` node that it was trained with.
+        fingerprint: of the data set that it was trained on, if known.
+
+    Raises:
+        RequestError: the data is not there, is not what it should be, or has other classes.
+    """
+    takes_classes = node["_target_"] in ("cifar_exp.data.image_folder", "cifar_exp.data.image_csv")
+    if not takes_classes or node["_target_"] == trained_on["_target_"]:
+        try:
+            dataset = load(node)
+            if not takes_classes or (fingerprint is not None and dataset.fingerprint == fingerprint):
+                return dataset
+        except RequestError:
+            if not takes_classes or node == trained_on:
+                raise
+    dataset = call(node, without=_USE_KEYS, class_names=class_names)
+    return limit(dataset, train=None, test=node["limit_test"], seed=node["split_seed"])
+
+
 def _whole(node: dict[str, Any]) -> Dataset:
     key = json.dumps({name: value for name, value in node.items() if name not in _USE_KEYS})
     if _shared is not None and key in _shared:
@@ -77,5 +109,6 @@ def cifar100(**options: Any) -> Dataset:
     return load_cifar("cifar100", **options)
 
 
+image_csv = load_image_csv
 image_folder = load_image_folder
 mnist5k = load_mnist5k

@@ -2,6 +2,7 @@
 
 import math
 import signal
+import sys
 from collections.abc import Iterator
 from typing import Protocol
 
@@ -175,6 +176,9 @@ class Loader:
             sampler=self._keys,
             num_workers=workers,
             persistent_workers=workers > 0,
+            # Explicit: a program that starts a run in its own processes may have another default. Forked workers share
+            # the images in memory.
+            multiprocessing_context=("fork" if sys.platform == "linux" else "spawn") if workers else None,
             pin_memory=pin_memory,
             worker_init_fn=_leave_signals_to_the_parent if workers else None,
             generator=torch.Generator(),  # its own: a loader must not draw from the stream that a dropout draws from

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from cifar_exp.compute.distributed.shard import WHOLE_BATCH, Shard
-from cifar_exp.data.augment.device_pipeline import DeviceAugmentation, send
+from cifar_exp.data.augment.device_transforms import DeviceAugmentation, send
 from cifar_exp.data.augment.policy import Augmentation, LowResolution
 from cifar_exp.data.batches import Batch, TrainingBatches
 from cifar_exp.data.dataset import Split

@@ -1,13 +1,17 @@
 """Channel statistics of the training images, and the network's input made with them."""
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
-from cifar_exp.compute.device import Compute
 from cifar_exp.errors import RequestError
+
+if TYPE_CHECKING:  # commands that only read data sets do not load PyTorch
+    import torch
+
+    from cifar_exp.compute.device import Compute
 
 
 @dataclass(frozen=True)
@@ -59,15 +63,17 @@ def statistics(images: NDArray[np.uint8], decimals: int | None) -> Statistics:
 class Normalizer:
     """uint8 images to the network's input: ``(pixel / 255 - mean) / std`` by channel, on the compute device."""
 
-    def __init__(self, statistics: Statistics, compute: Compute) -> None:
+    def __init__(self, statistics: Statistics, compute: "Compute") -> None:
+        import torch
+
         self._compute = compute
         # Folded into one subtraction and one product over the batch.
         self._mean = torch.tensor(statistics.colour, dtype=torch.float32, device=compute.device).view(1, -1, 1, 1)
         scale = [1 / (255 * std) for std in statistics.std]
         self._scale = torch.tensor(scale, dtype=torch.float32, device=compute.device).view(1, -1, 1, 1)
 
-    def __call__(self, images: torch.Tensor) -> torch.Tensor:
+    def __call__(self, images: "torch.Tensor") -> "torch.Tensor":
         """Normalize (N, H, W, C) uint8 images; returns (N, C, H, W) float32."""
         images = images.to(self._compute.device, non_blocking=True).permute(0, 3, 1, 2)  # (N, C, H, W)
-        images = images.to(torch.float32, memory_format=self._compute.memory_format)
+        images = images.to(self._mean.dtype, memory_format=self._compute.memory_format)
         return images.sub_(self._mean).mul_(self._scale)

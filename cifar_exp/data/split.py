@@ -49,24 +49,45 @@ def hold_out(train: Split, fraction: float, seed: int, class_names: tuple[str, .
     """Take a stratified fraction of the training images away for validation.
 
     Returns:
-        The images left for training, and the validation images (None where ``fraction`` is 0).
+        The images left for training, and the validation images (None if ``fraction`` is 0).
 
     Raises:
-        RequestError: the fraction leaves nothing for one side, or some class without a training image.
+        RequestError: as ``divide``.
     """
     if fraction == 0:
         return train, None
-    count = round(fraction * len(train))
-    if not 0 < count < len(train):
-        raise RequestError(
-            f"data.validation_fraction={fraction}: of {len(train)} training images that is {count}; "
-            "choose a fraction that leaves images on both sides, or 0"
-        )
-    held = stratified_choice(train.labels, count, seed)
-    kept = np.setdiff1d(np.arange(len(train)), held)
-    emptied = np.setdiff1d(train.labels, train.labels[kept])
-    if len(emptied):
-        raise RequestError(
-            f"data.validation_fraction={fraction}: leaves no training image of class {class_names[emptied[0]]!r}"
-        )
+    kept, held = divide(train.labels, fraction, seed, class_names, "data.validation_fraction")
     return train.take(kept), train.take(held)
+
+
+def divide(
+    labels: NDArray[np.int64], fraction: float, seed: int, class_names: tuple[str, ...], key: str
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Divide examples into two stratified parts.
+
+    Args:
+        labels: (N,) class of each example.
+        fraction: of the examples, for the second part.
+        seed: which ones.
+        class_names: for messages.
+        key: of the config that holds the fraction, for messages.
+
+    Returns:
+        Positions of the first and of the second part, ascending.
+
+    Raises:
+        RequestError: the fraction leaves one part empty, or a class without an example in the first part.
+    """
+    count = round(fraction * len(labels))
+    if not 0 < count < len(labels):
+        raise RequestError(
+            f"{key}={fraction}: of {len(labels)} training images that is {count}; "
+            "choose a fraction that leaves images on both sides"
+            + (", or 0" if key == "data.validation_fraction" else "")
+        )
+    held = stratified_choice(labels, count, seed)
+    kept = np.setdiff1d(np.arange(len(labels)), held)
+    emptied = np.setdiff1d(labels, labels[kept])
+    if len(emptied):
+        raise RequestError(f"{key}={fraction}: leaves no training image of class {class_names[emptied[0]]!r}")
+    return kept, held

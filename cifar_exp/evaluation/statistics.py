@@ -56,7 +56,7 @@ def mcnemar_exact(counts: Paired) -> float:
 
 
 def difference_interval(counts: Paired) -> tuple[float, float]:
-    """95 % confidence interval of the accuracy difference B - A of two networks on the same images.
+    """95% confidence interval of the accuracy difference B - A of two networks on the same images.
 
     Newcombe's square-and-add interval: the Wilson intervals of the two accuracies, put together with the
     correlation of the two networks' mistakes (Newcombe 1998, doi:10.1002/(SICI)1097-0258(19981130)17:22<2635,
@@ -77,7 +77,7 @@ def difference_interval(counts: Paired) -> tuple[float, float]:
 
 
 def wilson_interval(right: int, n: int) -> tuple[float, float]:
-    """Wilson's 95 % score interval of an accuracy (Wilson 1927, doi:10.1080/01621459.1927.10502953)."""
+    """Wilson's 95% score interval of an accuracy (Wilson 1927, doi:10.1080/01621459.1927.10502953)."""
     z = float(ndtri((1 + CONFIDENCE) / 2))
     share = right / n
     centre = (share + z**2 / (2 * n)) / (1 + z**2 / n)
@@ -96,23 +96,29 @@ def _correlation(counts: Paired) -> float:
     return product / math.sqrt(margins) if margins else 0.0
 
 
-def holm(p_values: Sequence[float]) -> list[float]:
+def holm(p_values: Sequence[float], comparisons: int | None = None) -> list[float]:
     """Adjust p-values so that the chance of even one false alarm among them stays at the significance level.
 
     Holm's step-down method (Holm 1979, Scandinavian Journal of Statistics 6:65-70): the smallest is multiplied by
-    how many there are, the next by one fewer, and none may become smaller than the one before it.
+    the number of comparisons, the next by one fewer, and none may become smaller than the one before it.
+
+    Args:
+        p_values: of the comparisons that are reported.
+        comparisons: how many there are, at least those reported. The others count as larger than all reported
+            ones, which makes no adjusted p-value smaller. None: all are reported.
     """
     p = np.asarray(p_values, dtype=np.float64)
+    factors = (len(p) if comparisons is None else comparisons) - np.arange(len(p))
     order = np.argsort(p, kind="stable")
     adjusted = np.empty_like(p)
-    adjusted[order] = np.minimum(np.maximum.accumulate(p[order] * np.arange(len(p), 0, -1)), 1.0)
+    adjusted[order] = np.minimum(np.maximum.accumulate(p[order] * factors), 1.0)
     return [float(value) for value in adjusted]
 
 
 def t_interval(
     mean: NDArray[np.float64], std: NDArray[np.float64], n: NDArray[np.int64]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """95 % confidence intervals of means by Student's t; NaN where there are fewer than two values, or no spread.
+    """95% confidence intervals of means by Student's t; NaN where there are fewer than two values, or no spread.
 
     Args:
         mean: (groups,).

@@ -26,7 +26,8 @@ def view_logits(model: nn.Module, inputs: Tensor, views: str) -> Tensor:
     """
 
     def mirrored(images: Tensor) -> Tensor:
-        return (model(images) + model(images.flip(-1))) / 2
+        flipped = images.flip(-1)
+        return (model(images.clone()) + model(flipped)) / 2  # a copy: the network may change its input in place
 
     if views == "none":
         logits: Tensor = model(inputs)

@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from captum._utils.gradient import compute_layer_gradients_and_eval
 from captum.attr import LayerAttribution
 from numpy.typing import NDArray
 from torch import nn
@@ -18,24 +17,11 @@ from torch import nn
 from cifar_exp.compute.device import Compute
 from cifar_exp.compute.seeding import derived_seed
 from cifar_exp.data.normalize import Normalizer
-from cifar_exp.errors import RequestError
+from cifar_exp.explain.layers import LayerMap, grad_cam
 
 DELETED_FRACTION = 0.2
 RANDOM_DRAWS = 5
 TARGETS = ("predicted", "true")
-
-
-@dataclass(frozen=True)
-class LayerMap:
-    """A layer and the size of its map in pixels."""
-
-    name: str
-    height: int
-    width: int
-
-    def at_least(self, minimum: int) -> bool:
-        """Whether both sides have ``minimum`` pixels."""
-        return min(self.height, self.width) >= minimum
 
 
 @dataclass(frozen=True)
@@ -60,40 +46,6 @@ class CamMap:
     random_drop: float
 
 
-def layer_maps(model: nn.Module, image_shape: tuple[int, int, int], named: Sequence[str] | None) -> list[LayerMap]:
-    """The layers that can be explained, with the sizes of their maps.
-
-    Args:
-        model: in evaluation mode.
-        image_shape: (H, W, C).
-        named: submodules by name; None takes the direct children called ``layer1``, ``layer2`` and so on.
-
-    Raises:
-        RequestError: a name that is not a submodule, or one whose output is not a map.
-    """
-    modules = dict(model.named_modules())
-    names = named if named is not None else [n for n, _ in model.named_children() if n.rstrip("0123456789") == "layer"]
-    for name in names:
-        if name not in modules or name == "":
-            children = ", ".join(child for child, _ in model.named_children())
-            raise RequestError(f"explain.layers: the model has no layer {name!r}; it has {children}")
-    shapes: dict[str, tuple[int, ...]] = {}
-    handles = [
-        modules[name].register_forward_hook(lambda _m, _i, out, name=name: shapes.update({name: tuple(out.shape)}))
-        for name in names
-    ]
-    height, width, channels = image_shape
-    parameter = next(model.parameters())
-    with torch.no_grad():
-        model(torch.zeros(1, channels, height, width, device=parameter.device))
-    for handle in handles:
-        handle.remove()
-    for name in names:
-        if len(shapes[name]) != 4:
-            raise RequestError(f"explain.layers: {name!r} puts out {shapes[name]}, not a map (N, C, h, w)")
-    return [LayerMap(name, *shapes[name][2:]) for name in names]
-
-
 def explain(
     model: nn.Module,
     images: NDArray[np.uint8],
@@ -108,15 +60,15 @@ def explain(
 ) -> list[CamMap]:
     """Explain images by Grad-CAM (Selvaraju et al. 2017, arXiv 1610.02391), in float32.
 
-    The maps of a batch take one forward and one backward pass for each target, whatever the number of layers; each
-    map's deletion test is one forward pass more, and the random deletions are a few for all maps together.
+    For a batch, each layer and target takes a forward and a backward pass, and a forward pass more for the deletion
+    test; the random deletions are a few forward passes for all maps together.
 
     Args:
         model: the trained network, not compiled. Its mode and gradients are left as they were.
         images: (N, H, W, C) uint8.
         indices: (N,) the images' positions in the test split; they also seed the random deletions.
         targets: for ``predicted`` and ``true``, the (N,) classes to explain.
-        layers: from ``layer_maps``.
+        layers: from ``choose_layers``.
         compute: where to compute.
         normalize: makes the network's input; its mean colour, which becomes 0, hides pixels.
         seed: of the random deletions.
@@ -153,7 +105,8 @@ def _explain_batch(
     random = _random_probabilities(model, inputs, indices, seed)
     maps: dict[tuple[int, str, str], CamMap] = {}
     for target, wanted in classes.items():
-        for layer, coarse in zip(layers, layer_grad_cams(model, inputs, wanted, layers), strict=True):  # (N, 1, h, w)
+        for layer in layers:
+            coarse = grad_cam(model, layer.name, inputs, wanted)  # (N, 1, h, w)
             raw = LayerAttribution.interpolate(coarse, size, interpolate_mode="bilinear").squeeze(1)
             heat = LayerAttribution.interpolate(coarse.relu(), size, interpolate_mode="bilinear").squeeze(1)
             hidden = _most_attended(heat.cpu().numpy(), raw.cpu().numpy())  # (N, H, W)
@@ -173,35 +126,10 @@ def _explain_batch(
     return [maps[row, layer.name, target] for row in range(len(indices)) for layer in layers for target in classes]
 
 
-def layer_grad_cams(
-    model: nn.Module, inputs: torch.Tensor, targets: torch.Tensor, layers: Sequence[LayerMap]
-) -> list[torch.Tensor]:
-    """What Captum's ``LayerGradCam`` attributes to each layer, from one forward and one backward pass for all of them.
-
-    ``LayerGradCam`` takes one layer at a time and so two passes for each; the function that it is made of takes many.
-
-    Args:
-        model: in evaluation mode; the parameters' gradients are not touched.
-        inputs: (N, C, H, W).
-        targets: (N,) classes.
-        layers: which layers.
-
-    Returns:
-        For each layer, (N, 1, h, w): the activations weighed by their gradients' means, before Grad-CAM's ReLU.
-    """
-    gradients, activations = compute_layer_gradients_and_eval(
-        model, [model.get_submodule(layer.name) for layer in layers], inputs, targets
-    )
-    return [
-        (gradient.mean((2, 3), keepdim=True) * activation).sum(1, keepdim=True).detach()
-        for (gradient,), (activation,) in zip(gradients, activations, strict=True)
-    ]
-
-
 @torch.no_grad()
 def _probabilities(model: nn.Module, inputs: torch.Tensor) -> torch.Tensor:
-    """Softmax probabilities, (N, classes)."""
-    logits: torch.Tensor = model(inputs)
+    """Softmax probabilities, (N, classes); ``inputs`` stays as it is, whatever the network does with its input."""
+    logits: torch.Tensor = model(inputs.clone())
     return logits.softmax(dim=1)
 
 

@@ -1,6 +1,8 @@
 """Checkpoints: tensors and plain values only, so that they load with ``weights_only=True``."""
 
 import io
+import pickletools
+import re
 import zipfile
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -11,6 +13,14 @@ from torch import nn
 from cifar_exp.errors import RequestError
 from cifar_exp.safe_io import atomic
 from cifar_exp.safe_io.untrusted import open_regular
+
+_MOST_MEMBERS = 20_000  # one for each tensor
+_MOST_INSTRUCTIONS = 2_000_000  # of a pickle; ResNet-18 with its optimizer's state has 7,000
+# What tensors and ordered dictionaries are pickled with: functions, storages and (after `v3`) types of elements.
+_CALLABLES = re.compile(
+    r"collections OrderedDict|torch\._utils _rebuild_tensor_v[23]|torch _?[A-Za-z0-9]+Storage"
+    r"|torch\.storage UntypedStorage|torch u?(int|float|bfloat|complex)[0-9][a-z0-9_]*|torch bool"
+)
 
 
 def save(path: Path, model: nn.Module, **state: Any) -> None:
@@ -28,15 +38,14 @@ def save(path: Path, model: nn.Module, **state: Any) -> None:
 
 
 def load(path: Path, device: torch.device) -> dict[str, Any]:
-    """Read a checkpoint; code in it is never run, and it takes no more memory than the file is long.
+    """Read a checkpoint; no code in it runs, and it takes no more memory than a few times the file's size.
 
     Raises:
         RequestError: there is none, or it is not a checkpoint of tensors and plain values.
     """
     try:
         with open_regular(path) as file:
-            _check_archive(file)
-            state = torch.load(file, map_location=device, weights_only=True)
+            state = torch.load(_rewritten(file), map_location=device, weights_only=True)
         _check_values(state)
     except FileNotFoundError as error:
         raise RequestError(f"{path}: there is no such checkpoint") from error
@@ -47,20 +56,51 @@ def load(path: Path, device: torch.device) -> dict[str, Any]:
     return state
 
 
-def _check_archive(file: BinaryIO) -> None:
-    """Refuse what PyTorch never writes: compressed or overlapping members, and the format before 1.6.
+def _rewritten(file: BinaryIO) -> io.BytesIO:
+    """The archive written anew from its checked members, in memory.
+
+    Python and PyTorch read zip archives differently: a file with two directories is two archives. PyTorch gets to
+    see only what was checked here.
 
     Raises:
-        ValueError: it is such a file.
-        zipfile.BadZipFile: it is no archive.
+        ValueError: it holds what PyTorch never writes: compressed, overlapping or ambiguous members, or a pickle
+            that calls anything but what tensors are rebuilt by.
+        zipfile.BadZipFile: it is no archive, or damaged.
     """
-    with zipfile.ZipFile(file) as archive:
+    copy = io.BytesIO()
+    with zipfile.ZipFile(file) as archive, zipfile.ZipFile(copy, "w") as anew:
         members = archive.infolist()
-    length = file.seek(0, io.SEEK_END)
-    file.seek(0)
-    compressed = any(member.compress_type != zipfile.ZIP_STORED for member in members)
-    if compressed or sum(member.file_size for member in members) > length:
-        raise ValueError("unpacks to more than it holds")
+        if len(members) > _MOST_MEMBERS:
+            raise ValueError(f"it has {len(members):,} members")
+        if any(member.compress_type != zipfile.ZIP_STORED for member in members):
+            raise ValueError("a member is compressed")
+        if sum(member.file_size for member in members) > file.seek(0, io.SEEK_END):
+            raise ValueError("unpacks to more than it holds")
+        # PyTorch looks names up without regard to case.
+        if len({member.filename.casefold() for member in members}) < len(members):
+            raise ValueError("two members have the same name")
+        for member in members:
+            content = archive.read(member)
+            if member.filename.casefold().endswith("data.pkl"):
+                _check_pickle(content)
+            anew.writestr(member.filename, content)
+    copy.seek(0)
+    return copy
+
+
+def _check_pickle(content: bytes) -> None:
+    """Refuse callables that the safe loader would call all the same: ``bytearray(10**10)`` takes 10 GB.
+
+    Raises:
+        ValueError: there is one, or the pickle is longer than a checkpoint's.
+    """
+    for number, (instruction, argument, _) in enumerate(pickletools.genops(content)):
+        if number > _MOST_INSTRUCTIONS:
+            raise ValueError("its pickle is longer than a checkpoint's")
+        if instruction.name == "STACK_GLOBAL" or (
+            instruction.name == "GLOBAL" and not _CALLABLES.fullmatch(str(argument))
+        ):
+            raise ValueError(f"calls {argument}")
 
 
 def _check_values(state: object) -> None:

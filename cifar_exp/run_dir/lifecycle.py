@@ -1,5 +1,6 @@
 """The life of a run directory: claimed, running, and ended in a state that it records itself."""
 
+import logging
 import os
 import traceback
 from collections.abc import Iterator, Mapping
@@ -8,11 +9,15 @@ from pathlib import Path
 from typing import Any
 
 from cifar_exp.config.resolved import config_hash, flatten, load_saved, to_yaml
-from cifar_exp.errors import DivergedError, RequestError
+from cifar_exp.errors import DivergedError, RequestError, in_a_line
 from cifar_exp.run_dir import lock, run_status, tables
 from cifar_exp.safe_io import atomic
 from cifar_exp.safe_io.console import log_to_file
 from cifar_exp.safe_io.untrusted import displayable, refuse_irregular
+
+log = logging.getLogger(__name__)
+
+_MEASURED = set(tables.SUMMARY_COLUMNS) - {"run", "state"}
 
 
 @contextmanager
@@ -58,7 +63,7 @@ def recorded(out_dir: Path, config: dict[str, Any], *, resume: bool = False) -> 
 
 
 def job_state(out_dir: Path) -> str | None:
-    """The state of the run that a directory holds, where ``running`` means that a process is at work on it.
+    """The state of the run in a directory (see ``run_status.state_of``).
 
     Returns:
         None where there is no run, or one that failed before it left anything to go on with.
@@ -69,10 +74,9 @@ def job_state(out_dir: Path) -> str | None:
     if not run_status.is_taken(out_dir):
         return None
     try:
-        state = str(run_status.read_status(out_dir)["state"])
+        return run_status.state_of(out_dir, run_status.read_status(out_dir))
     except (OSError, ValueError) as error:
         raise RequestError(f"{out_dir}: holds a run whose status cannot be read: {error}") from error
-    return "interrupted" if state == "running" and not lock.is_held(out_dir) else state
 
 
 def same_config(out_dir: Path, config: dict[str, Any]) -> bool:
@@ -108,10 +112,35 @@ def run_name(out_dir: Path) -> str:
 
 def _end(out_dir: Path, config: dict[str, Any], status: dict[str, Any], state: str, reason: str) -> None:
     # The disk may be what failed: then what was written before is all there is, and the state if there is any room.
+    measured: Mapping[str, Any] = {key: status.get(key) for key in ("epochs_completed", "max_lr_used")}
+    with suppress(OSError, ValueError, LookupError):  # an interruption after the results leaves them
+        row = tables.read_table(out_dir / "summary.csv").iloc[0]
+        if row["state"] == "completed":
+            measured = {key: None if value != value else value for key, value in row.items() if key in _MEASURED}
     with suppress(OSError):
-        write_summary(out_dir, config, state, {key: status.get(key) for key in ("epochs_completed", "max_lr_used")})
+        write_summary(out_dir, config, state, measured)
     with suppress(OSError):
         run_status.update_status(out_dir, status, state=state, error=reason, finished_at=run_status.now())
+
+
+@contextmanager
+def survived(out_dir: Path, what: str, status: dict[str, Any] | None = None) -> Iterator[None]:
+    """Turn an error of the block into a warning: the results of training are complete without it.
+
+    Args:
+        out_dir: its ``run.log`` gets the traceback.
+        what: cannot be made in case of an error.
+        status: of the run, which lists the warnings for the page; None if ``out_dir`` is no run directory.
+    """
+    try:
+        yield
+    except Exception as error:
+        warning = f"{what} could not be made: {in_a_line(error)}"
+        log.warning("%s (traceback in %s/run.log); the tables are not affected", warning, run_name(out_dir))
+        write_traceback(out_dir, warning)
+        if status is not None:
+            with suppress(OSError):
+                run_status.update_status(out_dir, status, warnings=[*status.get("warnings", []), warning])
 
 
 def state_after(error: BaseException) -> str:

@@ -1,10 +1,13 @@
-"""One process at a time in a run directory, and whether there is one now.
+"""The lock of a run directory: one process at a time.
 
-The operating system drops the lock when its process ends, however it ends: a run that says `running` and holds no
-lock was killed.
+The operating system releases the lock when its process ends, however it ends. A run whose status is `running` while
+nobody holds its lock was killed.
 """
 
+import fcntl
 import logging
+import os
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -32,7 +35,7 @@ def held(directory: Path) -> Iterator[None]:
     except Timeout as error:
         raise RequestError(f"{directory}: a run is going on there; wait for it or stop it first") from error
     except NotImplementedError:
-        log.warning("%s: its file system has no locks; see to it that no other process uses it", directory)
+        log.warning("%s: its file system has no locks; make sure that no other process uses it", directory)
     try:
         yield
     finally:
@@ -40,15 +43,21 @@ def held(directory: Path) -> Iterator[None]:
 
 
 def is_held(directory: Path) -> bool:
-    """Whether a process holds the lock now; where there is no telling, False."""
-    if not (directory / _NAME).exists():
-        return False
-    lock = FileLock(directory / _NAME, timeout=0)
+    """Whether a process holds the lock now; False if that cannot be determined.
+
+    Only reads: a run directory may belong to someone else, and its ``.lock`` may be a link or a pipe.
+    """
     try:
-        lock.acquire()
-    except Timeout:
-        return True
-    except (OSError, NotImplementedError):
+        descriptor = os.open(directory / _NAME, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError:
         return False
-    lock.release()
+    try:
+        if stat.S_ISREG(os.fstat(descriptor).st_mode):
+            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    finally:
+        os.close(descriptor)
     return False

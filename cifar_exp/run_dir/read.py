@@ -14,7 +14,7 @@ import pandas as pd
 
 from cifar_exp.config.resolved import flatten, read_plain
 from cifar_exp.errors import RequestError
-from cifar_exp.run_dir import lock, run_status, tables
+from cifar_exp.run_dir import run_status, tables
 from cifar_exp.run_dir.kept_images import FILE as IMAGES_FILE
 from cifar_exp.run_dir.kept_images import KeptImages, read_images
 from cifar_exp.safe_io import untrusted
@@ -120,7 +120,7 @@ def read_run(path: Path, *, at_work: bool = False) -> RunDirectory:
         confusion = None
     return RunDirectory(
         path=path,
-        state=_state(path, status, at_work),
+        state="running" if at_work and status.get("state") == "running" else run_status.state_of(path, status),
         status=status,
         config=reader.config(),
         overrides=reader.overrides(),
@@ -149,13 +149,6 @@ def _kind(path: Path) -> int | None:
 def _is_confusion(table: pd.DataFrame) -> bool:
     counts = table.iloc[:, 1:].to_numpy()
     return counts.shape == (len(table), len(table)) and bool(((counts >= 0) & (counts < _MOST_BYTES)).all())
-
-
-def _state(path: Path, status: dict[str, Any], at_work: bool) -> str:
-    state = status.get("state")
-    if state == "running" and not at_work and ((path / ".lock").is_symlink() or not lock.is_held(path)):
-        return "interrupted"  # killed, so that it could not say so itself
-    return state if state in run_status.STATES else "unknown"
 
 
 def _filled_cells(table: pd.DataFrame) -> dict[str, Any]:

@@ -8,12 +8,29 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from cifar_exp.run_dir import lock
 from cifar_exp.safe_io.atomic import create, json_bytes, read_json, write_json
 
 STATES = ("running", "completed", "failed", "diverged", "interrupted")
 
 _BLOCK = 4096  # bytes; the least that common file systems give a file
 _MOST_OF_AN_ERROR = 500  # characters
+
+
+def state_of(directory: Path, status: Mapping[str, Any]) -> str:
+    """The state of a run; one that was killed could not record it itself and is ``interrupted``.
+
+    Args:
+        directory: of the run.
+        status: content of its ``status.json``; {} if there is none.
+
+    Returns:
+        One of ``STATES``; ``unknown`` if the status has no such state.
+    """
+    state = status.get("state")
+    if state == "running" and not lock.is_held(directory):
+        return "interrupted"
+    return state if state in STATES else "unknown"
 
 
 def is_taken(directory: Path) -> bool:
@@ -55,7 +72,7 @@ def claim(directory: Path, config_hash: str) -> dict[str, Any]:
 
 
 def resumptions(status: Mapping[str, Any]) -> list[Any]:
-    """When the run was gone on with; a status that says something else does not count."""
+    """Timestamps at which the run was resumed; [] if the field is malformed."""
     times = status.get("resumed_at")
     return times if isinstance(times, list) else []
 

@@ -11,7 +11,7 @@ import pandas as pd
 from cifar_exp import trackers
 from cifar_exp.config.resolved import load_saved, saved_hash
 from cifar_exp.errors import RequestError
-from cifar_exp.run_dir import tables
+from cifar_exp.run_dir import run_status, tables
 from cifar_exp.safe_io import atomic
 
 
@@ -69,19 +69,18 @@ def open_run(path: Path, *, trust: Sequence[str] = (), completed: bool = True) -
     if not (path / "config_resolved.yaml").is_file():
         raise RequestError(f"{path}: not a run directory: it has no config_resolved.yaml")
     status = _read_json(path / "status.json")
-    state = status.get("state")
+    state = run_status.state_of(path, status)
     if completed and state != "completed":
-        hint = "; `cifar-exp resume` goes on with it" if state in ("running", "interrupted", "failed") else ""
-        raise RequestError(f"{path}: the run is {state or 'without a state'}; only a completed one will do{hint}")
+        hint = "; continue it with `cifar-exp resume`" if state in ("interrupted", "failed") else ""
+        raise RequestError(
+            f"{path}: the run is not completed (state: {state}); this command needs a completed run{hint}"
+        )
     config = load_saved(path / "config_resolved.yaml", trust)
     edited = status.get("config_hash") not in (None, saved_hash(path / "config_resolved.yaml"))
     # Whoever made the run does not say where this program writes: the reader's own cache is used.
     config["data"]["cache"] = None
     if completed or not trackers.is_known(config, path):
         config["tracker"] |= {"name": "none", "store": None}
-    url = config["data"].get("url")
-    if url is not None and not str(url).startswith(("https://", "http://")):
-        raise RequestError(f"{path}: data.url={url}: a saved run may only name http or https")
     return SavedRun(path, config, _read_json(path / "environment.json"), edited)
 
 

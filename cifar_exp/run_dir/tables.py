@@ -186,11 +186,7 @@ def metrics_rows(path: Path) -> list[Mapping[str, float | int | None]]:
     """
     if not path.exists():
         return []
-    with path.open(encoding="utf-8", newline="") as file:
-        try:
-            header, *rows = csv.reader(file, strict=True)
-        except csv.Error as error:
-            raise ValueError(str(error)) from error
+    header, *rows = untrusted.read_rows(path)
     return [dict(zip(header, map(_number, row), strict=True)) for row in rows]
 
 
@@ -212,6 +208,7 @@ def read_table(path: Path) -> pd.DataFrame:
     with open_regular(path) as file:
         if os.fstat(file.fileno()).st_size > _MOST_TABLE_BYTES:
             raise ValueError(f"it is larger than {_MOST_TABLE_BYTES:,} bytes")
+        untrusted.check_header(file)
         try:
             return _parsed(io.BytesIO(_without_torn_row(file.read())) if path.name in _APPENDED else file)
         except MemoryError as error:

@@ -30,8 +30,46 @@ def tolerate_any_output() -> None:
         stream = getattr(sys, name)
         if stream is None:  # closed by whoever started the program
             setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115 - for the life of the program
+        elif type(stream) is io.TextIOWrapper and name == "stdout":
+            sys.stdout = _Output(
+                stream.buffer, stream.encoding, "backslashreplace", line_buffering=stream.line_buffering
+            )
         elif isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
+
+
+class _Output(io.TextIOWrapper):
+    """Standard output that drops what a full disk does not take: neither a run nor a traceback ends there."""
+
+    error: OSError | None = None
+
+    def write(self, text: str) -> int:
+        try:
+            return super().write(text)
+        except OSError as error:
+            self._drop(error)
+            return len(text)
+
+    def flush(self) -> None:
+        try:
+            super().flush()
+        except OSError as error:
+            self._drop(error)
+
+    def _drop(self, error: OSError) -> None:
+        if isinstance(error, BrokenPipeError):
+            raise error
+        self.error = error
+        os.dup2(os.open(os.devnull, os.O_WRONLY), self.fileno())
+
+
+def output_is_lost() -> bool:
+    """Whether standard output could not be written; says so on stderr."""
+    sys.stdout.flush()
+    error = getattr(sys.stdout, "error", None)
+    if error is not None:
+        complain(f"standard output cannot be written: {error.strerror}")
+    return error is not None
 
 
 def for_terminal(text: str) -> str:

@@ -11,14 +11,17 @@ from typing import Any
 
 import torch
 
-from cifar_exp.build import Parts, build, count_parameters
+from cifar_exp.build import Parts, build
 from cifar_exp.config.values import AUTO
 from cifar_exp.data.batches import Batch
 from cifar_exp.errors import DONE, RequestError
 from cifar_exp.evaluation.metrics import evaluate
+from cifar_exp.preflight import count_parameters
 from cifar_exp.run_dir import lifecycle
 from cifar_exp.safe_io.console import log_to_console
-from cifar_exp.sweeps.ledger import Job, duplicates, duration
+from cifar_exp.safe_io.plural import plural
+from cifar_exp.sweeps.grid import Job, duplicates
+from cifar_exp.sweeps.ledger import duration
 from cifar_exp.training.epoch import EpochState, train_epoch
 from cifar_exp.training.lr_range_test import LRRange
 
@@ -26,7 +29,8 @@ log = logging.getLogger(__name__)
 
 _WARM_UP_STEPS, _STEPS, _SECONDS = 2, 10, 5.0
 _SMALL = 1e-3  # takes the place of max_lr=auto: how long a step takes does not depend on it
-_STEPS_ROW, _FIGURES = 80, 1.5e6  # bytes; of a line of steps.csv, and of all figures and tables, as seen
+# Bytes, as measured: a line of steps.csv, all figures and tables, report.html with its images.
+_STEPS_ROW, _FIGURES, _PAGE = 80, 1.5e6, 1.4e6
 # What makes one step take longer than another.
 _COST_KEYS = (
     "model",
@@ -72,7 +76,8 @@ class Cost:
 
     def bytes(self, config: dict[str, Any]) -> float:
         """On disk, when the job is done."""
-        return self.checkpoint + config["epochs"] * self.steps * _STEPS_ROW + _FIGURES * config["figures"]
+        pages = _FIGURES * config["figures"] + _PAGE * config["report"]
+        return self.checkpoint + config["epochs"] * self.steps * _STEPS_ROW + pages
 
 
 def show_plan(jobs: Sequence[Job], sweep_dir: Path) -> int:
@@ -103,10 +108,11 @@ def show_plan(jobs: Sequence[Job], sweep_dir: Path) -> int:
             remark = f"{state}: goes on" if state else remark
         size = f"{cost.bytes(job.config) / 1e6:.1f} MB"
         lines.append(f"{job.title:<50}  {duration(cost.seconds(job.config)):>9}  {size:>10}  {remark}")
+    disk += _PAGE if todo else 0  # comparison.html
     log.info("%s", "\n".join(line.rstrip() for line in lines))
     log.info(
-        "%d jobs, %d to run, one after the other about %s and %.0f MB in %s; nothing was trained or written.",
-        len(jobs),
+        "%s, %d to run, one after the other about %s and %.0f MB in %s; nothing was trained or written.",
+        plural(len(jobs), "job"),
         todo,
         duration(seconds),
         disk / 1e6,

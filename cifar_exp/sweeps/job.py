@@ -9,7 +9,7 @@ from typing import Any
 from cifar_exp.compute.memory import off_for_imports
 from cifar_exp.errors import DONE, FAILED, WRONG_REQUEST, DivergedError, RequestError
 from cifar_exp.safe_io.console import complain
-from cifar_exp.sweeps.ledger import STOP_MARK
+from cifar_exp.sweeps import STOP_MARK
 
 log = logging.getLogger(__name__)
 

@@ -1,29 +1,24 @@
-"""A sweep as a whole: what its jobs are, whether they fit what its directory holds, and how they ended."""
+"""The records of a sweep: its jobs (``sweep.json``) and how they ended (``sweep.csv``)."""
 
 import contextlib
-import io
 import logging
 import math
 import os
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig, open_dict
-
-from cifar_exp.config.compose import without_hydra
-from cifar_exp.config.resolved import config_hash, resolve
 from cifar_exp.errors import DONE, FAILED, RequestError
 from cifar_exp.run_dir import lifecycle, run_status, tables
 from cifar_exp.safe_io import atomic
 from cifar_exp.safe_io.console import log_to_console
 from cifar_exp.safe_io.untrusted import read_yaml
+from cifar_exp.sweeps import RECORD, STOP_MARK
+from cifar_exp.sweeps.grid import Request, Sweep, by_key, duplicates, settled
 
 log = logging.getLogger(__name__)
 
-RECORD = "sweep.json"
 SWEEP_COLUMNS = (
     "job",
     "run",
@@ -40,100 +35,35 @@ SWEEP_COLUMNS = (
 _NOT_STARTED = "not started"
 
 
-@dataclass(frozen=True)
-class Job:
-    """One job of a sweep.
-
-    Attributes:
-        number: Hydra's, counted from 0.
-        directory: its run directory.
-        overrides: what it was given, of what the jobs do not all have in common.
-        config: resolved.
-    """
-
-    number: int
-    directory: Path
-    overrides: dict[str, str]
-    config: dict[str, Any]
-
-    @property
-    def title(self) -> str:
-        """Its number and its overrides."""
-        return " ".join([f"job {self.number}:", *(f"{key}={value}" for key, value in self.overrides.items())])
-
-
-def plan_of(composed: Sequence[DictConfig], sweep_dir: Path) -> list[Job]:
-    """The jobs of a sweep from their composed configurations, in order."""
-    overrides = [_by_key(job.hydra.overrides.task) for job in composed]
-    keys = list(dict.fromkeys(key for one in overrides for key in one))
-    varied = [key for key in keys if len({one.get(key) for one in overrides}) > 1]
-    jobs = []
-    for number, (job, given) in enumerate(zip(composed, overrides, strict=True)):
-        with open_dict(job):
-            job.hydra.job.num = number
-        directory = Path(sweep_dir, str(job.hydra.sweep.subdir))
-        shown = {key: given[key] for key in varied if key in given}
-        jobs.append(Job(number, directory, shown, resolve(without_hydra(job))))
-    return jobs
-
-
-def _by_key(overrides: Sequence[str]) -> dict[str, str]:
-    return dict(override.lstrip("+~").partition("=")[::2] for override in overrides)
-
-
-def duplicates(jobs: Sequence[Job]) -> dict[int, int]:
-    """Jobs that are an earlier one again: their numbers, and that one's."""
-    first: dict[str, int] = {}
-    again = {}
-    for job in jobs:
-        number = first.setdefault(config_hash(job.config), job.number)
-        if number != job.number:
-            again[job.number] = number
-    return again
-
-
-def check(jobs: Sequence[Job]) -> None:
-    """Refuse a sweep that would put a job where a run of another config is.
-
-    Raises:
-        RequestError: nothing was touched.
-    """
-    for job in jobs:
-        if lifecycle.job_state(job.directory) is not None and not lifecycle.same_config(job.directory, job.config):
-            raise RequestError(
-                f"{job.directory}: holds a run of another config than {job.title}; a run is never overwritten, and a "
-                "change (of epochs, too, which the schedule was planned for) is a new one: name another "
-                "hydra.sweep.dir"
-            )
-
-
-def begin(sweep_dir: Path, jobs: Sequence[Job], asked: Mapping[str, Any]) -> None:
-    """Write down what the sweep is, for ``resume`` and for its table; say which jobs are the same.
-
-    Args:
-        sweep_dir: made here.
-        jobs: empty where the sweeper makes them up as it goes.
-        asked: the overrides, and the config that they change.
-    """
+def begin(sweep: Sweep, request: Request) -> None:
+    """Write down what the sweep is, for ``resume`` and for its table; log which jobs are the same."""
     log_to_console()
-    for number, first in duplicates(jobs).items():
-        log.warning("Job %d is job %d again: the same config.", number, first)
-    sweep_dir.mkdir(parents=True, exist_ok=True)
-    (sweep_dir / STOP_MARK).unlink(missing_ok=True)
+    known = [] if sweep.is_search else sweep.jobs
+    for number, first in duplicates(known).items():
+        log.warning("Job %d is the same as job %d: equal configs.", number, first)
+    sweep.directory.mkdir(parents=True, exist_ok=True)
+    (sweep.directory / STOP_MARK).unlink(missing_ok=True)
+    config = sweep.jobs[0].config
     record = {
-        **asked,
-        "folder": os.getcwd(),
+        "overrides": [settled(override, config) for override in request.overrides],
+        "config_name": request.config_name,
+        "config_dir": request.config_dir,
         "jobs": [
-            {"job": job.number, "run": os.path.relpath(job.directory, sweep_dir), "overrides": job.overrides}
-            for job in jobs
+            {
+                "job": job.number,
+                "run": os.path.relpath(job.directory, sweep.directory),
+                "overrides": job.overrides,
+                "arguments": job.arguments,
+            }
+            for job in known
         ],
     }
-    atomic.write_json(sweep_dir / RECORD, record)
+    atomic.write_json(sweep.directory / RECORD, record)
 
 
 def title_of(sweep_dir: Path, number: int, given: Sequence[str]) -> str:
     """A job's number and what is special about it, or all that it was given where the sweep does not know."""
-    overrides = _by_key(given)
+    overrides = by_key(given)
     with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
         known = {job["job"]: job["overrides"] for job in atomic.read_json(sweep_dir / RECORD)["jobs"]}
         overrides = known.get(number, overrides)
@@ -176,7 +106,7 @@ def _recorded_jobs(sweep_dir: Path) -> list[Mapping[str, Any]]:
 def _given(run: Path) -> dict[str, str]:
     """The overrides that Hydra wrote down for a job."""
     try:
-        return _by_key([str(item) for item in read_yaml(run / ".hydra" / "overrides.yaml")])
+        return by_key([str(item) for item in read_yaml(run / ".hydra" / "overrides.yaml")])
     except (OSError, ValueError, TypeError):
         return {}
 
@@ -262,16 +192,12 @@ def winner(rows: Sequence[Mapping[str, Any]], varied: Sequence[str]) -> str:
 
 
 def _compare(sweep_dir: Path) -> None:
-    from cifar_exp.cli.commands import compare
+    from cifar_exp.compare.compare_runs import compare_runs
 
     out = sweep_dir / "comparison"
     try:
-        with contextlib.redirect_stdout(io.StringIO()):
-            compare.main([str(sweep_dir), "--out", str(out)])
+        compare_runs([sweep_dir], out, command=shlex.join(["cifar-exp", "compare", str(sweep_dir), "--out", str(out)]))
     except (RequestError, OSError) as error:
         log.warning("The jobs could not be compared: %s", error)
     else:
         log.info("Comparison: %s", lifecycle.run_name(out))
-
-
-STOP_MARK = ".stopped"  # in a sweep's directory: no further job is to start

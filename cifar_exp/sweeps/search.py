@@ -17,7 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from cifar_exp.errors import RequestError
 from cifar_exp.safe_io import atomic
-from cifar_exp.sweeps.ledger import RECORD
+from cifar_exp.sweeps import RECORD
 
 if TYPE_CHECKING:
     from optuna import Study

@@ -116,7 +116,7 @@ class EpochProgress:
         rate = (self._done - self._done_at_start) / (self._shown - self._started)
         seconds_left = (self._images - self._done) / rate
         log.info(
-            "%s: %d of %d images, loss %.3f, accuracy %.1f %%, lr %.4g, %.0f images/s, %d:%02d left",
+            "%s: %d of %d images, loss %.3f, accuracy %.1f%%, lr %.4g, %.0f images/s, %d:%02d left",
             self._title,
             self._done,
             self._images,

@@ -4,25 +4,15 @@ Hydra's own plugins for the same engines give up a sweep, and what its other job
 process dies. These go on.
 """
 
-import sys
 from abc import abstractmethod
 from collections.abc import Sequence
-from typing import Any, NoReturn
+from typing import Any
 
 from hydra.core.utils import JobReturn
 from hydra.plugins.launcher import Launcher
 from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
-
-from cifar_exp.errors import WRONG_REQUEST, RequestError
-from cifar_exp.safe_io.console import complain
-
-
-def _end(error: RequestError) -> NoReturn:
-    """Hydra would print a traceback and exit with another code."""
-    complain(str(error))
-    sys.exit(WRONG_REQUEST)
 
 
 class _Plugin:
@@ -49,10 +39,7 @@ class _JobsLauncher(_Plugin, Launcher):
         from cifar_exp.sweeps.launchers.hydra_job import compose_jobs, job_returns
 
         jobs = compose_jobs(self.hydra_context, self.config, self.task_function, job_overrides, initial_job_idx)
-        try:
-            return job_returns(jobs, self._run(jobs))
-        except RequestError as error:
-            _end(error)
+        return job_returns(jobs, self._run(jobs))
 
     @abstractmethod
     def _run(self, jobs: list[Any]) -> dict[int, float | None]:
@@ -98,10 +85,7 @@ class OptunaSweeper(_Plugin, Sweeper):
         launcher = Plugins.instance().instantiate_launcher(
             hydra_context=self.hydra_context, task_function=self.task_function, config=self.config
         )
-        try:
-            search(launcher, self.config, arguments, **self.settings)
-        except RequestError as error:
-            _end(error)
+        search(launcher, self.config, arguments, **self.settings)
 
 
 PLUGINS = (LocalLauncher, RayLauncher, SlurmLauncher, OptunaSweeper)

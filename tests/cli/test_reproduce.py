@@ -241,6 +241,43 @@ def test_other_data_is_brought_to_the_size_that_the_network_knows(tmp_path, monk
     ).read_bytes()
 
 
+def test_images_of_one_class_are_enough_to_evaluate(tmp_path, monkeypatch, image_tree, capsys):
+    monkeypatch.chdir(tmp_path)
+    node = ("data=image_folder", f"data.root={image_tree}", "data.limit_train=null", "batch_size=12")
+    run(composed(*TINY, *node), tmp_path / "run")
+    for folder in ("one/dog", "two/test/dog"):
+        (tmp_path / folder).mkdir(parents=True)
+        shutil.copy(image_tree / "test" / "dog" / "02.png", tmp_path / folder / "x.png")
+    (tmp_path / "one" / "table.csv").write_text("file,label\ndog/x.png,dog\n")
+    expected = read_table(tmp_path / "run" / "predictions.csv").set_index("source").loc["test/dog/02.png"]
+    for place, data in enumerate(
+        (["data=image_folder", "data.root=one"], ["data.root=two"], ["data=image_csv", "data.csv_file=one/table.csv"])
+    ):
+        assert main(["evaluate", "run", "--out", f"evaluated{place}", *data]) == 0, capsys.readouterr().err
+        [found] = read_table(tmp_path / f"evaluated{place}" / "predictions.csv").to_dict("records")
+        assert (found["label"], found["prediction"]) == ("dog", expected["prediction"])
+        assert found["confidence"] == pytest.approx(expected["confidence"], rel=1e-4)
+    (tmp_path / "one" / "dog").rename(tmp_path / "one" / "yak")
+    assert main(["evaluate", "run", "data=image_folder", "data.root=one"]) == 2
+    assert "the run's classes are not the data's: the network has no yak; it has cat, dog" in capsys.readouterr().err
+
+
+def test_a_folder_that_the_run_split_is_evaluated_as_split(tmp_path, monkeypatch, image_tree):
+    monkeypatch.chdir(tmp_path)
+    node = (
+        "data=image_folder",
+        f"data.root={image_tree / 'train'}",
+        "data.limit_train=null",
+        "batch_size=9",
+        "epochs=1",
+    )
+    run(composed(*TINY, *node), tmp_path / "run")
+    shutil.move(image_tree / "train", tmp_path / "moved")
+    assert main(["evaluate", "run", "data.root=moved", "--out", "evaluated"]) == 0
+    row = read_table(tmp_path / "evaluated" / "evaluation.csv").iloc[0]
+    assert (row["images"], row["changed_predictions"]) == (5, 0)
+
+
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [

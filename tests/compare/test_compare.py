@@ -1,5 +1,7 @@
 """`cifar-exp compare` on runs whose every number is known."""
 
+import os
+
 import pandas as pd
 import pytest
 from compare_runs import make_run
@@ -8,6 +10,10 @@ from cifar_exp.cli.commands.compare import main
 from cifar_exp.compare.discover import find_runs, read_runs
 from cifar_exp.compare.tables import compare
 from cifar_exp.errors import RequestError
+from cifar_exp.run_dir import lock
+from cifar_exp.run_dir.lifecycle import job_state
+from cifar_exp.run_dir.read import read_run
+from cifar_exp.run_dir.saved_run import open_run
 
 
 @pytest.fixture(autouse=True)
@@ -16,7 +22,7 @@ def in_empty_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
 
 
-def compared(*paths, metric="test_accuracy", baseline=None):
+def compared(*paths, metric=None, baseline=None):
     directories, _, _ = find_runs(list(paths))
     return compare(read_runs(directories), metric, None if baseline is None else str(baseline))
 
@@ -191,11 +197,102 @@ def test_runs_of_other_data_come_after_and_are_not_tested(tmp_path, capsys):
     assert "2 different data sets" in capsys.readouterr().out
 
 
+def test_the_winner_is_chosen_by_validation_accuracy_and_its_test_accuracy_reported(tmp_path, capsys):
+    """`a` is best on the test split, `b` on the validation split; the test split takes no part in the choice."""
+    make_run(tmp_path / "a", "1111", measured={"val_accuracy": 0.5})
+    make_run(tmp_path / "b", "1110", measured={"val_accuracy": 0.75}, max_lr=0.2)
+    assert main(["."]) == 0
+    rows = written("comparison.csv")
+    assert rows[["run", "best", "verdict"]].to_numpy().tolist() == [
+        ["b", True, "baseline"],
+        ["a", False, "within noise (p = 1.00)"],
+    ]
+    groups = written("groups.csv")
+    assert groups["metric"].unique() == ["val_accuracy"]
+    assert groups[["mean", "mean_test_accuracy"]].to_numpy().tolist() == [[0.75, 0.75], [0.5, 1.0]]
+    out = capsys.readouterr().out
+    assert "By val_accuracy" in out
+    assert "optimistic" not in out
+    html = (tmp_path / "outputs/comparison/comparison.html").read_text()
+    assert "b (max_lr 0.2) has the best val_accuracy, 75.00%" in html
+    assert "Its test accuracy is 75.00%." in html
+    assert main([".", "--metric", "test_accuracy"]) == 0  # another order, and the same winner as baseline
+    assert written("comparison.csv")[["run", "verdict"]].to_numpy().tolist() == [
+        ["a", "within noise (p = 1.00)"],
+        ["b", "baseline"],
+    ]
+    assert "Leave --metric out to select by val_accuracy" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("value", "text"), [("", "c has"), ("nan", "c has"), ("1e200", "c has"), ("text", "c has")])
+def test_without_a_validation_accuracy_the_order_is_by_test_accuracy_with_a_caution(tmp_path, value, text):
+    make_run(tmp_path / "a", "1111", measured={"val_accuracy": 0.5})
+    make_run(tmp_path / "b", "1110", measured={"val_accuracy": 0.75}, max_lr=0.2)
+    make_run(tmp_path / "c", "1100", measured={"val_accuracy": value}, max_lr=0.3)
+    comparison = compared(tmp_path)
+    assert (comparison.metric, comparison.baseline_by) == ("test_accuracy", "test_accuracy")
+    assert comparison.runs["label"].iloc[comparison.baseline] == "a"
+    [remark] = comparison.remarks
+    assert remark.startswith(f"{text} no val_accuracy. The best of 3 runs by test_accuracy is selected on the test")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "without", "comparisons"),
+    [
+        ([], (), 3),  # the validation winner against each of three others
+        (["--baseline", "0"], ("val_accuracy",), 3),
+        ([], ("val_accuracy",), 6),  # all pairs of four runs
+        (["--top", "2"], ("val_accuracy",), 6),  # the baseline was chosen among all four
+        (["--top", "2"], (), 1),
+        (["--top", "2", "--metric", "test_accuracy"], (), 3),  # those shown were chosen by the test split
+        (["--metric", "train_loss"], (), 3),
+    ],
+)
+def test_p_values_are_corrected_for_every_comparison_that_could_have_been_reported(
+    tmp_path, capsys, arguments, without, comparisons
+):
+    for seed in range(4):
+        make_run(tmp_path / str(seed), "1" * (20 - 6 * seed) + "0" * 6 * seed, seed=seed, without=without)
+    assert main([".", *arguments]) == 0
+    pairs = written("pairs.csv")
+    smallest = pairs["p_value"].min()
+    assert pairs["p_value_corrected"].min() == pytest.approx(min(1, comparisons * smallest))
+    out = capsys.readouterr().out
+    assert (f"corrected for {comparisons} comparisons" in out) == (comparisons > 1)
+
+
+def test_a_killed_run_is_interrupted_and_a_running_one_running(tmp_path):
+    for name in ("done", "killed", "going", "link", "pipe"):
+        run = make_run(tmp_path / name, state="completed" if name == "done" else "running")
+        if name != "done":
+            (run / "summary.csv").unlink()
+    (tmp_path / "killed/.lock").touch()
+    (tmp_path / "victim").write_text("kept")
+    (tmp_path / "link/.lock").symlink_to(tmp_path / "victim")
+    os.mkfifo(tmp_path / "pipe/.lock")
+    with lock.held(tmp_path / "going"):
+        states = dict(zip(*[compared(tmp_path).runs[column] for column in ("label", "state")], strict=True))
+        assert states == {
+            "done": "completed",
+            "going": "running",
+            "killed": "interrupted",
+            "link": "interrupted",
+            "pipe": "interrupted",
+        }
+        for name, state in states.items():
+            assert read_run(tmp_path / name).state == job_state(tmp_path / name) == state
+            if state != "completed":
+                (tmp_path / name / "config_resolved.yaml").touch()
+                with pytest.raises(RequestError, match=f"not completed .state: {state}.*needs a completed run"):
+                    open_run(tmp_path / name)
+    assert (tmp_path / "victim").read_text() == "kept"
+
+
 def test_selection_on_the_test_split_is_said(tmp_path):
     make_run(tmp_path / "a", measured={"selection_split": "test"})
     make_run(tmp_path / "b", max_lr=0.3)
     [remark] = compared(tmp_path).remarks
-    assert remark.startswith("a selected on the test split")
+    assert remark.startswith("a selected the best epoch on the test split")
     assert "optimistic" in remark
 
 

@@ -12,7 +12,7 @@ from composing import TINY, composed
 from PIL import Image
 
 from cifar_exp.cli.commands.compare import main
-from cifar_exp.compare.images import load_test_images
+from cifar_exp.compare.changed import load_test_images
 from cifar_exp.compare.pairs import read_predictions
 from cifar_exp.config.resolved import to_yaml
 from cifar_exp.errors import RequestError

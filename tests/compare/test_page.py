@@ -1,5 +1,6 @@
 """The page of a comparison: what it says against the runs made by hand, and what a browser does with it."""
 
+import itertools
 import json
 import re
 import subprocess
@@ -7,7 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from browser_pages import PHONE, WIDE
+from browser_pages import PHONE, WIDE, beyond_the_edge, printed
 from compare_runs import make_run, write_predictions
 
 from cifar_exp.cli.commands.compare import main
@@ -100,7 +101,7 @@ def test_curves_and_maps_hold_what_the_runs_measured(compared):
     assert map_0["names"] == ["epochs", "max_lr"]
     assert found == {(2, 0.01): 8.5 / 16, (4, 0.01): 10.5 / 16, (2, 0.1): 12.5 / 16, (4, 0.1): 14.5 / 16}
     lines = page["charts"]["settings"]["option"]
-    assert [axis["name"] for axis in lines["parallelAxis"]] == ["epochs", "max_lr", "test_accuracy"]
+    assert [axis["name"] for axis in lines["parallelAxis"]] == ["epochs", "max_lr", "val_accuracy"]
     assert {tuple(one["value"][:3]) for one in lines["series"][0]["data"]} == {
         (str(epochs), str(lr), (8 + number) / 16) for number, (lr, epochs, _) in enumerate(SETTINGS)
     }
@@ -215,6 +216,36 @@ def test_a_page_opens_quietly_and_fits(opened, name, viewport, theme):
     assert tab.locator("img:not([alt])").count() == 0
 
 
+@pytest.mark.parametrize(("name", "viewport"), [("plain", WIDE), ("hostile", PHONE), ("many", WIDE)])
+def test_nothing_is_clipped_in_print(opened, compared, name, viewport):
+    """On A4 and US Letter within margins of 14 mm; `many` has twelve settings that differ and long names."""
+    if name == "many" and not (compared / name).exists():
+        for number in range(3):
+            keys = {f"augment__a_rather_long_key_{key}": f"value_{number}_{key}" for key in range(12)}
+            make_run(compared / "runs of many" / ("a long name " * 5 + str(number)), "1110"[number:] + "1", **keys)
+        main([str(compared / "runs of many"), "--out", str(compared / name)])
+    tab = opened(name, viewport)
+    for paper in (688, 710):
+        printed(tab, paper)
+        assert beyond_the_edge(tab) == []
+        for chart in tab.locator(".canvas").all():
+            around, drawn = chart.bounding_box(), chart.locator("svg").bounding_box()
+            assert abs(around["width"] - drawn["width"]) < 2
+            assert drawn["height"] <= around["height"] + 2, "the next element would overprint it"
+    cells = tab.locator("#table-runs tbody tr").first.locator("td")
+    boxes = [cell.bounding_box() for cell in cells.all()]
+    assert all(one["x"] + one["width"] <= other["x"] + 1 for one, other in itertools.pairwise(boxes))
+    assert tab.pdf().startswith(b"%PDF")
+
+
+@pytest.mark.parametrize(("table", "column"), [("runs", "val_accuracy"), ("groups", "mean val_accuracy")])
+def test_accuracies_are_seen_on_a_phone_without_scrolling(opened, table, column):
+    tab = opened("plain", PHONE)
+    box = tab.locator(f"#table-{table} thead th", has_text=column).first.bounding_box()
+    assert box["x"] > 0
+    assert box["x"] + box["width"] <= PHONE["width"]
+
+
 def test_sorting_and_filtering_lead_the_curves(opened):
     tab = opened()
     assert names(tab)[:3] == ["7", "6", "5"]
@@ -253,7 +284,7 @@ def test_a_cell_of_the_heat_map_selects_its_runs(opened):
     chart = tab.locator("#chart-map_0 .canvas")
     chart.scroll_into_view_if_needed()
     chart.locator("svg").wait_for()
-    chart.get_by_text("90.62 %").click(force=True)  # (14 + 15) / 2 of 16
+    chart.get_by_text("90.62%").click(force=True)  # (14 + 15) / 2 of 16
     assert tab.locator("#selection").inner_text().startswith("Only the 2 runs with epochs 4 and max_lr 0.1.")
     assert names(tab) == ["7", "6"]
     assert buttons(tab, "accuracy") == ["7", "6"]
@@ -267,7 +298,7 @@ def test_an_axis_selects_runs(opened):
     chart = tab.locator("#chart-settings .canvas")
     chart.scroll_into_view_if_needed()
     chart.locator("svg").wait_for()
-    axis = chart.get_by_text("test_accuracy").bounding_box()
+    axis = chart.get_by_text("val_accuracy").bounding_box()
     box, x = chart.bounding_box(), axis["x"] + axis["width"] / 2
     tab.mouse.move(x, box["y"] + 41)
     tab.mouse.down()
@@ -304,7 +335,7 @@ def test_the_difference_is_told_with_its_interval(opened):
     chart.scroll_into_view_if_needed()
     chart.locator("svg").wait_for()
     tab.evaluate("page.charts.get('differences').dispatchAction({type: 'showTip', seriesIndex: 0, dataIndex: 0})")
-    tooltip = chart.locator("> div").filter(has_text="95 % interval")
+    tooltip = chart.locator("> div").filter(has_text="95% interval")
     tooltip.wait_for()
     assert "−6.25 points" in " ".join(tooltip.inner_text().split())  # noqa: RUF001 - run 6: one of 16 images fewer
     assert names(tab, "pairs") == list("6543210")

@@ -12,7 +12,7 @@ from statsmodels.stats.contingency_tables import mcnemar
 from statsmodels.stats.multitest import multipletests
 
 from cifar_exp.cli.commands.compare import main
-from cifar_exp.compare.images import load_test_images
+from cifar_exp.compare.changed import load_test_images
 from cifar_exp.compare.pairs import read_predictions
 from cifar_exp.run import run
 
@@ -37,7 +37,20 @@ def sweep(tmp_path_factory):
                 composed(*TINY, *overrides, "model.width=8", "data.limit_train=600"),
                 folder / "runs" / f"{max_lr}-{seed}",
             )
-    assert main([str(folder / "runs"), "--out", str(folder / "out"), "--baseline", str(folder / "runs/0.2-0")]) == 0
+    assert (
+        main(
+            [
+                str(folder / "runs"),
+                "--out",
+                str(folder / "out"),
+                "--baseline",
+                str(folder / "runs/0.2-0"),
+                "--metric",
+                "test_accuracy",
+            ]
+        )
+        == 0
+    )
     return folder / "runs", folder / "out"
 
 

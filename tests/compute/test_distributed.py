@@ -1,11 +1,7 @@
 """One run in several processes: real torchrun, two processes, gloo."""
 
 import json
-import os
-import subprocess
-import sys
 import time
-from contextlib import AbstractContextManager
 from itertools import pairwise
 from pathlib import Path
 
@@ -14,7 +10,7 @@ import pandas as pd
 import pytest
 import torch
 from composing import TINY, composed
-from programs import started
+from distributed_runs import DRAWN, NOTHING_DRAWN, PROGRAM, table, torchrun
 
 from cifar_exp.build import build
 from cifar_exp.cli import main
@@ -26,47 +22,11 @@ from cifar_exp.data.dataset import Split
 from cifar_exp.errors import RequestError
 from cifar_exp.evaluation.metrics import evaluate
 from cifar_exp.run import run
-from cifar_exp.run_dir import tables
 from cifar_exp.run_dir.checkpoint import load
 from cifar_exp.run_dir.environment import changes
 
-TIMING = ["train_seconds", "eval_seconds", "images_per_second"]
-PLAIN = (
-    *TINY,
-    "model._target_=tiny_networks.plain",
-    "trust=[tiny_networks]",
-    "batch_size=32",
-    "max_lr=0.1",
-    "data.limit_test=101",
-    "evaluation.batch_size=50",
-    "precision=float32",
-    "explain.images=0",
-)
-# At a max_lr of 0.1 rounding alone moves a loss by 1.5e-5: one process does so with another memory layout.
-# 28 x 32 + 3 training and 2 x 50 + 1 test images: two processes share the last batches 2 to 1 and 1 to 0.
-NOTHING_DRAWN = (
-    *PLAIN,
-    "data.limit_train=999",
-    "max_lr=0.03",
-    "augment=none",
-    "label_smoothing=0.1",
-    "epochs=3",
-    "evaluation.published_loss=true",
-)
-DRAWN = (*PLAIN, "data.limit_train=997", "+model.dropout=0.3", "epochs=4")  # 28 x 32 + 1: shared 1 to 0
 NORMED = (*TINY, "epochs=3", "scheduler.pct_start=0.95", "max_lr=10", "evaluation.weights=best", "precision=float32")
 STOPPED_AFTER = 40  # steps: in the middle of the second of four epochs of 29 steps
-
-
-def torchrun(*arguments: str, **environment: str) -> AbstractContextManager[subprocess.Popen[str]]:
-    tests = str(Path(__file__).parents[1] / "helpers")
-    return started(
-        [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", *arguments],
-        env=os.environ | {"PYTHONPATH": tests, "OMP_NUM_THREADS": "1"} | environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
 
 
 def asked(overrides: tuple[str, ...]) -> list[str]:
@@ -109,15 +69,10 @@ def folder(tmp_path_factory):
         ("normed", composed(*NORMED), False),
     ]
     (out / "runs.json").write_text(json.dumps(runs))
-    program = Path(__file__).with_name("torchrun_program.py")
-    with torchrun(str(program), str(out / "runs.json"), str(out)) as process:
+    with torchrun(str(PROGRAM), str(out / "runs.json"), str(out)) as process:
         output = process.communicate(timeout=300)[0]
     assert process.returncode == 0, output
     return out
-
-
-def table(folder: Path, run_name: str, name: str) -> pd.DataFrame:
-    return tables.read_table(folder / run_name / name).drop(columns=TIMING, errors="ignore")
 
 
 def ended(folder: Path, name: str) -> tuple[float, int, str]:

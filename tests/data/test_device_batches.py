@@ -9,8 +9,8 @@ import pytest
 import torch
 import yaml
 from composing import TINY, composed
+from distributed_runs import NOTHING_DRAWN, PROGRAM, table, torchrun
 from runs import measured
-from test_parallel import NOTHING_DRAWN, table, torchrun
 from test_resume import at_step  # noqa: F401 - a fixture
 from torch import nn
 
@@ -237,12 +237,13 @@ def test_without_transforms_both_backends_make_the_same_run(tmp_path):
     assert measured(tmp_path / "device") == measured(tmp_path / "albumentations")
 
 
-def test_a_transform_without_an_equivalent_is_refused(tmp_path, capsys):
+def test_a_transform_without_an_equivalent_is_left_to_albumentations(tmp_path, capsys):
     blur = "+augment.transforms.blur={_target_: albumentations.Blur}"
-    assert main([*ON_DEVICE, blur, f"hydra.run.dir={tmp_path / 'run'}"]) == 2
-    said = capsys.readouterr().err
-    assert "augment.transforms.blur: augment_backend=device has no Blur" in said
-    assert "Traceback" not in said
+    assert main([*ON_DEVICE, "epochs=1", blur, f"hydra.run.dir={tmp_path / 'run'}"]) == 0
+    said = (tmp_path / "run" / "run.log").read_text()
+    assert "Albumentations augments on the CPU: the device cannot apply augment.transforms.blur (Blur" in said
+    assert atomic.read_json(tmp_path / "run" / "environment.json")["augment_backend"] == "albumentations"
+    capsys.readouterr()
     assert main([*ON_DEVICE, "augment_backend=gpu", f"hydra.run.dir={tmp_path / 'run'}"]) == 2
     assert "augment_backend=gpu: must be one of auto, albumentations, device" in capsys.readouterr().err
 
@@ -311,7 +312,7 @@ def shared(tmp_path_factory) -> Path:
         ("drawn_again", drawing, False),
     ]
     (out / "runs.json").write_text(json.dumps(runs))
-    with torchrun(str(Path(__file__).with_name("torchrun_program.py")), str(out / "runs.json"), str(out)) as process:
+    with torchrun(str(PROGRAM), str(out / "runs.json"), str(out)) as process:
         output = process.communicate(timeout=300)[0]
     assert process.returncode == 0, output
     return out

@@ -9,7 +9,14 @@ from torch import nn
 from cifar_exp.compute.device import Compute
 from cifar_exp.data import Split, Statistics
 from cifar_exp.data.normalize import Normalizer
-from cifar_exp.evaluation.metrics import confusion_matrix, confusion_rows, evaluate, per_class_rows, prediction_rows
+from cifar_exp.evaluation.metrics import (
+    Evaluation,
+    confusion_matrix,
+    confusion_rows,
+    evaluate,
+    per_class_rows,
+    prediction_rows,
+)
 
 CLASSES = 4
 CPU = Compute(torch.device("cpu"), torch.float32, torch.contiguous_format)
@@ -47,10 +54,14 @@ def test_metrics_equal_scikit_learns(model, split, batch_size):
     np.testing.assert_allclose(found.confidences, expected.max(1), atol=1e-6)
 
 
-def test_the_published_loss_is_batch_means_over_images(model, split):
-    found = evaluate(model, split, compute=CPU, normalize=NORMALIZE, batch_size=25)
-    batch_means = [found.losses[start : start + 25].mean() for start in range(0, 101, 25)]
-    assert found.batch_means_over_images == pytest.approx(sum(batch_means) / 101, rel=1e-6)
+@pytest.mark.parametrize("batch_size", [25, 512])
+def test_the_published_loss_is_that_of_batches_of_128(model, split, batch_size):
+    found = evaluate(model, split, compute=CPU, normalize=NORMALIZE, batch_size=batch_size)
+    assert found.loss_as_published == pytest.approx(found.losses.mean() / 101, rel=1e-6)  # one batch
+    # 650 images, as by hand: 5 batches of 128 with a mean of 1, 2, 3, 4 and 5, and one of 10 with a mean of 6.
+    losses = np.repeat([1.0, 2.0, 3.0, 4.0, 5.0, 6.0], [128] * 5 + [10])
+    many = Evaluation(np.zeros(650, int), np.zeros(650, int), np.ones(650), losses)
+    assert many.loss_as_published == pytest.approx(21 / 650)
 
 
 def test_evaluation_leaves_the_model_as_it_was(model, split):

@@ -79,7 +79,7 @@ def test_wilson_interval_is_scipys(counted):
 
 
 def test_interval_covers_what_it_promises():
-    """Simulated: two networks right on 90 % and 88 % of 1,000 images, with correlated mistakes."""
+    """Simulated: two networks right on 90% and 88% of 1,000 images, with correlated mistakes."""
     rng = np.random.default_rng(0)
     tables = rng.multinomial(1_000, [0.85, 0.05, 0.03, 0.07], size=1_000)
     intervals = [difference_interval(Paired(*map(int, table))) for table in tables]
@@ -113,6 +113,35 @@ def test_holm_by_hand():
 def test_holm_of_nothing_and_of_one():
     assert holm([]) == []
     assert holm([0.04]) == [0.04]
+
+
+def test_holm_of_a_part_is_no_smaller_than_of_the_whole():
+    rng = np.random.default_rng(0)
+    for _ in range(200):
+        p = rng.uniform(size=8) ** 4
+        whole = np.array(holm(list(p)))
+        assert (np.array(holm(list(p[:3]), 8)) >= whole[:3] - 1e-12).all()
+
+
+def false_alarms(runs: int, choice: str) -> float:
+    """Simulated share of comparisons of equal networks with any verdict other than "within noise"."""
+    rng = np.random.default_rng(runs)
+    alarms, repetitions, images = 0, 400, 600
+    for _ in range(repetitions):
+        difficulty = rng.beta(6, 1, size=images)  # hard images are hard for every network
+        right = rng.random((runs, images)) < difficulty
+        best = int(right.sum(axis=1).argmax()) if choice != "validation" else int(rng.integers(runs))
+        p = [mcnemar_exact(paired(right[best], right[other])) for other in range(runs) if other != best]
+        comparisons = runs * (runs - 1) // 2 if choice == "all pairs" else runs - 1
+        alarms += min(holm(p, comparisons)) < 0.05
+    return alarms / repetitions
+
+
+def test_equal_networks_seem_different_in_at_most_5_percent_of_comparisons():
+    """With the best test accuracy as the baseline, a correction for the other runs alone is not enough."""
+    assert false_alarms(20, "validation") <= 0.05
+    assert false_alarms(20, "all pairs") <= 0.05
+    assert false_alarms(20, "best test accuracy") > 0.1
 
 
 @settings(max_examples=25, deadline=None)

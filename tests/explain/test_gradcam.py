@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 import torch
-from captum.attr import LayerGradCam
 from torch import nn
 from torch.nn import functional as F
 
@@ -12,7 +11,8 @@ from cifar_exp.compute.device import Compute
 from cifar_exp.data import Statistics
 from cifar_exp.data.normalize import Normalizer
 from cifar_exp.errors import RequestError
-from cifar_exp.explain.gradcam import RANDOM_DRAWS, LayerMap, explain, gradcam_rows, layer_grad_cams, layer_maps
+from cifar_exp.explain.gradcam import explain, gradcam_rows
+from cifar_exp.explain.layers import ExplainedLayers, LayerMap, choose_layers
 
 CPU = Compute(torch.device("cpu"), torch.float32, torch.contiguous_format)
 NORMALIZE = Normalizer(Statistics((0.5, 0.5, 0.5), (0.25, 0.25, 0.25)), CPU)
@@ -25,6 +25,12 @@ def images(count: int = 3, size: int = 32) -> np.ndarray:
 def resnet() -> nn.Module:
     torch.manual_seed(0)
     return models.resnet18(num_classes=10, in_channels=3).eval()
+
+
+def chosen(model: nn.Module, named: list[str] | None = None, **changes: object) -> ExplainedLayers:
+    """``choose_layers`` for images of 32 x 32."""
+    node = {"images": 1, "indices": None, "layers": named, "minimum_map": 1} | changes
+    return choose_layers(model, torch.zeros(1, 3, 32, 32), node)
 
 
 def explained(model, pixels, indices, targets, layers, *, seed=0, batch_size=8):
@@ -46,7 +52,7 @@ def by_hand(model: nn.Module, layer: str, inputs: torch.Tensor, targets: torch.T
 
 def test_maps_equal_gradcam_by_hand():
     model, pixels = resnet(), images()
-    layers = layer_maps(model, (32, 32, 3), None)
+    layers = chosen(model).layers
     assert layers == [
         LayerMap("layer1", 32, 32),
         LayerMap("layer2", 16, 16),
@@ -65,26 +71,22 @@ def test_maps_equal_gradcam_by_hand():
         np.testing.assert_allclose(cam.heat, upsampled.numpy(), atol=1e-5)
 
 
-def test_maps_of_all_layers_at_once_equal_captums_layer_by_layer():
-    model, inputs = resnet(), NORMALIZE(torch.from_numpy(images()))
-    names = ["layer1", "layer1.1", "layer2.0.conv1", "layer3", "layer4"]  # nested ones and a plain convolution, too
-    targets = torch.tensor([1, 5, 9])
-    layers = layer_maps(model, (32, 32, 3), names)
-    for name, found in zip(names, layer_grad_cams(model, inputs, targets, layers), strict=True):
-        expected = LayerGradCam(model, model.get_submodule(name)).attribute(inputs, target=targets)
-        torch.testing.assert_close(found, expected.detach(), atol=1e-6, rtol=1e-5)
+def test_maps_of_nested_layers_equal_gradcam_by_hand():
+    model, pixels = resnet(), images()
+    names, targets = ["layer1.1", "layer2.0.conv1"], np.array([1, 5, 9])
+    found = explained(model, pixels, np.arange(3), {"true": targets}, chosen(model, names).layers)
+    for cam in found:
+        expected = by_hand(model, cam.layer.name, NORMALIZE(torch.from_numpy(pixels)), torch.from_numpy(targets))
+        np.testing.assert_allclose(cam.coarse, expected[cam.index].numpy(), atol=1e-5)
 
 
-def test_the_number_of_layers_adds_no_pass_for_maps_and_batches_hold_no_more_than_they_may():
-    model, sizes = resnet(), {True: [], False: []}
-    model.register_forward_hook(lambda _m, inputs, _o: sizes[torch.is_grad_enabled()].append(len(inputs[0])))
+def test_batches_hold_no_more_images_than_they_may_and_change_no_map():
+    model, sizes = resnet(), []
+    model.register_forward_hook(lambda _m, inputs, _o: sizes.append(len(inputs[0])))
     targets = {"predicted": np.array([1, 2, 3]), "true": np.array([4, 5, 6])}
-    layers = layer_maps(model, (32, 32, 3), None)
-    sizes[False].clear()
+    layers = [LayerMap("layer2", 16, 16), LayerMap("layer3", 8, 8)]
     parts = explained(model, images(), np.arange(3), targets, layers, batch_size=2)
-    assert sizes[True] == [2, 2, 1, 1]  # a forward pass for each target: two for each batch, of four layers
-    once_and_random, deletions = 1 + RANDOM_DRAWS, len(layers) * len(targets)
-    assert sizes[False] == [2] * (once_and_random + deletions) + [1] * (once_and_random + deletions)
+    assert max(sizes) == 2
     whole = explained(model, images(), np.arange(3), targets, layers, batch_size=3)
     for one, other in zip(parts, whole, strict=True):
         assert (one.index, one.layer, one.target) == (other.index, other.layer, other.target)
@@ -158,11 +160,28 @@ def test_nothing_to_explain():
     assert explained(resnet(), images(0), empty, targets, [LayerMap("layer3", 8, 8)]) == []
 
 
-def test_a_layer_that_is_not_there_is_named():
-    with pytest.raises(RequestError, match=r"no layer 'layer9'; it has conv1, .*layer4"):
-        layer_maps(resnet(), (32, 32, 3), ["layer9"])
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("layer9", r"no layer 'layer9'; it has conv1, .*layer4"),
+        ("fc", r"'fc' cannot be explained: its output shape is \(1, 10\), not that of a feature map"),
+    ],
+)
+def test_a_named_layer_without_a_map_is_refused(name, message):
+    with pytest.raises(RequestError, match=message):
+        chosen(resnet(), [name])
 
 
-def test_a_layer_without_a_map_is_refused():
-    with pytest.raises(RequestError, match=r"'fc' puts out \(1, 10\), not a map"):
-        layer_maps(resnet(), (32, 32, 3), ["fc"])
+@pytest.mark.parametrize(
+    ("changes", "layers", "headline", "note"),
+    [
+        ({}, ["layer1", "layer2", "layer3"], "layer3", None),  # layer4 is 4x4
+        ({"minimum_map": 33}, [], None, "every layer's map is smaller than 33x33"),
+        ({"images": 0}, [], None, None),
+        ({"indices": []}, [], None, None),
+    ],
+)
+def test_small_maps_are_left_out(changes, layers, headline, note):
+    found = chosen(resnet(), **{"minimum_map": 5} | changes)
+    assert ([layer.name for layer in found.layers], found.headline) == (layers, headline)
+    assert note in found.note if note else found.note is None

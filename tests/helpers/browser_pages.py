@@ -35,5 +35,25 @@ def quiet_pages(browser: Any) -> Iterator[Callable[..., Any]]:
     assert troubles == []
 
 
+def printed(tab: Any, paper: int) -> None:
+    """Lay a page out as for printing on paper with so many CSS pixels between its margins."""
+    tab.evaluate("dispatchEvent(new Event('beforeprint'))")
+    tab.emulate_media(media="print")
+    tab.set_viewport_size({"width": paper, "height": 1000})
+
+
+def beyond_the_edge(tab: Any) -> list[str]:
+    """Elements of the page that reach past its left or right edge."""
+    found: list[str] = tab.evaluate("""() => {
+        const width = document.documentElement.clientWidth, hidden = ".hidden-text, .skip";
+        const out = [...document.querySelectorAll("body *")].filter((one) => {
+            const { left, right, width: own } = one.getBoundingClientRect();
+            return own > 0 && (left < -1 || right > width + 1) && !one.closest(hidden);
+        });
+        return out.map((one) => `${one.tagName} ${one.id} ${one.textContent.slice(0, 40)}`);
+    }""")
+    return found
+
+
 def _is_own(requested: str, url: str) -> bool:
     return requested == "data:," or requested.startswith("data:image/") or requested.partition("#")[0] == url

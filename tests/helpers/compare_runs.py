@@ -54,7 +54,7 @@ def make_run(
     if state == "completed":
         row |= {
             "train_loss": 0.5,
-            "val_accuracy": 0.5,
+            "val_accuracy": sum(right) / len(right),  # orders the runs as the test accuracy does
             "test_loss": 1 - sum(right) / len(right),
             "test_accuracy": sum(right) / len(right),
             "misclassified": right.count(False),

@@ -1,6 +1,6 @@
-"""What test_parallel.py has torchrun start: several runs, one after the other, in the same processes.
+"""The program that torchrun starts in tests: several runs, one after the other, in the same processes.
 
-    torchrun --standalone --nproc-per-node N tests/torchrun_program.py RUNS.json OUT_DIR
+    torchrun --standalone --nproc-per-node N tests/helpers/torchrun_program.py RUNS.json OUT_DIR
 
 ``RUNS.json`` is a list of ``[name, config, resume]``. Each process notes the images that it was asked to make.
 """

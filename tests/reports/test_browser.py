@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from browser_pages import PHONE, WIDE
+from browser_pages import PHONE, WIDE, beyond_the_edge, printed
 from composing import TINY, composed
 from report_runs import PREDICTIONS, WRONG, write_run
 
@@ -88,8 +88,8 @@ def test_pointing_at_a_curve_shows_its_values(opened):
     tab = opened("by hand")
     tab.mouse.move(*_middle(tab, "#chart-accuracy .canvas", 0.55, 0.4))
     text = _tooltip(tab, "accuracy", "epoch 2")
-    assert "train 80.00 %" in text
-    assert "validation 80.00 %" in text
+    assert "train 80.00%" in text
+    assert "validation 80.00%" in text
 
 
 def test_a_series_can_be_switched_off_and_on_by_keyboard(opened):
@@ -249,7 +249,7 @@ def test_the_slider_blends_from_the_image_to_the_map(opened):
     numbers = tab.locator("#gradcam .numbers").first.inner_text()
     assert numbers.split() == ["attended", "−10.0", "random", "−20.0", "⚠"]  # noqa: RUF001
     tab.locator("#gradcam .strip button").nth(2).click()
-    assert tab.locator("#gradcam h3").inner_text() == "cat, taken for dog with 60\xa0%"
+    assert tab.locator("#gradcam h3").inner_text() == "cat, taken for dog with 60%"
     assert heats.count() == 4
     assert float(heats.first.evaluate("image => getComputedStyle(image).opacity")) == pytest.approx(0.31)
 
@@ -281,6 +281,10 @@ def test_a_page_prints_on_white_with_every_chart(opened):
     tab = opened("by hand", color_scheme="dark")
     assert tab.pdf().startswith(b"%PDF")
     assert tab.locator("figure.chart svg").count() >= 5  # those below the screen as well
+    for paper in (688, 710):  # A4 and US Letter within the margins
+        printed(tab, paper)
+        assert beyond_the_edge(tab) == []
+    tab.evaluate("dispatchEvent(new Event('afterprint'))")
     assert tab.evaluate("document.documentElement.dataset.theme ?? 'auto'") == "auto"
 
 
@@ -288,7 +292,7 @@ def test_without_scripts_the_words_are_there(chromium, pages_folder):
     context = chromium.new_context(java_script_enabled=False)
     tab = context.new_page()
     tab.goto((pages_folder / "by hand" / "report.html").as_uri())
-    assert tab.get_by_text("85.00 %").first.is_visible()
+    assert tab.get_by_text("85.00%").first.is_visible()
     assert tab.get_by_text("Confusion matrix of 3 classes: 17 of 20 test images on the diagonal.").is_visible()
     assert tab.get_by_text("Charts, galleries and sorting need JavaScript").is_visible()
     context.close()

@@ -5,13 +5,17 @@ import itertools
 import numpy as np
 import pandas as pd
 import pytest
+from fontTools.fontBuilder import FontBuilder
+from fontTools.pens.ttGlyphPen import TTGlyphPen
+from matplotlib import font_manager
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.text import Text
+from PIL import Image
 
 from cifar_exp.explain.gradcam import CamMap, LayerMap
 from cifar_exp.reports.figures import curves as curves_module
-from cifar_exp.reports.figures import style
+from cifar_exp.reports.figures import fonts, style
 from cifar_exp.reports.figures.confusion import confusion
 from cifar_exp.reports.figures.curves import curves, learning_rate
 from cifar_exp.reports.figures.images import Judged, augmentations, gradcam, misclassified
@@ -121,7 +125,7 @@ def test_a_gallery_that_was_not_asked_for_does_not_say_that_all_is_right(tmp_pat
 
 def test_names_are_not_taken_for_formulas(tmp_path):
     misclassified(judged(2, name="$x^$ _{"), 2, 10, tmp_path / "m.png")
-    confusion(np.eye(2, dtype=np.int64), ["$", "a$b$"], "100 % of $", tmp_path / "c.png")
+    confusion(np.eye(2, dtype=np.int64), ["$", "a$b$"], "100% of $", tmp_path / "c.png")
 
 
 def test_augmentations_of_gray_and_colour(tmp_path):
@@ -145,7 +149,51 @@ def test_gradcam_with_and_without_heat(tmp_path, drawn, heat, count):
     assert overlapping_texts(drawn[0]) == []
 
 
-@pytest.mark.parametrize(("images", "said"), [([], "No test image was misclassified"), (judged(1), "map large enough")])
+@pytest.mark.parametrize(
+    ("images", "said"), [([], "No test image was misclassified"), (judged(1), "warning in run.log")]
+)
 def test_gradcam_with_nothing_to_show_says_why(tmp_path, drawn, images, said):
     gradcam(images, [], None, tmp_path / "g.png")
     assert said in drawn[0].texts[0].get_text()
+
+
+def square_font(path, letter):
+    """A font that shows one letter as a black square, and has no other."""
+    pen = TTGlyphPen(None)
+    for number, point in enumerate(((0, 0), (0, 800), (800, 800), (800, 0))):
+        (pen.lineTo if number else pen.moveTo)(point)
+    pen.closePath()
+    builder = FontBuilder(1000, isTTF=True)
+    builder.setupGlyphOrder([".notdef", "square"])
+    builder.setupCharacterMap({ord(letter): "square"})
+    builder.setupGlyf({".notdef": TTGlyphPen(None).glyph(), "square": pen.glyph()})
+    builder.setupHorizontalMetrics({".notdef": (500, 0), "square": (900, 50)})
+    builder.setupHorizontalHeader(ascent=800, descent=-200)
+    builder.setupNameTable({"familyName": "Square Sans", "styleName": "Regular"})
+    builder.setupOS2()
+    builder.setupPost()
+    builder.save(path)
+    return str(path)
+
+
+def test_a_font_is_chosen_that_has_the_letters_or_the_log_names_its_package(tmp_path, monkeypatch, caplog):
+    """The font was installed after Matplotlib listed the fonts of the system."""
+    own = [font for font in font_manager.fontManager.ttflist if font.name == "DejaVu Sans"]
+    for installed in ([], [square_font(tmp_path / "square.ttf", "猫")]):
+        fonts._families.cache_clear()
+        monkeypatch.setattr(font_manager.fontManager, "ttflist", list(own))
+        monkeypatch.setattr(font_manager, "findSystemFonts", lambda installed=installed: installed)
+        caplog.clear()
+        with style.styled():
+            figure = Figure(figsize=(2, 1))
+            text = figure.text(0.5, 0.5, "猫é☃", fontsize=40)
+            style.save(figure, tmp_path / "figure.png")
+        if installed:
+            assert text.get_fontfamily() == ["DejaVu Sans", "Square Sans"]
+            dark = (np.asarray(Image.open(tmp_path / "figure.png").convert("L")) < 40).sum()
+            assert dark > (0.8 * 40 * 150 / 72) ** 2, "the square of 0.8 em"
+            assert caplog.text == ""
+        else:
+            assert "No installed font has 猫: figures show boxes instead" in caplog.text
+            assert "apt-get install fonts-noto-cjk" in caplog.text
+    fonts._families.cache_clear()

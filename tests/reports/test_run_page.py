@@ -36,8 +36,8 @@ def test_the_headline_says_what_the_predictions_say(real_run):
     right, n = int(predictions["correct"].sum()), len(predictions)
     low, high = proportion_confint(right, n, alpha=0.05, method="wilson")
     text = visible_text((real_run / "report.html").read_text())
-    assert f"{100 * right / n:.2f} %" in text
-    assert f"95 % interval {100 * low:.2f} % to {100 * high:.2f} % (Wilson), {n} test images" in text
+    assert f"{100 * right / n:.2f}%" in text
+    assert f"95% interval {100 * low:.2f}% to {100 * high:.2f}% (Wilson), {n} test images" in text
     assert f"Misclassified {n - right} of {n} test images" in text
     summary = pd.read_csv(real_run / "summary.csv").iloc[0]
     sign = "+" if summary["generalization_gap"] >= 0 else "−"  # noqa: RUF001
@@ -48,7 +48,7 @@ def test_the_accuracy_with_test_time_augmentation_has_a_tile_of_its_own(by_hand)
     assert "test-time augmentation" not in visible_text(run_page(by_hand))
     summary = pd.read_csv(by_hand / "summary.csv")
     summary.assign(test_accuracy_tta=0.8725).to_csv(by_hand / "summary.csv", index=False)
-    assert "With test-time augmentation 87.25 % right by several views" in visible_text(run_page(by_hand))
+    assert "With test-time augmentation 87.25% right by several views" in visible_text(run_page(by_hand))
 
 
 def test_the_curves_are_the_csvs(real_run):
@@ -141,8 +141,8 @@ def _statement(path, title):
 def test_what_the_numbers_of_a_run_worked_by_hand_say(by_hand):
     low, high = proportion_confint(17, 20, alpha=0.05, method="wilson")
     sure = _statement(by_hand, "How sure the accuracy is").text
-    assert "17 of 20 test images are right: 85.00\u00a0%" in sure
-    assert f"from {100 * low:.2f}\u00a0% to {100 * high:.2f}\u00a0%" in sure
+    assert "17 of 20 test images are right: 85.00%" in sure
+    assert f"from {100 * low:.2f}% to {100 * high:.2f}%" in sure
     assert _statement(by_hand, "Overfitting").kind == "note"
     assert "a gap of +10.00\u00a0points" in _statement(by_hand, "Overfitting").text
     assert "lowest in epoch 2 (0.5) and 0.75 at the end" in _statement(by_hand, "The validation loss rose again").text
@@ -151,11 +151,11 @@ def test_what_the_numbers_of_a_run_worked_by_hand_say(by_hand):
     assert "by 0.50 on average, hiding random ones by 0.20; in 3 of 3 images" in attention.text
     assert "Not so in layer1" in attention.text
     classes = _statement(by_hand, "Hardest and easiest class").text
-    assert "Hardest: dog, right in 66.67\u00a0% of its 6 images" in classes
+    assert "Hardest: dog, right in 66.67% of its 6 images" in classes
     assert "dog taken for ship, 2 times" in classes
     # Mean confidence (7 x 0.99 + 0.6 + 4 x 0.9 + 0.95 + 0.7 + 6 x 0.8) / 20 = 0.879; one mistake above 0.9.
     sure = _statement(by_hand, "About as sure as it should be").text
-    assert "Mean confidence 87.90\u00a0%, accuracy 85.00\u00a0%" in sure
+    assert "Mean confidence 87.90%, accuracy 85.00%" in sure
     assert "1 of 3 mistakes" in sure
     assert "6.00\u00a0s of training and 1.50\u00a0s of evaluation" in _statement(by_hand, "Where the time went").text
 

@@ -227,10 +227,10 @@ def test_the_published_defects_are_named(tmp_path, caplog):
     assert row["schedule"].startswith("incomplete: 2 of 6 planned steps used")
     assert row["selection_split"] == "test"
     assert row["best_val_accuracy"] is None
-    # 100 test images in one batch of 512: the sum of batch means is the loss itself, and is divided by 100 again.
+    # 100 test images are one batch: the sum of batch means is the loss itself, and is divided by 100 again.
     assert row["test_loss"] / row["test_loss_as_published"] == pytest.approx(100)
     assert table(tmp_path / "run", "metrics.csv")["test_accuracy"].notna().all()
-    for said in ("its accuracy is optimistic", "incomplete: 2 of 6", "batch means summed", "layer3 (4x4)"):
+    for said in ("its accuracy is optimistic", "incomplete: 2 of 6", "means of batches of 128 summed", "layer3 (4x4)"):
         assert said in caplog.text
     assert f"{row['misclassified']} of 100 test images misclassified" in caplog.text
     assert set(table(tmp_path / "run", "gradcam.csv")["layer"]) == {"layer2", "layer3"}
@@ -266,5 +266,5 @@ def test_the_published_run_on_all_images_takes_391_steps_an_epoch(jpeg_root):
     # Typed in with four places, as the published run did.
     assert parts.statistics.mean == (0.4913, 0.4821, 0.4465)
     assert parts.statistics.std == (0.2452, 0.2428, 0.2606)
-    assert [layer.name for layer in parts.layers] == ["layer1", "layer2", "layer3", "layer4"]
-    assert parts.headline == "layer3"
+    assert [layer.name for layer in parts.explained.layers] == ["layer1", "layer2", "layer3", "layer4"]
+    assert parts.explained.headline == "layer3"

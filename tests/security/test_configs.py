@@ -67,8 +67,19 @@ def test_a_saved_config_calls_nothing_that_is_not_listed_whatever_it_trusts(tmp_
 
 @pytest.mark.parametrize(
     "line",
-    ["seed: !!int ''", "seed: !!bool x", f"seed: {'1:' * 200}1.5", f"seed: '{'${a:' * 3000}'", f"seed: {'9' * 400}"],
-    ids=["int", "bool", "sexagesimal", "nested", "digits"],
+    [
+        "seed: !!int ''",
+        "seed: !!bool x",
+        f"seed: {'1:' * 200}1.5",
+        f"seed: '{'${a:' * 3000}'",
+        f"seed: {'9' * 400}",
+        f"seed: {'1:' * 300_000}1",
+        f"name: 0x{'f' * 5000}",
+        "".join(f"k{n}: 1\n" for n in range(90_000)),
+        f"name: {'x' * 100_000}",
+        "name: !!binary eA==",
+    ],
+    ids=["int", "bool", "sexagesimal", "nested", "digits", "base 60", "hexadecimal", "keys", "long", "tag"],
 )
 def test_values_that_the_parsers_stumble_over_are_refused(tmp_path, line):
     path = tmp_path / "config_resolved.yaml"
@@ -77,6 +88,12 @@ def test_values_that_the_parsers_stumble_over_are_refused(tmp_path, line):
     path.write_text(text.replace("\nseed: 0\n", f"\n{line}\n"))
     with pytest.raises(RequestError):
         load_saved(path)
+
+
+@pytest.mark.parametrize("url", ["file:///dev/zero", "ftp://host/x", "data:,x", "//host/x", "/etc/passwd", "http:x"])
+def test_an_archive_comes_from_the_web_or_from_data_root(url):
+    with pytest.raises(RequestError, match="does not start with https:// or http://"):
+        composed("data=cifar10", f"data.url='{url}'")
 
 
 @pytest.mark.parametrize(

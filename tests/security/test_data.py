@@ -71,6 +71,33 @@ def test_members_with_paths_and_links_write_nothing_and_lead_nowhere(tmp_path, c
     assert {one for one in tmp_path.rglob("*") if "cache" not in one.parts} == before
 
 
+@pytest.mark.parametrize("way", ["gnu", "pax"])
+def test_a_sparse_member_of_an_archive_is_not_read(tmp_path, cifar10_archive: Archive, way):
+    path = tmp_path / "sparse.tar.gz"
+    with tarfile.open(path, "w:gz", format=tarfile.PAX_FORMAT) as tar:
+        for name, content in cifar10_archive.members.items():
+            info = tarfile.TarInfo(f"{CIFAR10_FOLDER}/{name}")
+            info.size = len(content)
+            if name != "test_batch":
+                tar.addfile(info, io.BytesIO(content))
+            elif way == "gnu":  # a header that says: 250 MB, all of them a hole
+                header = bytearray(tarfile.TarInfo(info.name).tobuf(tarfile.GNU_FORMAT))
+                header[156:157], header[257:265] = b"S", b"ustar  \0"
+                header[386:410], header[483:495] = b"%011o\0%011o\0" % (250 << 20, 0), b"%011o\0" % (250 << 20)
+                header[148:156] = b" " * 8
+                header[148:156] = b"%06o\0 " % sum(header)
+                tar.fileobj.write(bytes(header))
+                tar.offset += 512
+            else:
+                info.pax_headers = {"GNU.sparse.map": "0,0", "GNU.sparse.size": str(250 << 20)}
+                info.size = 0
+                tar.addfile(info)
+    with tarfile.open(path) as tar:
+        assert tar.getmember(f"{CIFAR10_FOLDER}/test_batch").size == 250 << 20
+    with pytest.raises(RequestError, match="holds no test_batch"):
+        load_archive(path, tmp_path / "cache")
+
+
 def long_put(slot: int) -> bytes:
     return b"\x80\x02}r" + struct.pack("<I", slot) + b"."
 

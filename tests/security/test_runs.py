@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from compare_runs import make_run
 from composing import TINY, composed
 
 from cifar_exp.cli.main import main
+from cifar_exp.compare import discover
 from cifar_exp.compare.discover import find_runs, read_runs
 from cifar_exp.config.resolved import load_saved, to_yaml
 from cifar_exp.errors import RequestError
@@ -67,6 +69,58 @@ def test_a_config_that_unfolds_to_gigabytes_or_exhausts_the_stack_is_refused(tmp
     assert [column for column in read_runs([run]).columns if column.startswith("config.")] == []
     with pytest.raises(RequestError, match="config"):
         load_saved(run / "config_resolved.yaml")
+
+
+HOSTILE = {
+    "a million columns": ("summary.csv", ",".join(f"c{n}" for n in range(10**6)) + "\n" + "," * (10**6 - 1) + "\n"),
+    "only line ends": ("summary.csv", "\n" * 10**6),
+    "a hexadecimal integer": ("config_resolved.yaml", f"a: 0x{'f' * 5000}\n"),
+    "an integer to base 60": ("config_resolved.yaml", f"a: {'1:' * 300_000}1\n"),
+    "90,000 keys": ("config_resolved.yaml", "".join(f"k{n}: 1\n" for n in range(90_000))),
+    "an integer of JSON": ("status.json", f'{{"state": {"9" * 10_000}}}'),
+    "a deep list": ("status.json", "[" * 100_000),
+    "a long error": ("status.json", '{"state": "failed", "error": "' + "x" * 10**6 + '"}'),
+}
+
+
+@pytest.mark.parametrize(("name", "content"), HOSTILE.values(), ids=HOSTILE)
+def test_one_hostile_run_costs_little_and_ends_no_comparison(tmp_path, capsys, name, content):
+    make_run(tmp_path / "runs" / "good")
+    bad = make_run(tmp_path / "runs" / "bad", state="running")
+    (bad / "summary.csv").unlink()
+    (bad / name).write_text(content)
+    began = time.process_time()
+    runs = read_runs(find_runs([tmp_path])[0])
+    assert time.process_time() - began < 5
+    assert len(runs) == 2
+    assert runs.shape[1] < 100
+    assert main(["compare", str(tmp_path / "runs"), "--out", str(tmp_path / "out"), "--no-page"]) == 0
+    assert "good" in capsys.readouterr().out
+
+
+def test_an_error_that_nobody_foresaw_costs_one_run(tmp_path, monkeypatch):
+    for name in ("a", "b"):
+        make_run(tmp_path / name)
+    read = discover._read_status
+    monkeypatch.setattr(discover, "_read_status", lambda path: read(path) if path.endswith("a") else 1 / 0)
+    runs = read_runs([tmp_path / "a", tmp_path / "b"])
+    assert runs["problem"].tolist() == [None, "cannot be read (ZeroDivisionError: division by zero)"]
+
+
+def test_runs_that_have_little_in_common_are_left_out_by_name(tmp_path, monkeypatch):
+    monkeypatch.setattr(discover, "MOST_COLUMNS", 60)
+    for run in range(3):
+        make_run(tmp_path / f"{run}", **{f"k{run}x{n}": n for n in range(20)})
+    problems = read_runs(find_runs([tmp_path])[0])["problem"].tolist()
+    assert problems[0] is None
+    assert "more than 60 in all" in problems[2]
+
+
+def test_a_table_of_a_million_columns_is_refused(tmp_path):
+    for name, start in (("predictions.csv", ""), ("metrics.csv", '"\n",')):
+        (tmp_path / name).write_text(start + "," * 10**6 + "\n")
+        with pytest.raises(ValueError, match="more than 5,000 columns"):
+            tables.read_table(tmp_path / name)
 
 
 @ENDLESS

@@ -98,6 +98,22 @@ def test_jobs_share_out_the_gpus(tmp_path, monkeypatch, gpus, n_jobs, seen):
     assert set(joblib_launcher.run_jobs(jobs, n_jobs=n_jobs).values()) == seen
 
 
+@pytest.mark.parametrize("launcher", ["basic", "joblib"])
+def test_jobs_load_their_batches_in_processes_of_their_own(tmp_path, monkeypatch, launcher):
+    monkeypatch.chdir(tmp_path)
+    arguments = [*TINY, "epochs=1", "data.workers=2", "explain.images=0", "seed=0,1", "hydra.sweep.dir=sweep"]
+    assert main(["-m", *arguments, f"hydra/launcher={launcher}"]) == 0
+    assert [state_of(tmp_path / "sweep" / job)["state"] for job in ("0", "1")] == ["completed", "completed"]
+
+
+def test_jobs_save_and_end_when_the_program_that_started_them_is_killed(tmp_path):
+    program = [*PROGRAM, *SWEEP, "epochs=500", "seed=0,1", "hydra/launcher=joblib", "hydra.launcher.n_jobs=2"]
+    with started(program, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+        wait_for(lambda: all(rows_of(tmp_path / "sweep" / job) >= 1 for job in ("0", "1")))
+        process.kill()
+    wait_for(lambda: {state_of(tmp_path / "sweep" / job)["state"] for job in ("0", "1")} == {"interrupted"}, seconds=30)
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -126,6 +142,7 @@ def test_another_packages_option_of_the_same_name_gives_way():
         n_jobs: int = -1
 
     ConfigStore.instance().store(group="hydra/launcher", name="joblib", node=Theirs)
+    options.register()
     (job,) = compose_jobs(["hydra/launcher=joblib"])
     assert job.hydra.launcher._target_ == "hydra_plugins.cifar_exp_plugins.LocalLauncher"
 

@@ -10,9 +10,9 @@ from composing import TINY
 from runs import measured
 
 from cifar_exp import data
-from cifar_exp.cli.hydra_app import quoted
 from cifar_exp.cli.main import main
 from cifar_exp.run_dir import lock, tables
+from cifar_exp.sweeps.grid import quoted
 from cifar_exp.sweeps.ledger import winner
 from cifar_exp.training.progress import EpochProgress
 
@@ -203,7 +203,7 @@ def test_a_record_from_elsewhere_chooses_no_code(here, capsys):
     capsys.readouterr()
     assert main(["resume", "s"]) == 0
     said = capsys.readouterr().out
-    assert "Not taken from the sweep's record" in said
+    assert "Ignored from the sweep's record" in said
     assert said.count("completed before") == 2
     (here / "s" / "sweep.json").write_text("[]")
     assert main(["resume", "s"]) == 2

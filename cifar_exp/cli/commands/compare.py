@@ -20,9 +20,12 @@ def main(arguments: list[str]) -> int:
     )
     parser.add_argument("paths", metavar="PATH", nargs="+", type=Path, help="run directory, sweep, or a folder above")
     parser.add_argument(
-        "--metric", default="test_accuracy", help="numeric column of summary.csv to order by (default: %(default)s)"
+        "--metric",
+        help="column of summary.csv to order by (default: val_accuracy if all runs have one, else test_accuracy)",
     )
-    parser.add_argument("--baseline", metavar="RUN", help="run to compare the others with (default: the best)")
+    parser.add_argument(
+        "--baseline", metavar="RUN", help="run to compare the others with (default: the best by val_accuracy)"
+    )
     parser.add_argument(
         "--out",
         metavar="DIR",
@@ -42,16 +45,16 @@ def main(arguments: list[str]) -> int:
     options = parser.parse_args(arguments)
     if options.top < 1:
         raise RequestError(f"--top {options.top}: must be at least 1")
-    from cifar_exp.compare.compare_runs import compare_runs
+    from cifar_exp.compare.compare_runs import compare_runs, print_report
 
-    compare_runs(
+    compared = compare_runs(
         options.paths,
         options.out,
         metric=options.metric,
         baseline=options.baseline,
         top=options.top,
         page=options.page,
-        form=options.format,
         command=shlex.join(["cifar-exp", "compare", *arguments]),
     )
+    print_report(compared, options.format)
     return 0

@@ -22,7 +22,12 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("path", metavar="RUN_OR_SWEEP", type=Path, help="its directory")
     add_trust(parser)
     parser.add_argument("--config-dir", metavar="DIR", help="options of your own that the sweep was composed with")
-    parser.add_argument("settings", nargs="*", metavar="KEY=VALUE", help="of a sweep: Hydra's, and sweep.fail_fast")
+    parser.add_argument(
+        "settings",
+        nargs="*",
+        metavar="KEY=VALUE",
+        help="of a sweep: Hydra's, and sweep.fail_fast; of a run: explain.images=0",
+    )
     options = parser.parse_args(arguments)
     from cifar_exp.cli.resume import resume
 

@@ -21,10 +21,10 @@ from cifar_exp.compare.page.charts import (
 )
 from cifar_exp.compare.page.curves import curve_charts, read_curves
 from cifar_exp.compare.page.table import MOST_ROWS, kind_of, link, runs_table, setting, written
-from cifar_exp.compare.page.words import in_words, statements
+from cifar_exp.compare.page.words import in_words, statements, test_accuracy_of
 from cifar_exp.compare.pairs import Pair
-from cifar_exp.compare.render import from_here, headline, legend, one_line
-from cifar_exp.compare.tables import Comparison, heading
+from cifar_exp.compare.render import from_here, headline, legend, one_line, shows_mean_test_accuracy
+from cifar_exp.compare.tables import TEST, Comparison, heading
 from cifar_exp.reports.figures.fixed_and_broken import Change, Changed
 from cifar_exp.reports.html import page
 from cifar_exp.reports.html.charts import Chart
@@ -91,7 +91,7 @@ def comparison_page(
         statements=statements(comparison, pairs),
         remarks=[one_line(remark) for remark in remarks],
         baseline=None if comparison.baseline is None else one_line(comparison.runs["label"].iloc[comparison.baseline]),
-        legend=legend(pairs),
+        legend=legend(comparison, pairs),
         curves=curves,
         maps=maps,
         left_out=left_out,
@@ -113,7 +113,9 @@ def _tiles(comparison: Comparison, pairs: Sequence[Pair]) -> list[tuple[str, str
     tiles = []
     if runs["usable"].iloc[0]:
         best = written(metric, float(runs["value"].iloc[0]))
-        tiles.append((f"Best {metric}", best, f"run {one_line(runs['label'].iloc[0])}"))
+        beside = test_accuracy_of(comparison, runs.iloc[0])
+        note = f"run {one_line(runs['label'].iloc[0])}" + (f", {TEST} {beside}" if beside else "")
+        tiles.append((f"Best {metric}", best, note))
     tiles.append(
         ("Runs", f"{len(runs):,}", ", ".join(f"{count:,} {one_line(state)}" for state, count in states.items()))
     )
@@ -121,7 +123,7 @@ def _tiles(comparison: Comparison, pairs: Sequence[Pair]) -> list[tuple[str, str
     if len(settings):
         best_setting = settings.iloc[0]
         low, high = (written(metric, best_setting[end]) for end in ("interval_low", "interval_high"))
-        note = f"n = {best_setting['n']}" + (f", 95 % interval {low} to {high}" if low else "")
+        note = f"n = {best_setting['n']}" + (f", 95% interval {low} to {high}" if low else "")
         tiles.append(("Best mean over seeds", written(metric, best_setting["mean"]), note))
     tested = [pair.verdict.split()[0] for pair in pairs if pair.counts is not None]
     if tested:
@@ -142,10 +144,11 @@ def _groups_table(comparison: Comparison) -> Table | None:
     columns = [
         *(Column(heading(name), note=name) for name in comparison.varied),
         Column("n", "integer", note="different seeds"),
-        Column(f"mean {comparison.metric}", kind, bar=True),
+        Column(f"mean {comparison.metric}", kind, bar=True, key=True),
         Column("std", kind, note="standard deviation, n - 1"),
-        Column("low", kind, note="lower end of the 95 % t interval of the mean"),
+        Column("low", kind, note="lower end of the 95% t interval of the mean"),
         Column("high", kind, note="upper end of it"),
+        Column(f"mean {TEST}", "percent", hidden=not shows_mean_test_accuracy(comparison), key=True),
         Column("seeds"),
         Column("not averaged", "integer", hidden=not groups["not_averaged"].any()),
     ]
@@ -153,7 +156,10 @@ def _groups_table(comparison: Comparison) -> Table | None:
         [
             *(setting(group[name]) for name in comparison.varied),
             group["n"],
-            *(finite(float(group[name])) for name in ("mean", "std", "interval_low", "interval_high")),
+            *(
+                finite(float(group[name]))
+                for name in ("mean", "std", "interval_low", "interval_high", "mean_test_accuracy")
+            ),
             group["seeds"],
             None if pd.isna(group["not_averaged"]) else int(group["not_averaged"]),
         ]
@@ -168,12 +174,12 @@ def _pairs_table(comparison: Comparison, pairs: Sequence[Pair], out: Path) -> Ta
         Column("run"),
         Column("verdict"),
         Column("difference", "points", note="test accuracy less the baseline's, in percentage points"),
-        Column("low", "points", note="lower end of its 95 % interval"),
+        Column("low", "points", note="lower end of its 95% interval"),
         Column("high", "points", note="upper end of it"),
         Column("only baseline right", "integer", note="test images"),
         Column("only this right", "integer", note="test images"),
         Column("p", "number", note="McNemar's exact test"),
-        Column("p corrected", "number", note="Holm, for the number of runs tested"),
+        Column("p corrected", "number", note="corrected for several comparisons (Holm)"),
     ]
     rows: list[list[Any]] = []
     here = os.path.abspath(out)
@@ -210,7 +216,7 @@ def _cards(images: Sequence[Changed], mistaken: str) -> list[dict[str, str]]:
             "image": "" if one.image is None else image_uri(_small(one.image)),
             "is": one_line(one.label),
             "said": one_line(one.mistaken_for),
-            "confidence": f"{100 * one.confidence:.0f} %",
+            "confidence": f"{100 * one.confidence:.0f}%",
             "by": mistaken,
         }
         for one in images

@@ -163,7 +163,7 @@ def _heat_map(comparison: Comparison, groups: pd.DataFrame, pair: tuple[str, str
 
 
 def differences(comparison: Comparison, pairs: Sequence[Pair]) -> Chart | None:
-    """The difference of each run from the baseline as a line in a box that spans its 95 % interval."""
+    """The difference of each run from the baseline as a line in a box that spans its 95% interval."""
     tested = [pair for pair in pairs if pair.counts is not None]
     if not tested:
         return None
@@ -215,7 +215,7 @@ def differences(comparison: Comparison, pairs: Sequence[Pair]) -> Chart | None:
     }
     description = (
         f"Difference of test accuracy from the baseline for {len(tested)} runs, from {100 * least:+.2f} to "
-        f"{100 * most:+.2f} points, each with its 95 % interval; the table below has the numbers."
+        f"{100 * most:+.2f} points, each with its 95% interval; the table below has the numbers."
     )
     return Chart(option, description, height=70 + 26 * len(tested))
 

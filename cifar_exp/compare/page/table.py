@@ -12,7 +12,7 @@ import pandas as pd
 
 from cifar_exp.compare.pairs import Pair
 from cifar_exp.compare.render import ALSO, one_line, verdict_in_words
-from cifar_exp.compare.tables import Comparison, heading
+from cifar_exp.compare.tables import TEST, Comparison, heading
 from cifar_exp.reports.html import formats
 from cifar_exp.reports.html.table import Column, Table
 
@@ -49,7 +49,9 @@ def runs_table(comparison: Comparison, pairs: Sequence[Pair], out: Path) -> Tabl
         values = [number_or_text(value) for value in runs[name]]
         hidden = name not in first
         constant = hidden and _is_constant(usable[name])
-        add(Column(name, kind_of(name), hidden and not constant, constant, bar=name == comparison.metric), values)
+        is_metric = name == comparison.metric
+        key = is_metric or name == TEST
+        add(Column(name, kind_of(name), hidden and not constant, constant, bar=is_metric, key=key), values)
 
     left = [n for n in dict.fromkeys([*first, *measured]) if n not in shown and not runs[n].isna().all()]
     for name in left[:1]:

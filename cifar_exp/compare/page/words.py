@@ -8,7 +8,7 @@ import pandas as pd
 from cifar_exp.compare.page.table import written
 from cifar_exp.compare.pairs import Pair, p_in_words
 from cifar_exp.compare.render import one_line, settings_in_words
-from cifar_exp.compare.tables import Comparison
+from cifar_exp.compare.tables import TEST, Comparison, is_number
 from cifar_exp.reports.html import formats
 
 _MOST_NAMES = 4
@@ -56,11 +56,19 @@ def _best(comparison: Comparison, run: pd.Series) -> Statement:
     values = runs.loc[others, "value"]
     equal = int((values == run["value"]).sum()) - 1
     also = f" {equal:,} more {'has' if equal == 1 else 'have'} the same value." if equal else ""
+    beside = test_accuracy_of(comparison, run)
+    also += f" Its test accuracy is {beside}." if beside else ""
     gap = f" The next run has {written(metric, float(values.iloc[1]))}." if len(values) > 1 and not equal else ""
     text = (
         f"{name_of(comparison, 0)} has the best {metric}, {value}, of {int(others.sum()):,} completed runs on its data."
     )
     return Statement("good", f"Best run: {one_line(run['label'])}", f"{text}{gap}{also}", "comparison.csv")
+
+
+def test_accuracy_of(comparison: Comparison, run: pd.Series) -> str:
+    """A run's test accuracy, to be shown beside its value of another metric; empty if that is the metric itself."""
+    value = run.get(TEST)
+    return written(TEST, float(value)) if comparison.metric != TEST and is_number(value) else ""
 
 
 def _verdicts(comparison: Comparison, pairs: Sequence[Pair]) -> list[Statement]:
@@ -118,7 +126,7 @@ def in_words(comparison: Comparison, pair: Pair) -> str:
     else:
         found = f"{label} is {size} {'better' if above else 'worse'} than the baseline ({p})"
     return (
-        f"{found}; 95 % interval {low} to {high}. Of {counts.n:,} test images, {counts.only_b:,} only this run gets "
+        f"{found}; 95% interval {low} to {high}. Of {counts.n:,} test images, {counts.only_b:,} only this run gets "
         f"right and {counts.only_a:,} only the baseline."
     )
 
@@ -137,7 +145,7 @@ def _settings(comparison: Comparison) -> list[Statement]:
         mean = f"{written(metric, group['mean'])} (mean of {group['n']} seed{'s' if group['n'] > 1 else ''}"
         if pd.notna(group["interval_low"]):
             low, high = (written(metric, group[end]) for end in ("interval_low", "interval_high"))
-            mean += f", 95 % interval {low} to {high}"
+            mean += f", 95% interval {low} to {high}"
         return one_line(f"{words}: {mean})")
 
     second = here.iloc[1]

@@ -16,6 +16,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from cifar_exp.compute.distributed.shard import Shard
 from cifar_exp.errors import RequestError
+from cifar_exp.safe_io.plural import plural
 
 T = TypeVar("T")
 
@@ -65,7 +66,7 @@ class Ranks:
         local, count = int(os.environ["LOCAL_RANK"]), torch.cuda.device_count()
         if local >= count:
             raise RequestError(
-                f"--nproc-per-node {os.environ['LOCAL_WORLD_SIZE']}: this machine has {count} GPU{'s' * (count != 1)}, "
+                f"--nproc-per-node {os.environ['LOCAL_WORLD_SIZE']}: this machine has {plural(count, 'GPU')}, "
                 "and each process needs one; start fewer processes"
             )
         torch.cuda.set_device(local)

@@ -1,25 +1,34 @@
 """Who augments: Albumentations, image by image on the CPU, or the compute device, a batch at a time."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
+import albumentations
 import torch
 
-from cifar_exp.data.augment.device_pipeline import DeviceAugmentation
-from cifar_exp.data.augment.from_albumentations import NotBatchedError, translate
+from cifar_exp.data.augment.device_transforms import (
+    Colour,
+    Cutout,
+    DeviceAugmentation,
+    HorizontalFlip,
+    PadCrop,
+    Transform,
+)
 from cifar_exp.data.augment.policy import Augmentation
 
-# Of a GPU's memory: what the training images may take of it when nobody asked for them to lie there.
-_MOST_OF_MEMORY = 0.25
+_LARGEST_PART_OF_MEMORY = 0.25  # of a GPU, that the training images may take with augment_backend=auto
+_CONSTANT, _REFLECT_101 = 0, 4  # OpenCV's border modes
 
 
 @dataclass(frozen=True)
 class Backend:
-    """What ``augment_backend`` comes to.
+    """The backend that ``augment_backend`` selects.
 
     Attributes:
         name: ``albumentations`` or ``device``.
         on_device: the transforms of the latter.
-        reason: why ``auto`` left a GPU unused; empty otherwise.
+        reason: why the device is not used although it could have been; empty otherwise.
     """
 
     name: str
@@ -27,30 +36,29 @@ class Backend:
     reason: str = ""
 
 
-def choose(wanted: str, augmentation: Augmentation, device: torch.device, image_bytes: int) -> Backend:
-    """Decide on the backend.
+class _NotBatchedError(Exception):
+    """A transform without a batched equivalent."""
 
-    ``auto`` takes the device where it is a GPU that CUDA drives, where every transform has a batched equivalent and the
-    images are small beside its memory. Elsewhere Albumentations goes on making the numbers that it always made.
+
+def choose(wanted: str, augmentation: Augmentation, device: torch.device, image_bytes: int) -> Backend:
+    """Choose the backend.
+
+    ``auto`` takes the device if it is a CUDA GPU and the images are small beside its memory. Both ``auto`` and
+    ``device`` fall back to Albumentations if a transform has no batched equivalent.
 
     Args:
         wanted: auto | albumentations | device.
-        augmentation: what is to be done.
+        augmentation: the transforms.
         device: that trains.
         image_bytes: of the training images, before any are held out.
-
-    Raises:
-        NotBatchedError: ``device`` is wanted, and something in ``augmentation`` has no batched equivalent.
     """
     if wanted == "albumentations" or (wanted == "auto" and device.type != "cuda"):
         return Backend("albumentations")
     try:
-        transforms = translate(augmentation.transforms, augmentation.shape)
-    except NotBatchedError as error:
-        if wanted == "device":
-            raise
-        return Backend("albumentations", reason=str(error))
-    if wanted == "auto" and image_bytes > _MOST_OF_MEMORY * memory_bytes(device):
+        transforms = list(_translated(augmentation))
+    except _NotBatchedError as error:
+        return Backend("albumentations", reason=f"the device cannot apply {error}")
+    if wanted == "auto" and image_bytes > _LARGEST_PART_OF_MEMORY * memory_bytes(device):
         return Backend(
             "albumentations",
             reason=f"the training images take {image_bytes / 1e9:,.1f} GB, more than a quarter of the GPU's memory",
@@ -59,5 +67,58 @@ def choose(wanted: str, augmentation: Augmentation, device: torch.device, image_
 
 
 def memory_bytes(device: torch.device) -> int:
-    """All memory of a GPU, in use or not: the choice must not depend on what else is going on."""
+    """All memory of a GPU, in use or not: the choice must not depend on other programs."""
     return int(torch.cuda.get_device_properties(device).total_memory)
+
+
+def _translated(augmentation: Augmentation) -> Iterator[Transform]:
+    """The batched equivalents of the built transforms, in their order.
+
+    Raises:
+        _NotBatchedError: names the first transform that has none.
+    """
+    waiting = list(augmentation.transforms.items())
+    while waiting:
+        name, transform = waiting.pop(0)
+        made: Transform | None = None
+        kind = type(transform)  # a subclass may do anything
+        if kind is albumentations.Pad and waiting and type(waiting[0][1]) is albumentations.RandomCrop:
+            made = _pad_crop(transform, waiting.pop(0)[1], augmentation.shape)
+        elif kind is albumentations.HorizontalFlip:
+            made = HorizontalFlip(transform.p)
+        elif kind is albumentations.CoarseDropout:
+            made = _cutout(transform, augmentation.shape)
+        if made is None:
+            raise _NotBatchedError(f"augment.transforms.{name} ({kind.__name__} with these arguments)")
+        yield made
+
+
+def _pad_crop(pad: Any, crop: Any, shape: tuple[int, int, int]) -> PadCrop | None:
+    height, width, channels = shape
+    padding = pad.padding if isinstance(pad.padding, tuple) else (pad.padding, pad.padding)
+    left, top, right, bottom = padding if len(padding) == 4 else padding * 2
+    fill = _colour(pad.fill, channels) if pad.border_mode == _CONSTANT else None
+    reflects = pad.border_mode == _REFLECT_101 and max(top, bottom) < height and max(left, right) < width
+    crops_back = (crop.height, crop.width) == (height, width) and not crop.pad_if_needed
+    if min(pad.p, crop.p) < 1 or not crops_back or not (fill or reflects):
+        return None
+    return PadCrop(top, bottom, left, right, fill)
+
+
+def _cutout(dropout: Any, shape: tuple[int, int, int]) -> Cutout | None:
+    height, width, channels = shape
+    heights, widths = tuple(dropout.hole_height_range), tuple(dropout.hole_width_range)
+    fill = _colour(dropout.fill, channels)
+    in_pixels = all(isinstance(side, int) or side.is_integer() for side in (*heights, *widths))
+    fits = 1 <= heights[0] <= heights[1] <= height and 1 <= widths[0] <= widths[1] <= width
+    if tuple(dropout.num_holes_range) != (1, 1) or fill is None or not (in_pixels and fits):
+        return None
+    return Cutout((int(heights[0]), int(heights[1])), (int(widths[0]), int(widths[1])), fill, dropout.p)
+
+
+def _colour(fill: Any, channels: int) -> Colour | None:
+    """A fill as a whole number from 0 to 255 for each channel, or None if it is something else."""
+    values = fill if isinstance(fill, tuple | list) else (fill,) * channels
+    if len(values) != channels or not all(isinstance(v, int | float) and v in range(256) for v in values):
+        return None
+    return tuple(int(value) for value in values)

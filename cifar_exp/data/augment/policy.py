@@ -1,13 +1,15 @@
 """Augmentation by Albumentations, with what it leaves open made strict.
 
 - An unknown or renamed argument is an error; Albumentations only warns and then uses its default.
-- The random stream of a batch depends on the seed it is called with and on nothing else, so neither the number
-  of loader processes nor the order of the batches changes a result.
+- Each transform, nested ones included, has its own random stream for each batch. The stream depends on the batch's seed
+  and on the transform's place in the config, so neither the number of loader processes nor the order of the batches
+  changes a result. Albumentations gives all transforms the same stream: then one draw decides, for instance, two flips.
 - Images go in and come out as uint8 of one shape; normalization is not part of it.
 """
 
 import os
 import warnings
+from collections.abc import Iterator
 from typing import Any
 
 # Read when Albumentations is imported, which otherwise asks a package index for news.
@@ -18,6 +20,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from cifar_exp.compute.seeding import derived_seed
 from cifar_exp.config.targets import call
 from cifar_exp.errors import RequestError
 
@@ -47,6 +50,7 @@ class Augmentation:
     ) -> None:
         self.shape = shape
         self.transforms = {name: _build(name, node, colour) for name, node in transforms.items()}
+        self._streams = [item for name, built in self.transforms.items() for item in _with_nested(name, built)]
         self._pipeline = None
         if transforms:
             self._pipeline = albumentations.Compose(list(self.transforms.values()))
@@ -69,8 +73,9 @@ class Augmentation:
         """
         if self._pipeline is None:
             return images
-        # One seed for the batch: a transform draws its parameters anew for each image of it.
-        self._pipeline.set_random_seed(seed)
+        # Once for each batch: a transform draws new parameters for each image of it.
+        for place, transform in self._streams:
+            transform.set_random_seed(derived_seed(seed, place))
         augmented = [self._pipeline(image=image)["image"] for image in images]
         for image in augmented:
             if image.shape != self.shape or image.dtype != np.uint8:
@@ -126,6 +131,14 @@ def shrunk_as_floats(pixels: torch.Tensor, size: int) -> torch.Tensor:
 
 def _shrunk(pixels: torch.Tensor, shape: tuple[int, int]) -> torch.Tensor:
     return torch.nn.functional.interpolate(pixels, shape, mode="bilinear", antialias=True)
+
+
+def _with_nested(place: str, transform: Any) -> Iterator[tuple[str, Any]]:
+    """A transform and its nested ones, with their places in the config. Seeding an outer one seeds the inner ones."""
+    if hasattr(transform, "set_random_seed"):  # what a trusted package brings may be any callable
+        yield place, transform
+    for number, inner in enumerate(getattr(transform, "transforms", ())):
+        yield from _with_nested(f"{place}.transforms.{number}", inner)
 
 
 def _build(name: str, node: Any, colour: tuple[float, ...]) -> Any:

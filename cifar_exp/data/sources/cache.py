@@ -6,6 +6,7 @@ import logging
 import os
 import shutil
 import tempfile
+import zlib
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -20,7 +21,8 @@ from cifar_exp.safe_io.untrusted import open_regular, read_json
 
 log = logging.getLogger(__name__)
 
-_FORMAT = 1  # raised when the files below change their meaning, so that old entries are not read
+_FORMAT = 2  # raised when the files below change their meaning, so that old entries are not read
+_PARTS = ("images", "labels", "sources")
 
 
 def cache_folder(configured: str | None) -> Path:
@@ -118,10 +120,13 @@ def _store(entry: Path, dataset: Dataset) -> None:
     beside = Path(tempfile.mkdtemp(prefix=f".{entry.name}-", dir=entry.parent))
     try:
         for name, split in (("train", dataset.train), ("test", dataset.test)):
-            np.save(beside / f"{name}_images.npy", split.images)
-            np.save(beside / f"{name}_labels.npy", split.labels)
-            np.save(beside / f"{name}_sources.npy", split.sources)
-        content = {"class_names": dataset.class_names, "fingerprint": dataset.fingerprint}
+            for part in _PARTS:
+                np.save(beside / f"{name}_{part}.npy", getattr(split, part))
+        content = {
+            "class_names": dataset.class_names,
+            "fingerprint": dataset.fingerprint,
+            "checksum": _checksum(dataset.train, dataset.test, dataset.class_names, dataset.fingerprint),
+        }
         (beside / "dataset.json").write_text(json.dumps(content), encoding="utf-8")
         if entry.exists():  # what _load found damaged
             shutil.rmtree(entry)
@@ -137,15 +142,23 @@ def _remove_leftovers(entry: Path) -> None:
         shutil.rmtree(beside, ignore_errors=True)
 
 
+def _checksum(train: Split, test: Split, class_names: tuple[str, ...], fingerprint: str) -> int:
+    """CRC-32 of everything kept: fast, and enough against disks that change bits."""
+    crc = zlib.crc32(json.dumps([class_names, fingerprint]).encode())
+    for split in (train, test):
+        for part in _PARTS:
+            crc = zlib.crc32(np.ascontiguousarray(getattr(split, part)).data, crc)
+    return crc
+
+
 def _load(entry: Path) -> Dataset | None:
     try:
         content = read_json(entry / "dataset.json")
-        train, test = (
-            Split(*(_array(entry / f"{name}_{part}.npy") for part in ("images", "labels", "sources")))
-            for name in ("train", "test")
-        )
+        train, test = (Split(*(_array(entry / f"{name}_{part}.npy") for part in _PARTS)) for name in ("train", "test"))
         dataset = Dataset(train, test, tuple(content["class_names"]), str(content["fingerprint"]))
         check(train, test, dataset.class_names)
+        if _checksum(train, test, dataset.class_names, dataset.fingerprint) != content["checksum"]:
+            raise ValueError("its checksum does not match")
         return dataset
     except (FileNotFoundError, NotADirectoryError):
         return None

@@ -28,6 +28,7 @@ from cifar_exp.safe_io.untrusted import printable, read_bytes
 log = logging.getLogger(__name__)
 
 _MAX_MEMBER_BYTES = 256 * 2**20  # the largest real one, CIFAR-100's train, is 155 MB
+_MAX_MEMBERS = 1000  # a real one has 9
 _MAX_UNPACKED_BYTES = 512 * 2**20  # of a whole archive; a real one unpacks to 186 MB
 
 # name: (folder in the archive, training members, test members, meta member, labels key, class names key)
@@ -98,6 +99,10 @@ def _local_archive(root: Path, name: str, url: str) -> Path:
     archive_name = _archive_name(url)
     archive = root / archive_name if root.is_dir() else root
     if not archive.is_file():
+        for folder in (root, root / _LAYOUTS[name][0]):
+            missing = [member for member in _members(name) if not (folder / member).is_file()]
+            if len(missing) < len(_members(name)):
+                raise RequestError(f"data.root={root}: {folder} is incomplete: there is no {', '.join(missing)}")
         tree = root / "train"
         raise RequestError(
             f"data.root={root}: no such archive, and no {archive_name} or {_LAYOUTS[name][0]} in it"
@@ -143,8 +148,11 @@ def _decode_archive(name: str, archive: Path, image_size: int) -> Dataset:
     try:
         with gzip.open(archive) as unpacked, tarfile.open(fileobj=_Bounded(unpacked, archive), mode="r|") as tar:
             # Read in the archive's own order: seeking back in a compressed file starts over.
-            for entry in tar:
-                if entry.name in wanted and entry.isfile():
+            for number, entry in enumerate(tar):
+                if number > _MAX_MEMBERS:
+                    raise RequestError(f"{archive}: has more than {_MAX_MEMBERS} members; no CIFAR has")
+                # A sparse member, in either of tar's two ways, holds fewer bytes than it unpacks to.
+                if entry.name in wanted and entry.type in (tarfile.REGTYPE, tarfile.AREGTYPE) and not entry.issparse():
                     if entry.size > _MAX_MEMBER_BYTES:
                         raise RequestError(
                             f"{archive}: {entry.name} claims {entry.size} bytes, more than the format has"

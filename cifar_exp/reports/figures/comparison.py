@@ -39,7 +39,7 @@ class Varied:
         label: of the line; empty where there is only one.
         x: (groups,) the number, ascending.
         mean: (groups,).
-        low: (groups,) lower end of the 95 % interval; NaN where there is none.
+        low: (groups,) lower end of the 95% interval; NaN where there is none.
         high: (groups,) upper end.
         runs: (x, value) of every run.
     """
@@ -157,7 +157,7 @@ def line(series: Sequence[Varied], x_name: str, metric: str, path: Path) -> None
             axes.set_xticks(values, [f"{value:g}" for value in values])
         if metric.endswith("accuracy"):
             axes.yaxis.set_major_formatter(PercentFormatter(1.0))
-        told = "mean, its 95 % interval (t), and each run" if spread else "one run each"
+        told = "mean, its 95% interval (t), and each run" if spread else "one run each"
         axes.set(xlabel=x_name, ylabel=metric, title=f"{metric} by {x_name}: {told}")
         if len(series) > 1:
             figure.legend(loc="outside right upper")
@@ -217,5 +217,5 @@ def heat_map(
 
 def _in_cell(value: float, std: float, metric: str) -> str:
     if metric.endswith("accuracy"):
-        return f"{100 * value:.2f} %" + ("" if np.isnan(std) else f"\n± {100 * std:.2f}")
+        return f"{100 * value:.2f}%" + ("" if np.isnan(std) else f"\n± {100 * std:.2f}")
     return f"{value:.4g}" + ("" if np.isnan(std) else f"\n± {std:.2g}")

@@ -85,7 +85,14 @@ def augmentations(
         save(figure, path)
 
 
-def gradcam(judged: Sequence[Judged], maps: Sequence[CamMap], headline: str | None, path: Path) -> None:
+def gradcam(
+    judged: Sequence[Judged],
+    maps: Sequence[CamMap],
+    headline: str | None,
+    path: Path,
+    *,
+    reason: str | None = None,
+) -> None:
     """A column for each image, a row for each layer under it: for the predicted class, then for the true one.
 
     Args:
@@ -93,12 +100,13 @@ def gradcam(judged: Sequence[Judged], maps: Sequence[CamMap], headline: str | No
         maps: for each image, layer and target.
         headline: the layer to read first.
         path: of the PNG.
+        reason: why there are no maps; None if they could not be computed.
     """
     with styled():
         if not judged or not maps:
-            reason = (
-                "No test image was misclassified." if not judged else "The model has no layer with a map large enough."
-            )
+            reason = reason or "See the warning in run.log."
+            if not judged:
+                reason = "No test image was misclassified."
             save(message_figure(f"No Grad-CAM to show. {reason}"), path)
             return
         layers = list(dict.fromkeys(cam.layer for cam in maps))

@@ -1,6 +1,7 @@
 """One look for all figures: colours, sizes, saving."""
 
 import io
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ from matplotlib import rc_context
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from cifar_exp.reports.figures.fonts import choose_fonts
 from cifar_exp.safe_io import atomic
 
 # Okabe and Ito's colours, which colour-blind readers can tell apart.
@@ -38,9 +40,12 @@ def styled() -> Any:
 
 def save(figure: Figure, path: Path) -> None:
     """Write a figure as PNG, atomically. Works without a display: no window system is involved."""
+    choose_fonts(figure)
     buffer = io.BytesIO()
-    # Neither version nor date: the same run makes the same file.
-    figure.savefig(buffer, format="png", metadata={"Software": None}, bbox_inches="tight", pad_inches=0.12)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing from font")  # the log has named those letters
+        # Neither version nor date: the same run makes the same file.
+        figure.savefig(buffer, format="png", metadata={"Software": None}, bbox_inches="tight", pad_inches=0.12)
     path.parent.mkdir(parents=True, exist_ok=True)
     atomic.write_bytes(path, buffer.getvalue())
 

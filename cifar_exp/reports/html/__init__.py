@@ -2,8 +2,8 @@
 
 A page of one's own is a template in ``templates/`` that extends ``base.html``, and one call::
 
-    from cifar_exp.pages import charts, page
-    from cifar_exp.pages.table import Column, Table
+    from cifar_exp.reports.html import charts, page
+    from cifar_exp.reports.html.table import Column, Table
 
     html = page.render(
         "mine.html",  # {% extends "base.html" %}, {% import "parts.html" as parts with context %}

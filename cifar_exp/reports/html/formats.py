@@ -14,9 +14,9 @@ def percent(value: float | None, decimals: int = 2) -> str:
     r"""A fraction in [0, 1] as per cent.
 
     >>> percent(0.986), percent(None)
-    ('98.60\xa0%', '–')
+    ('98.60%', '–')
     """
-    return EMPTY if is_missing(value) else f"{100 * value:.{decimals}f}\u00a0%"  # type: ignore[operator] # not None
+    return EMPTY if is_missing(value) else f"{100 * value:.{decimals}f}%"  # type: ignore[operator] # not None
 
 
 def points(value: float | None) -> str:

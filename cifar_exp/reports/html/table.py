@@ -19,6 +19,7 @@ class Column:
         constant: whether it is the same in all rows, for the switch that hides such columns.
         note: a sentence on what it means, shown when pointed at.
         bar: whether a bar in the cell shows the value between the smallest and the largest of the column.
+        key: whether it follows the first column on a narrow screen, so that it is seen without scrolling.
         from_zero: whether that bar starts at zero rather than at the smallest value.
     """
 
@@ -28,6 +29,7 @@ class Column:
     constant: bool = False
     note: str = ""
     bar: bool = False
+    key: bool = False
     from_zero: bool = False
 
     def __post_init__(self) -> None:

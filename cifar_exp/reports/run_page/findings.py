@@ -9,12 +9,14 @@ from cifar_exp.run_dir.read import RunDirectory
 _PRESSING = {"bad": 0, "note": 1}
 _ALL: tuple[Callable[[RunDirectory], Iterator[Statement]], ...] = (
     findings_training.ended_early,
+    findings_training.warnings,
     findings_training.selection,
     findings_predictions.accuracy,
     findings_training.gap,
     findings_training.validation,
     findings_training.schedule,
     findings_training.range_test,
+    findings_predictions.explained_layers,
     findings_predictions.attention,
     findings_predictions.classes,
     findings_predictions.confidence,

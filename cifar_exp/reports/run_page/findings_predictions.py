@@ -24,7 +24,7 @@ def accuracy(run: RunDirectory) -> Iterator[Statement]:
     low, high = wilson_interval(right, n)
     text = (
         f"{right:,} of {n:,} test images are right: {percent(right / n)}. Had other test images been drawn, anything "
-        f"from {percent(low)} to {percent(high)} would fit (Wilson's 95 % interval). It does not cover other seeds: "
+        f"from {percent(low)} to {percent(high)} would fit (Wilson's 95% interval). It does not cover other seeds: "
         "for those, repeat the run with seed=1,2,... and compare."
     )
     sources = (
@@ -107,6 +107,14 @@ def headline_layer(run: RunDirectory) -> str | None:
         large = layers[[side >= minimum for side in layers[["map_height", "map_width"]].min(axis=1).tolist()]]
         layers = layers if large.empty else large
     return str(layers["layer"].iloc[-1])
+
+
+def explained_layers(run: RunDirectory) -> Iterator[Statement]:
+    """Which layer was explained where the network has no ``layerN``, or why there are no maps."""
+    note = run.status.get("gradcam")
+    if isinstance(note, str):
+        source = Source("status.json", "gradcam", "", "chosen by a forward pass before training")
+        yield Statement("plain", "What Grad-CAM explains", note[:500], (source,))
 
 
 def attention(run: RunDirectory) -> Iterator[Statement]:

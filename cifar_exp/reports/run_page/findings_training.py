@@ -5,12 +5,14 @@ from collections.abc import Iterator
 from cifar_exp.reports.html.formats import integer, is_missing, number, percent, points, seconds
 from cifar_exp.reports.run_page.sources import Source, Statement, metrics_cell, summary_cells
 from cifar_exp.run_dir.read import RunDirectory
+from cifar_exp.safe_io.plural import plural
 
 # From where on a number is worth a word. They decide on the wording only; the numbers stand beside them.
 GAP_TO_NOTE, GAP_TO_WARN = 0.05, 0.15  # train less test accuracy
 RISEN_LOSS = 1.1  # validation loss at the end over the lowest one
 STILL_RISING = 0.005  # validation accuracy, last epoch less the one before
 
+_MOST_WARNINGS, _MOST_CHARACTERS = 10, 500  # of status.json
 _ENDED = {"failed": "failed", "diverged": "diverged", "interrupted": "was interrupted"}
 
 
@@ -20,8 +22,16 @@ def ended_early(run: RunDirectory) -> Iterator[Statement]:
         error = str(run.status.get("error") or "it was killed, no reason was recorded")
         source = Source("status.json", "state and error", "", str(run.status.get("state")))
         done = 0 if run.metrics is None else len(run.metrics)
-        text = f"After {done} finished epoch{'' if done == 1 else 's'}: {error}."
+        text = f"After {plural(done, 'finished epoch')}: {error}."
         yield Statement("bad", f"The run {_ENDED[run.state]}", text, (source,))
+
+
+def warnings(run: RunDirectory) -> Iterator[Statement]:
+    """What could not be made after training."""
+    found = run.status.get("warnings")
+    for warning in found[:_MOST_WARNINGS] if isinstance(found, list) else []:
+        source = Source("status.json", "warnings", "", "the traceback is in run.log")
+        yield Statement("note", "Missing from this run", str(warning)[:_MOST_CHARACTERS], (source,))
 
 
 def gap(run: RunDirectory) -> Iterator[Statement]:

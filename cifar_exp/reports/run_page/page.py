@@ -20,6 +20,7 @@ from cifar_exp.reports.run_page.findings_predictions import confusion_counts
 from cifar_exp.reports.run_page.gallery import explained_data, gallery_data
 from cifar_exp.run_dir.lifecycle import run_name
 from cifar_exp.run_dir.read import RunDirectory, read_run
+from cifar_exp.safe_io.plural import plural
 
 FILE = "report.html"
 REFRESH_SECONDS = 30
@@ -79,7 +80,7 @@ def _accuracy(run: RunDirectory) -> dict[str, str] | None:
     if run.predictions is not None:
         n, right = len(run.predictions), int(run.predictions["correct"].sum())
         low, high = wilson_interval(right, n)
-        note = f"95 % interval {percent(low)} to {percent(high)} (Wilson), {n:,} test images"
+        note = f"95% interval {percent(low)} to {percent(high)} (Wilson), {n:,} test images"
         return {"label": "Test accuracy", "value": percent(right / n), "note": note}
     for column, label in (("test_accuracy", "Test"), ("val_accuracy", "Validation"), ("train_accuracy", "Training")):
         if run.metrics is not None and column in run.metrics and run.metrics[column].notna().any():
@@ -111,7 +112,7 @@ def _tiles(run: RunDirectory) -> list[tuple[str, str, str]]:
         tiles.append(("Time", seconds(total), f"{seconds(run.number('train_seconds'))} of it training"))
     elif metrics is not None and {"train_seconds", "eval_seconds"} <= set(metrics):
         spent = metrics[["train_seconds", "eval_seconds"]].sum().sum()
-        tiles.append(("Time", seconds(spent), f"in {len(metrics)} epoch{'' if len(metrics) == 1 else 's'}"))
+        tiles.append(("Time", seconds(spent), f"in {plural(len(metrics), 'epoch')}"))
     speed = run.number("images_per_second")
     if speed is None and metrics is not None and "images_per_second" in metrics:
         speed = metrics["images_per_second"].mean()
@@ -154,7 +155,7 @@ def _per_class(run: RunDirectory, names: list[str]) -> Table | None:
         Column("class"),
         Column("images", "integer"),
         Column("right", "integer"),
-        Column("accuracy", "percent", bar=True, from_zero=True, note="right / images: the class's recall"),
+        Column("accuracy", "percent", bar=True, key=True, from_zero=True, note="right / images: the class's recall"),
     ]
     shown = ["class", "images", "correct", "accuracy"]
     if {"predicted", "precision"} <= set(run.per_class.columns):

@@ -15,6 +15,8 @@ from hydra.core.utils import JobReturn, JobStatus, run_job, setup_globals
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, open_dict
 
+from cifar_exp.safe_io.current_folder import import_matplotlib
+
 
 class StoppedError(KeyboardInterrupt):
     """A signal asked the job to stop; the run has saved what it had."""
@@ -55,6 +57,7 @@ class Job:
         version.setbase("1.3")
         setup_globals()
         os.chdir(self.folder)
+        import_matplotlib()
         with _signals_that_stop():
             done = run_job(
                 task_function=self.task,
@@ -84,7 +87,7 @@ def compose_jobs(
     for number, overrides in enumerate(job_overrides, start=first):
         job = context.config_loader.load_sweep_config(config, list(overrides))
         with open_dict(job):
-            job.hydra.job.id = f"{job.hydra.job.name}_{number}"
+            job.hydra.job.id = str(number)
             job.hydra.job.num = number
             job.hydra.sweep.dir = str(sweep_dir)
         jobs.append(Job(number, job, context, task, os.getcwd()))

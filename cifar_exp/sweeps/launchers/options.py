@@ -60,6 +60,7 @@ _LEAST: dict[str, Any] = {
     "n_trials": 1,
     "num_cpus": 0,
     "num_gpus": 0,
+    "max_batch_size": 1,
     "max_retries": 0,
     "timeout_min": 1,
     "cpus_per_task": 1,

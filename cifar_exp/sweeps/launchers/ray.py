@@ -1,9 +1,11 @@
 """Jobs on the machines of a Ray cluster, or on this one: Ray places them by the CPUs and GPUs that they ask for."""
 
+import contextlib
 import os
 from typing import Any
 
 from cifar_exp.errors import RequestError
+from cifar_exp.safe_io.current_folder import ELSEWHERE
 from cifar_exp.sweeps.launchers.hydra_job import Job, StoppedError, tell
 
 _MOST_CPUS = 8  # more threads than this do nothing for a job whose network is on a GPU
@@ -41,7 +43,9 @@ def run_jobs(
     import ray
 
     try:
-        ray.init(address=address, **{"logging_level": "WARNING", **init})
+        # Ray puts the folder that it is started in first on its workers' module path; jobs change to their own.
+        with contextlib.chdir(ELSEWHERE):
+            ray.init(address=address, **{"logging_level": "WARNING", **init})
     except (ConnectionError, ValueError) as error:
         raise RequestError(f"hydra.launcher.address={address}: {str(error).splitlines()[0]}") from error
     try:

@@ -9,11 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from cifar_exp.errors import RequestError
+from cifar_exp.safe_io.current_folder import SAFE_PATH
 from cifar_exp.sweeps.launchers.hydra_job import Job, StoppedError, tell
 
 _LOOK_SECONDS = 1.0  # at first, and more and more seldom
 _MOST_LOOK_SECONDS = 30.0
 _ORDINARY_REASONS = {"None", "Resources", "Priority", "JobArrayTaskLimit", "BeginTime", "Cleaning", "Prolog"}
+_SAFE_PATH = "export " + " ".join(f"{name}={value}" for name, value in SAFE_PATH.items())
 _RESULT_SECONDS = 20  # for a shared file system to show what another machine has written
 
 
@@ -42,7 +44,7 @@ def run_jobs(
     where = Path(folder).absolute() if folder else sweep_dir / ".submitit"
     try:
         executor = submitit.SlurmExecutor(folder=where / "%j", max_num_timeout=max_num_timeout)
-        executor.update_parameters(setup=[*_share_of_cores(parameters), *setup], **_of_executor(parameters))
+        executor.update_parameters(setup=[_SAFE_PATH, *_share_of_cores(parameters), *setup], **_of_executor(parameters))
         submitted = dict(zip(executor.map_array(SlurmTask(), jobs), jobs, strict=True))
     except (RuntimeError, ValueError, subprocess.CalledProcessError) as error:
         reason = getattr(error, "stderr", None) or str(error)

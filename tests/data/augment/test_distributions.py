@@ -1,148 +1,169 @@
-"""What the batched transforms draw is distributed as what Albumentations draws; what is not is told apart."""
+"""Transforms draw independently of each other, and the two backends draw from the same distribution.
 
+Images hold their own coordinates, so that shift, flips and hole can be read from the pixels that come out.
+"""
+
+from collections.abc import Callable
+from functools import cache
+from itertools import combinations, product
+from pathlib import Path
 from typing import Any
 
-import albumentations
 import numpy as np
 import pytest
 import torch
+from composing import composed
+from numpy.typing import NDArray
 from scipy.stats import chi2_contingency
-from test_augment_device import one_by_one, parameters_of
 
-from cifar_exp.data.augment.device_transforms import HorizontalFlip, RandomCrop, Transform
-from cifar_exp.data.augment.from_albumentations import translate
+from cifar_exp.data.augment.backend import choose
+from cifar_exp.data.augment.policy import Augmentation
+from cifar_exp.data.batches import TrainingBatches
+from cifar_exp.data.dataset import Split
 
-# Both samples are drawn with fixed seeds, so these tests always end in the same way. If the distributions are the same,
-# a p-value is below 1e-3 for one seed in a thousand; of the wrong ones below, each falls under 1e-6.
-DRAWS, SAME, DIFFERENT = 4000, 1e-3, 1e-6
-
-
-def p_value(one: list[Any], other: list[Any]) -> float:
-    """Of the hypothesis that two samples of categories come from one distribution (chi-square)."""
-    kinds = sorted({*one, *other})
-    table = np.array([[sample.count(kind) for kind in kinds] for sample in (one, other)])
-    rare = table.sum(axis=0) < 10  # expected counts under 5 are pooled
-    table = np.column_stack([table[:, ~rare], table[:, rare].sum(axis=1)]) if rare.any() else table
-    table = table[:, table.sum(axis=0) > 0]
-    return 1.0 if table.shape[1] == 1 else float(chi2_contingency(table, correction=False).pvalue)
+SIZE, BATCH, BATCHES = 24, 100, 200  # 20,000 images
+# The seeds are fixed. Of about 120 p-values an option, the smallest is near 1e-2 for independent draws.
+INDEPENDENT, DEPENDENT = 1e-5, 1e-7
+MARK, HOLE, OTHER_HOLE = 77, 255, 254
+OPTIONS = sorted(path.stem for path in (Path(__file__).resolve().parents[3] / "conf" / "augment").glob("*.yaml"))
 
 
-def batched(step: Transform, size: tuple[int, int]) -> dict[str, torch.Tensor]:
-    drawn = step.draw(DRAWS, size, np.random.default_rng(1))
-    return {name: torch.from_numpy(values) for name, values in drawn.items()}
+def cutout(fill: int, p: float) -> dict[str, Any]:
+    sides = {"num_holes_range": [1, 1], "hole_height_range": [4, 4], "hole_width_range": [4, 4]}
+    return {"_target_": "albumentations.CoarseDropout", **sides, "fill": fill, "p": p}
 
 
-def singly(transform: Any, step: Transform, size: tuple[int, int]) -> dict[str, torch.Tensor]:
-    return parameters_of(step, one_by_one(transform, np.zeros((DRAWS, *size, 3), np.uint8), 2)[1])
-
-
-def places(parameters: dict[str, torch.Tensor]) -> list[tuple[int, int]]:
-    return list(zip(parameters["top"].tolist(), parameters["left"].tolist(), strict=True))
-
-
-def holes_as_seen(parameters: dict[str, torch.Tensor]) -> dict[str, list[Any]]:
-    """Of each image: how many holes, and of its first one the extents, with the place that goes with them."""
-    sides = {name: values.tolist() for name, values in parameters.items()}
-    top, bottom, left, right = (np.array(sides[name]) for name in ("top", "bottom", "left", "right"))
-    heights, widths = bottom - top, right - left
-    there = heights[:, 0] > 0
-    first = [list(values[there, 0]) for values in (heights, top, widths, left)]
-    return {
-        "number": list((heights > 0).sum(axis=1)),
-        "height and top": list(zip(first[0], first[1], strict=True)),
-        "width and left": list(zip(first[2], first[3], strict=True)),
-        "height and width": list(zip(first[0], first[2], strict=True)),
-        "top and left": list(zip(first[1], first[3], strict=True)),
-        "last height": list(heights[heights[:, -1] > 0, -1]),
-    }
-
-
-def test_crops_are_distributed_alike():
-    size, transform = (12, 14), albumentations.RandomCrop(8, 8)
-    [step] = translate({"it": transform}, (*size, 3))
-    theirs = places(singly(transform, step, size))
-    assert p_value(places(batched(step, size)), theirs) > SAME
-    assert p_value(places(batched(RandomCrop(9, 8), size)), theirs) < DIFFERENT  # the last place is never taken
-    both = batched(step, size)
-    both["left"] = both["top"] + (both["left"] > 4)  # each alone is nearly right, and they hang together
-    assert p_value(places(both), theirs) < DIFFERENT
-
-
-def test_random_padding_is_distributed_alike():
-    size = (5, 6)
-    transform = albumentations.PadIfNeeded(8, 8, position="random", fill=0)
-    [step] = translate({"it": transform}, (*size, 3))
-    theirs = places(singly(transform, step, size))
-    assert p_value(places(batched(step, size)), theirs) > SAME
-    [other] = translate({"it": albumentations.PadIfNeeded(8, 9, position="random", fill=0)}, (*size, 3))
-    assert p_value(places(batched(other, size)), theirs) < DIFFERENT
-
-
-@pytest.mark.parametrize("p", [0.2, 0.5, 1.0])
-def test_flips_are_distributed_alike(p):
-    transform = albumentations.HorizontalFlip(p=p)
-    [step] = translate({"it": transform}, (4, 4, 3))
-    theirs = singly(transform, step, (4, 4))["flipped"].tolist()
-    assert p_value(batched(step, (4, 4))["flipped"].tolist(), theirs) > SAME
-    assert p_value(batched(HorizontalFlip(p - 0.08), (4, 4))["flipped"].tolist(), theirs) < DIFFERENT
-
-
-DROPOUTS = {
-    "one hole": {"num_holes_range": (1, 1), "hole_height_range": (4, 4), "hole_width_range": (3, 3), "p": 1.0},
-    "pixels": {"num_holes_range": (1, 3), "hole_height_range": (2, 5), "hole_width_range": (3, 6), "p": 0.6},
-    "fractions": {
-        "num_holes_range": (2, 4),
-        "hole_height_range": (0.15, 0.7),
-        "hole_width_range": (0.2, 0.2),
-        "p": 0.9,
-    },
-    # Albumentations takes both ranges for pixels as soon as heights go up to 1, and makes whole numbers of them.
-    "pixels and fractions": {
-        "num_holes_range": (1, 1),
-        "hole_height_range": (1.5, 4.9),
-        "hole_width_range": (0.5, 2.5),
-        "p": 1.0,
-    },
-    "up to the whole image": {
-        "num_holes_range": (1, 1),
-        "hole_height_range": (0.5, 1.0),
-        "hole_width_range": (2, 99),
-        "p": 1.0,
+FLIPS = [{"_target_": f"albumentations.{name}Flip", "p": 0.5} for name in ("Horizontal", "Vertical")]
+PIPELINES = {
+    **{option: composed(f"augment={option}")["augment"]["transforms"] for option in OPTIONS if option != "none"},
+    "nested": {
+        "sequence": {"_target_": "albumentations.Sequential", "transforms": FLIPS, "p": 1.0},
+        "one": {
+            "_target_": "albumentations.OneOf",
+            "transforms": [cutout(HOLE, 0.5), cutout(OTHER_HOLE, 0.5)],
+            "p": 0.7,
+        },
     },
 }
 
 
-@pytest.mark.parametrize("name", DROPOUTS)
-def test_holes_are_distributed_alike(name):
-    size, transform = (8, 7), albumentations.CoarseDropout(**DROPOUTS[name], fill=0)
-    [step] = translate({"it": transform}, (*size, 3))
-    ours, theirs = (holes_as_seen(found) for found in (batched(step, size), singly(transform, step, size)))
-    for what, values in ours.items():
-        assert p_value(values, theirs[what]) > SAME, what
+def augmentation(name: str) -> Augmentation:
+    nodes = {key: dict(node) for key, node in PIPELINES[name].items()}
+    for key, node in nodes.items():
+        node |= {"height": SIZE, "width": SIZE} if key == "crop" else {"fill": HOLE} if key == "cutout" else {}
+    return Augmentation(nodes, (100.0,) * 3, (SIZE, SIZE, 3))
 
 
-@pytest.mark.parametrize(
-    ("wrong", "what"),
-    [
-        ({"num_holes_range": (1, 4)}, "number"),
-        ({"p": 0.5}, "number"),
-        ({"hole_height_range": (2, 6)}, "height and top"),
-        ({"hole_width_range": (3, 5)}, "width and left"),
-    ],
-)
-def test_other_holes_are_told_apart(wrong, what):
-    size, transform = (8, 7), albumentations.CoarseDropout(**DROPOUTS["pixels"], fill=0)
-    [right] = translate({"it": transform}, (*size, 3))
-    [step] = translate({"it": albumentations.CoarseDropout(**DROPOUTS["pixels"] | wrong, fill=0)}, (*size, 3))
-    theirs = holes_as_seen(singly(transform, right, size))[what]
-    assert p_value(holes_as_seen(batched(step, size))[what], theirs) < DIFFERENT
+def coordinates(count: int) -> NDArray[np.uint8]:
+    """(count, SIZE, SIZE, 3): row, column and a mark."""
+    row, column = np.mgrid[0:SIZE, 0:SIZE]
+    return np.repeat(np.stack([row, column, np.full_like(row, MARK)], 2).astype(np.uint8)[None], count, axis=0)
 
 
-def test_holes_around_a_center_are_told_apart():
-    """Cutout as its paper has it: any pixel can be the center, and the hole ends where the image does."""
-    size, transform = (8, 7), albumentations.CoarseDropout(**DROPOUTS["one hole"], fill=0)
-    [step] = translate({"it": transform}, (*size, 3))
-    theirs = places({name: values[:, 0] for name, values in singly(transform, step, size).items()})
-    rng = np.random.default_rng(1)
-    clipped = {"top": rng.integers(-2, 6, DRAWS).clip(0), "left": rng.integers(-1, 6, DRAWS).clip(0)}
-    assert p_value(places({name: torch.from_numpy(values) for name, values in clipped.items()}), theirs) < DIFFERENT
+def by_albumentations(name: str, batches: int = BATCHES) -> NDArray[np.uint8]:
+    """(batches, BATCH, H, W, C): consecutive batches of an epoch."""
+    split = Split(coordinates(BATCH), np.zeros(BATCH, np.int64), np.array([""] * BATCH))
+    maker = TrainingBatches(split, augmentation(name), BATCH, seed=3)
+    return np.stack([maker.images(1, batch, np.arange(BATCH)) for batch in range(batches)])
+
+
+def by_device(name: str) -> NDArray[np.uint8]:
+    pipeline = choose("device", augmentation(name), torch.device("cpu"), 0).on_device
+    assert pipeline is not None
+    made = pipeline(torch.from_numpy(coordinates(BATCH * BATCHES)), [(BATCH, seed) for seed in range(BATCHES)])
+    return made.numpy().reshape(BATCHES, BATCH, SIZE, SIZE, 3)
+
+
+def draws(images: NDArray[np.uint8]) -> dict[str, NDArray[np.int64]]:
+    """(batches, BATCH) categories of every draw that shows in the pixels; -1 where an image has no hole."""
+    values = images.reshape(-1, SIZE, SIZE, 3)
+    last = SIZE - 2
+    # A pixel with two neighbours that neither the hole nor the padding covers.
+    spots = np.array([(i, j) for s in ((5, 17), (0, last)) for i in s for j in s])
+    row, column = spots.T
+    seen = np.logical_and.reduce([values[:, row + i, column + j, 2] == MARK for i, j in ((0, 0), (1, 0), (0, 1))])
+    assert seen.any(axis=1).all()
+    image, spot = np.arange(len(values)), seen.argmax(axis=1)
+    here = values[image, row[spot], column[spot]].astype(np.int64)
+    upside_down = values[image, row[spot] + 1, column[spot], 0] < here[:, 0]
+    mirrored = values[image, row[spot], column[spot] + 1, 1] < here[:, 1]
+    hole = values[..., 0] >= OTHER_HOLE
+    there = hole.any(axis=(1, 2))
+    found = {
+        "down": here[:, 0] - np.where(upside_down, SIZE - 1 - row[spot], row[spot]),
+        "right": here[:, 1] - np.where(mirrored, SIZE - 1 - column[spot], column[spot]),
+        "upside down": upside_down,
+        "mirrored": mirrored,
+        "hole": there,
+        "colour": values[..., 0].max(axis=(1, 2)),
+        "top": hole.any(axis=2).argmax(axis=1),
+        "left": hole.any(axis=1).argmax(axis=1),
+    }
+    numbered = {name: np.unique(drawn, return_inverse=True)[1] for name, drawn in found.items()}
+    for name in ("colour", "top", "left"):
+        numbered[name] = np.where(there, numbered[name], -1)
+    return {name: drawn.reshape(-1, BATCH) for name, drawn in numbered.items() if np.ptp(drawn) > 0}
+
+
+def p_value(one: NDArray[np.int64], other: NDArray[np.int64]) -> float:
+    """That two categories of the same images are independent (chi-square), where both have a value."""
+    both = (one >= 0) & (other >= 0)
+    one, other = one[both], other[both]
+    kinds = other.max() + 1
+    table = np.bincount(one * kinds + other, minlength=(one.max() + 1) * kinds).reshape(-1, kinds)
+    table = table[:, table.any(axis=0)][table.any(axis=1)]
+    return 1.0 if 1 in table.shape else float(chi2_contingency(table, correction=False).pvalue)
+
+
+def smallest_p_value(found: dict[str, NDArray[np.int64]]) -> float:
+    """Over all pairs of draws: of the same image, of images k and k + 1, 2k, 2k + 1 of a batch, of its first image."""
+    k = np.arange(1, BATCH // 2)
+    same = [p_value(found[one], found[other]) for one, other in combinations(found, 2)]
+    across = [
+        p_value(found[one][:, k], found[other][:, later])
+        for one, other in product(found, repeat=2)
+        for later in (k + 1, 2 * k, 2 * k + 1)
+    ]
+    first = [
+        p_value(*(np.where(draw >= 0, 2 * draw > found[name].max(), -1) for name, draw in pair))
+        for pair in combinations([(name, draw[:, 0]) for name, draw in found.items()], 2)
+    ]
+    return min(same + across + first)
+
+
+@pytest.fixture(scope="module")
+def found() -> Callable[[str], dict[str, NDArray[np.int64]]]:
+    """The draws of a pipeline by Albumentations, made once."""
+    return cache(lambda name: draws(by_albumentations(name)))
+
+
+@pytest.mark.parametrize("name", PIPELINES)
+def test_draws_are_independent(found, name):
+    assert smallest_p_value(found(name)) > INDEPENDENT
+
+
+@pytest.mark.parametrize(("name", "batches"), [("crop_flip_cutout", 20), ("published", BATCHES), ("nested", 20)])
+def test_a_shared_stream_is_detected(monkeypatch, name, batches):
+    """One seed for all transforms, as ``Compose.set_random_seed`` gives it."""
+    monkeypatch.setattr("cifar_exp.data.augment.policy.derived_seed", lambda seed, _place: seed)
+    assert smallest_p_value(draws(by_albumentations(name, batches))) < DEPENDENT
+
+
+def test_two_flips_coincide_as_often_as_independent_ones(found):
+    both = found("nested")
+    exactly_one = (both["mirrored"] != both["upside down"]).mean()
+    assert abs(exactly_one - 0.5) < 4 * (0.25 / (BATCH * BATCHES)) ** 0.5
+
+
+@pytest.mark.parametrize("name", [option for option in OPTIONS if option != "none"])
+def test_the_device_draws_from_the_same_distribution(found, name):
+    one, other = found(name), draws(by_device(name))
+    assert one.keys() == other.keys()
+    assert smallest_p_value(other) > INDEPENDENT
+    backend = np.repeat([0, 1], BATCH * BATCHES)
+    for first, second in [*combinations(one, 2), *((name, name) for name in one)]:
+        drawn = [
+            np.where((side[first] < 0) | (side[second] < 0), -1, side[first] * 100 + side[second]).ravel()
+            for side in (one, other)
+        ]
+        assert p_value(backend, np.concatenate(drawn)) > INDEPENDENT, (first, second)

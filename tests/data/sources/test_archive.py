@@ -210,6 +210,15 @@ def test_folder_without_the_archive_says_what_it_looked_for(load: Load, tmp_path
         load(root=str(tmp_path))
 
 
+def test_a_missing_batch_is_named(load: Load, cifar10_archive: Archive, tmp_path: Path) -> None:
+    batches = unpack(
+        {k: v for k, v in cifar10_archive.members.items() if k != "data_batch_3"}, tmp_path / CIFAR10_FOLDER
+    )
+    for root in (batches, batches.parent):
+        with pytest.raises(RequestError, match=f"{batches} is incomplete: there is no data_batch_3$"):
+            load(root=str(root))
+
+
 def test_tree_of_image_files_gets_the_hint(load: Load, image_tree: Path) -> None:
     with pytest.raises(RequestError, match="data=image_folder"):
         load(root=str(image_tree))

@@ -7,7 +7,6 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from importlib import import_module
 from pathlib import Path
 
 import numpy as np
@@ -15,10 +14,10 @@ import pytest
 from PIL import Image
 
 from cifar_exp import data
+from cifar_exp.data.sources import image_files
 from cifar_exp.data.sources.cache import cache_folder, decode_once
 
 Load = Callable[..., data.Dataset]
-image_folder = import_module("cifar_exp.data.image_folder")  # the package has a function of the same name
 
 
 @pytest.fixture
@@ -35,13 +34,13 @@ def load(image_tree: Path, cache: Path) -> Load:
 def decoded(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Path]]:
     """The files that were opened and decoded so far."""
     files: list[Path] = []
-    read = image_folder._read
+    read = image_files._read
 
-    def recording(path: Path, size: int) -> np.ndarray:
+    def recording(path: Path, *arguments: object) -> np.ndarray:
         files.append(path)
-        return read(path, size)
+        return read(path, *arguments)
 
-    monkeypatch.setattr(image_folder, "_read", recording)
+    monkeypatch.setattr(image_files, "_read", recording)
     return files
 
 
@@ -125,11 +124,21 @@ def test_renamed_class_is_other_data(load: Load, image_tree: Path) -> None:
     assert load().fingerprint != first.fingerprint
 
 
+def flip(path: Path, place: int) -> None:
+    content = bytearray(path.read_bytes())
+    content[place] ^= 1
+    path.write_bytes(content)
+
+
 DAMAGE: dict[str, Callable[[Path], object]] = {
     "cut": lambda entry: os.truncate(entry / "train_images.npy", 5000),
     "empty": lambda entry: os.truncate(entry / "test_labels.npy", 0),
     "no array": lambda entry: (entry / "train_sources.npy").write_bytes(b"x" * 500),
     "gone": lambda entry: (entry / "test_images.npy").unlink(),
+    "a bit of an image": lambda entry: flip(entry / "train_images.npy", 5000),
+    "a bit of a label": lambda entry: flip(entry / "test_labels.npy", 128),
+    "a bit of a source": lambda entry: flip(entry / "train_sources.npy", 200),
+    "a bit of a class name": lambda entry: flip(entry / "dataset.json", 19),
     "no JSON": lambda entry: (entry / "dataset.json").write_text("{"),
     "other JSON": lambda entry: (entry / "dataset.json").write_text("[]"),
     "missing key": lambda entry: (entry / "dataset.json").write_text("{}"),

@@ -32,7 +32,8 @@ class ArchiveServer(http.server.ThreadingHTTPServer):
 
     Attributes:
         behaviour: good; no_range (sends everything, always); cut (closes half-way); cut_chunked (the same where no
-            length was told); stall (sends half and waits for ``go_on``); missing (404).
+            length was told); refuse (416); redirect (to ``location``); huge (claims 10 GB); endless;
+        stall (sends half and waits for ``go_on``); missing (404).
         requests: the Range header of each GET, None where there is none.
     """
 
@@ -42,6 +43,7 @@ class ArchiveServer(http.server.ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), _Handler)
         self.content = content
         self.behaviour = "good"
+        self.location = ""
         self.requests: list[str | None] = []
         self.half_sent = threading.Event()
         self.go_on = threading.Event()
@@ -62,8 +64,25 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         if behaviour == "missing":
             self.send_error(404)
             return
+        if behaviour == "redirect":
+            self.send_response(302)
+            self.send_header("Location", server.location)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+            server.behaviour = "good"
+            return
+        if behaviour in ("huge", "endless"):
+            self.send_response(200)
+            if behaviour == "huge":
+                self.send_header("Content-Length", str(10 * 2**30))
+            self.end_headers()
+            self.close_connection = True
+            with suppress(ConnectionError):
+                for _ in range(5 if behaviour == "huge" else 100):
+                    self.wfile.write(bytes(2**20))
+            return
         start = 0 if behaviour == "no_range" or wanted is None else int(re.fullmatch(r"bytes=(\d+)-", wanted)[1])
-        if start >= len(server.content):
+        if start >= len(server.content) or behaviour == "refuse":
             self.send_error(416)
             return
         body, half = server.content[start:], len(server.content) // 2
@@ -199,6 +218,38 @@ def test_not_found(server: ArchiveServer, load: Load) -> None:
     with pytest.raises(RequestError, match=r"cannot download .*Not Found") as caught:
         load(url=server.url)
     assert all(hint in str(caught.value) for hint in HINTS)
+
+
+def test_a_range_that_nobody_asked_for_is_an_error_of_the_server(server: ArchiveServer, load: Load) -> None:
+    server.behaviour = "refuse"
+    with pytest.raises(RequestError, match=r"cannot download .*Requested Range Not Satisfiable"):
+        load(url=server.url)
+
+
+@pytest.mark.parametrize(
+    "location", ["file:///etc/passwd", "ftp://127.0.0.1/x", "data:,x", "file://localhost/dev/zero", "gopher://x/"]
+)
+def test_a_redirect_leads_nowhere_but_to_the_web(server: ArchiveServer, load: Load, cache: Path, location: str) -> None:
+    server.behaviour, server.location = "redirect", location
+    with pytest.raises(RequestError, match="cannot download"):
+        load(url=server.url)
+    assert [path.name for path in (cache / "downloads").iterdir() if path.suffix != ".lock"] == []
+
+
+def test_a_redirect_to_the_web_is_followed(server: ArchiveServer, load: Load, expected: str) -> None:
+    server.behaviour, server.location = "redirect", "/elsewhere.tar.gz"
+    assert load(url=server.url).fingerprint == expected
+
+
+@pytest.mark.parametrize("behaviour", ["huge", "endless"])
+def test_what_is_larger_than_any_archive_is_not_kept(
+    server: ArchiveServer, load: Load, cache: Path, monkeypatch: pytest.MonkeyPatch, behaviour: str
+) -> None:
+    monkeypatch.setattr("cifar_exp.data.sources.download._MAX_BYTES", 2**22)
+    server.behaviour = behaviour
+    with pytest.raises(RequestError, match="which no archive of CIFAR has"):
+        load(url=server.url)
+    assert [path.name for path in (cache / "downloads").iterdir() if path.suffix != ".lock"] == []
 
 
 def test_no_network_names_what_else_there_is(load: Load) -> None:

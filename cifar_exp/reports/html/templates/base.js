@@ -17,7 +17,7 @@ const page = (() => {
     integer: (value) => grouped(value, 0),
     number: (value) => minus(short(value)),
     rate: (value) => String(Number(value.toPrecision(4))),
-    percent: (value) => `${(100 * value).toFixed(2)}\u00a0%`,
+    percent: (value) => `${(100 * value).toFixed(2)}%`,
     points: (value) => minus(`${value < -0.00005 ? "" : "+"}${Math.abs(value) < 0.00005 ? "0.00" : (100 * value).toFixed(2)}`),
     seconds: (value) => {
       if (value < 60) return `${value.toFixed(value < 10 ? 2 : 1)}\u00a0s`;
@@ -84,6 +84,14 @@ const page = (() => {
     });
   }
 
+  // Browsers may announce the same printing twice.
+  const root = document.documentElement, printing = () => root.classList.contains("printing");
+  function onPrint(before, after = () => {}) {
+    window.addEventListener("beforeprint", () => { if (!started.has(before)) { started.add(before); root.classList.add("printing"); before(); } });
+    window.addEventListener("afterprint", () => { if (started.delete(before)) { root.classList.remove("printing"); after(); } });
+  }
+  const started = new Set();
+
   return {
     embedded,
     data: (name) => embedded.data[name],
@@ -92,6 +100,8 @@ const page = (() => {
     missing,
     element,
     colour: (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim(),
+    printing,
+    onPrint,
     onTheme: (listener) => listeners.push(listener),
   };
 })();

@@ -3,8 +3,6 @@
 page.charts = (() => {
   const drawn = new Map();
   const wanted = page.embedded.charts;
-  let printing = false;
-
   // Colours are custom properties, which differ between the themes. Only keys that hold colours are looked at.
   const COLOURS = new Set(["color", "borderColor", "backgroundColor"]);
   function revived(value, key, chart) {
@@ -36,11 +34,11 @@ page.charts = (() => {
       return ({ name: label, data }) => {
         // ECharts puts the position before the five values.
         const [low, , middle, , high] = data.value.slice(-5).map((value) => page.format(value, "points"));
-        return `${escaped(label)}<br><b>${middle}</b> points, 95 % interval ${low} to ${high}`;
+        return `${escaped(label)}<br><b>${middle}</b> points, 95% interval ${low} to ${high}`;
       };
     }
     if (name === "named") return (item) => escaped(item.name);
-    if (name === "percentAxis") return (value) => `${Number((100 * value).toPrecision(4))}\u00a0%`;
+    if (name === "percentAxis") return (value) => `${Number((100 * value).toPrecision(4))}%`;
     if (name.endsWith("Axis")) return (value) => page.format(value, name.slice(0, -4));
     if (name in page.formats) return (value) => page.format(typeof value === "object" ? value.value : value, name);
     return name;
@@ -88,6 +86,9 @@ page.charts = (() => {
       if (kept.legend?.[0]) again.legend = { selected: kept.legend[0].selected };
       if (kept.dataZoom?.length) again.dataZoom = kept.dataZoom.map(({ start, end }) => ({ start, end }));
       instance.setOption(again);
+    }
+    if (page.printing() && chart.zoom) {
+      instance.setOption({ dataZoom: chart.option.dataZoom.map(({ type }) => (type === "slider" ? { show: false } : {})) });
     }
     drawn.set(name, instance);
     for (const [event, handler] of handlers.get(name) ?? []) instance.on(event, handler);
@@ -204,6 +205,7 @@ page.charts = (() => {
   }, { rootMargin: "400px" });
   figures.forEach((figure) => seen.observe(figure));
   const sized = new ResizeObserver((entries) => {
+    if (page.printing()) return;
     for (const { target } of entries) drawn.get(target.closest("[data-chart]").dataset.chart)?.resize();
   });
   figures.forEach((figure) => sized.observe(figure.querySelector(".canvas")));
@@ -212,15 +214,15 @@ page.charts = (() => {
   page.onTheme(again);
   // Paper is white, and shows what was not scrolled to as well.
   let before = null;
-  window.addEventListener("beforeprint", () => {
-    if (printing) return;
-    printing = true;
+  page.onPrint(() => {
     before = document.documentElement.dataset.theme;
     document.documentElement.dataset.theme = "light";
     figures.forEach(draw);
-  });
-  window.addEventListener("afterprint", () => {
-    printing = false;
+    // With a view box, a chart shrinks and grows with the paper.
+    for (const svg of document.querySelectorAll(".canvas svg")) {
+      svg.setAttribute("viewBox", `0 0 ${svg.getAttribute("width")} ${svg.getAttribute("height")}`);
+    }
+  }, () => {
     if (before === undefined) delete document.documentElement.dataset.theme;
     else document.documentElement.dataset.theme = before;
     again();

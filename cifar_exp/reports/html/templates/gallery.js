@@ -6,7 +6,7 @@ page.gallery = (() => {
   const { element } = page, classes = page.data("classes");
   const state = { label: -1, prediction: -1, low: 0, high: 1, kind: "wrong", sort: "sure", limit: 60 };
   const isRight = (one) => one.label === one.prediction;
-  const share = (value) => `${Math.round(100 * value)}\u00a0%`;
+  const share = (value) => `${Math.round(100 * value)}%`;
 
   const choice = (name, options, onchange) => {
     const select = element("select", { id: `gallery-${name}` }, ...options.map(([value, text]) => element("option", { value }, text)));

@@ -3,7 +3,7 @@
 page.gradcam = (() => {
   const data = page.data("explained"), place = document.getElementById("gradcam");
   if (!data || !place) return null;
-  const { element } = page, share = (value) => (page.missing(value) ? "" : ` with ${Math.round(100 * value)}\u00a0%`);
+  const { element } = page, share = (value) => (page.missing(value) ? "" : ` with ${Math.round(100 * value)}%`);
   const fall = (value) => (page.missing(value) ? "–" : `${value > 0.0005 ? "−" : value < -0.0005 ? "+" : ""}${Math.abs(100 * value).toFixed(1)}`);
 
   const strip = element("div", { class: "strip", role: "group", "aria-label": "Explained images" },

@@ -46,7 +46,15 @@ page.tables = (() => {
     tools.append(status);
     if (!data.find && !data.choose) tools.hidden = true;
 
-    const visible = () => data.columns.map((_, c) => c).filter((c) => shown[c] && (state.same || !data.columns[c].constant));
+    const narrow = matchMedia("(max-width: 560px)");
+    narrow.addEventListener("change", () => { heads(); update(); });
+
+    function visible() {
+      const all = data.columns.map((_, c) => c).filter((c) => shown[c] && (state.same || !data.columns[c].constant));
+      if (!narrow.matches) return all;
+      const rank = (c) => (c === all[0] ? 0 : data.columns[c].key ? 1 : 2);
+      return all.sort((a, b) => rank(a) - rank(b) || a - b);
+    }
 
     function heads() {
       head.replaceChildren(element("tr", {}, ...visible().map((c) => {
@@ -116,6 +124,19 @@ page.tables = (() => {
       element: place,
     };
   }
+
+  // On paper nothing can be scrolled: a table that is too wide gets smaller letters, and at last breaks words.
+  const SMALLEST = 0.55;
+  page.onPrint(() => {
+    for (const table of document.querySelectorAll(".table table")) {
+      const room = table.parentElement.clientWidth;
+      table.classList.remove("tight");
+      table.style.setProperty("--fit", 1);
+      const fit = Math.min(1, room / table.offsetWidth);
+      table.style.setProperty("--fit", Math.max(SMALLEST, fit));
+      table.classList.toggle("tight", table.offsetWidth > room);
+    }
+  });
 
   for (const place of document.querySelectorAll("[data-table]")) {
     made.set(place.dataset.table, build(place, page.embedded.tables[place.dataset.table]));

@@ -1,0 +1,111 @@
+"""A CSV table of image files and their labels."""
+
+import csv
+import io
+import logging
+import os
+from pathlib import Path
+
+from cifar_exp.data.dataset import Dataset
+from cifar_exp.data.sources.image_files import ImageFile, as_text, image_file
+from cifar_exp.data.sources.image_folder import check_known, load_files, split_files
+from cifar_exp.errors import RequestError
+from cifar_exp.safe_io.untrusted import read_bytes
+
+log = logging.getLogger(__name__)
+
+_MOST_BYTES = 256 * 2**20
+_TEST = ("test", "val", "valid", "validation")  # of the column `split`; the first of these that occurs
+
+
+def load_image_csv(
+    *,
+    csv_file: str | None,
+    root: str | None,
+    cache: str | None,
+    image_size: int,
+    file_column: str = "file",
+    label_column: str = "label",
+    test_fraction: float = 0.2,
+    test_seed: int = 0,
+    class_names: tuple[str, ...] | None = None,
+) -> Dataset:
+    """Load the images that a table names, in its order.
+
+    Args:
+        csv_file: UTF-8, with a header. If it has a column ``split``, that says ``train`` or ``test`` (or ``val``).
+        root: folder that the paths are relative to and that they must not leave; None is the folder of the table.
+        cache: cache folder (see ``cache_folder``).
+        image_size: pixels.
+        file_column: the column of the paths.
+        label_column: the column of the class names.
+        test_fraction: as in ``load_image_folder``, like the others; used if the table has no column ``split``.
+        test_seed: likewise.
+        class_names: likewise.
+
+    Raises:
+        RequestError: a table without these columns, a path out of the folder, or files that are no readable images.
+    """
+    if csv_file is None:
+        raise RequestError("data=image_csv: set data.csv_file=FILE, a table with the columns file and label")
+    table = Path(csv_file)
+    base = table.parent if root is None else Path(root)
+    rows = _rows(table, file_column, label_column)
+    names = tuple(sorted({label for _, label, _ in rows}))
+    if class_names is not None:
+        check_known(table, names, class_names)
+    elif len(names) < 2:
+        raise RequestError(f"{table}: has {len(names)} different labels; a classifier needs at least 2")
+    position = {name: place for place, name in enumerate(class_names or names)}
+    inside = os.path.abspath(base)
+    by_split: dict[str, list[ImageFile]] = {}
+    for file, label, split in rows:
+        by_split.setdefault(split, []).append(_listed(table, inside, file, position[label]))
+    if len(others := [split for split in _TEST if split in by_split]) > 1:
+        log.info("%s: the rows of %s are the test split; %s not used", table, others[0], ", ".join(others[1:]))
+    train = by_split.get("train") or by_split.get("") or []
+    test = by_split[others[0]] if others else None
+    if class_names is not None:
+        train = test = test or train
+    elif test is None:
+        train, test = split_files(train, test_fraction, test_seed, names)
+    elif not train:
+        raise RequestError(f"{table}: no row has 'train' in the column split")
+    return load_files(Path(inside), train, test, tuple(class_names or names), "image_csv", cache, image_size)
+
+
+def _rows(table: Path, file_column: str, label_column: str) -> list[tuple[str, str, str]]:
+    """Path, label and split of each row; the split is empty if the table has no such column."""
+    try:
+        text = read_bytes(table, _MOST_BYTES).decode("utf-8-sig")
+        reader = csv.DictReader(io.StringIO(text, newline=""), strict=True)
+        columns = [str(name)[:40] for name in (reader.fieldnames or [])][:20]
+        for key, column in (("file_column", file_column), ("label_column", label_column)):
+            if column not in columns:
+                raise RequestError(
+                    f"{table}: has no column {column!r} (data.{key}); its columns are {', '.join(columns) or 'none'}"
+                )
+        has_split = "split" in columns
+        rows = []
+        for row in reader:
+            file, label, split = row[file_column], row[label_column], row["split"] if has_split else ""
+            if not file or not label or (has_split and split not in ("train", *_TEST)):
+                allowed = f" and a split of train, {', '.join(_TEST)}" if has_split else ""
+                raise RequestError(f"{table}, line {reader.line_num}: needs a file, a label{allowed}")
+            rows.append((file, as_text(label), str(split)))
+    except (OSError, ValueError, csv.Error) as error:
+        raise RequestError(f"data.csv_file={table}: cannot be read: {error}") from error
+    if not rows:
+        raise RequestError(f"{table}: has no rows")
+    return rows
+
+
+def _listed(table: Path, inside: str, file: str, label: int) -> ImageFile:
+    path = os.path.normpath(os.path.join(inside, file))
+    if not path.startswith(inside.rstrip(os.sep) + os.sep) or "\0" in path:
+        raise RequestError(f"{table}: {file}: is not in the folder {inside} (data.root names another)")
+    try:
+        status = os.stat(path)
+    except OSError as error:
+        raise RequestError(f"{table}: {file}: {path} cannot be read: {error.strerror}") from error
+    return image_file(path, os.path.relpath(path, inside), label, status)

@@ -1,0 +1,249 @@
+"""Image files of any common format, listed without following anything odd and decoded in parallel to one size."""
+
+import logging
+import os
+import re
+import stat
+import warnings
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from joblib import Parallel, delayed
+from numpy.typing import NDArray
+from PIL import Image, UnidentifiedImageError
+from tqdm import tqdm
+
+from cifar_exp.data.dataset import Split
+from cifar_exp.data.sources.resize import fit, room_for
+from cifar_exp.errors import RequestError
+from cifar_exp.safe_io.untrusted import printable
+
+log = logging.getLogger(__name__)
+
+DECODER_VERSION = 2  # part of the cache key; raised when the same files give other pixels
+
+_MAX_PIXELS = 64_000_000  # 192 MB decoded; a "bomb" of 50,000 x 50,000 would take 7.5 GB
+_CHUNK = 500  # images that one process decodes at a time
+_MOST_NAMED = 10  # bad files that an error names
+# Only these decoders are tried: among Pillow's others is one that starts another program (Ghostscript).
+_FORMATS = ("JPEG", "JPEG2000", "PNG", "WEBP", "AVIF", "GIF", "BMP", "TIFF", "PPM", "TGA")
+# Left behind by file managers, archives and network storage, in any case; so are names with a leading dot.
+_NOT_IMAGES = {"thumbs.db", "ehthumbs.db", "desktop.ini", "@eadir", "__macosx", "$recycle.bin"}
+_SIXTEEN_BITS = re.compile(r"(I|L|LA|RGB|RGBA|RGBX|RGBa|CMYK);16[BLN]?")  # Pillow's names of raw pixels
+_TRANSPARENT, _DEEP = "transparency composited on white", "16 bits a channel scaled to 8"
+_ORIENTATION_TAG = 0x0112
+_TO_UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+
+
+class ImageFile(NamedTuple):
+    """An image file: path relative to the root, its class's position, size and time of change.
+
+    Listing 60,000 files takes most of the time of a start from decoded images, so they are plain tuples of text.
+    """
+
+    path: str
+    label: int
+    size: int
+    changed_ns: int
+
+
+def is_hidden(name: str) -> bool:
+    """Whether a file or folder of this name is something that other programs leave behind."""
+    return name.startswith(".") or name.lower() in _NOT_IMAGES
+
+
+def image_file(path: str, relative: str, label: int, status: os.stat_result) -> ImageFile:
+    """A listed file.
+
+    Raises:
+        RequestError: it is not a regular file; a pipe would never end.
+    """
+    if not stat.S_ISREG(status.st_mode):
+        raise RequestError(f"{path}: is not a regular file; move it out of the folder")
+    return ImageFile(relative, label, status.st_size, status.st_mtime_ns)
+
+
+def list_folder(folder: Path, relative: str, label: int, above: tuple[tuple[int, int], ...] = ()) -> list[ImageFile]:
+    """The files in a folder and in the folders below it, in no particular order.
+
+    Args:
+        folder: where to look.
+        relative: its path relative to the root.
+        label: of all files in it.
+        above: the folders that it lies in, to notice a loop of links.
+
+    Raises:
+        RequestError: a folder or file that cannot be read, or a loop of links.
+    """
+    found = []
+    path = str(folder)
+    try:
+        here = folder.stat()
+        if (here.st_dev, here.st_ino) in above:
+            raise RequestError(f"{folder}: is a link to a folder that it lies in")
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                if is_hidden(entry.name):
+                    continue
+                path = entry.path
+                inner = f"{relative}/{entry.name}"
+                if entry.is_dir():
+                    found += list_folder(Path(path), inner, label, (*above, (here.st_dev, here.st_ino)))
+                else:
+                    found.append(image_file(path, inner, label, entry.stat()))
+    except OSError as error:  # a link to nowhere, a folder that is not readable
+        raise RequestError(f"{path}: cannot be read: {error.strerror}") from error
+    return found
+
+
+def decode(base: Path, train: list[ImageFile], test: list[ImageFile], size: int) -> tuple[Split, Split]:
+    """The files of both splits as (N, size, size, 3) images.
+
+    Raises:
+        RequestError: names up to ten files that are no readable images, and how many there are.
+    """
+    problems: list[str] = []
+    seen: Counter[str] = Counter()
+    splits = [_decode(base, files, size, name, problems, seen) for name, files in (("train", train), ("test", test))]
+    if problems:
+        more = f"; and {len(problems) - _MOST_NAMED:,} more" if len(problems) > _MOST_NAMED else ""
+        several = f"{len(problems):,} files cannot be used: " if len(problems) > 1 else ""
+        raise RequestError(f"{several}{'; '.join(problems[:_MOST_NAMED])}{more}; move such files out of the folder")
+    for what, count in seen.items():
+        log.info("%s of %s images: %s", f"{count:,}", f"{len(train) + len(test):,}", what)
+    return splits[0], splits[1]
+
+
+def _decode(
+    base: Path, files: list[ImageFile], size: int, split: str, problems: list[str], seen: Counter[str]
+) -> Split:
+    paths = [base / file.path for file in files]
+    chunks = [paths[start : start + _CHUNK] for start in range(0, len(paths), _CHUNK)]
+    # Processes, because small images spend most of their time in Python, where threads wait for each other. A few
+    # files are read here and now: starting processes takes longer.
+    workers = 1 if len(files) < 4 * _CHUNK else -1
+    decoded = Parallel(n_jobs=workers, return_as="generator")(delayed(_read_all)(chunk, size) for chunk in chunks)
+    images = room_for((len(files), size, size, 3), split)
+    done = 0
+    with tqdm(total=len(files), desc=f"decoding {split}", unit=" images", disable=None, leave=False) as bar:
+        for part, of_part, seen_in_part in decoded:
+            images[done : done + len(part)] = part
+            problems += of_part
+            seen.update(seen_in_part)
+            done += len(part)
+            bar.update(len(part))
+    labels = np.array([file.label for file in files], np.int64)
+    return Split(images, labels, np.array([as_text(file.path) for file in files]))
+
+
+def as_text(name: str) -> str:
+    """A file's name as text that a CSV can hold and a terminal can show, also if it is not valid UTF-8."""
+    return printable(name.encode("utf-8", "backslashreplace").decode())
+
+
+def _read_all(paths: list[Path], size: int) -> tuple[NDArray[np.uint8], list[str], Counter[str]]:
+    """The images (black where one cannot be read), a line for each bad file, and what was changed how often."""
+    images = np.zeros((len(paths), size, size, 3), np.uint8)
+    problems: list[str] = []
+    seen: Counter[str] = Counter()
+    for place, path in enumerate(paths):
+        try:
+            images[place] = _read(path, size, seen)
+        except RequestError as error:
+            problems.append(str(error))
+    return images, problems, seen
+
+
+@contextmanager
+def _quiet_pillow() -> Iterator[None]:
+    """Without Pillow's warnings, of large images (which are refused) and of damaged metadata (which is not needed)."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module=r"PIL\.")
+        yield
+
+
+@cache
+def _formats() -> list[str]:
+    """The formats of ``_FORMATS`` that the installed Pillow can read."""
+    Image.init()
+    return [name for name in _FORMATS if name in Image.OPEN]
+
+
+def _read(path: Path, size: int, seen: Counter[str]) -> NDArray[np.uint8]:
+    """One image as (size, size, 3) uint8: upright, gray to RGB, transparency on white; ``seen`` counts the changes.
+
+    Raises:
+        RequestError: names the file and what is wrong with it.
+    """
+    try:
+        with _quiet_pillow(), Image.open(path, formats=_formats()) as image:
+            if image.width * image.height > _MAX_PIXELS:
+                raise RequestError(f"{path}: {image.width}x{image.height} pixels are more than {_MAX_PIXELS:,}")
+            deep = _has_sixteen_bits(image)
+            image.draft("RGB", (size, size))  # lets the JPEG decoder skip detail that scaling would drop
+            image.load()
+            turn = _TO_UPRIGHT.get(_orientation(image))  # after loading: some formats are turned by their decoder
+            pixels = _eight_bits(image, path) if image.mode.startswith(("I", "F")) else image
+            flat, transparent = _on_white(pixels)
+            seen.update([what for what, is_so in ((_DEEP, deep), (_TRANSPARENT, transparent)) if is_so])
+            return np.asarray(fit(flat if turn is None else flat.transpose(turn), size))
+    except RequestError:
+        raise
+    except Image.DecompressionBombError as error:
+        raise RequestError(f"{path}: {error}") from error
+    except UnidentifiedImageError as error:
+        raise RequestError(f"{path}: not an image that can be read") from error
+    except Exception as error:  # decoders raise whatever they like: OSError, SyntaxError, RuntimeError, struct.error
+        raise RequestError(f"{path}: damaged image: {' '.join(str(error).split())}") from error
+
+
+def _orientation(image: Image.Image) -> int:
+    """The EXIF orientation, 1 (upright) if there is none that can be read."""
+    try:
+        return int(image.getexif().get(_ORIENTATION_TAG, 1))
+    except Exception:  # damaged EXIF data: struct.error, SyntaxError and others
+        return 1
+
+
+def _has_sixteen_bits(image: Image.Image) -> bool:
+    """Whether the file has 16 bits a channel; Pillow keeps the upper 8 of colour images without a word."""
+    for _, _, _, arguments in getattr(image, "tile", ()):
+        raw = arguments[0] if isinstance(arguments, tuple) and arguments else arguments
+        if isinstance(raw, str) and _SIXTEEN_BITS.fullmatch(raw):
+            return True
+    return image.mode.startswith("I;16")
+
+
+def _eight_bits(image: Image.Image, path: Path) -> Image.Image:
+    """A gray image of 16 bits as one of 8: the upper ones, as Pillow does with colours.
+
+    Raises:
+        RequestError: the range of the values is unknown (32 bits, floating point).
+    """
+    if not image.mode.startswith("I;16") and not (image.mode == "I" and image.format in ("PNG", "PPM")):
+        raise RequestError(f"{path}: has more than 16 bits a channel; convert it to 8 bits first")
+    return Image.fromarray((np.asarray(image).astype(np.int64).clip(0, 65535) >> 8).astype(np.uint8))
+
+
+def _on_white(image: Image.Image) -> tuple[Image.Image, bool]:
+    """The image in RGB, and whether any of it was transparent."""
+    if not image.has_transparency_data:
+        return image.convert("RGB"), False
+    layers = image.convert("RGBA")
+    lowest, _ = layers.getchannel("A").getextrema()
+    if lowest == 255:
+        return layers.convert("RGB"), False
+    return Image.alpha_composite(Image.new("RGBA", layers.size, "white"), layers).convert("RGB"), True

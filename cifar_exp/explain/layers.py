@@ -1,0 +1,184 @@
+"""Which layers Grad-CAM explains: found by a forward pass with hooks, and tried before training."""
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from captum.attr import LayerGradCam
+from torch import nn
+
+from cifar_exp.errors import RequestError, in_a_line
+
+log = logging.getLogger(__name__)
+
+_MOST_TRIED = 10  # feature maps, from the last one backwards, for a network without layerN
+
+
+@dataclass(frozen=True)
+class LayerMap:
+    """A layer and the size of its feature map in pixels."""
+
+    name: str
+    height: int
+    width: int
+
+    def at_least(self, minimum: int) -> bool:
+        """Whether both sides have ``minimum`` pixels."""
+        return min(self.height, self.width) >= minimum
+
+
+@dataclass(frozen=True)
+class ExplainedLayers:
+    """The layers that Grad-CAM explains.
+
+    Attributes:
+        layers: in order of depth; empty if there are none.
+        headline: the deepest layer with a large enough map; None if there is none.
+        note: a sentence for the log and the page if the layers are not those that the config asks for.
+    """
+
+    layers: list[LayerMap]
+    headline: str | None = None
+    note: str | None = None
+
+
+def is_wanted(node: Mapping[str, Any]) -> bool:
+    """Whether the config's ``explain`` node asks for any map."""
+    return node["images"] > 0 and node["layers"] != [] and node["indices"] != []
+
+
+def grad_cam(model: nn.Module, layer: str, inputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    """Captum's ``LayerGradCam`` of a layer for the (N,) target classes: (N, 1, h, w), before Grad-CAM's ReLU."""
+    # A copy of the input: the network may change it in place.
+    maps = LayerGradCam(model, model.get_submodule(layer)).attribute(inputs.clone(), target=targets)
+    return maps.detach()
+
+
+def choose_layers(model: nn.Module, inputs: torch.Tensor, node: Mapping[str, Any]) -> ExplainedLayers:
+    """Choose the layers to explain and log what is left out.
+
+    Args:
+        model: in evaluation mode, in float32; forward and backward passes are made.
+        inputs: (N, C, H, W), as the network takes them.
+        node: the config's ``explain`` node. ``layers`` names submodules; None takes the direct children ``layer1``,
+            ``layer2`` and so on, or else the network's last feature map.
+
+    Raises:
+        RequestError: a named layer does not exist or has no feature map.
+    """
+    if not is_wanted(node):
+        return ExplainedLayers([])
+    found = feature_maps(model, inputs)
+    named, minimum = node["layers"], node["minimum_map"]
+    if named is not None:
+        layers = [_named_layer(model, inputs, found, name) for name in named]
+        if small := _small(layers, minimum):
+            log.warning("Grad-CAM maps under %dx%d say little about where: %s", minimum, minimum, small)
+        return ExplainedLayers(layers, _deepest(layers, minimum))
+    layers = []
+    for name in (name for name, _ in model.named_children() if name.rstrip("0123456789") == "layer"):
+        layer = _explainable(model, inputs, found, name)
+        if isinstance(layer, LayerMap):
+            layers.append(layer)
+        else:
+            log.warning("Grad-CAM leaves out %s: %s", name, layer)
+    if not layers:
+        return _last_feature_map(model, inputs, found, minimum)
+    if small := _small(layers, minimum):
+        log.info("Grad-CAM leaves out maps under %dx%d: %s (explain.layers names them)", minimum, minimum, small)
+    layers = [layer for layer in layers if layer.at_least(minimum)]
+    note = None if layers else f"Grad-CAM: every layer's map is smaller than {minimum}x{minimum} (explain.minimum_map)."
+    return ExplainedLayers(layers, _deepest(layers, minimum), note)
+
+
+def feature_maps(model: nn.Module, inputs: torch.Tensor) -> dict[str, LayerMap | str]:
+    """For each submodule in the order of its last call, its feature map, or the reason why its output is none.
+
+    Args:
+        model: in evaluation mode.
+        inputs: (N, C, H, W).
+    """
+    found: dict[str, LayerMap | str] = {}
+
+    def keep(name: str, output: object) -> None:
+        found.pop(name, None)  # called again: now it is the last one
+        found[name] = _feature_map(name, output, *inputs.shape[2:])
+
+    handles = [
+        module.register_forward_hook(lambda _m, _i, output, name=name: keep(name, output))
+        for name, module in model.named_modules()
+        if name
+    ]
+    try:
+        with torch.no_grad():
+            model(inputs.clone())
+    finally:
+        for handle in handles:
+            handle.remove()
+    return found
+
+
+def _feature_map(name: str, output: object, height: int, width: int) -> LayerMap | str:
+    """The feature map that a layer returns for images of this size, or the reason why it is none."""
+    if not isinstance(output, torch.Tensor):
+        return f"it returns a {type(output).__name__}, not a tensor"
+    if output.dim() != 4:
+        return f"its output shape is {tuple(output.shape)}, not that of a feature map (N, C, h, w)"
+
+    def like_the_image(rows: int, columns: int) -> bool:
+        return abs(rows * width - columns * height) <= max(height, width)  # the same aspect, but for a rounded pixel
+
+    _, first, second, third = output.shape
+    if like_the_image(first, second) and not like_the_image(second, third):
+        return f"its output shape is {tuple(output.shape)}: channels last (N, h, w, C), where (N, C, h, w) is needed"
+    return LayerMap(name, second, third)
+
+
+def _explainable(
+    model: nn.Module, inputs: torch.Tensor, found: Mapping[str, LayerMap | str], name: str
+) -> LayerMap | str:
+    """A layer's feature map, or the reason why it cannot be explained: Captum is asked for one map."""
+    layer = found.get(name, "it is never called")
+    if isinstance(layer, LayerMap):
+        try:
+            grad_cam(model, name, inputs, torch.zeros(len(inputs), dtype=torch.int64, device=inputs.device))
+        except Exception as error:  # whatever a user's network raises
+            return f"it has no gradient: {in_a_line(error)}"
+    return layer
+
+
+def _named_layer(model: nn.Module, inputs: torch.Tensor, found: Mapping[str, LayerMap | str], name: str) -> LayerMap:
+    if name not in dict(model.named_modules()) or name == "":
+        children = ", ".join(child for child, _ in model.named_children())
+        raise RequestError(f"explain.layers: the model has no layer {name!r}; it has {children}")
+    layer = _explainable(model, inputs, found, name)
+    if isinstance(layer, str):
+        raise RequestError(f"explain.layers: {name!r} cannot be explained: {layer}")
+    return layer
+
+
+def _last_feature_map(
+    model: nn.Module, inputs: torch.Tensor, found: Mapping[str, LayerMap | str], minimum: int
+) -> ExplainedLayers:
+    """The last feature map that is large enough and has a gradient, for a network without a usable ``layerN``."""
+    large = [layer for layer in found.values() if isinstance(layer, LayerMap) and layer.at_least(minimum)]
+    for layer in large[::-1][:_MOST_TRIED]:
+        if isinstance(_explainable(model, inputs, found, layer.name), LayerMap):
+            note = (
+                f"Grad-CAM explains {layer.name} ({layer.height}x{layer.width}), the last feature map of at least "
+                f"{minimum}x{minimum}: the model has no usable layer1, layer2, ... (explain.layers names others)."
+            )
+            return ExplainedLayers([layer], layer.name, note)
+    return ExplainedLayers(
+        [], None, f"No Grad-CAM: the model has no feature map (N, C, h, w) of at least {minimum}x{minimum}."
+    )
+
+
+def _small(layers: Sequence[LayerMap], minimum: int) -> str:
+    return ", ".join(f"{one.name} ({one.height}x{one.width})" for one in layers if not one.at_least(minimum))
+
+
+def _deepest(layers: Sequence[LayerMap], minimum: int) -> str | None:
+    return next((layer.name for layer in reversed(layers) if layer.at_least(minimum)), None)

@@ -1,0 +1,239 @@
+"""Combinations that cannot work, refused before training: too many steps, too little memory, an unfit network.
+
+The network itself is tried on a copy, so that its weights, its statistics and all generators stay as they are.
+"""
+
+import copy
+import logging
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
+from itertools import chain
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+from torch.nn import functional as F
+from torch.nn.parameter import is_lazy
+
+from cifar_exp.compute import memory as machine_memory
+from cifar_exp.compute.device import Compute
+from cifar_exp.config.schema import TARGET_SCHEMAS
+from cifar_exp.config.targets import call
+from cifar_exp.config.values import AUTO
+from cifar_exp.data import Statistics
+from cifar_exp.data.normalize import Normalizer
+from cifar_exp.errors import RequestError, in_a_line
+from cifar_exp.explain.layers import ExplainedLayers, choose_layers
+
+log = logging.getLogger(__name__)
+
+MOST_STEPS = 10_000_000  # planning them takes minutes, and their tables are half a gigabyte
+_TRIED_IMAGES = 2  # batch normalization of 1x1 maps needs more than one
+
+
+def check_steps(total_steps: int) -> None:
+    """Refuse a plan of more steps than tables can hold."""
+    if total_steps > MOST_STEPS:
+        raise RequestError(
+            f"epochs: {total_steps:,} steps are more than the {MOST_STEPS:,} that a run can have; take fewer epochs "
+            "or a larger batch_size"
+        )
+
+
+def check_size(node: dict[str, Any], to_classify: dict[str, Any]) -> None:
+    """Refuse a shipped network that does not fit in memory: the attempt could end other programs, too."""
+    memory = machine_memory.memory_bytes()
+    if node["_target_"] not in TARGET_SCHEMAS or memory is None:
+        return
+    with torch.random.fork_rng(devices=[]), torch.device("meta"):  # shapes without values
+        needed = 3 * 4 * count_parameters(call(node, **to_classify))  # float32, with a gradient and a momentum each
+    if needed > memory:
+        raise RequestError(
+            f"model={node['name']}: weights, gradients and momentum would take {needed / 1e9:,.1f} GB, and this "
+            f"machine has {memory / 1e9:,.1f} GB of memory; choose a smaller width"
+        )
+
+
+def check_indices(indices: Sequence[int] | None, images: int) -> None:
+    """Refuse to explain test images that do not exist."""
+    for index in indices or []:
+        if index >= images:
+            raise RequestError(f"explain.indices={index}: the test split has images 0 to {images - 1}")
+
+
+def count_parameters(model: nn.Module) -> int:
+    """Number of trainable and frozen values, without the statistics of batch normalization."""
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
+def complete(model: nn.Module, name: str, images: NDArray[np.uint8], normalize: Normalizer) -> None:
+    """Give lazy parameters their shapes by a forward pass of (N, H, W, C) uint8 images; other networks stay untouched.
+
+    Raises:
+        RequestError: the forward pass fails, or leaves a parameter without a shape.
+    """
+    if not any(map(is_lazy, chain(model.parameters(), model.buffers()))):
+        return
+    model.eval()
+    with torch.no_grad():
+        _forward(model, normalize(torch.from_numpy(images)), f"model={name}")
+    model.train()
+    lazy = [key for key, value in chain(model.named_parameters(), model.named_buffers()) if is_lazy(value)]
+    if lazy:
+        raise RequestError(f"model={name}: a forward pass leaves lazy parameters without a shape: {', '.join(lazy)}")
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A copy of the network as training would start from it, and what it is tried on.
+
+    Attributes:
+        name: of the config's ``model`` node.
+        model: the copy.
+        images: (N, H, W, C) uint8, at most two training images.
+        classes: how many logits the network must return.
+        statistics: of the training images.
+        compute: device, precision and memory layout.
+    """
+
+    name: str
+    model: nn.Module
+    images: NDArray[np.uint8]
+    classes: int
+    statistics: Statistics
+    compute: Compute
+
+    @classmethod
+    def of(
+        cls,
+        name: str,
+        model: nn.Module,
+        images: NDArray[np.uint8],
+        classes: int,
+        statistics: Statistics,
+        compute: Compute,
+        make: Callable[[], nn.Module],
+    ) -> "Trial":
+        """Copy the network, or ``make`` another one; ``images`` may be more than the trial takes."""
+        try:
+            copied = copy.deepcopy(model)
+        except Exception:  # PyTorch copies no tensor that was computed, such as the weight of a former weight_norm
+            copied = make()
+        return cls(name, copied, images[:_TRIED_IMAGES], classes, statistics, compute)
+
+    @property
+    def inputs(self) -> torch.Tensor:
+        """(N, C, H, W), made anew: a network may change its input in place."""
+        return Normalizer(self.statistics, self.compute)(torch.from_numpy(self.images))
+
+    def with_working_layout(self, memory_format: str) -> "Trial":
+        """Check the network; with ``memory_format=auto`` fall back to contiguous tensors if only those work.
+
+        Raises:
+            RequestError: the network cannot be trained, whatever the layout.
+        """
+        try:
+            self.check()
+        except RequestError as error:
+            if self.compute.memory_format is torch.contiguous_format:
+                raise
+            compute = replace(self.compute, memory_format=torch.contiguous_format)
+            contiguous = replace(self, compute=compute, model=compute.place(self.model))
+            try:
+                contiguous.check()
+            except RequestError:
+                raise error from None
+            if memory_format != AUTO:
+                raise RequestError(f"memory_format={memory_format}: {error}; memory_format=contiguous works") from error
+            log.warning("memory_format=auto: contiguous, as channels_last fails: %s", error)
+            return contiguous
+        return self
+
+    def check(self) -> None:
+        """Make a forward pass in both modes and a backward pass in training mode.
+
+        Raises:
+            RequestError: a pass fails, the output is not (N, classes), or nothing can be trained.
+        """
+        begin_epoch = getattr(self.model, "begin_epoch", None)
+        if begin_epoch is not None:
+            begin_epoch(1)
+        if not any(parameter.requires_grad for parameter in self.model.parameters()):
+            raise RequestError(
+                f"model={self.name}: no parameter requires a gradient (of {count_parameters(self.model):,} values), so "
+                "there is nothing to train"
+            )
+        for training in (True, False):
+            self.model.train(training)
+            with nullcontext() if training else torch.inference_mode(), self.compute.autocast():
+                mode = "training" if training else "evaluation"
+                output = _forward(self.model, self.inputs, f"model={self.name}, in {mode} mode")
+            if wrong := self._what_is_wrong_with(output):
+                raise RequestError(
+                    f"model={self.name}: must return (N, classes), returned {wrong} in {mode} mode; "
+                    f"the data has {self.classes} classes"
+                )
+            if training:
+                self._backward(output)
+        self.model.zero_grad(set_to_none=True)
+
+    def _what_is_wrong_with(self, output: Any) -> str | None:
+        if not isinstance(output, torch.Tensor):
+            return "None" if output is None else f"a {type(output).__name__}"
+        if tuple(output.shape) != (len(self.images), self.classes):
+            sizes = ["N" if size == len(self.images) else str(size) for size in output.shape[:1]]
+            return f"({', '.join([*sizes, *map(str, output.shape[1:])])})"
+        return None if output.is_floating_point() else f"(N, {self.classes}) of {output.dtype}"
+
+    def _backward(self, logits: torch.Tensor) -> None:
+        if not logits.requires_grad:
+            raise RequestError(
+                f"model={self.name}: the logits in training mode have no gradient; forward must not detach them or use "
+                "no_grad"
+            )
+        try:
+            F.cross_entropy(
+                logits.float(), torch.zeros(len(logits), dtype=torch.int64, device=logits.device)
+            ).backward()
+        except Exception as error:
+            raise RequestError(f"model={self.name}: the backward pass fails: {in_a_line(error)}") from error
+
+    def check_low_resolution(self, size: int) -> None:
+        """Refuse training images of ``size`` pixels if the network cannot take them."""
+        zeros = torch.zeros(len(self.images), self.images.shape[3], size, size, device=self.compute.device)
+        self.model.eval()
+        with torch.no_grad():
+            _forward(self.model, zeros, f"augment.low_resolution.size={size}")
+
+    def check_smallest_batch(self, images: int, batch_size: int) -> None:
+        """Refuse a batch of one image if the network cannot train on one (batch normalization of 1x1 maps)."""
+        if images > 1 and batch_size > 1 and images % batch_size != 1:
+            return
+        self.model.train()
+        try:
+            with torch.no_grad():
+                self.model(self.inputs[:1])
+        except ValueError as error:
+            raise RequestError(
+                f"batch_size={batch_size}: of {images:,} training images it leaves a last batch of a single one, which "
+                f"the model cannot be trained on ({error}); choose another batch_size or data.limit_train"
+            ) from error
+        except Exception as error:
+            log.debug("reported by check: %s", error)
+
+    def explained_layers(self, node: dict[str, Any]) -> ExplainedLayers:
+        """See ``choose_layers``."""
+        return choose_layers(self.model.eval(), self.inputs[:1], node)
+
+
+def _forward(model: nn.Module, inputs: torch.Tensor, what: str) -> Any:
+    try:
+        return model(inputs)
+    except Exception as error:  # whatever a user's network raises
+        size = "x".join(str(inputs.shape[axis]) for axis in (2, 3, 1))
+        raise RequestError(
+            f"{what}: the model cannot take {size} images (data.image_size): {in_a_line(error)}"
+        ) from error

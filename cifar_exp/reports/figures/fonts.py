@@ -1,0 +1,81 @@
+"""Fonts for text in any script: names of classes may be Chinese, Thai or Arabic."""
+
+import contextlib
+import logging
+import unicodedata
+from functools import cache
+
+from matplotlib import font_manager
+from matplotlib.figure import Figure
+from matplotlib.ft2font import FT2Font
+from matplotlib.text import Text
+
+log = logging.getLogger(__name__)
+
+_DEFAULT = "DejaVu Sans"  # comes with Matplotlib
+_CJK = ("CJK", "HIRAGANA", "KATAKANA", "HANGUL", "BOPOMOFO", "FULLWIDTH", "HALFWIDTH")
+
+
+def choose_fonts(figure: Figure) -> None:
+    """Give every text of a figure an installed font for each of its letters; log which letters have none."""
+    texts = [text for text in figure.findobj(Text) if not text.get_text().isascii()]
+    letters = frozenset(
+        letter for text in texts for letter in text.get_text() if letter.isprintable() and letter != " "
+    )
+    if letters and (families := _families(letters)):
+        for text in texts:
+            text.set_fontfamily([_DEFAULT, *families])
+
+
+@cache
+def _families(letters: frozenset[str]) -> tuple[str, ...]:
+    """Families that together have the letters that the default font lacks, as far as there are any."""
+    missing = _lacking(font_manager.findfont(_DEFAULT), letters)
+    families: list[str] = []
+    for look in (lambda: None, _add_new_fonts):
+        if not missing:
+            break
+        look()
+        fonts = [font for font in font_manager.fontManager.ttflist if "Last Resort" not in font.name]
+        fonts.sort(key=lambda font: ("Sans" not in font.name, font.style != "normal", font.weight != 400, font.name))
+        lacking = {
+            font.name: rest for font in reversed(fonts) if len(rest := _lacking(font.fname, missing)) < len(missing)
+        }
+        while missing and lacking:
+            best = min(reversed(lacking), key=lambda name: len(missing & lacking[name]))
+            if not missing - lacking[best]:
+                break
+            families.append(best)
+            missing &= lacking.pop(best)
+    if missing:
+        packages = sorted({_package(letter) for letter in missing})
+        log.warning(
+            "No installed font has %s: figures show boxes instead. Install a font that has them (Debian, Ubuntu: "
+            "apt-get install %s).",
+            "".join(sorted(missing)[:20]),
+            " ".join(packages),
+        )
+    return tuple(families)
+
+
+def _lacking(path: str, letters: frozenset[str]) -> frozenset[str]:
+    try:
+        font = FT2Font(path)
+        return frozenset(letter for letter in letters if not font.get_char_index(ord(letter)))
+    except (OSError, RuntimeError, ValueError):  # gone, or no font that FreeType reads
+        return letters
+
+
+def _add_new_fonts() -> None:
+    """Add fonts that were installed after Matplotlib listed them in its cache."""
+    known = {font.fname for font in font_manager.fontManager.ttflist}
+    for path in font_manager.findSystemFonts():
+        if path not in known:
+            with contextlib.suppress(Exception):  # whatever a damaged font makes Matplotlib raise
+                font_manager.fontManager.addfont(path)
+
+
+def _package(letter: str) -> str:
+    if unicodedata.category(letter) == "So":
+        return "fonts-symbola"
+    return "fonts-noto-cjk" if unicodedata.name(letter, "").startswith(_CJK) else "fonts-noto-core"
