@@ -18,13 +18,12 @@ from cifar_exp.config.compose import composition
 from cifar_exp.config.trusted_settings import check_group_choices, is_hydras_own
 from cifar_exp.errors import DONE, FAILED, RequestError
 from cifar_exp.run_dir import lifecycle, run_status
-from cifar_exp.run_dir.saved_run import open_run
+from cifar_exp.run_dir.saved_run import is_mlflow_store, open_run
 from cifar_exp.safe_io import atomic
 from cifar_exp.safe_io.untrusted import refuse_irregular
 from cifar_exp.sweeps import RECORD
 from cifar_exp.sweeps.grid import MOST_JOBS, Request, quoted
 from cifar_exp.sweeps.job import run_job
-from cifar_exp.trackers import is_store
 
 log = logging.getLogger(__name__)
 
@@ -192,7 +191,7 @@ def _is_allowed(text: str, folder: str, loader: ConfigLoader) -> bool:
     ):
         return False
     if key == "tracker.store":  # an earlier job has made it, or whoever resumes has
-        return is_store(Path(folder, str(value)))
+        return is_mlflow_store(Path(folder, str(value)))
     options = loader.get_group_options(key)
     if not options:
         return "/" not in key

@@ -214,8 +214,8 @@ def _read_status(directory: str) -> tuple[dict[str, Any], str | None]:
     if not isinstance(status, dict) or status.get("state") not in run_status.STATES:
         return {}, f"its state must be one of {', '.join(run_status.STATES)}"
     told = status.get("error")
-    error = None if told is None else str(told)[:_MOST_OF_AN_ERROR]
-    return {"state": run_status.state_of(Path(directory), status), "error": error}, None
+    text = None if told is None else str(told)[:_MOST_OF_AN_ERROR]
+    return {"state": run_status.state_of(Path(directory), status), "error": text}, None
 
 
 def _read_summary(directory: str) -> tuple[tuple[str, ...] | None, list[str], str | None]:

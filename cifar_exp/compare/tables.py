@@ -118,6 +118,7 @@ def compare(runs: pd.DataFrame, metric: str | None = None, baseline: str | None 
     runs["group"] = partition(runs, keys)
     differing = differing_columns(runs, keys)
 
+    chosen: int | None
     if baseline is not None:
         chosen, baseline_by = _named_baseline(runs, baseline, metric), ""
     elif by_validation:

@@ -8,11 +8,12 @@ from typing import Any
 
 import pandas as pd
 
-from cifar_exp import trackers
 from cifar_exp.config.resolved import load_saved, saved_hash
 from cifar_exp.errors import RequestError
 from cifar_exp.run_dir import run_status, tables
 from cifar_exp.safe_io import atomic
+
+MLFLOW_RUN_FILE = "mlflow_run.json"  # which of MLflow's runs a run directory is
 
 
 @dataclass(frozen=True)
@@ -79,7 +80,7 @@ def open_run(path: Path, *, trust: Sequence[str] = (), completed: bool = True) -
     edited = status.get("config_hash") not in (None, saved_hash(path / "config_resolved.yaml"))
     # Whoever made the run does not say where this program writes: the reader's own cache is used.
     config["data"]["cache"] = None
-    if completed or not trackers.is_known(config, path):
+    if completed or not has_known_tracker(config, path):
         config["tracker"] |= {"name": "none", "store": None}
     return SavedRun(path, config, _read_json(path / "environment.json"), edited)
 
@@ -107,3 +108,16 @@ def _read_json(path: Path) -> dict[str, Any]:
         return {}
     except (OSError, ValueError) as error:
         raise RequestError(f"{path}: cannot be read: {error}") from error
+
+
+def has_known_tracker(config: dict[str, Any], out_dir: Path) -> bool:
+    """Whether a saved run's tracker writes only where it wrote before: a stranger's config makes no new store."""
+    name, store = config["tracker"]["name"], config["tracker"]["store"]
+    return name == "tensorboard" or (
+        name == "mlflow" and (out_dir / MLFLOW_RUN_FILE).is_file() and is_mlflow_store(store)
+    )
+
+
+def is_mlflow_store(folder: str | Path) -> bool:
+    """Whether MLflow's tables are in the folder."""
+    return Path(folder, "mlflow.db").is_file()

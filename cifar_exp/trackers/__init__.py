@@ -19,8 +19,6 @@ from cifar_exp.errors import RequestError
 if TYPE_CHECKING:  # it loads pandas, which no wrong request should wait for
     from cifar_exp.trackers.tracker import Tracker
 
-RUN_FILE = "mlflow_run.json"  # in the run directory: which of MLflow's runs it is
-
 log = logging.getLogger(__name__)
 
 TRACKERS = {"tensorboard": "cifar_exp.trackers.tensorboard", "mlflow": "cifar_exp.trackers.mlflow"}
@@ -35,17 +33,6 @@ def check(config: Any) -> None:
     name = config["tracker"]["name"]
     if name != "none" and find_spec(name) is None:
         raise RequestError(f"tracker={name}: not installed; pip install 'cifar-exp[{name}]' or pip install {name}")
-
-
-def is_known(config: dict[str, Any], out_dir: Path) -> bool:
-    """Whether a saved run's tracker writes only where it wrote before: a stranger's config makes no new store."""
-    name, store = config["tracker"]["name"], config["tracker"]["store"]
-    return name == "tensorboard" or (name == "mlflow" and (out_dir / RUN_FILE).is_file() and is_store(store))
-
-
-def is_store(folder: str | Path) -> bool:
-    """Whether MLflow's tables are in the folder."""
-    return Path(folder, "mlflow.db").is_file()
 
 
 @contextmanager

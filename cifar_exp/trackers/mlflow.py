@@ -16,8 +16,8 @@ from filelock import FileLock
 
 from cifar_exp.config.resolved import flatten
 from cifar_exp.run_dir.lifecycle import run_name
+from cifar_exp.run_dir.saved_run import MLFLOW_RUN_FILE
 from cifar_exp.safe_io import atomic
-from cifar_exp.trackers import RUN_FILE
 from cifar_exp.trackers.tracker import Unread, figures, plain, summary
 
 _STATES = {"completed": "FINISHED", "interrupted": "KILLED"}  # any other end is FAILED
@@ -45,7 +45,7 @@ class MLflow:
         told = self._known_run()
         if told is None:
             self._run = self._client.create_run(experiment, run_name=run_name(out_dir)).info.run_id
-            atomic.write_json(out_dir / RUN_FILE, {"run_id": self._run, "experiment_id": experiment})
+            atomic.write_json(out_dir / MLFLOW_RUN_FILE, {"run_id": self._run, "experiment_id": experiment})
             self._settings(config)
         self._unread = Unread(out_dir, told)
         self._tell()
@@ -58,9 +58,9 @@ class MLflow:
 
     def _known_run(self) -> dict[str, int] | None:
         """Take up the run that this directory began earlier: up to which step of each CSV it was told."""
-        if not (self._out_dir / RUN_FILE).exists():
+        if not (self._out_dir / MLFLOW_RUN_FILE).exists():
             return None
-        self._run = str(json.loads((self._out_dir / RUN_FILE).read_bytes())["run_id"])
+        self._run = str(json.loads((self._out_dir / MLFLOW_RUN_FILE).read_bytes())["run_id"])
         self._client.update_run(self._run, status="RUNNING")
         one_of_each = {"metrics.csv": "epoch", "steps.csv": "steps/learning_rate"}
         histories = {name: self._client.get_metric_history(self._run, key) for name, key in one_of_each.items()}

@@ -68,7 +68,7 @@ def _best(comparison: Comparison, run: pd.Series) -> Statement:
 def test_accuracy_of(comparison: Comparison, run: pd.Series) -> str:
     """A run's test accuracy, to be shown beside its value of another metric; empty if that is the metric itself."""
     value = run.get(TEST)
-    return written(TEST, float(value)) if comparison.metric != TEST and is_number(value) else ""
+    return written(TEST, float(str(value))) if comparison.metric != TEST and is_number(value) else ""
 
 
 def _verdicts(comparison: Comparison, pairs: Sequence[Pair]) -> list[Statement]:
