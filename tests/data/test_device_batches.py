@@ -11,7 +11,6 @@ import yaml
 from composing import TINY, composed
 from distributed_runs import NOTHING_DRAWN, PROGRAM, table, torchrun
 from runs import measured
-from test_resume import at_step  # noqa: F401 - a fixture
 from torch import nn
 
 from cifar_exp.build import build
@@ -213,7 +212,7 @@ def test_a_run_says_who_augments(whole):
 
 
 @pytest.mark.parametrize("step", [1, 2, 4])
-def test_a_run_interrupted_in_an_epoch_goes_on_to_the_same_bits(whole, tmp_path, at_step, step):  # noqa: F811
+def test_a_run_interrupted_in_an_epoch_goes_on_to_the_same_bits(whole, tmp_path, at_step, step):
     at_step(step)
     with pytest.raises(KeyboardInterrupt):
         run(load_saved(whole / "config_resolved.yaml"), tmp_path / "run")
