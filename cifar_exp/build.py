@@ -17,8 +17,9 @@ from cifar_exp import data, preflight
 from cifar_exp.compute import memory, seeding
 from cifar_exp.compute.device import Compute, compiled
 from cifar_exp.compute.distributed.ranks import current_ranks
+from cifar_exp.config.fields import AUTO
+from cifar_exp.config.schema import ExperimentConfig
 from cifar_exp.config.targets import call
-from cifar_exp.config.values import AUTO
 from cifar_exp.data.augment.backend import choose
 from cifar_exp.data.augment.policy import Augmentation, LowResolution
 from cifar_exp.data.batches import TrainingBatches
@@ -73,7 +74,7 @@ class Parts:
 
 
 def build(
-    config: dict[str, Any],
+    config: ExperimentConfig,
     *,
     known_max_lr: float | None = None,
     trained: tuple[data.Dataset, data.Statistics] | None = None,
@@ -93,28 +94,28 @@ def build(
     Raises:
         RequestError: the config asks for something that does not exist, or for parts that do not fit together.
     """
-    compute = Compute.choose(config["device"], config["precision"], config["memory_format"])
+    compute = Compute.choose(config.device, config.precision, config.memory_format)
     if compute.device.type == "cpu":
         memory.keep_freed_memory()
     seeding.seed_everything(
-        config["seed"], deterministic=config["deterministic"], threads=config["threads"], device=compute.device
+        config.seed, deterministic=config.deterministic, threads=config.threads, device=compute.device
     )
     # --- data ---
-    node = config["data"]
+    node = config.data
     dataset = data.load(node) if trained is None else trained[0]
     splits = _split(node, dataset)
-    statistics = data.statistics(splits.train.images, node["statistics_decimals"]) if trained is None else trained[1]
+    statistics = data.statistics(splits.train.images, node.statistics_decimals) if trained is None else trained[1]
     make_batches = _batch_maker(config, splits.train, dataset.train.images.nbytes, statistics, compute)
     batches = make_batches(shard=current_ranks().shard)
     # --- network ---
-    total_steps = config["epochs"] * batches.per_epoch  # the only place that converts epochs to steps
+    total_steps = config.epochs * batches.per_epoch  # the only place that converts epochs to steps
     preflight.check_steps(total_steps)
-    preflight.check_indices(config["explain"]["indices"], len(dataset.test))
+    preflight.check_indices(config.explain.indices, len(dataset.test))
     model, compute, explained = _network(config, splits.train, statistics, compute, classes=len(dataset.class_names))
     normalize = Normalizer(statistics, compute)
     # --- training ---
-    training_step = TrainingStep(compute, normalize, label_smoothing=config["label_smoothing"])
-    max_lr, lr_range_test = config["max_lr"], None
+    training_step = TrainingStep(compute, normalize, label_smoothing=config.label_smoothing)
+    max_lr, lr_range_test = config.max_lr, None
     if max_lr == AUTO:
         max_lr, lr_range_test = current_ranks().broadcast(
             # On rank 0 alone, with whole batches.
@@ -137,25 +138,23 @@ def build(
     )
 
 
-def _split(node: dict[str, Any], dataset: data.Dataset) -> Splits:
-    train, validation = data.hold_out(
-        dataset.train, node["validation_fraction"], node["split_seed"], dataset.class_names
-    )
+def _split(node: Any, dataset: data.Dataset) -> Splits:
+    train, validation = data.hold_out(dataset.train, node.validation_fraction, node.split_seed, dataset.class_names)
     return Splits(train, validation, dataset.test)
 
 
 def _batch_maker(
-    config: dict[str, Any], train: data.Split, data_bytes: int, statistics: data.Statistics, compute: Compute
+    config: ExperimentConfig, train: data.Split, data_bytes: int, statistics: data.Statistics, compute: Compute
 ) -> Callable[..., TrainingBatches]:
     """Returns a function that makes the training batches of a shard."""
     world_size = current_ranks().world_size
-    if config["batch_size"] < world_size:
-        raise RequestError(f"batch_size={config['batch_size']}: {world_size} processes need at least one image each")
+    if config.batch_size < world_size:
+        raise RequestError(f"batch_size={config.batch_size}: {world_size} processes need at least one image each")
     height, width, channels = train.images.shape[1:]
-    augmentation = Augmentation(config["augment"]["transforms"], statistics.colour, (height, width, channels))
-    backend = choose(config["augment_backend"], augmentation, compute.device, data_bytes)
+    augmentation = Augmentation(config.augment.transforms, statistics.colour, (height, width, channels))
+    backend = choose(config.augment_backend, augmentation, compute.device, data_bytes)
     if backend.reason:
-        level = logging.WARNING if config["augment_backend"] == "device" else logging.INFO
+        level = logging.WARNING if config.augment_backend == "device" else logging.INFO
         log.log(level, "Albumentations augments on the CPU: %s", backend.reason)
     maker: Callable[..., TrainingBatches] = TrainingBatches
     if backend.on_device is not None:
@@ -164,38 +163,38 @@ def _batch_maker(
         maker,
         train,
         augmentation,
-        config["batch_size"],
-        config["seed"],
-        alternating_flip=config["augment"]["alternating_flip"],
+        config.batch_size,
+        config.seed,
+        alternating_flip=config.augment.alternating_flip,
         low_resolution=_low_resolution(config),
     )
 
 
 def _build_learner(
-    config: dict[str, Any], model: torch.nn.Module, max_lr: float, total_steps: int, training_step: TrainingStep
+    config: ExperimentConfig, model: torch.nn.Module, max_lr: float, total_steps: int, training_step: TrainingStep
 ) -> tuple[Learner, NDArray[np.float64]]:
     """The network with its optimizer and schedule, and the learning rates of all steps."""
     ranks, compute = current_ranks(), training_step.compute
-    model, forward = ranks.wrap(model, sync_batch_norm=config["sync_batch_norm"], device=compute.device)
+    model, forward = ranks.wrap(model, sync_batch_norm=config.sync_batch_norm, device=compute.device)
     if not ranks.is_rank_0:
-        torch.manual_seed(seeding.derived_seed(config["seed"], "rank", ranks.rank))  # other dropout on each rank
-    optimizer = build_optimizer(config["optimizer"], model, max_lr, compute.precision)
+        torch.manual_seed(seeding.derived_seed(config.seed, "rank", ranks.rank))  # other dropout on each rank
+    optimizer = build_optimizer(config.optimizer, model, max_lr, compute.precision)
     plan = {"max_lr": optimizer.param_groups[0]["lr"], "total_steps": total_steps}
     learner = Learner(
         model=model,
-        forward=compiled(forward, compute.device) if config["compile"] else forward,
+        forward=compiled(forward, compute.device) if config.compile else forward,
         optimizer=optimizer,
-        scheduler=schedule.build_scheduler(config["scheduler"], optimizer, **plan),
-        interval=config["scheduler"]["interval"],
+        scheduler=schedule.build_scheduler(config.scheduler, optimizer, **plan),
+        interval=config.scheduler.interval,
         total_steps=total_steps,
         training_step=replace(training_step, world_size=ranks.world_size),
         ranks=ranks,
     )
-    return learner, schedule.planned_learning_rates(config["scheduler"], **plan)
+    return learner, schedule.planned_learning_rates(config.scheduler, **plan)
 
 
 def _find_max_lr(
-    config: dict[str, Any],
+    config: ExperimentConfig,
     model: torch.nn.Module,
     batches: TrainingBatches,
     training_step: TrainingStep,
@@ -218,31 +217,27 @@ def _find_max_lr(
     return suggestion.max_lr, result
 
 
-def _low_resolution(config: dict[str, Any]) -> LowResolution | None:
-    node, full = config["augment"]["low_resolution"], config["data"]["image_size"]
-    if node["size"] is None:
-        return None
-    if node["size"] > full:
-        raise RequestError(f"augment.low_resolution.size={node['size']}: must be at most data.image_size={full}")
-    return LowResolution(node["size"], node["fraction"], config["epochs"])
+def _low_resolution(config: ExperimentConfig) -> LowResolution | None:
+    node = config.augment.low_resolution
+    return None if node.size is None else LowResolution(node.size, node.fraction, config.epochs)
 
 
 def _network(
-    config: dict[str, Any], train: data.Split, statistics: data.Statistics, compute: Compute, *, classes: int
+    config: ExperimentConfig, train: data.Split, statistics: data.Statistics, compute: Compute, *, classes: int
 ) -> tuple[torch.nn.Module, Compute, ExplainedLayers]:
     """The network as training starts from it, the layout that it works with, and the layers to explain.
 
     Raises:
         RequestError: a trial shows that it cannot be trained or explained as the config asks.
     """
-    node, name = config["model"], config["model"]["name"]
+    node, name = config.model, config.model.name
     to_classify: dict[str, Any] = {"num_classes": classes, "in_channels": train.images.shape[3]}
     preflight.check_size(node, to_classify)
 
     def make() -> torch.nn.Module:
         model = call(node, **to_classify)
         if not isinstance(model, torch.nn.Module):
-            raise RequestError(f"{node['_target_']}: must return a torch.nn.Module, returned a {type(model).__name__}")
+            raise RequestError(f"{node._target_}: must return a torch.nn.Module, returned a {type(model).__name__}")
         model = model.to(compute.device)
         preflight.complete(model, name, train.images[:1], Normalizer(statistics, compute))
         return compute.place(model)
@@ -252,11 +247,11 @@ def _network(
     with seeding.generators_kept(compute.device), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the run itself repeats them
         trial = preflight.Trial.of(name, model, train.images, classes, statistics, compute, make)
-        trial.check_smallest_batch(len(train), config["batch_size"])
-        trial = trial.with_working_layout(config["memory_format"])
+        trial.check_smallest_batch(len(train), config.batch_size)
+        trial = trial.with_working_layout(config.memory_format)
         if (low := _low_resolution(config)) is not None:
             trial.check_low_resolution(low.size)
-        explained = trial.explained_layers(config["explain"])
+        explained = trial.explained_layers(config.explain)
     if explained.note is not None:
         log.info(explained.note)
     return trial.compute.place(model), trial.compute, explained

@@ -17,7 +17,9 @@ from cifar_exp.compute import memory
 from cifar_exp.compute.distributed import torchrun
 from cifar_exp.compute.distributed.ranks import current_ranks
 from cifar_exp.compute.distributed.session import DistributedPart
+from cifar_exp.config.parse import parse, plain
 from cifar_exp.config.resolved import validate
+from cifar_exp.config.schema import ExperimentConfig
 from cifar_exp.data import Split
 from cifar_exp.errors import DivergedError
 from cifar_exp.evaluation.metrics import Evaluation, evaluate
@@ -35,7 +37,7 @@ log = logging.getLogger(__name__)
 _MOST_WORKERS = 4
 
 
-def run(config: dict[str, Any], out_dir: Path, *, resume: bool = False) -> dict[str, Any]:
+def run(config: ExperimentConfig, out_dir: Path, *, resume: bool = False) -> dict[str, Any]:
     """Train, evaluate, explain and report one experiment.
 
     Args:
@@ -54,16 +56,16 @@ def run(config: dict[str, Any], out_dir: Path, *, resume: bool = False) -> dict[
     validate(config)
     started = time.perf_counter()
     with (
-        LivePage(out_dir, wanted=config["report"]) as page,
+        LivePage(out_dir, wanted=config.report) as page,
         lifecycle.recorded(out_dir, config, resume=resume) as status,
-        DistributedPart(config, resume=resume) as distributed,
+        DistributedPart(plain(config), resume=resume) as distributed,
         trackers.tracked(config, out_dir, lifecycle.state_after) as tell_tracker,
     ):
         log.info("Run directory: %s", lifecycle.run_name(out_dir))
         memory.reset_peak_memory()
         parts = build(config, known_max_lr=status.get("max_lr_used") if resume else None)
         memory.release_free_memory()  # what reading and splitting the data took
-        for line in describe(config["name"], parts):
+        for line in describe(config.name, parts):
             log.info(line)
         environment = outputs.write_environment(parts, out_dir, resume=resume)
         outputs.write_lr_range_test(config, parts, out_dir, status)
@@ -112,9 +114,9 @@ def run(config: dict[str, Any], out_dir: Path, *, resume: bool = False) -> dict[
         return summary
 
 
-def run_on_other_rank(config: dict[str, Any], resume: bool) -> None:
+def run_on_other_rank(task: dict[str, Any], resume: bool) -> None:
     """Do the distributed part of a run, up to the final evaluation, on a rank other than 0; writes nothing."""
-    nowhere = Path(os.devnull)
+    nowhere, config = Path(os.devnull), parse(task)
     parts = build(config)
     recorder = Recorder(nowhere, {}, enabled=False)
     fitted = _fit(config, parts, _savepoint(config, parts, nowhere), recorder, resume=resume)
@@ -131,19 +133,19 @@ def _each(*functions: Callable[[], None]) -> Callable[[], None]:
     return call
 
 
-def _savepoint(config: dict[str, Any], parts: Parts, out_dir: Path) -> Savepoint:
+def _savepoint(config: ExperimentConfig, parts: Parts, out_dir: Path) -> Savepoint:
     # What it takes to use the weights, beside the config.
     about = {
         "class_names": list(parts.class_names),
         "mean": list(parts.statistics.mean),
         "std": list(parts.statistics.std),
     }
-    node = config["checkpoint"]
-    return Savepoint(out_dir, about, every_epochs=node["every_epochs"], every_seconds=node["every_seconds"])
+    node = config.checkpoint
+    return Savepoint(out_dir, about, every_epochs=node.every_epochs, every_seconds=node.every_seconds)
 
 
 def _fit(
-    config: dict[str, Any],
+    config: ExperimentConfig,
     parts: Parts,
     savepoint: Savepoint,
     recorder: Recorder,
@@ -154,12 +156,12 @@ def _fit(
     on_gpu = parts.compute.device.type == "cuda"
     return fit(
         parts.learner,
-        parts.batches.loader(_loader_workers(config["data"]["workers"], on_gpu=on_gpu), pin_memory=on_gpu),
+        parts.batches.loader(_loader_workers(config.data.workers, on_gpu=on_gpu), pin_memory=on_gpu),
         parts.splits,
         FitOptions(
-            epochs=config["epochs"],
-            test_each_epoch=config["evaluate_test_each_epoch"],
-            keep_best=config["checkpoint"]["best"],
+            epochs=config.epochs,
+            test_each_epoch=config.evaluate_test_each_epoch,
+            keep_best=config.checkpoint.best,
             resume=resume,
         ),
         measure=partial(measure, config, parts),
@@ -182,7 +184,7 @@ def _loader_workers(configured: int | None, *, on_gpu: bool) -> int:
 
 
 def measure(
-    config: dict[str, Any], parts: Parts, split: Split, after_batch: Callable[[], None] = lambda: None
+    config: ExperimentConfig, parts: Parts, split: Split, after_batch: Callable[[], None] = lambda: None
 ) -> Evaluation:
     """Evaluate the network on a split as the config says."""
     memory.release_free_memory()  # a training batch's memory is of no use to an evaluation batch, and the reverse
@@ -191,16 +193,16 @@ def measure(
         split,
         compute=parts.compute,
         normalize=parts.normalize,
-        batch_size=config["evaluation"]["batch_size"],
+        batch_size=config.evaluation.batch_size,
         after_batch=after_batch,
     )
     memory.release_free_memory()
     return evaluation
 
 
-def _final_evaluation(config: dict[str, Any], parts: Parts, fitted: Fitted, out_dir: Path) -> Evaluation:
+def _final_evaluation(config: ExperimentConfig, parts: Parts, fitted: Fitted, out_dir: Path) -> Evaluation:
     """The test split under the weights that the config asks for, which are then in the model."""
-    if config["evaluation"]["weights"] == "best" and fitted.best_epoch not in (None, config["epochs"]):
+    if config.evaluation.weights == "best" and fitted.best_epoch not in (None, config.epochs):
         if current_ranks().is_rank_0:  # evaluation broadcasts the weights
             best = checkpoint.load(out_dir / "checkpoints" / "best.pt", parts.compute.device)
             parts.learner.model.load_state_dict(best["model"])
@@ -209,9 +211,9 @@ def _final_evaluation(config: dict[str, Any], parts: Parts, fitted: Fitted, out_
     return fitted.test
 
 
-def measure_views(config: dict[str, Any], parts: Parts) -> float | None:
+def measure_views(config: ExperimentConfig, parts: Parts) -> float | None:
     """Accuracy on the test split with test-time augmentation; None where the config asks for none."""
-    views = config["evaluation"]["test_time_augmentation"]
+    views = config.evaluation.test_time_augmentation
     if views == "none":
         return None
     return view_accuracy(
@@ -220,22 +222,22 @@ def measure_views(config: dict[str, Any], parts: Parts) -> float | None:
         views,
         compute=parts.compute,
         normalize=parts.normalize,
-        batch_size=config["evaluation"]["batch_size"],
+        batch_size=config.evaluation.batch_size,
     )
 
 
-def images_to_explain(config: dict[str, Any], evaluation: Evaluation) -> np.ndarray[Any, np.dtype[np.int64]]:
+def images_to_explain(config: ExperimentConfig, evaluation: Evaluation) -> np.ndarray[Any, np.dtype[np.int64]]:
     """Positions of the test images that the config wants explained; none with ``explain.images=0``."""
-    if not is_wanted(config["explain"]):
+    if not is_wanted(config.explain):
         return np.zeros(0, dtype=np.int64)
-    named = config["explain"]["indices"]
+    named = config.explain.indices
     if named is not None:
         return np.array(named, dtype=np.int64)
-    return evaluation.most_confidently_wrong()[: config["explain"]["images"]]
+    return evaluation.most_confidently_wrong()[: config.explain.images]
 
 
 def explain_images(
-    config: dict[str, Any], parts: Parts, evaluation: Evaluation, indices: np.ndarray[Any, np.dtype[np.int64]]
+    config: ExperimentConfig, parts: Parts, evaluation: Evaluation, indices: np.ndarray[Any, np.dtype[np.int64]]
 ) -> list[CamMap]:
     """Grad-CAM of test images for the predicted and the true class."""
     return explain(
@@ -246,6 +248,6 @@ def explain_images(
         parts.explained.layers,
         compute=parts.compute,
         normalize=parts.normalize,
-        seed=config["seed"],
-        batch_size=config["batch_size"],
+        seed=config.seed,
+        batch_size=config.batch_size,
     )

@@ -5,12 +5,13 @@ import math
 import os
 import shlex
 from pathlib import Path
-from typing import Any
 
 from cifar_exp import outputs
 from cifar_exp.build import Parts, build, describe
 from cifar_exp.config.compose import compose_jobs, without_hydra
+from cifar_exp.config.parse import changed
 from cifar_exp.config.resolved import resolve, to_yaml
+from cifar_exp.config.schema import ExperimentConfig
 from cifar_exp.errors import RequestError
 from cifar_exp.reports.figures.lr_range_test import draw_lr_range_test
 from cifar_exp.run_dir import tables
@@ -58,18 +59,18 @@ def lr_find(overrides: list[str], lr_range: LRRange, out: Path | None, config_di
         atomic.write_text(out_dir / "config_resolved.yaml", to_yaml(config))
         outputs.write_environment(parts, out_dir)
         tables.write_table(out_dir / FILE, tables.LR_FIND_COLUMNS, result.rows())
-        draw_lr_range_test(result, config["name"], out_dir / FIGURE)
+        draw_lr_range_test(result, config.name, out_dir / FIGURE)
     except OSError as error:
         raise RequestError(f"--out {out_dir}: cannot be written to: {error}") from error
     _log_result(result, suggestion, lr_range.steps, overrides, config_dir, out_dir)
     return suggestion
 
 
-def _build(config: dict[str, Any], lr_range: LRRange) -> Parts:
+def _build(config: ExperimentConfig, lr_range: LRRange) -> Parts:
     # The test does not use max_lr, and with `auto` building would run a test itself. Nothing is explained either.
-    idle = {"max_lr": lr_range.low, "compile": False, "explain": config["explain"] | {"layers": [], "indices": None}}
-    parts = build(config | idle)
-    log.info(describe(config["name"], parts)[0].rsplit(";", 1)[0])
+    idle = {"max_lr": lr_range.low, "compile": False, "explain.layers": [], "explain.indices": None}
+    parts = build(changed(config, idle))
+    log.info(describe(config.name, parts)[0].rsplit(";", 1)[0])
     low, high, steps = lr_range.low, lr_range.high, lr_range.steps
     epoch = parts.batches.per_epoch
     log.info("LR range test: up to %d steps from %g to %g (%d steps per epoch)", steps, low, high, epoch)

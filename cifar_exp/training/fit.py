@@ -228,7 +228,11 @@ def _save_or_stop(
     if signal_number or save:
         savepoint.write(learner, state, fitted.best)
     if signal_number:
-        interruption.deliver(signal_number)
+        try:
+            interruption.deliver(signal_number)
+        except KeyboardInterrupt as error:
+            error.add_note(f"saved at epoch {learner.epoch + 1}, step {learner.step}")
+            raise
 
 
 def _resume(learner: Learner, fitted: Fitted, savepoint: Savepoint, recorder: Recorder) -> EpochState | None:

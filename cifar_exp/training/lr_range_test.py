@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 if TYPE_CHECKING:
     import torch
 
+    from cifar_exp.config.schema import ExperimentConfig
     from cifar_exp.data.batches import Batch, TrainingBatches
     from cifar_exp.training.step import TrainingStep
 
@@ -150,7 +151,7 @@ class LRRangeTest:
 
 
 def run_lr_range_test(
-    config: dict[str, Any],
+    config: "ExperimentConfig",
     model: "torch.nn.Module",
     batches: "TrainingBatches",
     training_step: "TrainingStep",
@@ -171,19 +172,20 @@ def run_lr_range_test(
     from tqdm import tqdm
 
     from cifar_exp.compute.seeding import derived_seed, generators_kept
+    from cifar_exp.config.groups.scheduler import OneCycleConfig
     from cifar_exp.training.optimizer import build_optimizer, set_max_lr, set_momentum
 
     compute, result = training_step.compute, LRRangeTest()
-    with generators_kept(compute.device, seed=derived_seed(config["seed"], "lr_find")):  # dropout draws from them
+    with generators_kept(compute.device, seed=derived_seed(config.seed, "lr_find")):  # dropout draws from them
         trained = copy.deepcopy(model)
         trained.train()
-        optimizer = build_optimizer(config["optimizer"], trained, lr_range.low, compute.precision)
-        if config["scheduler"].get("cycle_momentum"):
-            set_momentum(optimizer, config["scheduler"]["base_momentum"])  # the momentum at the peak learning rate
+        optimizer = build_optimizer(config.optimizer, trained, lr_range.low, compute.precision)
+        if isinstance(config.scheduler, OneCycleConfig) and config.scheduler.cycle_momentum:
+            set_momentum(optimizer, config.scheduler.base_momentum)  # the momentum at the peak learning rate
         rates = np.geomspace(lr_range.low, lr_range.high, lr_range.steps).tolist()
         shown = tqdm(rates, desc="LR range test", unit=" steps", disable=not sys.stderr.isatty(), leave=False)
         for rate, batch in zip(shown, _full_batches(batches), strict=False):
-            set_max_lr(optimizer, config["optimizer"], trained, rate)
+            set_max_lr(optimizer, config.optimizer, trained, rate)
             result.add(rate, training_step(trained, optimizer, batch).loss.item())
             if result.diverged:
                 break

@@ -5,6 +5,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from cifar_exp.config.groups.optimizer import MuonConfig, OptimizerConfig
 from cifar_exp.config.targets import call
 from cifar_exp.errors import RequestError
 
@@ -19,7 +20,7 @@ _GROUP_KEYS = (
 
 
 def build_optimizer(
-    node: dict[str, Any], model: nn.Module, max_lr: float, precision: torch.dtype = torch.float32
+    node: OptimizerConfig | MuonConfig, model: nn.Module, max_lr: float, precision: torch.dtype = torch.float32
 ) -> torch.optim.Optimizer:
     """Build the optimizer. Norms and biases have no weight decay unless the node says otherwise.
 
@@ -33,7 +34,7 @@ def build_optimizer(
     """
     extra: dict[str, Any] = {}
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    if node["_target_"] == "cifar_exp.training.muon.Muon":
+    if isinstance(node, MuonConfig):
         groups, extra = _muon_groups(node, parameters, max_lr), {"iteration_dtype": precision}
     else:
         groups = _groups(node, parameters, max_lr)
@@ -42,15 +43,14 @@ def build_optimizer(
     except RequestError:
         raise
     except (TypeError, ValueError, IndexError, RuntimeError) as error:
-        raise RequestError(f"optimizer: {node['_target_']} does not accept these values: {error}") from error
+        raise RequestError(f"optimizer: {node._target_} does not accept these values: {error}") from error
     assert isinstance(optimizer, torch.optim.Optimizer)
     return optimizer
 
 
-def _groups(node: dict[str, Any], parameters: list[nn.Parameter], lr: float) -> list[dict[str, Any]]:
+def _groups(node: OptimizerConfig, parameters: list[nn.Parameter], lr: float) -> list[dict[str, Any]]:
     """One group, or a second one for norms and biases if they have another weight decay or learning rate."""
-    decay, decay_vectors = node.get("weight_decay", 0.0), node.get("decay_norms_and_biases", True)
-    factor = node.get("bias_lr_factor", 1.0)
+    decay, decay_vectors, factor = node.weight_decay, node.decay_norms_and_biases, node.bias_lr_factor
     if decay_vectors and factor == 1:
         return [{"params": parameters, "weight_decay": decay}]
     matrices, vectors = _by_dimensions(parameters)
@@ -63,16 +63,16 @@ def _groups(node: dict[str, Any], parameters: list[nn.Parameter], lr: float) -> 
     return groups
 
 
-def _muon_groups(node: dict[str, Any], parameters: list[nn.Parameter], lr: float) -> list[dict[str, Any]]:
+def _muon_groups(node: MuonConfig, parameters: list[nn.Parameter], lr: float) -> list[dict[str, Any]]:
     """Filters by Muon; heads, norms and biases by SGD. A step at ``max_lr`` has the node's weight decay."""
     matrices, vectors = _by_dimensions(parameters)
     filters = [parameter for parameter in matrices if parameter.ndim > 2]
     heads = [parameter for parameter in matrices if parameter.ndim == 2]
     groups: list[dict[str, Any]] = [{"params": filters, "orthogonal": True}]
-    for rest, factor in ((heads, node["head_lr_factor"]), (vectors, node["bias_lr_factor"])):
+    for rest, factor in ((heads, node.head_lr_factor), (vectors, node.bias_lr_factor)):
         rate = lr * factor
-        decay = node["weight_decay"] / rate
-        groups.append({"params": rest, "lr": rate, "weight_decay": decay, "momentum": node["sgd_momentum"]})
+        decay = node.weight_decay / rate
+        groups.append({"params": rest, "lr": rate, "weight_decay": decay, "momentum": node.sgd_momentum})
     return groups
 
 
@@ -89,7 +89,9 @@ def momentum_of(optimizer: torch.optim.Optimizer) -> float | None:
     return float(group["betas"][0]) if "betas" in group else None
 
 
-def set_max_lr(optimizer: torch.optim.Optimizer, node: dict[str, Any], model: nn.Module, max_lr: float) -> None:
+def set_max_lr(
+    optimizer: torch.optim.Optimizer, node: OptimizerConfig | MuonConfig, model: nn.Module, max_lr: float
+) -> None:
     """Set the learning rate and weight decay of all groups as ``build_optimizer`` does for another ``max_lr``."""
     for group, other in zip(optimizer.param_groups, build_optimizer(node, model, max_lr).param_groups, strict=True):
         group["lr"], group["weight_decay"] = other["lr"], other["weight_decay"]

@@ -13,12 +13,13 @@ import torch
 from numpy.typing import NDArray
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler, OneCycleLR
 
+from cifar_exp.config.groups.scheduler import SchedulerConfig
 from cifar_exp.config.targets import call
 from cifar_exp.errors import RequestError
 
 
 def build_scheduler(
-    node: dict[str, Any], optimizer: torch.optim.Optimizer, *, max_lr: float, total_steps: int
+    node: SchedulerConfig, optimizer: torch.optim.Optimizer, *, max_lr: float, total_steps: int
 ) -> LRScheduler:
     """Build the scheduler of a resolved ``scheduler`` node for a plan of ``total_steps``."""
     scheduler = call(node, optimizer, without=("interval",), max_lr=max_lr, total_steps=total_steps)
@@ -119,7 +120,7 @@ def constant(
     )
 
 
-def planned_learning_rates(node: dict[str, Any], *, max_lr: float, total_steps: int) -> NDArray[np.float64]:
+def planned_learning_rates(node: SchedulerConfig, *, max_lr: float, total_steps: int) -> NDArray[np.float64]:
     """The learning rate of each planned step, (total_steps,), computed by the scheduler itself."""
     # Any optimizer serves, as schedules do not use gradients; this one has a momentum to cycle.
     optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=max_lr, momentum=0.9)

@@ -102,7 +102,7 @@ def test_auto_without_a_suggestion_is_an_error_that_says_what_to_do(tmp_path, mo
     ("typed", "value"), [("auto", "auto"), ("'auto'", "auto"), ("1", 1.0), ("'0.1'", 0.1), ("1e-3", 0.001)]
 )
 def test_what_max_lr_may_be(typed, value):
-    found = composed(f"max_lr={typed}")["max_lr"]
+    found = composed(f"max_lr={typed}").max_lr
     assert found == value
     assert type(found) is type(value)
 

@@ -10,11 +10,12 @@ import pandas as pd
 import pytest
 import torch
 from composing import TINY, composed
-from distributed_runs import DRAWN, NOTHING_DRAWN, PROGRAM, table, torchrun
+from torchrun_runs import NOTHING_DRAWN, PLAIN, PROGRAM, table, torchrun
 
 from cifar_exp.build import build
 from cifar_exp.cli import main
 from cifar_exp.compute.distributed.shard import Shard
+from cifar_exp.config.parse import plain
 from cifar_exp.config.resolved import validate
 from cifar_exp.data.augment.policy import Augmentation
 from cifar_exp.data.batches import Loader, TrainingBatches
@@ -25,6 +26,7 @@ from cifar_exp.run import run
 from cifar_exp.run_dir.checkpoint import load
 from cifar_exp.run_dir.environment import changes
 
+DRAWN = (*PLAIN, "data.limit_train=997", "+model.dropout=0.3", "epochs=4")  # 28 x 32 + 1: shared 1 to 0
 NORMED = (*TINY, "epochs=3", "scheduler.pct_start=0.95", "max_lr=10", "evaluation.weights=best", "precision=float32")
 STOPPED_AFTER = 40  # steps: in the middle of the second of four epochs of 29 steps
 
@@ -63,10 +65,10 @@ def folder(tmp_path_factory):
     (out / "last_when_stopped.pt").write_bytes((out / "stopped" / "checkpoints" / "last.pt").read_bytes())
 
     runs = [
-        ("stopped", composed(*DRAWN), True),
-        ("drawn", composed(*DRAWN), False),
-        ("nothing_drawn", composed(*NOTHING_DRAWN), False),
-        ("normed", composed(*NORMED), False),
+        ("stopped", plain(composed(*DRAWN)), True),
+        ("drawn", plain(composed(*DRAWN)), False),
+        ("nothing_drawn", plain(composed(*NOTHING_DRAWN)), False),
+        ("normed", plain(composed(*NORMED)), False),
     ]
     (out / "runs.json").write_text(json.dumps(runs))
     with torchrun(str(PROGRAM), str(out / "runs.json"), str(out)) as process:

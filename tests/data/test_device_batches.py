@@ -9,13 +9,14 @@ import pytest
 import torch
 import yaml
 from composing import TINY, composed
-from distributed_runs import NOTHING_DRAWN, PROGRAM, table, torchrun
 from runs import measured
 from torch import nn
+from torchrun_runs import NOTHING_DRAWN, PROGRAM, table, torchrun
 
 from cifar_exp.build import build
 from cifar_exp.cli.main import main
 from cifar_exp.compute.distributed.shard import WHOLE_BATCH, Shard
+from cifar_exp.config.parse import changed, plain
 from cifar_exp.config.resolved import load_saved
 from cifar_exp.data import device_batches
 from cifar_exp.data.augment.backend import choose
@@ -293,10 +294,12 @@ def test_a_run_from_before_there_was_a_choice_was_made_by_albumentations(whole, 
     saved = yaml.safe_load((whole / "config_resolved.yaml").read_text())
     del saved["augment_backend"]
     (tmp_path / "config_resolved.yaml").write_text(yaml.safe_dump(saved, sort_keys=False))
-    assert load_saved(tmp_path / "config_resolved.yaml")["augment_backend"] == "auto"
+    assert load_saved(tmp_path / "config_resolved.yaml").augment_backend == "auto"
     # A sweep that is repeated finds its jobs done.
     (tmp_path / "status.json").write_text('{"config_hash": "of another text"}')
-    assert lifecycle.same_config(tmp_path, load_saved(whole / "config_resolved.yaml") | {"augment_backend": "auto"})
+    assert lifecycle.same_config(
+        tmp_path, changed(load_saved(whole / "config_resolved.yaml"), {"augment_backend": "auto"})
+    )
 
 
 # --- several processes ---------------------------------------------------------------------------------
@@ -304,9 +307,9 @@ def test_a_run_from_before_there_was_a_choice_was_made_by_albumentations(whole, 
 def shared(tmp_path_factory) -> Path:
     """Runs of two processes: one that draws nothing, and one that draws, twice."""
     out = tmp_path_factory.mktemp("shared")
-    drawing = composed(*NOTHING_DRAWN, "augment=crop_flip_cutout", "augment_backend=device", "epochs=1")
+    drawing = plain(composed(*NOTHING_DRAWN, "augment=crop_flip_cutout", "augment_backend=device", "epochs=1"))
     runs = [
-        ("nothing_drawn", composed(*NOTHING_DRAWN, "augment_backend=device"), False),
+        ("nothing_drawn", plain(composed(*NOTHING_DRAWN, "augment_backend=device")), False),
         ("drawn", drawing, False),
         ("drawn_again", drawing, False),
     ]

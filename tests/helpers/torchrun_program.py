@@ -12,6 +12,7 @@ from functools import partial
 from pathlib import Path
 
 from cifar_exp.compute.distributed import session
+from cifar_exp.config.parse import parse
 from cifar_exp.data.batches import TrainingBatches
 from cifar_exp.run import run, run_on_other_rank
 
@@ -32,7 +33,7 @@ def noted(batches, key):
 def lead() -> int:
     """All runs."""
     for name, config, resume in RUNS:
-        run(config, OUT_DIR / name, resume=resume)
+        run(parse(config), OUT_DIR / name, resume=resume)
     return 0
 
 

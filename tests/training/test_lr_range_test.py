@@ -32,7 +32,7 @@ def test_the_losses_are_those_of_a_loop_written_by_hand(override, momentum):
     parts = build(config)
     losses = losses_of(parts, config, steps=5)
     model = copy.deepcopy(parts.learner.model).train()
-    decay = config["optimizer"]["weight_decay"]
+    decay = config.optimizer.weight_decay
     optimizer = torch.optim.SGD(model.parameters(), lr=1, momentum=momentum, nesterov=True, weight_decay=decay)
     # Two full batches of 128 in 270 images: the third of each epoch has 14 and is left out.
     for step, (epoch, batch) in enumerate([(1, 0), (1, 1), (2, 0), (2, 1), (3, 0)]):

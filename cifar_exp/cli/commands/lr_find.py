@@ -3,6 +3,7 @@
 import argparse
 from pathlib import Path
 
+from cifar_exp.cli.commands.options import add_trust, trusted
 from cifar_exp.compute.memory import off_for_imports
 from cifar_exp.safe_io.console import log_to_console
 from cifar_exp.training.lr_range_test import LRRange
@@ -37,11 +38,14 @@ def main(arguments: list[str]) -> int:
     )
     parser.add_argument("--out", type=Path, metavar="DIR", help="new directory (default: outputs/lr_find/DATE/TIME)")
     parser.add_argument("--config-dir", metavar="DIR", help="folder with config options of your own")
+    add_trust(parser)
     options = parser.parse_intermixed_args(arguments)  # overrides may stand after an option
     with off_for_imports():
         from cifar_exp.cli.lr_find import lr_find
 
     log_to_console()
     lr_range = LRRange(options.min_lr, options.max_lr, options.steps)
-    suggestion = lr_find(options.overrides, lr_range, options.out, options.config_dir)
+    trust, overrides = trusted(options, options.overrides)
+    overrides += [f"trust=[{','.join(trust)}]"] if trust else []
+    suggestion = lr_find(overrides, lr_range, options.out, options.config_dir)
     return 0 if suggestion.max_lr is not None else 1

@@ -102,7 +102,7 @@ class DistributedPart:
     An error of another rank is raised here: a ``RequestError`` as such, anything else as a ``RankError``.
 
     Args:
-        config: of the run.
+        config: of the run, as plain containers.
         resume: whether the run is resumed.
     """
 

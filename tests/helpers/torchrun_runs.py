@@ -1,4 +1,4 @@
-"""Runs in two processes that torchrun starts, for tests of distributed runs."""
+"""Runs of several processes on this machine, and what they recorded."""
 
 import os
 import subprocess
@@ -9,11 +9,13 @@ from pathlib import Path
 import pandas as pd
 from composing import TINY
 from programs import started
+from runs import TIMING
 
 from cifar_exp.run_dir import tables
 
 PROGRAM = Path(__file__).with_name("torchrun_program.py")
-TIMING = ["train_seconds", "eval_seconds", "images_per_second"]
+
+# At a max_lr of 0.1 rounding alone moves a loss by 1.5e-5: one process does so with another memory layout.
 PLAIN = (
     *TINY,
     "model._target_=tiny_networks.plain",
@@ -25,7 +27,7 @@ PLAIN = (
     "precision=float32",
     "explain.images=0",
 )
-# At a max_lr of 0.1 rounding alone moves a loss by 1.5e-5: one process does so with another memory layout.
+
 # 28 x 32 + 3 training and 2 x 50 + 1 test images: two processes share the last batches 2 to 1 and 1 to 0.
 NOTHING_DRAWN = (
     *PLAIN,
@@ -36,11 +38,9 @@ NOTHING_DRAWN = (
     "epochs=3",
     "evaluation.published_loss=true",
 )
-DRAWN = (*PLAIN, "data.limit_train=997", "+model.dropout=0.3", "epochs=4")  # 28 x 32 + 1: shared 1 to 0
 
 
 def torchrun(*arguments: str, **environment: str) -> AbstractContextManager[subprocess.Popen[str]]:
-    """Start two processes with torchrun."""
     tests = str(Path(__file__).parent)
     return started(
         [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", *arguments],
@@ -52,5 +52,4 @@ def torchrun(*arguments: str, **environment: str) -> AbstractContextManager[subp
 
 
 def table(folder: Path, run_name: str, name: str) -> pd.DataFrame:
-    """A table of a run, without the timing columns."""
-    return tables.read_table(folder / run_name / name).drop(columns=TIMING, errors="ignore")
+    return tables.read_table(folder / run_name / name).drop(columns=[*TIMING], errors="ignore")
