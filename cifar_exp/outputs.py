@@ -19,12 +19,12 @@ from cifar_exp.preflight import count_parameters
 from cifar_exp.reports.figures.confusion import confusion
 from cifar_exp.reports.figures.curves import curves, learning_rate
 from cifar_exp.reports.figures.images import Judged, augmentations, gradcam, misclassified
-from cifar_exp.reports.figures.lr_find import range_test
+from cifar_exp.reports.figures.lr_range_test import draw_lr_range_test
 from cifar_exp.run_dir import lifecycle, run_status, tables
 from cifar_exp.run_dir.environment import changes, describe_environment, source_state, tell_changes
 from cifar_exp.safe_io import atomic
 from cifar_exp.safe_io.plural import plural
-from cifar_exp.training import lr_curve
+from cifar_exp.training import lr_range_test
 from cifar_exp.training.fit import Fitted
 from cifar_exp.training.schedule import ScheduleUse, schedule_use
 
@@ -66,13 +66,13 @@ def write_environment(parts: Parts, out_dir: Path, *, resume: bool = False) -> d
     return environment
 
 
-def write_range_test(config: ExperimentConfig, parts: Parts, out_dir: Path, status: dict[str, Any]) -> None:
-    """Record the learning rate that the run uses, and with ``max_lr=auto`` the range test that found it."""
-    curve = parts.range_curve
-    if curve is not None:
-        tables.write_table(out_dir / lr_curve.FILE, tables.LR_FIND_COLUMNS, curve.rows())
+def write_lr_range_test(config: ExperimentConfig, parts: Parts, out_dir: Path, status: dict[str, Any]) -> None:
+    """Record the learning rate that the run uses, and with ``max_lr=auto`` the LR range test that found it."""
+    result = parts.lr_range_test
+    if result is not None:
+        tables.write_table(out_dir / lr_range_test.FILE, tables.LR_FIND_COLUMNS, result.rows())
         if config.figures:
-            range_test(curve, config.name, out_dir / lr_curve.FIGURE)
+            draw_lr_range_test(result, config.name, out_dir / lr_range_test.FIGURE)
     run_status.update_status(out_dir, status, max_lr_used=parts.max_lr)
 
 

@@ -4,6 +4,7 @@ import logging
 import os
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,9 @@ import torch
 from cifar_exp import outputs, trackers
 from cifar_exp.build import Parts, build, describe
 from cifar_exp.compute import memory
-from cifar_exp.compute.distributed import collectives, torchrun
-from cifar_exp.compute.distributed.session import CommonPart
+from cifar_exp.compute.distributed import torchrun
+from cifar_exp.compute.distributed.ranks import current_ranks
+from cifar_exp.compute.distributed.session import DistributedPart
 from cifar_exp.config.parse import parse, plain
 from cifar_exp.config.resolved import validate
 from cifar_exp.config.schema import ExperimentConfig
@@ -26,7 +28,8 @@ from cifar_exp.explain.gradcam import CamMap, explain
 from cifar_exp.explain.layers import is_wanted
 from cifar_exp.reports.run_page.live import LivePage
 from cifar_exp.run_dir import checkpoint, lifecycle, run_status
-from cifar_exp.training.fit import Fitted, fit
+from cifar_exp.training.fit import FitOptions, Fitted, fit
+from cifar_exp.training.recorder import Recorder
 from cifar_exp.training.savepoint import Savepoint
 
 log = logging.getLogger(__name__)
@@ -55,30 +58,35 @@ def run(config: ExperimentConfig, out_dir: Path, *, resume: bool = False) -> dic
     with (
         LivePage(out_dir, wanted=config.report) as page,
         lifecycle.recorded(out_dir, config, resume=resume) as status,
-        CommonPart(plain(config), resume=resume) as common,
+        DistributedPart(plain(config), resume=resume) as distributed,
         trackers.tracked(config, out_dir, lifecycle.state_after) as tell_tracker,
     ):
         log.info("Run directory: %s", lifecycle.run_name(out_dir))
         memory.reset_peak_memory()
-        parts = build(config, found=status.get("max_lr_used") if resume else None)
+        parts = build(config, known_max_lr=status.get("max_lr_used") if resume else None)
         memory.release_free_memory()  # what reading and splitting the data took
         for line in describe(config.name, parts):
             log.info(line)
         environment = outputs.write_environment(parts, out_dir, resume=resume)
-        outputs.write_range_test(config, parts, out_dir, status)
+        outputs.write_lr_range_test(config, parts, out_dir, status)
         run_status.update_status(out_dir, status, gradcam=parts.explained.note, warnings=[])
         outputs.write_schedule(parts, out_dir)
         page.update()
         savepoint = _savepoint(config, parts, out_dir)
         try:
             fitted = _fit(
-                config, parts, savepoint, out_dir, status, resume=resume, after_epoch=_each(tell_tracker, page.update)
+                config,
+                parts,
+                savepoint,
+                Recorder(out_dir, status, enabled=True),
+                resume=resume,
+                after_epoch=_each(tell_tracker, page.update),
             )
         except DivergedError:
             outputs.draw_progress(config, parts, outputs.used_schedule(config, parts, out_dir), out_dir, status)
             raise
         evaluation = _final_evaluation(config, parts, fitted, out_dir)
-        common.leave()  # what follows is for one process
+        distributed.end()  # rank 0 does the rest
         # --- results: from here on, nothing that fails takes them along ---
         use = outputs.used_schedule(config, parts, out_dir)
         outputs.write_tables(parts, evaluation, out_dir)
@@ -106,16 +114,12 @@ def run(config: ExperimentConfig, out_dir: Path, *, resume: bool = False) -> dic
         return summary
 
 
-def take_part(task: dict[str, Any], resume: bool) -> None:
-    """Do the part of a run that is another process's, too: the same as ``run`` up to the final evaluation.
-
-    Nothing is written; the run directory is the first process's alone.
-    """
+def run_on_other_rank(task: dict[str, Any], resume: bool) -> None:
+    """Do the distributed part of a run, up to the final evaluation, on a rank other than 0; writes nothing."""
     nowhere, config = Path(os.devnull), parse(task)
     parts = build(config)
-    fitted = _fit(
-        config, parts, _savepoint(config, parts, nowhere), nowhere, {}, resume=resume, after_epoch=lambda: None
-    )
+    recorder = Recorder(nowhere, {}, enabled=False)
+    fitted = _fit(config, parts, _savepoint(config, parts, nowhere), recorder, resume=resume)
     _final_evaluation(config, parts, fitted, nowhere)
 
 
@@ -144,36 +148,39 @@ def _fit(
     config: ExperimentConfig,
     parts: Parts,
     savepoint: Savepoint,
-    out_dir: Path,
-    status: dict[str, Any],
+    recorder: Recorder,
     *,
     resume: bool,
-    after_epoch: Callable[[], None],
+    after_epoch: Callable[[], None] = lambda: None,
 ) -> Fitted:
     on_gpu = parts.compute.device.type == "cuda"
-    workers = config.data.workers
-    if workers is None:
-        # On a CPU the network needs every core itself, and augmentation is a hundredth of its work.
-        # torchrun sets the threads of each process to 1, whatever the machine has.
-        alone = torchrun.processes() == 1
-        cores = torch.get_num_threads() if alone else (os.cpu_count() or 1) // torchrun.processes_here()
-        workers = min(_MOST_WORKERS, max(cores, 1)) if on_gpu else 0
     return fit(
         parts.learner,
-        parts.batches.loader(workers, pin_memory=on_gpu),
+        parts.batches.loader(_loader_workers(config.data.workers, on_gpu=on_gpu), pin_memory=on_gpu),
         parts.splits,
-        epochs=config.epochs,
-        test_each_epoch=config.evaluate_test_each_epoch,
-        keep_best=config.checkpoint.best,
-        compute=parts.compute,
-        normalize=parts.normalize,
-        measure=lambda split, after_batch: measure(config, parts, split, after_batch),
+        FitOptions(
+            epochs=config.epochs,
+            test_each_epoch=config.evaluate_test_each_epoch,
+            keep_best=config.checkpoint.best,
+            resume=resume,
+        ),
+        measure=partial(measure, config, parts),
         savepoint=savepoint,
-        out_dir=out_dir,
-        status=status,
-        resume=resume,
+        recorder=recorder,
         after_epoch=after_epoch,
     )
+
+
+def _loader_workers(configured: int | None, *, on_gpu: bool) -> int:
+    """Number of loader processes; by default none on a CPU, as the network needs every core there."""
+    if configured is not None:
+        return configured
+    if not on_gpu:
+        return 0
+    # torchrun sets the threads of each process to 1, whatever the machine has.
+    single = torchrun.world_size() == 1
+    cores = torch.get_num_threads() if single else (os.cpu_count() or 1) // torchrun.local_world_size()
+    return min(_MOST_WORKERS, max(cores, 1))
 
 
 def measure(
@@ -196,7 +203,7 @@ def measure(
 def _final_evaluation(config: ExperimentConfig, parts: Parts, fitted: Fitted, out_dir: Path) -> Evaluation:
     """The test split under the weights that the config asks for, which are then in the model."""
     if config.evaluation.weights == "best" and fitted.best_epoch not in (None, config.epochs):
-        if collectives.is_first():  # the others get the weights when they are measured
+        if current_ranks().is_rank_0:  # evaluation broadcasts the weights
             best = checkpoint.load(out_dir / "checkpoints" / "best.pt", parts.compute.device)
             parts.learner.model.load_state_dict(best["model"])
         return measure(config, parts, parts.splits.test)

@@ -27,7 +27,7 @@ from cifar_exp.safe_io.untrusted import (
     spreadsheet_text,
     stat_if_there,
 )
-from cifar_exp.training.lr_curve import FILE as RANGE_TEST
+from cifar_exp.training.lr_range_test import FILE as RANGE_TEST
 
 _MOST_OF_AN_ERROR = 2000  # characters
 

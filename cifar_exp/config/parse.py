@@ -112,9 +112,6 @@ def _contradictions(config: ExperimentConfig) -> Iterator[str]:
     """A line for each combination of values that cannot work, as far as the config alone tells."""
     if config.tracker.name == "mlflow" and config.tracker.store is None:
         yield "tracker.store=null: MLflow needs a folder; the default is outputs/mlflow"
-    momentum = getattr(config.optimizer, "momentum", None)
-    if getattr(config.optimizer, "decoupled", False) and (momentum is None or momentum == 1):
-        yield f"optimizer.momentum={momentum}: must be below 1 where optimizer.decoupled=true"
     if config.evaluation.weights == "best" and not config.checkpoint.best:
         yield "evaluation.weights=best: needs checkpoint.best=true"
     small, full = config.augment.low_resolution.size, config.data.image_size

@@ -18,7 +18,6 @@ from cifar_exp.config.fields import (
     Count,
     Fraction,
     LearningRate,
-    NotNegative,
     Positive,
     Schema,
     Seed,
@@ -61,15 +60,6 @@ class EvaluationConfig(Schema):
     test_time_augmentation: Annotated[str, one_of("none", "mirror", "mirror_translate")] = key(
         "also report the accuracy with TTA: none | mirror | mirror_translate", "none"
     )
-
-
-@dataclass
-class AveragingConfig(Schema):
-    """Lookahead: weights pulled towards a running average of themselves. ``every_steps: null`` turns it off."""
-
-    every_steps: Count | None = key("steps between two updates of the average; null: off", None)
-    decay: Fraction = key("decay of the average at the end of training; 0.95 a step over 5 steps is 0.7738", 0.7738)
-    power: NotNegative = key("power with which the decay rises from 0 over the training", 3.0)
 
 
 @dataclass
@@ -140,7 +130,6 @@ class ExperimentConfig(Schema):
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     optimizer: Any = MISSING
     scheduler: Any = MISSING
-    averaging: AveragingConfig = field(default_factory=AveragingConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     explain: ExplainConfig = field(default_factory=ExplainConfig)
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
@@ -155,7 +144,6 @@ SCHEMAS: dict[str, list[type[Schema]]] = {
     "": [ExperimentConfig],
     **{group.name: list(group.schemas.values()) for group in REGISTRY.values()},
     "augment.low_resolution": [LowResolutionConfig],
-    "averaging": [AveragingConfig],
     "evaluation": [EvaluationConfig],
     "explain": [ExplainConfig],
     "checkpoint": [CheckpointConfig],
@@ -164,15 +152,6 @@ SCHEMAS: dict[str, list[type[Schema]]] = {
 
 # What may differ from a run when it is evaluated again: where and how it is measured, not what was trained.
 OVERRIDABLE = ("data", "device", "precision", "memory_format", "threads", "evaluation", "explain", "figures", "name")
-
-
-@dataclass(frozen=True)
-class Range:
-    """The learning rates of an LR range test: ``steps`` of them from ``low`` to ``high``, in equal ratios."""
-
-    low: float = 1e-5
-    high: float = 10.0
-    steps: int = 100
 
 
 def group_schema(group: str, target: object) -> type[Schema] | None:

@@ -38,7 +38,6 @@ class SGDConfig(OptimizerConfig):
     _target_: str = "torch.optim.SGD"
     momentum: Fraction = key("momentum (scheduler=one_cycle cycles it unless scheduler.cycle_momentum=false)", 0.9)
     nesterov: bool = key("Nesterov momentum", False)
-    decoupled: bool = key("let max_lr and weight_decay mean the same whatever the momentum and each other", False)
 
 
 @OPTIMIZERS.option("base_adamw")
