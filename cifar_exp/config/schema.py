@@ -238,7 +238,9 @@ class ExplainConfig:
     images: int = 10  # the most confidently misclassified ones
     indices: list[int] | None = None  # these test images instead (0-based)
     layers: list[str] | None = None  # null: every layerN whose map is at least minimum_map on each side
-    minimum_map: int = 5  # pixels
+    minimum_map: int = 1  # pixels
+    faithfulness_images: int = 200  # random test images that test whether the maps matter; 0 leaves the test out
+    infill: str = "blur"  # blur | mean | road: what replaces hidden pixels; see docs/gradcam.md
 
 
 @dataclass

@@ -17,6 +17,7 @@ _CHOICES = {
     "scheduler.anneal_strategy": ("cos", "linear"),
     "evaluation.weights": ("last", "best"),
     "tracker.name": ("none", "tensorboard", "mlflow"),
+    "explain.infill": ("blur", "mean", "road"),
     "evaluation.test_time_augmentation": ("none", "mirror", "mirror_translate"),
 }
 # key: (lowest, highest); None is open. A key that a composed config lacks, or that is null, is skipped.
@@ -54,6 +55,7 @@ _AT_LEAST: dict[str, tuple[float | None, float | None]] = {
     "evaluation.gallery_images": (0, 200),
     "explain.images": (0, 200),
     "explain.minimum_map": (1, None),
+    "explain.faithfulness_images": (0, None),
     "checkpoint.every_epochs": (1, None),
 }
 _MOST_CHANNELS = 1_000_000

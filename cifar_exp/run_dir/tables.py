@@ -80,6 +80,23 @@ GRADCAM_COLUMNS = (
     "peak_column",
     "deletion_drop",
     "random_drop",
+    "attended_drop",
+    "control_drop",
+)
+FAITHFULNESS_COLUMNS = (
+    "layer",
+    "target",
+    "map_height",
+    "map_width",
+    "n",
+    "infill",
+    "attended_drop",
+    "control_drop",
+    "difference",
+    "ci_low",
+    "ci_high",
+    "verdict",
+    "rank_correlation_reinitialized",
 )
 
 # Columns of names: `0010` and `1e5` are not numbers there, and `null` is not a missing value.
@@ -92,6 +109,8 @@ _TEXT_COLUMNS = (
     "class",
     "target",
     "layer",
+    "infill",
+    "verdict",
     "git_commit",
     "device",
 )
