@@ -263,10 +263,11 @@ def measure_faithfulness(
     config: dict[str, Any], parts: Parts, evaluation: Evaluation
 ) -> list[faithfulness.Faithfulness]:
     """Whether each layer's Grad-CAM maps matter, on a random sample of test images."""
-    count, seed = config["explain"]["faithfulness_images"], config["seed"]
-    if count == 0 or not parts.explained.layers:
+    wanted, seed, layers = config["explain"]["faithfulness_images"], config["seed"], parts.explained.layers
+    if wanted == 0 or not layers:
         return []
     labels, predictions = evaluation.labels, evaluation.predictions
+    count = faithfulness.affordable(wanted, len(labels), len(layers))
     chosen = faithfulness.sample(labels, predictions, count, seed)
     with _explainer(config, parts) as explainer:
         return faithfulness.measure(
@@ -274,7 +275,7 @@ def measure_faithfulness(
             parts.splits.test.images[chosen],
             labels[chosen],
             predictions[chosen],
-            parts.explained.layers,
+            layers,
             seed,
         )
 

@@ -239,7 +239,7 @@ class ExplainConfig:
     indices: list[int] | None = None  # these test images instead (0-based)
     layers: list[str] | None = None  # null: every layerN whose map is at least minimum_map on each side
     minimum_map: int = 1  # pixels
-    faithfulness_images: int = 200  # random test images that test whether the maps matter; 0 leaves the test out
+    faithfulness_images: int = 200  # random test images, at most, that test whether the maps matter; 0: no test
     infill: str = "blur"  # blur | mean | road: what replaces hidden pixels; see docs/gradcam.md
 
 

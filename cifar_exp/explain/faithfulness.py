@@ -5,7 +5,7 @@ to another image. Scattered random pixels are no such control: their holes distu
 """
 
 import copy
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -21,7 +21,9 @@ from cifar_exp.explain.verdict import verdict
 
 FEWEST_IMAGES = 20  # with fewer, a bootstrap interval is too narrow
 RESAMPLES = 2000
-_SANITY_IMAGES = 50
+_PASSES = 10  # what an image costs a layer, in forward passes of one image: its map, its own places, the controls
+_LEAST_SAMPLE = 30
+_MOST_SANITY_IMAGES = 50
 _QUANTILES = (0.025, 0.975)
 
 
@@ -130,17 +132,25 @@ def measure(
     return found
 
 
+def affordable(count: int, test_images: int, layers: int) -> int:
+    """At most ``count`` images, so that testing so many layers costs no more than evaluating the test split.
+
+    Never fewer than 30, unless the test split has fewer.
+    """
+    return min(count, max(test_images // (_PASSES * layers), _LEAST_SAMPLE), test_images)
+
+
 def sample(labels: NDArray[np.int64], predictions: NDArray[np.int64], count: int, seed: int) -> NDArray[np.int64]:
     """Positions of random images, stratified over the classes and over right and wrong predictions.
 
     Args:
         labels: (N,).
         predictions: (N,).
-        count: of images; all if there are fewer.
+        count: of images, at most N.
         seed: which ones.
     """
     strata = 2 * labels + (labels != predictions)
-    return stratified_choice(strata, min(count, len(labels)), derived_seed(seed, "faithfulness"))
+    return stratified_choice(strata, count, derived_seed(seed, "faithfulness"))
 
 
 def effect_of(
@@ -182,12 +192,8 @@ def reinitialized(model: nn.Module, seed: int, explainer: Explainer) -> Explaine
     """
     scrambled = copy.deepcopy(model)
     children = [child for child in scrambled.children() if any(True for _ in child.parameters())]
-    reset: list[Callable[[], None]] = [
-        module.reset_parameters
-        for child in children[-2:]
-        for module in child.modules()
-        if callable(getattr(module, "reset_parameters", None))
-    ]
+    modules = [module for child in children[-2:] for module in child.modules()]
+    reset = [function for module in modules if callable(function := getattr(module, "reset_parameters", None))]
     with generators_kept(explainer.compute.device, seed=seed):
         for function in reset:
             function()
@@ -204,7 +210,7 @@ def _correlation(
     """Mean rank correlation of the maps, (N, h, w) before the ReLU, with those of the re-initialized network."""
     if scrambled is None:
         return None
-    some = np.linspace(0, len(images) - 1, min(_SANITY_IMAGES, len(images))).astype(np.int64)
+    some = np.linspace(0, len(images) - 1, min(_MOST_SANITY_IMAGES, len(images) // 4)).astype(np.int64)
     others = scrambled.maps(images[some], classes[some], layer.name).coarse
     return rank_correlation(maps[some].reshape(len(some), -1), others.reshape(len(some), -1))
 

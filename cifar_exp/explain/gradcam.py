@@ -104,7 +104,7 @@ class Explainer:
             raw, positive = (_upsampled(one, images.shape[1:3]) for one in (found, found.relu()))
             coarse.append(found.squeeze(1).cpu().numpy())
             heat.append(positive)
-            attended.append(_most_attended(positive, raw))
+            attended.append(most_attended(positive, raw))
         return Maps(np.concatenate(coarse), np.concatenate(heat), np.concatenate(attended))
 
     @torch.no_grad()
@@ -223,7 +223,7 @@ def _hidden_pixels(height: int, width: int) -> int:
     return round(HIDDEN_FRACTION * height * width)
 
 
-def _most_attended(heat: NDArray[np.float32], raw: NDArray[np.float32]) -> NDArray[np.bool_]:
+def most_attended(heat: NDArray[np.float32], raw: NDArray[np.float32]) -> NDArray[np.bool_]:
     """Masks (N, H, W) of the most attended pixels: by the heat that is shown, then by the map before its ReLU.
 
     The second key matters where less than a fifth of the image has any heat: it prefers the least negative pixels.

@@ -68,7 +68,7 @@ SUMMARY_COLUMNS = (
 LR_FIND_COLUMNS = ("step", "learning_rate", "loss", "smoothed_loss")
 PREDICTIONS_COLUMNS = ("index", "source", "label", "prediction", "confidence", "correct")
 PER_CLASS_COLUMNS = ("class_index", "class", "images", "correct", "accuracy", "predicted", "precision")
-GRADCAM_COLUMNS = (
+GRADCAM_COLUMNS_0_1 = (
     "index",
     "label",
     "prediction",
@@ -80,9 +80,8 @@ GRADCAM_COLUMNS = (
     "peak_column",
     "deletion_drop",
     "random_drop",
-    "attended_drop",
-    "control_drop",
 )
+GRADCAM_COLUMNS = (*GRADCAM_COLUMNS_0_1, "attended_drop", "control_drop")
 FAITHFULNESS_COLUMNS = (
     "layer",
     "target",
