@@ -3,8 +3,8 @@
 import logging
 import os
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from cifar_exp.errors import DivergedError
 from cifar_exp.evaluation.metrics import Evaluation, evaluate
 from cifar_exp.evaluation.tta import view_accuracy
 from cifar_exp.explain import faithfulness
-from cifar_exp.explain.gradcam import CamMap, Explainer, explain
+from cifar_exp.explain.gradcam import CamMap, Explainer, explain, explaining
 from cifar_exp.explain.layers import is_wanted
 from cifar_exp.reports.run_page.live import LivePage
 from cifar_exp.run_dir import checkpoint, lifecycle, run_status
@@ -280,16 +280,7 @@ def measure_faithfulness(
         )
 
 
-@contextmanager
-def _explainer(config: dict[str, Any], parts: Parts) -> Iterator[Explainer]:
-    """The network in evaluation mode; its mode is restored afterwards.
-
-    In training mode, attribution would change the statistics of batch normalization.
-    """
-    model = parts.learner.model
-    was_training = model.training
-    model.eval()
-    try:
-        yield Explainer(model, parts.compute, parts.normalize, config["batch_size"], config["explain"]["infill"])
-    finally:
-        model.train(was_training)
+def _explainer(config: dict[str, Any], parts: Parts) -> AbstractContextManager[Explainer]:
+    return explaining(
+        parts.learner.model, parts.compute, parts.normalize, config["batch_size"], config["explain"]["infill"]
+    )

@@ -4,7 +4,8 @@ A map is only a picture until it is tested. ``faithfulness`` tests each layer's 
 are the maps themselves, and the numbers of the images that are shown.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -136,6 +137,22 @@ class Explainer:
 
     def _batches(self, images: int) -> list[slice]:
         return [slice(start, start + self.batch_size) for start in range(0, images, self.batch_size)]
+
+
+@contextmanager
+def explaining(
+    model: nn.Module, compute: Compute, normalize: Normalizer, batch_size: int, infill: str
+) -> Iterator[Explainer]:
+    """An explainer, for which the network is in evaluation mode; its mode is restored afterwards.
+
+    In training mode, attribution would change the statistics of batch normalization.
+    """
+    was_training = model.training
+    model.eval()
+    try:
+        yield Explainer(model, compute, normalize, batch_size, infill)
+    finally:
+        model.train(was_training)
 
 
 def explain(
