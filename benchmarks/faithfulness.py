@@ -25,6 +25,7 @@ from cifar_exp.build import build
 from cifar_exp.explain import faithfulness
 from cifar_exp.explain.gradcam import Explainer, most_attended
 from cifar_exp.explain.infill import INFILLS
+from cifar_exp.explain.layers import choose_layers
 from cifar_exp.explain.verdict import MARKS, UNCLEAR, WRONG_PLACE
 from cifar_exp.run import measure
 from cifar_exp.run_dir import checkpoint
@@ -128,7 +129,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", type=Path)
     parser.add_argument("--repeats", type=int, default=100)
-    parser.add_argument("--images", type=int, default=200)
+    parser.add_argument("--images", type=int, default=200, help="in the tables of verdicts")
+    parser.add_argument("--drawn", type=int, default=100, help="images in each repetition")
     options = parser.parse_args()
     run = open_run(options.run)
     config = run.config
@@ -137,7 +139,9 @@ def main() -> None:
     model = parts.learner.model
     model.load_state_dict(state["model"])
     model.eval()
-    test, layers = parts.splits.test, parts.explained.layers
+    test = parts.splits.test
+    one = parts.normalize(torch.from_numpy(test.images[:1]))
+    layers = choose_layers(model, one, {"images": 1, "indices": None, "layers": None, "minimum_map": 2}).layers
     clock = time.perf_counter()
     evaluation = measure(config, parts, test)
     seconds = time.perf_counter() - clock
@@ -152,11 +156,11 @@ def main() -> None:
     compare_infills(explainer, test, evaluation, layers, options.images)
     print("\n| maps | repetitions | mean difference | marks | no evidence | wrong place |\n|---|---|---|---|---|---|")
     many = (explainer, test.images, evaluation.labels, evaluation.predictions)
-    line("occlusion", repeated(*many, occlusion(explainer), max(options.repeats // 10, 2), options.images))
-    line("random blobs", repeated(*many, blobs, options.repeats, options.images))
+    line("random blobs", repeated(*many, blobs, options.repeats, options.drawn))
     for layer in layers:
-        found = repeated(*many, untrained(explainer, layer.name), options.repeats, options.images)
+        found = repeated(*many, untrained(explainer, layer.name), options.repeats, options.drawn)
         line(f"{layer.name} of untrained networks", found)
+    line("occlusion", repeated(*many, occlusion(explainer), max(options.repeats // 10, 2), options.drawn))
 
 
 if __name__ == "__main__":

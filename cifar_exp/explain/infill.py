@@ -1,11 +1,11 @@
-"""What hidden pixels are replaced by: a blur of the image, the data set's mean colour, or ROAD's imputation."""
+"""What hidden pixels are replaced by: a blur of the others, the data set's mean colour, or ROAD's imputation."""
 
 from collections.abc import Callable
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torchvision.transforms.v2 import functional as transforms
+from scipy.ndimage import gaussian_filter1d
 
 Infill = Callable[[torch.Tensor, NDArray[np.bool_]], torch.Tensor]
 
@@ -21,15 +21,26 @@ _NEIGHBOURS = [
 
 
 def blur(inputs: torch.Tensor, hidden: NDArray[np.bool_]) -> torch.Tensor:
-    """Replace hidden pixels by those of the image under a Gaussian blur, mirrored at its edges.
+    """Replace hidden pixels by a Gaussian blur of the others, mirrored at the image's edges.
+
+    The hidden pixels have no weight in it: a blur of the whole image would leave their colour in place.
 
     Args:
         inputs: (N, C, H, W), normalized.
         hidden: (N, H, W).
     """
-    sigma = _BLUR * min(inputs.shape[2:])
-    size = 2 * min(round(3 * sigma), min(inputs.shape[2:]) - 1) + 1  # the mirrored edge is narrower than the image
-    return torch.where(_mask(inputs, hidden), transforms.gaussian_blur(inputs, [size, size], [sigma, sigma]), inputs)
+    height, width = inputs.shape[2:]
+    sigma = _BLUR * min(height, width)
+    # The blur of each pixel alone, so that two matrix products blur whole images.
+    down, across = (
+        torch.from_numpy(gaussian_filter1d(np.eye(size), sigma, axis=0, mode="mirror")).to(inputs)
+        for size in (height, width)
+    )
+    mask = _mask(inputs, hidden)
+    seen = (~mask).to(inputs.dtype)
+    # The last channel is the weight of the pixels that are seen.
+    blurred = down @ torch.cat([inputs * seen, seen], 1) @ across.T
+    return torch.where(mask, blurred[:, :-1] / blurred[:, -1:].clamp_min(1e-6), inputs)
 
 
 def mean(inputs: torch.Tensor, hidden: NDArray[np.bool_]) -> torch.Tensor:

@@ -89,8 +89,8 @@ def test_every_mistake_is_in_the_gallery_with_its_own_pixels(real_run):
         assert one["confidence"] == row["confidence"]
     kept = kept_images.read_images(real_run / "report_images.npz")
     assert kept.image.shape[1:] == (32, 32, 1)
-    assert kept.layers == ("layer1", "layer2")
-    assert kept.heat.shape == (3, 2, 2, 32, 32)
+    assert kept.layers == ("layer1", "layer2", "layer3")
+    assert kept.heat.shape == (3, 3, 2, 32, 32)
     assert tuple(EXPLAINED_TARGETS) == kept_images.TARGETS
 
 
@@ -167,7 +167,7 @@ def test_warnings_come_first_and_say_what_mends_it(tmp_path):
     found = statements(read_run(path))
     assert [one.kind for one in found[:2]] == ["bad", "bad"]
     assert "Only 3 of 15 planned steps" in _statement(path, "The schedule was not used").text
-    assert _statement(path, "Attention that does not matter to the prediction").kind == "bad"
+    assert _statement(path, "Grad-CAM marks the wrong place").kind == "bad"
     config = (path / "config_resolved.yaml").read_text().replace("interval: step", "interval: epoch")
     (path / "config_resolved.yaml").write_text(config)
     assert "scheduler.interval=step" in _statement(path, "The schedule was not used").text
