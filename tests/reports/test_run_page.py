@@ -105,7 +105,7 @@ def test_each_map_comes_with_its_row_of_gradcam_csv(real_run):
                 assert (shown["attended"], shown["control"]) == (row["attended_drop"], row["control_drop"])
                 assert (shown["image"] is None) == pd.isna(row["peak_row"])
                 compared += 1
-    assert compared == len(table) == 12
+    assert compared == len(table) == 18
 
 
 def test_every_cell_that_a_statement_names_holds_what_it_says(real_run, by_hand):
