@@ -22,6 +22,7 @@ import torch
 from numpy.typing import NDArray
 
 from cifar_exp.build import build
+from cifar_exp.config.schema import ExplainConfig
 from cifar_exp.explain import faithfulness
 from cifar_exp.explain.gradcam import Explainer, most_attended
 from cifar_exp.explain.infill import INFILLS
@@ -141,11 +142,11 @@ def main() -> None:
     model.eval()
     test = parts.splits.test
     one = parts.normalize(torch.from_numpy(test.images[:1]))
-    layers = choose_layers(model, one, {"images": 1, "indices": None, "layers": None, "minimum_map": 2}).layers
+    layers = choose_layers(model, one, ExplainConfig(minimum_map=2)).layers
     clock = time.perf_counter()
     evaluation = measure(config, parts, test)
     seconds = time.perf_counter() - clock
-    explainer = Explainer(model, parts.compute, parts.normalize, config["evaluation"]["batch_size"], "blur")
+    explainer = Explainer(model, parts.compute, parts.normalize, config.evaluation.batch_size, "blur")
     rows = faithfulness.sample(evaluation.labels, evaluation.predictions, options.images, 0)
     clock = time.perf_counter()
     faithfulness.measure(explainer, test.images[rows], evaluation.labels[rows], evaluation.predictions[rows], layers, 0)

@@ -8,7 +8,8 @@ from typing import Any
 import pandas as pd
 
 from cifar_exp.compare.pairs import Pair
-from cifar_exp.compare.tables import SELECTION, TEST, Comparison, heading, is_lower_better
+from cifar_exp.compare.remarks import SELECTION
+from cifar_exp.compare.tables import TEST, Comparison, heading, is_lower_better
 
 # Shown beside the metric where they were measured; everything else is in comparison.csv.
 ALSO = ("test_accuracy", "val_accuracy", "test_loss", "train_seconds")

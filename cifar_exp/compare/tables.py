@@ -11,12 +11,12 @@ from numpy.typing import NDArray
 
 from cifar_exp.compare.differences import SEED, differing_columns, partition, result_columns
 from cifar_exp.compare.discover import natural, short_names
+from cifar_exp.compare.remarks import SELECTION, column_of, remarks_about
 from cifar_exp.errors import RequestError
 from cifar_exp.evaluation.statistics import LARGEST, t_interval
 from cifar_exp.run_dir import tables
 
 _LOWER_IS_BETTER = ("loss", "seconds", "gap", "misclassified", "memory", "parameters")
-SELECTION = "val_accuracy"  # column that chooses the winner; the test split takes no part in the choice
 TEST = "test_accuracy"
 _NOT_METRICS = ("path", "run", "label", "state", "error", "problem")
 
@@ -132,7 +132,7 @@ def compare(runs: pd.DataFrame, metric: str | None = None, baseline: str | None 
     if chosen is not None:
         chosen = int(np.flatnonzero(np.asarray(order) == chosen)[0])
     groups, repeats = _groups(runs, [column for column in differing if column != SEED], metric)
-    remarks = [*repeats, *_remarks(runs, metric, without)]
+    remarks = [*repeats, *remarks_about(runs, metric, without)]
     return Comparison(metric, runs, differing, groups, chosen, baseline_by, shared, remarks)
 
 
@@ -158,7 +158,7 @@ def _values(runs: pd.DataFrame, metric: str) -> NDArray[np.float64]:
 
 def _numbers(runs: pd.DataFrame, name: str) -> pd.Series:
     """A column as floats, NaN where it is absent, no number, or too large for one."""
-    values = pd.Series([_number(text) for text in _column(runs, name)], index=runs.index, dtype=np.float64)
+    values = pd.Series([_number(text) for text in column_of(runs, name)], index=runs.index, dtype=np.float64)
     return values.where(values.abs() <= LARGEST)
 
 
@@ -178,7 +178,9 @@ def _data_sets(runs: pd.DataFrame) -> NDArray[np.int64]:
     """A number for each run's data. A run without fingerprint is put with those that name the same data set."""
     pairs = [
         (None if pd.isna(name) else name, None if pd.isna(fingerprint) else fingerprint)
-        for name, fingerprint in zip(_column(runs, "config.data.name"), _column(runs, "data_fingerprint"), strict=True)
+        for name, fingerprint in zip(
+            column_of(runs, "config.data.name"), column_of(runs, "data_fingerprint"), strict=True
+        )
     ]
     usual = {name: fingerprint for (name, fingerprint), _ in reversed(Counter(pairs).most_common()) if fingerprint}
     numbers: dict[str | None, int] = {}
@@ -186,10 +188,6 @@ def _data_sets(runs: pd.DataFrame) -> NDArray[np.int64]:
         [numbers.setdefault(fingerprint or usual.get(name, name), len(numbers)) for name, fingerprint in pairs],
         dtype=np.int64,
     )
-
-
-def _column(runs: pd.DataFrame, name: str) -> pd.Series:
-    return runs[name] if name in runs.columns else pd.Series(None, index=runs.index, dtype=object)
 
 
 def _most_common(numbers: NDArray[np.int64]) -> int:
@@ -240,7 +238,7 @@ def _best_of_each(runs: pd.DataFrame) -> pd.Series:
 def _groups(runs: pd.DataFrame, varied: list[str], metric: str) -> tuple[pd.DataFrame, list[str]]:
     """Mean, spread and interval of each group, and remarks about runs that repeat another's seed."""
     usable = runs[runs["usable"]].copy()
-    seed = _column(usable, SEED).fillna("")
+    seed = column_of(usable, SEED).fillna("")
     usable["seed"] = seed
     usable["test"] = _numbers(usable, TEST)
     # A second run of the same config and seed is no independent draw: repeats are averaged and count once.
@@ -300,47 +298,3 @@ def _not_averaged(runs: pd.DataFrame, config: list[str], metric: str) -> pd.Seri
     same = pd.Series(partition(runs, keys), index=runs.index)
     missing = same.map((~runs["usable"]).groupby(same).sum())
     return missing.groupby(runs["group"]).first()
-
-
-def _remarks(runs: pd.DataFrame, metric: str, without: pd.DataFrame) -> list[str]:
-    """Cautions about the comparison; ``without`` are the completed runs without a validation accuracy."""
-    remarks = []
-    usable = runs[runs["usable"]]
-    if (count := usable["data_set"].nunique()) > 1:
-        remarks.append(
-            f"These runs are on {count} different data sets: values of {metric} are comparable only within one. "
-            "The best of each is marked; runs on other data than the baseline's come after it."
-        )
-    unknown = usable[_column(usable, "data_fingerprint").isna()]
-    if len(unknown) and len(usable) > 1:
-        remarks.append(
-            f"{_some(unknown, usable)} recorded no data fingerprint (an older version?): whether the training data "
-            "is the same is not known."
-        )
-    if len(usable) < 2:
-        return remarks
-    on_test = usable[_column(usable, "selection_split") == "test"]
-    if len(on_test):
-        remarks.append(
-            f"{_some(on_test, usable)} selected the best epoch on the test split (no validation split was held out): "
-            "the winner's test accuracy is optimistic."
-        )
-    if metric.startswith("test_"):
-        reason = (
-            f"{_some(without, usable)} {'has' if len(without) == 1 else 'have'} no {SELECTION}. "
-            if len(without)
-            else f"Leave --metric out to select by {SELECTION}. "
-        )
-        remarks.append(
-            f"{reason}The best of {len(usable):,} runs by {metric} is selected on the test split, so the winner's "
-            "figure is optimistic."
-        )
-    return remarks
-
-
-def _some(runs: pd.DataFrame, among: pd.DataFrame) -> str:
-    """The runs by label, the first three of them; all of them by their number."""
-    if len(runs) == len(among):
-        return f"All {len(runs):,} runs"
-    labels = list(runs["label"])
-    return ", ".join(labels[:3]) + (f" and {len(labels) - 3:,} more" if len(labels) > 3 else "")
