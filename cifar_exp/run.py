@@ -4,6 +4,7 @@ import logging
 import os
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,8 @@ from cifar_exp.data import Split
 from cifar_exp.errors import DivergedError
 from cifar_exp.evaluation.metrics import Evaluation, evaluate
 from cifar_exp.evaluation.tta import view_accuracy
-from cifar_exp.explain.gradcam import CamMap, explain
+from cifar_exp.explain import faithfulness
+from cifar_exp.explain.gradcam import CamMap, Explainer, explain, explaining
 from cifar_exp.explain.layers import is_wanted
 from cifar_exp.reports.run_page.live import LivePage
 from cifar_exp.run_dir import checkpoint, lifecycle, run_status
@@ -100,15 +102,11 @@ def run(config: ExperimentConfig, out_dir: Path, *, resume: bool = False) -> dic
 
         write_summary()
         # --- explanation and figures ---
-        indices = images_to_explain(config, evaluation)
-        maps: list[CamMap] = []
-        with lifecycle.survived(out_dir, "Grad-CAM", status):
-            maps = explain_images(config, parts, evaluation, indices)
-        outputs.write_gradcam(parts, evaluation, indices, maps, out_dir)
+        explanation = explain_run(config, parts, evaluation, out_dir, status)
         outputs.draw_progress(config, parts, use, out_dir, status)
         outputs.draw_augmentations(config, parts, out_dir, status)
-        outputs.draw_evaluation(config, parts, evaluation, indices, maps, out_dir, status)
-        page.keep_images(parts.splits.test, evaluation, maps)
+        outputs.draw_evaluation(config, parts, evaluation, explanation, out_dir, status)
+        page.keep_images(parts.splits.test, evaluation, explanation.maps)
         summary = write_summary()
         outputs.log_results(config, parts, fitted, summary, out_dir)
         return summary
@@ -236,18 +234,60 @@ def images_to_explain(config: ExperimentConfig, evaluation: Evaluation) -> np.nd
     return evaluation.most_confidently_wrong()[: config.explain.images]
 
 
+def explain_run(
+    config: ExperimentConfig, parts: Parts, evaluation: Evaluation, out_dir: Path, status: dict[str, Any] | None = None
+) -> faithfulness.Explanation:
+    """Grad-CAM and the test whether it matters, with ``gradcam.csv`` and ``faithfulness.csv``.
+
+    What cannot be computed is a warning; ``status`` lists it if ``out_dir`` is a run directory.
+    """
+    indices = images_to_explain(config, evaluation)
+    maps: list[CamMap] = []
+    tests: list[faithfulness.Faithfulness] = []
+    with lifecycle.survived(out_dir, "Grad-CAM", status):
+        maps = explain_images(config, parts, evaluation, indices)
+    with lifecycle.survived(out_dir, "The test of Grad-CAM", status):
+        tests = measure_faithfulness(config, parts, evaluation)
+    explanation = faithfulness.Explanation(indices, maps, tests)
+    outputs.write_gradcam(parts, evaluation, explanation, out_dir)
+    return explanation
+
+
 def explain_images(
     config: ExperimentConfig, parts: Parts, evaluation: Evaluation, indices: np.ndarray[Any, np.dtype[np.int64]]
 ) -> list[CamMap]:
     """Grad-CAM of test images for the predicted and the true class."""
-    return explain(
-        parts.learner.model,
-        parts.splits.test.images[indices],
-        indices,
-        {"predicted": evaluation.predictions[indices], "true": evaluation.labels[indices]},
-        parts.explained.layers,
-        compute=parts.compute,
-        normalize=parts.normalize,
-        seed=config.seed,
-        batch_size=config.batch_size,
-    )
+    with _explainer(config, parts) as explainer:
+        return explain(
+            explainer,
+            parts.splits.test.images[indices],
+            indices,
+            {"predicted": evaluation.predictions[indices], "true": evaluation.labels[indices]},
+            parts.explained.layers,
+            config.seed,
+        )
+
+
+def measure_faithfulness(
+    config: ExperimentConfig, parts: Parts, evaluation: Evaluation
+) -> list[faithfulness.Faithfulness]:
+    """Whether each layer's Grad-CAM maps matter, on a random sample of test images."""
+    wanted, seed, layers = config.explain.faithfulness_images, config.seed, parts.explained.layers
+    if wanted == 0 or not layers:
+        return []
+    labels, predictions = evaluation.labels, evaluation.predictions
+    count = faithfulness.affordable(wanted, len(labels), len(layers))
+    chosen = faithfulness.sample(labels, predictions, count, seed)
+    with _explainer(config, parts) as explainer:
+        return faithfulness.measure(
+            explainer,
+            parts.splits.test.images[chosen],
+            labels[chosen],
+            predictions[chosen],
+            layers,
+            seed,
+        )
+
+
+def _explainer(config: ExperimentConfig, parts: Parts) -> AbstractContextManager[Explainer]:
+    return explaining(parts.learner.model, parts.compute, parts.normalize, config.batch_size, config.explain.infill)

@@ -73,7 +73,13 @@ class ExplainConfig(Schema):
     layers: list[str] | None = key(
         "layers to explain; null: every layerN whose map is at least minimum_map on each side", None
     )
-    minimum_map: Count = key("smallest feature map that is explained, in pixels", 5)
+    minimum_map: Count = key("smallest feature map that is explained, in pixels", 1)
+    faithfulness_images: Annotated[int, at_least(0)] = key(
+        "test on so many random test images, at most, whether the maps matter; 0: no test", 200
+    )
+    infill: Annotated[str, one_of("blur", "mean", "road")] = key(
+        "what replaces hidden pixels: blur | mean | road (docs/gradcam.md)", "blur"
+    )
 
 
 @dataclass
