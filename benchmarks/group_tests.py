@@ -1,7 +1,7 @@
 """How often the verdict about settings is wrong, how often it finds a difference, and what its intervals cover.
 
 The test accuracies of a setting's seeds are drawn as binomial over 10,000 images around 94%, plus normal noise of 0.2
-points between seeds. The first table is of two settings; "intervals apart" is the rule that the verdict replaced: the two
+points between seeds. The first table is of two settings; "intervals apart" is the rule that the verdict replaced: both
 95% t intervals do not meet. The second is of several equal settings, of which the one with the best mean validation
 accuracy (5,000 images, the same networks) is the baseline, corrected by Holm for the comparisons with it; of the last
 columns the baseline has the best mean test accuracy, corrected for all pairs. Prints Markdown.

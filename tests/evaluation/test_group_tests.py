@@ -40,7 +40,7 @@ def test_welch_is_scipys_and_statsmodels(a, b):
 
 
 def test_welch_of_a_published_example():
-    """Extra sleep with two drugs (Student 1908; R's `sleep`): t.test gives p = 0.07939, interval -3.3654832, 0.2054832."""
+    """Extra sleep with two drugs (Student 1908), as R's t.test of `sleep` prints it."""
     first = [0.7, -1.6, -0.2, -1.2, -0.1, 3.4, 3.7, 0.8, 0.0, 2.0]
     second = [1.9, 0.8, 1.1, 0.1, -0.1, 4.4, 5.5, 1.6, 4.6, 3.4]
     found = welch(second, first)
