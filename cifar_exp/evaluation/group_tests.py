@@ -16,7 +16,7 @@ from cifar_exp.evaluation.statistics import CONFIDENCE, SIGNIFICANCE
 ENOUGH_SEEDS = 3  # per group, for a verdict
 POWER = 0.8
 RELEVANT_DIFFERENCE = 0.005  # half a percentage point of accuracy
-MOST_SEEDS = 200  # per group; a plan that needs more is none
+MOST_SEEDS = 100  # per group; a plan that needs more is none
 
 
 @dataclass(frozen=True)

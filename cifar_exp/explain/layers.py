@@ -3,12 +3,12 @@
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from captum.attr import LayerGradCam
 from torch import nn
 
+from cifar_exp.config.schema import ExplainConfig
 from cifar_exp.errors import RequestError, in_a_line
 
 log = logging.getLogger(__name__)
@@ -44,9 +44,9 @@ class ExplainedLayers:
     note: str | None = None
 
 
-def is_wanted(node: Mapping[str, Any]) -> bool:
+def is_wanted(node: ExplainConfig) -> bool:
     """Whether the config's ``explain`` node asks for any map."""
-    return node["images"] > 0 and node["layers"] != [] and node["indices"] != []
+    return node.images > 0 and node.layers != [] and node.indices != []
 
 
 def grad_cam(model: nn.Module, layer: str, inputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
@@ -56,7 +56,7 @@ def grad_cam(model: nn.Module, layer: str, inputs: torch.Tensor, targets: torch.
     return maps.detach()
 
 
-def choose_layers(model: nn.Module, inputs: torch.Tensor, node: Mapping[str, Any]) -> ExplainedLayers:
+def choose_layers(model: nn.Module, inputs: torch.Tensor, node: ExplainConfig) -> ExplainedLayers:
     """Choose the layers to explain and log what is left out.
 
     Args:
@@ -71,7 +71,7 @@ def choose_layers(model: nn.Module, inputs: torch.Tensor, node: Mapping[str, Any
     if not is_wanted(node):
         return ExplainedLayers([])
     found = feature_maps(model, inputs)
-    named, minimum = node["layers"], node["minimum_map"]
+    named, minimum = node.layers, node.minimum_map
     if named is not None:
         layers = [_named_layer(model, inputs, found, name) for name in named]
         if small := _small(layers, minimum):

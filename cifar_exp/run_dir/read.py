@@ -12,7 +12,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from cifar_exp.config.resolved import flatten, read_plain
+from cifar_exp.config.aliases import current_cell
+from cifar_exp.config.parse import flatten
+from cifar_exp.config.resolved import read_plain
 from cifar_exp.errors import RequestError
 from cifar_exp.run_dir import run_status, tables
 from cifar_exp.run_dir.kept_images import FILE as IMAGES_FILE
@@ -153,7 +155,7 @@ def _is_confusion(table: pd.DataFrame) -> bool:
 
 def _filled_cells(table: pd.DataFrame) -> dict[str, Any]:
     # The text `schedule` and the config's leaves stand beside numbers here, so types are taken as they come.
-    return {str(name): value for name, value in table.iloc[0].items() if not pd.isna(value)}
+    return {str(name): current_cell(str(name), value) for name, value in table.iloc[0].items() if not pd.isna(value)}
 
 
 class _Reader:

@@ -1,5 +1,7 @@
 """Grad-CAM against Captum's class and by hand; deletion against a network that can be read."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -8,6 +10,7 @@ from torch.nn import functional as F
 
 from cifar_exp import models
 from cifar_exp.compute.device import Compute
+from cifar_exp.config.schema import ExplainConfig
 from cifar_exp.data import Statistics
 from cifar_exp.data.normalize import Normalizer
 from cifar_exp.errors import RequestError
@@ -29,8 +32,8 @@ def resnet() -> nn.Module:
 
 def chosen(model: nn.Module, named: list[str] | None = None, **changes: object) -> ExplainedLayers:
     """``choose_layers`` for images of 32 x 32."""
-    node = {"images": 1, "indices": None, "layers": named, "minimum_map": 1} | changes
-    return choose_layers(model, torch.zeros(1, 3, 32, 32), node)
+    node = ExplainConfig(images=1, layers=named, minimum_map=1)
+    return choose_layers(model, torch.zeros(1, 3, 32, 32), replace(node, **changes))
 
 
 def explained(model, pixels, indices, targets, layers, *, seed=0, batch_size=8):

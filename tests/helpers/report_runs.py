@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 from composing import TINY, composed
 
-from cifar_exp.config.resolved import config_hash, flatten, to_yaml
+from cifar_exp.config.parse import flatten, plain
+from cifar_exp.config.resolved import config_hash, to_yaml
 from cifar_exp.evaluation.metrics import confusion_matrix, confusion_rows, per_class_rows
 from cifar_exp.run_dir import tables
 from cifar_exp.run_dir.kept_images import write_images
@@ -30,7 +31,7 @@ METRICS = ((1, 1.5, 0.5, 1.0, 0.6), (2, 1.0, 0.8, 0.5, 0.8), (3, 0.2, 0.95, 0.75
 
 @cache
 def _config() -> dict[str, Any]:
-    return composed(*TINY)
+    return plain(composed(*TINY))
 
 
 def write_run(

@@ -9,6 +9,7 @@ from report_runs import embedded, visible_text, write_run
 from statsmodels.stats.proportion import proportion_confint
 
 from cifar_exp.cli import main
+from cifar_exp.config.parse import plain
 from cifar_exp.reports.figures.images import TARGETS as EXPLAINED_TARGETS
 from cifar_exp.reports.run_page.config_tree import config_tree, default_leaves
 from cifar_exp.reports.run_page.findings import statements
@@ -172,7 +173,7 @@ def test_warnings_come_first_and_say_what_mends_it(tmp_path):
 
 
 def test_the_config_marks_what_differs_from_the_defaults(real_run):
-    typed = composed("epochs=3", "optimizer=adamw")
+    typed = plain(composed("epochs=3", "optimizer=adamw"))
     leaves = {}
 
     def walk(nodes, prefix=""):
@@ -188,7 +189,7 @@ def test_the_config_marks_what_differs_from_the_defaults(real_run):
     changed = {key for key, node in leaves.items() if node.changed and not node.children}
     assert {key for key in changed if not key.startswith("optimizer.")} == {"epochs"}
     assert leaves["optimizer"].changed == len(changed) - 1
-    assert sum(node.changed for node in config_tree(composed(), default_leaves())) == 0
+    assert sum(node.changed for node in config_tree(plain(composed()), default_leaves())) == 0
     assert 'class="leaf changed"' in (real_run / "report.html").read_text()
 
 

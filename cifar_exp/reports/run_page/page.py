@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from cifar_exp.config.resolved import flatten
+from cifar_exp.config.parse import flatten
 from cifar_exp.evaluation.statistics import wilson_interval
 from cifar_exp.reports.html import page
 from cifar_exp.reports.html.formats import integer, is_missing, memory, number, percent, points, seconds
