@@ -15,7 +15,7 @@ from cifar_exp.evaluation.statistics import p_in_words
 from cifar_exp.reports.html import formats
 from cifar_exp.reports.html.table import Column, Table
 
-_MOST_NAMES = 4
+_MOST_NAMES = 2
 _MOST_GROUPS = 1_000
 
 
@@ -105,7 +105,7 @@ def in_words(comparison: Comparison, pair: GroupPair) -> str:
     if pair.result:
         low, high = (formats.signed(100 * end, 2) for end in pair.interval)
         told += f"; 95% interval {low} to {high}"
-    return f"{told}. Its run has the higher test accuracy in {probability_b_better(pair):.0%} of the pairs of runs."
+    return f"{told}. A run of it has the higher test accuracy in {probability_b_better(pair):.0%} of the pairs of runs."
 
 
 def listed(words: Sequence[str]) -> str:
