@@ -175,10 +175,11 @@ def _map_notes(explanation: Explanation) -> list[str]:
         "brackets with the places hidden that the maps of other shown images mark. Each map has its own colour scale.",
     ]
     if explanation.tests:
-        most = max(test.n for test in explanation.tests)
+        n = {test.target: test.n for test in explanation.tests}
         notes += [
-            f"Above: the mean difference on {most:,} random test images; green: marks what the prediction depends on,",
-            "gray: no evidence that it does, orange: marks the wrong place (by the 95% interval). Bold: read first.",
+            f"Above: the mean difference on {n['predicted']:,} random test images, for the true class on the mistakes among",
+            "them. By its 95% interval, green: marks what the prediction depends on, gray: no evidence that it does,",
+            "orange: marks the wrong place. Bold: the layer to read first.",
         ]
     return notes
 
