@@ -178,8 +178,8 @@ def _map_notes(explanation: Explanation) -> list[str]:
         n = {test.target: test.n for test in explanation.tests}
         notes += [
             f"Above: the mean difference on {n['predicted']:,} random test images, for the true class on the mistakes",
-            "among them. By its 95% interval, green: marks what the prediction depends on, gray: no evidence that it does,",
-            "orange: marks the wrong place. Bold: the layer to read first.",
+            "among them. By its 95% interval, green: marks what the prediction depends on; gray: no evidence that it",
+            "does; orange: marks the wrong place. Bold: the layer to read first.",
         ]
     return notes
 
