@@ -86,9 +86,11 @@ def write_schedule(parts: Parts, out_dir: Path) -> None:
 def used_schedule(config: ExperimentConfig, parts: Parts, out_dir: Path) -> ScheduleUse:
     """How much of the schedule the steps in ``steps.csv`` used; logs it."""
     steps = tables.read_table(out_dir / "steps.csv")
+    # With early stopping the end of an open-ended schedule is not missed.
+    planned = parts.planned if config.early_stopping.patience is None else parts.planned[: len(steps)]
     use = schedule_use(
         config.scheduler.interval,
-        parts.planned,
+        planned,
         steps["learning_rate"].to_numpy(),
         int(steps["epoch"].iloc[-1]),
     )

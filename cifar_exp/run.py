@@ -5,12 +5,12 @@ import os
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
 
 from cifar_exp import outputs, trackers
 from cifar_exp.build import Parts, build, describe
@@ -29,7 +29,7 @@ from cifar_exp.explain import faithfulness
 from cifar_exp.explain.gradcam import CamMap, Explainer, explain, explaining
 from cifar_exp.explain.layers import is_wanted
 from cifar_exp.reports.run_page.live import LivePage
-from cifar_exp.run_dir import checkpoint, lifecycle, run_status
+from cifar_exp.run_dir import checkpoint, lifecycle, run_status, tables
 from cifar_exp.training.fit import FitOptions, Fitted, fit
 from cifar_exp.training.recorder import Recorder
 from cifar_exp.training.savepoint import Savepoint
@@ -80,7 +80,7 @@ def run(config: ExperimentConfig, out_dir: Path, *, resume: bool = False) -> dic
                 config,
                 parts,
                 savepoint,
-                Recorder(out_dir, status, enabled=True),
+                _recorder(config, out_dir, status),
                 resume=resume,
                 after_epoch=_each(tell_tracker, page.update),
             )
@@ -110,6 +110,14 @@ def run(config: ExperimentConfig, out_dir: Path, *, resume: bool = False) -> dic
         summary = write_summary()
         outputs.log_results(config, parts, fitted, summary, out_dir)
         return summary
+
+
+def _recorder(config: ExperimentConfig, out_dir: Path, status: dict[str, Any]) -> Recorder:
+    """Records the columns that every run has, and those of what this one uses."""
+    metrics = ["val_accuracy_raw", "test_accuracy_raw"] if config.averaging.name != "none" else []
+    metrics += [config.selection_metric] if config.selection_metric not in tables.METRICS_COLUMNS else []
+    steps = ["gradient_norm"] if config.optimizer.clip_grad_norm is not None else []
+    return Recorder(out_dir, status, enabled=True, more_metrics=metrics, more_steps=steps)
 
 
 def run_on_other_rank(task: dict[str, Any], resume: bool) -> None:
@@ -161,8 +169,10 @@ def _fit(
             test_each_epoch=config.evaluate_test_each_epoch,
             keep_best=config.checkpoint.best,
             resume=resume,
+            metric=config.selection_metric,
+            patience=config.early_stopping.patience,
         ),
-        measure=partial(measure, config, parts),
+        measure=lambda model, split, after_batch: measure(config, parts, split, after_batch, model),
         savepoint=savepoint,
         recorder=recorder,
         after_epoch=after_epoch,
@@ -182,12 +192,16 @@ def _loader_workers(configured: int | None, *, on_gpu: bool) -> int:
 
 
 def measure(
-    config: ExperimentConfig, parts: Parts, split: Split, after_batch: Callable[[], None] = lambda: None
+    config: ExperimentConfig,
+    parts: Parts,
+    split: Split,
+    after_batch: Callable[[], None] = lambda: None,
+    model: nn.Module | None = None,
 ) -> Evaluation:
-    """Evaluate the network on a split as the config says."""
+    """Evaluate the network (or another ``model`` of its kind) on a split as the config says."""
     memory.release_free_memory()  # a training batch's memory is of no use to an evaluation batch, and the reverse
     evaluation = evaluate(
-        parts.learner.model,
+        model or parts.learner.model,
         split,
         compute=parts.compute,
         normalize=parts.normalize,
