@@ -25,7 +25,7 @@ _MOST_BYTES = 2**28  # of one file; steps.csv of a million steps has 60 MB
 _MOST_LOG_LINES = 40
 
 # Text columns aside, a cell that is no finite number is as good as empty.
-_TEXT = {"source", "label", "prediction", "class", "target", "layer", "correct"}
+_TEXT = {"source", "label", "prediction", "class", "target", "layer", "infill", "verdict", "correct"}
 
 
 @dataclass(frozen=True)
