@@ -95,7 +95,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         self.wfile.write(body[:half])
         server.half_sent.set()
         if behaviour == "stall":
-            server.go_on.wait(20)
+            server.go_on.wait(120)
         if behaviour in ("cut", "cut_chunked"):
             self.close_connection = True
             return
@@ -146,6 +146,8 @@ def start(
     """Start a Python process with a function ``load()`` that returns the fingerprint."""
     preamble = (
         "from cifar_exp import data\n"
+        "from cifar_exp.data.sources import cifar\n"
+        f"cifar.PUBLISHED['cifar10'] = cifar.PUBLISHED['cifar10']._replace(sha256={sha256!r})\n"
         "def load(_=None):\n"
         f"    return data.cifar10(root=None, url={server.url!r}, sha256={sha256!r}, cache={str(cache)!r},"
         " image_size=32).fingerprint\n"
@@ -288,9 +290,9 @@ with context.Pool(10) as pool:
 """
     server.behaviour = "stall"
     with start(script, server, cifar10_archive.sha256, cache) as processes:
-        assert server.half_sent.wait(60)
+        assert server.half_sent.wait(120)
         threading.Timer(0.3, server.go_on.set).start()  # time enough for the other nine to get to the lock
-        out, err = processes.communicate(timeout=60)
+        out, err = processes.communicate(timeout=120)
     assert processes.returncode == 0, err
     assert json.loads(out) == [expected] * 10
     assert server.requests == [None]
@@ -302,7 +304,7 @@ def test_killed_process_does_not_block_the_others(
     server.behaviour = "stall"
     waiting = "print('waiting', flush=True); print(load())"
     with start("load()", server, cifar10_archive.sha256, cache) as first:
-        assert server.half_sent.wait(60)  # it holds the lock
+        assert server.half_sent.wait(120)  # it holds the lock
         server.behaviour = "good"
         with start(waiting, server, cifar10_archive.sha256, cache) as second:
             assert second.stdout is not None
@@ -311,6 +313,6 @@ def test_killed_process_does_not_block_the_others(
             assert len(server.requests) == 1
             first.send_signal(signal.SIGKILL)
             first.communicate()
-            out, err = second.communicate(timeout=60)
+            out, err = second.communicate(timeout=120)
     assert out.strip() == expected, err
     assert len(server.requests) == 2
