@@ -18,7 +18,7 @@ from cifar_exp.errors import RequestError
 def test_without_a_compiler_the_request_is_refused_before_training(monkeypatch):
     # Not by CXX: PyTorch reads it once, so the other test would be left without a compiler, too.
     monkeypatch.setattr(device.shutil, "which", lambda _name: None)
-    with pytest.raises(RequestError, match=r"compile=true: needs a C\+\+ compiler on a CPU.* leave compile=false"):
+    with pytest.raises(RequestError, match=r"compile=true: needs a C\+\+ compiler on a CPU.* set compile=false"):
         build(composed(*TINY, "compile=true", "device=cpu"))
 
 

@@ -249,7 +249,7 @@ def test_what_is_larger_than_any_archive_is_not_kept(
 ) -> None:
     monkeypatch.setattr("cifar_exp.data.sources.download._MAX_BYTES", 2**22)
     server.behaviour = behaviour
-    with pytest.raises(RequestError, match="which no archive of CIFAR has"):
+    with pytest.raises(RequestError, match="which no archive of CIFAR is"):
         load(url=server.url)
     assert [path.name for path in (cache / "downloads").iterdir() if path.suffix != ".lock"] == []
 
