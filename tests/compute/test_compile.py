@@ -25,7 +25,7 @@ def test_without_a_compiler_the_request_is_refused_before_training(monkeypatch):
 def test_without_pythons_headers_the_request_is_refused_before_training(monkeypatch, tmp_path):
     monkeypatch.setattr(device.sysconfig, "get_path", lambda _name: str(tmp_path))
     monkeypatch.setattr(device.shutil, "which", lambda name: name)
-    with pytest.raises(RequestError, match=r"compile=true: needs Python's own header files.* has no Python\.h"):
+    with pytest.raises(RequestError, match=r"compile=true: needs Python's header files.* has no Python\.h"):
         build(composed(*TINY, "compile=true", "device=cpu"))
 
 

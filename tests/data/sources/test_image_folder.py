@@ -188,7 +188,7 @@ def test_damaged_file_is_named_from_another_process(
     monkeypatch.setattr(image_files, "_CHUNK", 5)
     damaged = image_tree / "train" / "dog" / "11.png"
     damaged.write_bytes(b"no image")
-    with pytest.raises(RequestError, match=f"{damaged}: not an image"):
+    with pytest.raises(RequestError, match=f"{damaged}: not a readable image"):
         load()
 
 
