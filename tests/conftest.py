@@ -80,27 +80,6 @@ def cifar10_archive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Archive:
     return archive
 
 
-@pytest.fixture
-def at_step(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
-    """Returns a function that has a signal come in a certain step of the next run."""
-
-    def arrange(number, which=signal.SIGINT):
-        steps = []
-        from cifar_exp.training.progress import EpochProgress
-
-        advance = EpochProgress.advance
-
-        def counting(self, images):
-            steps.append(images)
-            if len(steps) == number:
-                signal.raise_signal(which)
-            advance(self, images)
-
-        monkeypatch.setattr(EpochProgress, "advance", counting)
-
-    return arrange
-
-
 @pytest.fixture(scope="session")
 def chromium() -> Iterator[Any]:
     """The system's Chromium, without a window, driven by Playwright (Debian: ``apt-get install chromium``)."""
@@ -131,3 +110,24 @@ def jpeg_root() -> Path:
     if not root:
         pytest.skip("CIFAR_EXP_JPEG_ROOT is not set: the folder of CIFAR-10 as JPEG files, train/CLASS and test/CLASS")
     return Path(root)
+
+
+@pytest.fixture
+def at_step(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Returns a function that arranges for a signal in a certain step of the next run."""
+
+    def arrange(number: int, which: int = signal.SIGINT) -> None:
+        from cifar_exp.training.progress import EpochProgress
+
+        steps = []
+        update = EpochProgress.update
+
+        def counting(progress: EpochProgress, *arguments: Any) -> None:
+            steps.append(1)
+            if len(steps) == number:
+                signal.raise_signal(which)
+            update(progress, *arguments)
+
+        monkeypatch.setattr(EpochProgress, "update", counting)
+
+    return arrange

@@ -94,7 +94,7 @@ def run_sweep(request: "Request") -> int:
     from cifar_exp.cli.preflight import check
     from cifar_exp.sweeps import grid, ledger
 
-    torchrun.refuse("-m")
+    torchrun.require_one_process("-m")
     _register_launchers()
     sweep = grid.compose_sweep(request)
     for job in sweep.jobs:

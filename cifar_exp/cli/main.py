@@ -42,14 +42,14 @@ def main(argv: list[str] | None = None) -> int:
     os.environ.update(SAFE_PATH)
     import_matplotlib()
     os.environ["MPLBACKEND"] = "agg"  # no window is ever opened, and a name unknown to matplotlib would end the run
-    if torchrun.processes() == 1:
+    if torchrun.world_size() == 1:
         return _exit_code(partial(_start, arguments))
     from cifar_exp.compute.distributed import session
-    from cifar_exp.run import take_part
+    from cifar_exp.run import run_on_other_rank
 
-    return session.together(
-        lead=partial(_exit_code, partial(_start, arguments)),
-        follow=partial(_exit_code, partial(session.take_part_in_runs, take_part)),
+    return session.run_distributed(
+        program=partial(_exit_code, partial(_start, arguments)),
+        follow=partial(_exit_code, partial(session.follow_runs, run_on_other_rank)),
     )
 
 
@@ -104,7 +104,7 @@ def _is_hydras(argument: str) -> bool:
 def _command(name: str, arguments: list[str]) -> int:
     if name in COMMANDS:
         if name not in _IN_SEVERAL_PROCESSES:
-            torchrun.refuse(name)
+            torchrun.require_one_process(name)
         return int(import_module(COMMANDS[name]).main(arguments))
     from cifar_exp.config.suggestions import USUAL_COMMANDS
 

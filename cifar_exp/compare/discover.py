@@ -26,7 +26,7 @@ from cifar_exp.safe_io.untrusted import (
     spreadsheet_text,
     stat_if_there,
 )
-from cifar_exp.training.lr_curve import FILE as RANGE_TEST
+from cifar_exp.training.lr_range_test import FILE as RANGE_TEST
 
 _MAX_ERROR_CHARACTERS = 2000
 

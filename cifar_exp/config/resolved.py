@@ -16,6 +16,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from cifar_exp.config.aliases import with_current_targets
 from cifar_exp.config.parse import BY_TARGET, flatten, parse, plain
+from cifar_exp.config.removed_keys import drop_removed_keys
 from cifar_exp.config.schema import ExperimentConfig, group_schema
 from cifar_exp.config.suggestions import suggest_key
 from cifar_exp.errors import RequestError
@@ -97,6 +98,7 @@ def load_saved(path: Path, trust: Sequence[str] = ()) -> ExperimentConfig:
         raise RequestError(f"{path}: {interpolated[0]} holds an interpolation; a saved config has none")
     saved["trust"] = list(trust)
     try:
+        drop_removed_keys(saved)
         return parse(_as_text(_with_absolute_paths(saved, ""), ""))
     except RequestError as error:
         raise RequestError(f"{path}: {error}") from error

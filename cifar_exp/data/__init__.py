@@ -32,7 +32,15 @@ __all__ = [
 
 
 # Keys of a data node that concern the use of the data set, not its content.
-_USE_KEYS = ("validation_fraction", "split_seed", "limit_train", "limit_test", "workers", "statistics_decimals")
+_USE_KEYS = (
+    "validation_fraction",
+    "split_seed",
+    "limit_train",
+    "limit_test",
+    "workers",
+    "sampler",
+    "statistics_decimals",
+)
 
 
 # The data set that was loaded last, by its node as text; None: not shared.

@@ -13,6 +13,8 @@ from runs import TIMING
 
 from cifar_exp.run_dir import tables
 
+PROGRAM = Path(__file__).with_name("torchrun_program.py")
+
 # At a max_lr of 0.1 rounding alone moves a loss by 1.5e-5: one process does so with another memory layout.
 PLAIN = (
     *TINY,

@@ -102,7 +102,7 @@ def test_an_archive_comes_from_the_web_or_from_data_root(url):
     [
         ("data", {"_target_": "x", "root": 5}),
         ("data", {"cache": "~nosuchuser/x"}),
-        ("optimizer", {"_target_": "torch.optim.Adam", "decoupled": True}),
+        ("optimizer", {"_target_": "torch.optim.SGD", "decoupled": True}),
     ],
 )
 def test_odd_nodes_of_a_saved_config_are_refused(tmp_path, group, node):
@@ -111,4 +111,21 @@ def test_odd_nodes_of_a_saved_config_are_refused(tmp_path, group, node):
     path = tmp_path / "config_resolved.yaml"
     path.write_text(to_yaml(config))
     with pytest.raises(RequestError):
+        load_saved(path)
+
+
+@pytest.mark.parametrize(
+    ("group", "keys", "used"),
+    [
+        ("averaging", {"every_steps": None, "decay": 0.7738, "power": 3.0}, {"every_steps": 5}),
+        ("optimizer", {"decoupled": False}, {"decoupled": True}),
+    ],
+)
+def test_removed_keys_of_a_saved_config_are_dropped_if_they_were_off(tmp_path, group, keys, used):
+    config, path = plain(composed(*TINY)), tmp_path / "config_resolved.yaml"
+    saved = config | {group: config.get(group, {}) | keys}
+    path.write_text(to_yaml(saved))
+    assert plain(load_saved(path)) == config
+    path.write_text(to_yaml(saved | {group: saved[group] | used}))
+    with pytest.raises(RequestError, match=f"{group}.{next(iter(used))}=.*only cifar-exp 0.1.0 can repeat the run"):
         load_saved(path)

@@ -67,33 +67,6 @@ def test_biases_learn_faster_and_decay_as_much():
     assert rates_and_decays(without_decay) == pytest.approx([0.5, 0.1, 32.0, 0.0])
 
 
-def test_decoupled_values_give_the_papers_numbers():
-    # airbench94: 11.5 and 0.0153 at momentum 0.85 (arXiv 2404.00498); by hand, 1 + 1 / (1 - 0.85) = 7.667.
-    node = replace(SGD, momentum=0.85, nesterov=True, decoupled=True, weight_decay=0.0153)
-    optimizer = build_optimizer(replace(node, decay_norms_and_biases=True, bias_lr_factor=64.0), model(), max_lr=11.5)
-    lr, decay, bias_lr, bias_decay = rates_and_decays(optimizer)
-    assert (lr, bias_lr) == pytest.approx((1.5, 96.0))
-    assert lr * decay == pytest.approx(0.0153 / 7.6667, rel=1e-4)
-    assert bias_lr * bias_decay == pytest.approx(lr * decay)
-
-
-@pytest.mark.parametrize("momentum", [0.0, 0.5, 0.9])
-def test_a_decoupled_rate_is_how_far_constant_gradients_carry(momentum):
-    parameter = torch.nn.Parameter(torch.zeros(1))
-    holder = nn.Module()
-    holder.register_parameter("value", parameter)
-    node = replace(SGD, momentum=momentum, nesterov=momentum > 0, decoupled=True, weight_decay=0.0)
-    optimizer = build_optimizer(node, holder, max_lr=1.0)
-    places = []
-    for _ in range(300):
-        parameter.grad = torch.ones(1)
-        optimizer.step()
-        places.append(parameter.item())
-    # A step in the long run is lr / (1 - momentum): the same for all momenta up to the paper's own factor.
-    expected = 1 / (1 - momentum) / (1 + 1 / (1 - momentum))
-    assert places[-2] - places[-1] == pytest.approx(expected, rel=1e-3)
-
-
 def test_muons_groups():
     network = model()
     network[0].bias.requires_grad_(False)
@@ -114,7 +87,7 @@ def test_a_frozen_parameter_is_left_out():
     assert sum(len(group["params"]) for group in optimizer.param_groups) == 5
 
 
-@pytest.mark.parametrize("node", [SGD, replace(SGD, momentum=0.9, decoupled=True, bias_lr_factor=64.0), MUON])
+@pytest.mark.parametrize("node", [SGD, replace(SGD, momentum=0.9, bias_lr_factor=64.0), MUON])
 def test_another_max_lr_is_as_if_built_with_it(node):
     network = model()
     optimizer = build_optimizer(node, network, max_lr=1e-4)

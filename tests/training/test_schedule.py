@@ -52,7 +52,7 @@ def test_the_published_run_hardly_moves_its_learning_rate():
     use = schedule_use("epoch", planned, rates, EPOCHS)
     assert (use.used, use.planned, use.complete) == (20, 7820, False)
     assert str(use) == (
-        "incomplete: 20 of 7,820 planned steps used; the learning rate peaked at 0.0050105 where 0.05 was planned"
+        "incomplete: 20 of 7,820 planned steps used; the learning rate peaked at 0.0050105 instead of the planned 0.05"
     )
 
 
