@@ -2,15 +2,15 @@
 
 from collections.abc import Iterator, Sequence
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from cifar_exp.compute.distributed.shard import WHOLE_BATCH, Shard
+from cifar_exp.compute.distributed.shard import Shard
 from cifar_exp.data.augment.device_transforms import DeviceAugmentation, send
-from cifar_exp.data.augment.policy import Augmentation, LowResolution
 from cifar_exp.data.batches import Batch, TrainingBatches
 from cifar_exp.data.dataset import Split
 
@@ -40,6 +40,8 @@ class DeviceBatches(TrainingBatches):
 
     A batch has the same images, but other random draws from the same seed.
 
+    Takes the arguments of ``TrainingBatches``, and:
+
     Args:
         on_device: the transforms of ``augmentation``, batched.
         resident: ``split`` on the device.
@@ -47,30 +49,8 @@ class DeviceBatches(TrainingBatches):
 
     backend = "device"
 
-    def __init__(
-        self,
-        split: Split,
-        augmentation: Augmentation,
-        batch_size: int,
-        seed: int,
-        shard: Shard = WHOLE_BATCH,
-        *,
-        on_device: DeviceAugmentation,
-        resident: DeviceSplit,
-        alternating_flip: bool = False,
-        low_resolution: LowResolution | None = None,
-        balanced: bool = False,
-    ) -> None:
-        super().__init__(
-            split,
-            augmentation,
-            batch_size,
-            seed,
-            shard,
-            alternating_flip=alternating_flip,
-            low_resolution=low_resolution,
-            balanced=balanced,
-        )
+    def __init__(self, *arguments: Any, on_device: DeviceAugmentation, resident: DeviceSplit, **options: Any) -> None:
+        super().__init__(*arguments, **options)
         self._on_device = on_device
         self._resident = resident
 
@@ -79,22 +59,24 @@ class DeviceBatches(TrainingBatches):
     ) -> NDArray[np.uint8]:
         """See ``TrainingBatches``."""
         flipped = self.flipped(epoch, indices)
-        made: NDArray[np.uint8] = (
-            self._made(
-                epoch,
-                [(len(indices), self.augmentation_seed(epoch, batch, shard or self.shard))],
-                send(indices, self._resident.device),
-                None if flipped is None else send(flipped, self._resident.device),
-            )
-            .cpu()
-            .numpy()
+        images = self._made(
+            epoch,
+            [(len(indices), self.augmentation_seed(epoch, batch, shard or self.shard))],
+            send(indices, self._resident.device),
+            None if flipped is None else send(flipped, self._resident.device),
         )
-        return made
+        array: NDArray[np.uint8] = images.cpu().numpy()
+        return array
 
-    def loader(self, workers: int, *, pin_memory: bool) -> "DeviceLoader":
-        """An iterator over the batches; worker processes are not used."""
+    def loader(self, workers: int, *, pin_memory: bool) -> "DeviceBatches":
+        """The batches are their own loader, in this process."""
         del workers, pin_memory
-        return DeviceLoader(self)
+        return self
+
+    @property
+    def batches(self) -> "DeviceBatches":
+        """See ``EpochLoader``."""
+        return self
 
     def epoch(self, epoch: int, first: int = 0) -> Iterator[Batch]:
         """The batches of an epoch (counted from 1), in order, from batch ``first`` (counted from 0) on."""
@@ -142,14 +124,3 @@ class DeviceBatches(TrainingBatches):
         images = self._on_device(images, batches)
         shrink = self.shrinks_in(epoch)
         return images if shrink is None else shrink.on_device(images)
-
-
-class DeviceLoader:
-    """Iterates over an epoch's batches in this process."""
-
-    def __init__(self, batches: DeviceBatches) -> None:
-        self.batches = batches
-
-    def epoch(self, epoch: int, first: int = 0) -> Iterator[Batch]:
-        """The batches of an epoch (counted from 1), in order, from batch ``first`` (counted from 0) on."""
-        return self.batches.epoch(epoch, first)

@@ -14,14 +14,14 @@ def load_tree(tree: Path, cache: Path, image_size: int = 32) -> data.Dataset:
     return data.image_folder(root=str(tree), cache=str(cache), image_size=image_size)
 
 
-def test_a_format_that_another_program_would_decode_is_not_tried(tmp_path, image_tree):
+def test_a_format_that_needs_another_program_is_refused(tmp_path, image_tree):
     path = image_tree / "train" / "cat" / "x.png"
     Image.new("RGB", (32, 32)).save(path, format="EPS")
     with pytest.raises(RequestError, match="not a readable image"):
         load_tree(image_tree, tmp_path / "cache")
 
 
-def test_a_pipe_among_the_images_does_not_hold_the_program_up(tmp_path, image_tree):
+def test_a_pipe_among_the_images_is_refused(tmp_path, image_tree):
     os.mkfifo(image_tree / "train" / "cat" / "x.png")
     with pytest.raises(RequestError, match=r"x\.png: is not a regular file"):
         load_tree(image_tree, tmp_path / "cache")
@@ -33,7 +33,7 @@ def test_a_loop_of_links_among_the_images_is_named(tmp_path, image_tree):
         load_tree(image_tree, tmp_path / "cache")
 
 
-def test_images_that_no_memory_could_hold_are_refused_before_any_is_read(tmp_path, image_tree, monkeypatch):
+def test_images_that_exceed_the_memory_are_refused_unread(tmp_path, image_tree, monkeypatch):
     monkeypatch.setattr("cifar_exp.data.sources.resize.memory_bytes", lambda: 10_000_000)
     with pytest.raises(RequestError, match=r"24 train images of 1024x1024 take 0\.1 GB"):
         load_tree(image_tree, tmp_path / "cache", image_size=1024)
