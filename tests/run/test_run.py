@@ -174,7 +174,7 @@ def test_another_seed_gives_other_numbers_on_the_same_split(finished, tmp_path):
 
 def test_a_directory_that_holds_a_run_is_left_alone(finished):
     before = (finished[0] / "metrics.csv").read_bytes()
-    with pytest.raises(RequestError, match="holds a run already"):
+    with pytest.raises(RequestError, match="already contains a run"):
         run(finished[1], finished[0])
     assert (finished[0] / "metrics.csv").read_bytes() == before
     assert json.loads((finished[0] / "status.json").read_text())["state"] == "completed"
