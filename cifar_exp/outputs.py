@@ -11,15 +11,25 @@ from numpy.typing import NDArray
 from cifar_exp.build import Parts
 from cifar_exp.compute import memory
 from cifar_exp.errors import RequestError
-from cifar_exp.evaluation.metrics import Evaluation, confusion_matrix, confusion_rows, per_class_rows, prediction_rows
+from cifar_exp.evaluation.calibration import calibration_rows, calibration_scores, fit_temperature
+from cifar_exp.evaluation.label_issues import label_issue_rows, label_issues
+from cifar_exp.evaluation.metrics import (
+    Evaluation,
+    class_scores,
+    confusion_matrix,
+    confusion_rows,
+    per_class_rows,
+    prediction_rows,
+)
 from cifar_exp.explain.gradcam import CamMap, gradcam_rows
 from cifar_exp.explain.layers import is_wanted
 from cifar_exp.preflight import count_parameters
+from cifar_exp.reports.figures.calibration import calibration
 from cifar_exp.reports.figures.confusion import confusion
 from cifar_exp.reports.figures.curves import curves, learning_rate
 from cifar_exp.reports.figures.images import Judged, augmentations, gradcam, misclassified
 from cifar_exp.reports.figures.lr_find import range_test
-from cifar_exp.run_dir import lifecycle, run_status, tables
+from cifar_exp.run_dir import lifecycle, probabilities, run_status, tables
 from cifar_exp.run_dir.environment import changes, describe_environment, source_state, tell_changes
 from cifar_exp.safe_io import atomic
 from cifar_exp.safe_io.plural import plural
@@ -94,9 +104,13 @@ def used_schedule(config: dict[str, Any], parts: Parts, out_dir: Path) -> Schedu
     return use
 
 
-def write_tables(parts: Parts, evaluation: Evaluation, out_dir: Path) -> None:
-    """Predictions, per-class figures and confusion matrix."""
-    names = parts.class_names
+def write_tables(parts: Parts, evaluation: Evaluation, tta: Evaluation | None, out_dir: Path) -> NDArray[np.int64]:
+    """Predictions, probabilities, per-class figures, confusion matrix, calibration and labels worth a second look.
+
+    ``tta`` is the evaluation with test-time augmentation; None without one. Returns the positions of the images whose
+    label is probably wrong.
+    """
+    names, labels, sources = parts.class_names, evaluation.labels, parts.splits.test.sources
     counts = confusion_matrix(evaluation.labels, evaluation.predictions, len(names))
     tables.write_table(
         out_dir / "predictions.csv",
@@ -105,6 +119,32 @@ def write_tables(parts: Parts, evaluation: Evaluation, out_dir: Path) -> None:
     )
     tables.write_table(out_dir / "per_class.csv", tables.PER_CLASS_COLUMNS, per_class_rows(counts, names))
     tables.write_table(out_dir / "confusion.csv", ["label", *names], confusion_rows(counts, names))
+    with_tta = None if tta is None else tta.probabilities
+    probabilities.write(out_dir / probabilities.FILE, evaluation.probabilities, labels, names, with_tta=with_tta)
+    if not np.isfinite(evaluation.probabilities).all():
+        log.warning("Some probabilities are not numbers: calibration and label issues are left out")
+        return np.zeros(0, dtype=np.int64)
+    bins = calibration_rows(evaluation.confidences, evaluation.correct)
+    tables.write_table(out_dir / "calibration.csv", tables.CALIBRATION_COLUMNS, bins)
+    issues = label_issues(evaluation.probabilities, labels)
+    rows = label_issue_rows(issues, evaluation.probabilities, labels, sources, names)
+    tables.write_table(out_dir / "label_issues.csv", tables.LABEL_ISSUES_COLUMNS, rows)
+    return issues
+
+
+def fitted_temperature(validation: Evaluation | None) -> float | None:
+    """The temperature for the test split, from the validation split alone."""
+    if validation is None or not np.isfinite(validation.probabilities).all():
+        return None
+    return fit_temperature(validation.probabilities, validation.labels)
+
+
+def probability_scores(evaluation: Evaluation, temperature: float | None) -> dict[str, float | None]:
+    """Columns of ``summary.csv`` and ``evaluation.csv`` that need all probabilities; empty if some are not numbers."""
+    if not np.isfinite(evaluation.probabilities).all():
+        return {}
+    scores = calibration_scores(evaluation.probabilities, evaluation.labels, temperature)
+    return scores | class_scores(evaluation)
 
 
 def write_gradcam(
@@ -159,6 +199,9 @@ def draw_evaluation(
         counts = confusion_matrix(evaluation.labels, evaluation.predictions, len(names))
         title = f"{config['name']}: {evaluation.accuracy:.2%} of {len(test):,} test images right"
         confusion(counts, names, title, folder / "confusion.png")
+    if np.isfinite(evaluation.probabilities).all():
+        with lifecycle.survived(out_dir, "calibration.png", status):
+            calibration(evaluation.confidences, evaluation.correct, folder / "calibration.png")
     with lifecycle.survived(out_dir, "misclassified.png", status):
         wrong = evaluation.most_confidently_wrong()
         gallery = judged(parts, evaluation, wrong[: config["evaluation"]["gallery_images"]])
@@ -224,6 +267,7 @@ def results(
     return {
         "epochs_completed": len(fitted.metrics),
         **{key: row[key] for key in ("train_loss", "train_accuracy", "val_loss", "val_accuracy")},
+        "val_images": None if parts.splits.validation is None else len(parts.splits.validation),
         "test_loss": evaluation.loss,
         "test_accuracy": evaluation.accuracy,
         "best_epoch": fitted.best_epoch,

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
@@ -41,6 +42,13 @@ EVALUATION_COLUMNS = (
     "misclassified",
     "changed_predictions",
     "accuracy_tta",
+    "ece",
+    "brier",
+    "temperature",
+    "ece_calibrated",
+    "top5_accuracy",
+    "balanced_accuracy",
+    "macro_f1",
 )
 
 
@@ -69,7 +77,8 @@ def evaluate_run(run: SavedRun, overrides: list[str], weights: str | None, out: 
     except OSError as error:
         raise RequestError(f"--out {out_dir}: cannot be made: {error.strerror}") from error
     evaluation = measure(config, parts, parts.splits.test)
-    outputs.write_tables(parts, evaluation, out_dir)
+    tta = measure_views(config, parts)
+    outputs.write_tables(parts, evaluation, tta, out_dir)
     # The run's own table is of the weights that the run itself measured.
     same_weights = which == run.config["evaluation"]["weights"]
     changed = _changed_predictions(run, parts, evaluation) if same_weights else None
@@ -83,7 +92,8 @@ def evaluate_run(run: SavedRun, overrides: list[str], weights: str | None, out: 
         "accuracy": evaluation.accuracy,
         "misclassified": int((~evaluation.correct).sum()),
         "changed_predictions": changed,
-        "accuracy_tta": measure_views(config, parts),
+        "accuracy_tta": tta.accuracy if tta else None,
+        **outputs.probability_scores(evaluation, _temperature(run) if same_weights else None),
     }
     tables.write_table(out_dir / "evaluation.csv", EVALUATION_COLUMNS, [row])
     indices = images_to_explain(config, evaluation)
@@ -199,6 +209,15 @@ def _statistics_of(state: dict[str, Any], path: Path, *, channels: int) -> Stati
     if len(numbers) != 2 * channels or min(numbers[channels:]) <= 0:
         raise RequestError(f"{path}: the statistics of its training images are missing, damaged or of other channels")
     return Statistics(tuple(numbers[:channels]), tuple(numbers[channels:]))
+
+
+def _temperature(run: SavedRun) -> float | None:
+    """The temperature that the run fitted on its validation split; None if it has none."""
+    if not (run.path / "summary.csv").exists():
+        return None
+    found = run.table("summary.csv", ("run",)).get("temperature")
+    is_number = found is not None and pd.api.types.is_numeric_dtype(found) and 0 < found.iloc[0] < math.inf
+    return float(found.iloc[0]) if is_number else None
 
 
 def _changed_predictions(run: SavedRun, parts: Parts, evaluation: Evaluation) -> int | None:

@@ -11,10 +11,11 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from cifar_exp.config.resolved import flatten, read_plain
 from cifar_exp.errors import RequestError
-from cifar_exp.run_dir import run_status, tables
+from cifar_exp.run_dir import probabilities, run_status, tables
 from cifar_exp.run_dir.kept_images import FILE as IMAGES_FILE
 from cifar_exp.run_dir.kept_images import KeptImages, read_images
 from cifar_exp.safe_io import untrusted
@@ -23,7 +24,7 @@ _MOST_BYTES = 2**28  # of one file; steps.csv of a million steps has 60 MB
 _MOST_LOG_LINES = 40
 
 # Text columns aside, a cell that is no finite number is as good as empty.
-_TEXT = {"source", "label", "prediction", "class", "target", "layer", "correct"}
+_TEXT = {"source", "label", "prediction", "suggested", "class", "target", "layer", "correct"}
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,9 @@ class RunDirectory:
         per_class: a row per class.
         confusion: names in the first column, then a column of counts for each class.
         gradcam: a row per image, layer and target.
+        calibration: a row per group of images of about the same confidence.
+        label_issues: a row per test image whose label is probably wrong, the most suspicious first.
+        probabilities: (N, C) of the test images, with a row per prediction and a column per class.
         images: those kept for the page.
         log_tail: the last lines of ``run.log``.
         files: what there is beside the page, relative to the directory.
@@ -65,6 +69,9 @@ class RunDirectory:
     per_class: pd.DataFrame | None
     confusion: pd.DataFrame | None
     gradcam: pd.DataFrame | None
+    calibration: pd.DataFrame | None
+    label_issues: pd.DataFrame | None
+    probabilities: NDArray[np.float32] | None
     images: KeptImages | None
     log_tail: str
     files: list[str]
@@ -118,6 +125,7 @@ def read_run(path: Path, *, at_work: bool = False) -> RunDirectory:
     if confusion is not None and not _is_confusion(confusion):
         reader.gave_up("confusion.csv", "it is not a square of counts")
         confusion = None
+    predictions = reader.table("predictions.csv", tables.PREDICTIONS_COLUMNS)
     return RunDirectory(
         path=path,
         state="running" if at_work and status.get("state") == "running" else run_status.state_of(path, status),
@@ -129,10 +137,13 @@ def read_run(path: Path, *, at_work: bool = False) -> RunDirectory:
         metrics=reader.table("metrics.csv", ("epoch", "train_loss", "train_accuracy", "val_loss", "val_accuracy")),
         steps=reader.table("steps.csv", ("step", "learning_rate", "loss")),
         schedule=reader.table("schedule.csv", ("step", "learning_rate")),
-        predictions=reader.table("predictions.csv", tables.PREDICTIONS_COLUMNS),
+        predictions=predictions,
         per_class=reader.table("per_class.csv", ("class", "images", "correct", "accuracy")),
         confusion=confusion,
         gradcam=reader.table("gradcam.csv", tables.GRADCAM_COLUMNS),
+        calibration=reader.table("calibration.csv", tables.CALIBRATION_COLUMNS),
+        label_issues=reader.table("label_issues.csv", tables.LABEL_ISSUES_COLUMNS),
+        probabilities=reader.probabilities(0 if predictions is None else len(predictions)),
         images=reader.images(),
         log_tail=reader.log_tail(),
         files=reader.files(),
@@ -251,6 +262,15 @@ class _Reader:
             self.gave_up(IMAGES_FILE, error)
             return None
 
+    def probabilities(self, images: int) -> NDArray[np.float32] | None:
+        path = self._path(probabilities.FILE)
+        try:
+            found = None if path is None else probabilities.read(path)
+        except (OSError, ValueError) as error:
+            self.gave_up(probabilities.FILE, error)
+            return None
+        return found if found is not None and len(found) == images else None
+
     def log_tail(self) -> str:
         path = self._path("run.log")
         if path is None:
@@ -265,7 +285,7 @@ class _Reader:
         return "\n".join(lines[-_MOST_LOG_LINES:])
 
     def files(self) -> list[str]:
-        kinds = {".csv", ".json", ".yaml", ".log", ".png", ".diff", ".pt"}
+        kinds = {".csv", ".json", ".yaml", ".log", ".png", ".diff", ".pt", ".npz"}
         found: list[Path] = []
         for folder in (self.root, self.root / "figures", self.root / "checkpoints"):
             try:

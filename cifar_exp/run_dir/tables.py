@@ -64,10 +64,37 @@ SUMMARY_COLUMNS = (
     "test_loss_as_published",
     "max_lr_used",
     "test_accuracy_tta",
+    "val_images",
+    "ece",
+    "brier",
+    "temperature",
+    "ece_calibrated",
+    "top5_accuracy",
+    "balanced_accuracy",
+    "macro_f1",
 )
 LR_FIND_COLUMNS = ("step", "learning_rate", "loss", "smoothed_loss")
 PREDICTIONS_COLUMNS = ("index", "source", "label", "prediction", "confidence", "correct")
-PER_CLASS_COLUMNS = ("class_index", "class", "images", "correct", "accuracy", "predicted", "precision")
+PER_CLASS_COLUMNS = ("class_index", "class", "images", "correct", "accuracy", "predicted", "precision", "f1")
+CALIBRATION_COLUMNS = (
+    "bin",
+    "images",
+    "lowest_confidence",
+    "highest_confidence",
+    "mean_confidence",
+    "accuracy",
+    "accuracy_low",
+    "accuracy_high",
+)
+LABEL_ISSUES_COLUMNS = (
+    "rank",
+    "index",
+    "source",
+    "label",
+    "suggested",
+    "label_probability",
+    "suggested_probability",
+)
 GRADCAM_COLUMNS = (
     "index",
     "label",
@@ -89,6 +116,7 @@ _TEXT_COLUMNS = (
     "source",
     "label",
     "prediction",
+    "suggested",
     "class",
     "target",
     "layer",

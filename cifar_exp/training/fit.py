@@ -37,6 +37,7 @@ class Fitted:
     Attributes:
         metrics: the rows of ``metrics.csv``.
         test: the evaluation of the final weights on the test split.
+        validation: that on the validation split; None without one.
         selection_split: ``validation`` or ``test``; None where nothing was selected.
         best_epoch: the epoch with the best accuracy on the selection split, counted from 1; the first of equals.
         best_accuracy: that accuracy.
@@ -45,6 +46,7 @@ class Fitted:
     selection_split: str | None
     metrics: list[Mapping[str, Any]] = field(default_factory=list)
     test: Evaluation | None = None
+    validation: Evaluation | None = None
     best_epoch: int | None = None
     best_accuracy: float | None = None
 
@@ -146,7 +148,7 @@ def fit(
             end_epoch(learner)
             so_far = None
             fitted.metrics.append(row)
-            fitted.test = test
+            fitted.test, fitted.validation = test, validation
             chosen = validation or (test if selection else None)
             is_best = chosen is not None and (fitted.best_accuracy is None or chosen.accuracy > fitted.best_accuracy)
             if is_best and chosen is not None:
@@ -169,6 +171,8 @@ def fit(
             after_epoch()
         if fitted.test is None:  # resumed after the last epoch
             fitted.test = measure(splits.test, lambda: None)
+            if splits.validation is not None:
+                fitted.validation = measure(splits.validation, lambda: None)
     return fitted
 
 

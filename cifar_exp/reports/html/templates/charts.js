@@ -14,7 +14,7 @@ page.charts = (() => {
     }
     if (Array.isArray(value)) return value.map((one) => revived(one, key, chart));
     if (value === null || typeof value !== "object") return value;
-    return Object.fromEntries(Object.entries(value).map(([name, one]) => [name, name === "data" && !one[0]?.itemStyle ? one : revived(one, name, chart)]));
+    return Object.fromEntries(Object.entries(value).map(([name, one]) => [name, name === "data" && !one.some?.((item) => item?.itemStyle) ? one : revived(one, name, chart)]));
   }
 
   const escaped = (text) => echarts.format.encodeHTML(String(text));
@@ -35,6 +35,13 @@ page.charts = (() => {
         // ECharts puts the position before the five values.
         const [low, , middle, , high] = data.value.slice(-5).map((value) => page.format(value, "points"));
         return `${escaped(label)}<br><b>${middle}</b> points, 95% interval ${low} to ${high}`;
+      };
+    }
+    if (name === "reliability") {
+      return ({ data: [confidence, accuracy, low, high, images] }) => {
+        const [x, y, from, to] = [confidence, accuracy, low, high].map((value) => page.format(value, "percent"));
+        return `${escaped(page.format(images, "integer"))} images<br>mean confidence <b>${x}</b><br>` +
+          `accuracy <b>${y}</b>, 95% interval ${from} to ${to}`;
       };
     }
     if (name === "named") return (item) => escaped(item.name);
@@ -176,8 +183,8 @@ page.charts = (() => {
           byX.get(x)[number] = y;
         });
       });
-      rows = [...byX].sort(([a], [b]) => (a < b ? -1 : 1)).map(([x, values]) =>
-        [page.format(x, "integer"), ...values.map((value) => page.format(value, shown))]);
+      rows = [...byX].sort(([a], [b]) => (typeof a === "number" ? a - b : 0)).map(([x, values]) =>
+        [page.format(x, option.xAxis.valueFormat ?? "integer"), ...values.map((value) => page.format(value, shown))]);
     }
     const most = 500;
     const table = page.element("table", {},
