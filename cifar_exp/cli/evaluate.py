@@ -216,8 +216,9 @@ def _temperature(run: SavedRun) -> float | None:
     if not (run.path / "summary.csv").exists():
         return None
     found = run.table("summary.csv", ("run",)).get("temperature")
-    is_number = found is not None and pd.api.types.is_numeric_dtype(found) and 0 < found.iloc[0] < math.inf
-    return float(found.iloc[0]) if is_number else None
+    if found is None or not pd.api.types.is_numeric_dtype(found) or not 0 < found.iloc[0] < math.inf:
+        return None
+    return float(found.iloc[0])
 
 
 def _changed_predictions(run: SavedRun, parts: Parts, evaluation: Evaluation) -> int | None:

@@ -38,7 +38,7 @@ def label_issue_rows(
     issues: NDArray[np.int64],
     probabilities: NDArray[np.float32],
     labels: NDArray[np.int64],
-    sources: Sequence[str],
+    sources: NDArray[np.str_],
     class_names: Sequence[str],
 ) -> list[Mapping[str, Any]]:
     """Rows of ``label_issues.csv``: the label, and the most probable other class."""

@@ -188,7 +188,8 @@ def heat_map(
     known = ~np.isnan(values)
     cells = [
         {
-            "value": [int(column), int(row), float(shown[row, column]), float(values[row, column])],
+            # ECharts draws nothing for a cell without a number, even one that takes no shade.
+            "value": [int(column), int(row), float(np.nan_to_num(shown[row, column])), float(values[row, column])],
             **({"name": labels[row][column]} if labels else {}),
             **(_UNSHADED if np.isnan(shown[row, column]) else {}),
         }

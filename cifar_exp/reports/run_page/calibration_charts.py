@@ -1,5 +1,6 @@
 """The reliability diagram and the histogram of confidences, as charts of the run page."""
 
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -20,7 +21,7 @@ def reliability(run: RunDirectory) -> Chart | None:
         return None
     values = rows.to_numpy(dtype=np.float64).tolist()
     start = float(np.clip(rows[columns[:3]].to_numpy().min() - 0.03, 0, 0.95))
-    start = np.floor(20 * start) / 20
+    start = np.floor(10 * start) / 10
     ideal = [{"coord": [start, start], "lineStyle": {"type": "dashed", "color": "#888888"}}, {"coord": [1, 1]}]
     whiskers = [[{"coord": [x, low]}, {"coord": [x, high]}] for x, _, low, high, _ in values]
     axis = _AXIS | {"type": "value", "min": start, "max": 1}
@@ -78,9 +79,9 @@ def confidences(run: RunDirectory) -> Chart | None:
                 "barCategoryGap": "20%",
             }
         )
-    steps = [f"{100 * low:.0f} to {100 * high:.0f}%" for low, high in zip(edges, edges[1:], strict=False)][first:]
+    steps = [f"{100 * low:.0f}-{100 * high:.0f}%" for low, high in pairwise(edges)][first:]
     option = {
-        "grid": {"left": 12, "right": 16, "top": 14, "bottom": 34, "containLabel": True},
+        "grid": {"left": 12, "right": 20, "top": 14, "bottom": 34, "containLabel": True},
         "tooltip": {"trigger": "axis", "valueFormatter": "percent", "confine": True},
         "legend": {"show": False},
         "xAxis": {

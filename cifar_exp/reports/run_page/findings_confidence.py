@@ -46,7 +46,8 @@ def confidence(run: RunDirectory) -> Iterator[Statement]:
 
 def _error_in_words(error: CalibrationError, images: int) -> str:
     return (
-        f"The expected calibration error (ECE) is {error.ece:.3f}, its 95% interval {error.low:.3f} to {error.high:.3f}. "
+        f"The expected calibration error (ECE) is {error.ece:.3f}, its 95% interval {error.low:.3f} to "
+        f"{error.high:.3f}. "
         f"A perfectly calibrated network shows up to {error.by_chance:.3f} on {images:,} images."
     )
 

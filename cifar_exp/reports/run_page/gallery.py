@@ -9,7 +9,6 @@ from cifar_exp.reports.run_page.findings_predictions import headline_layer
 from cifar_exp.run_dir.kept_images import MOST_SUSPECTS, TARGETS
 from cifar_exp.run_dir.read import RunDirectory
 
-
 _MOST_CLASSES = 5  # whose probabilities the page shows
 
 
