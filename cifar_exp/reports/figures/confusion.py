@@ -56,7 +56,7 @@ def confusion(counts: NDArray[np.int64], class_names: Sequence[str], title: str,
                     fontsize=8,
                     color="white" if shares[row, column] > 0.36 else "#222222",
                 )
-        bar = figure.colorbar(drawn, ax=axes, shrink=0.8, pad=0.09 if classes <= _MOST_NUMBERS else None)
+        bar = figure.colorbar(drawn, ax=axes, shrink=0.8, pad=0.09 if classes <= _MOST_NUMBERS else 0.05)
         marks = [0, 0.01, 0.05, 0.1, 0.25, 0.5, 1]
         bar.set_ticks([float(np.sqrt(mark)) for mark in marks], labels=[f"{mark:.0%}" for mark in marks])
         bar.set_label("share of the true class's images")
