@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from cifar_exp.evaluation.statistics import wilson_interval
 
 BINS = 15
+_FEWEST_IMAGES = 20  # in a bin
 _RESAMPLES = 4_000
 _Z = 1.959964  # 97.5% quantile of the normal distribution
 _TEMPERATURES = (0.05, 20.0)  # range of the search
@@ -51,7 +52,12 @@ class CalibrationError:
 
 
 def equal_mass_bins(confidences: NDArray[np.float64], bins: int = BINS) -> NDArray[np.int64]:
-    """(N,) bin of each image, by quantiles of the confidence; equal confidences share a bin, and no bin is empty."""
+    """(N,) bin of each image, by quantiles of the confidence.
+
+    Equal confidences share a bin, and no bin is empty. Fewer than 20 images a bin say nothing: there are fewer bins
+    then.
+    """
+    bins = min(bins, max(len(confidences) // _FEWEST_IMAGES, 1))
     edges = np.percentile(confidences, np.linspace(0, 100, bins + 1)[1:-1])
     return np.unique(np.searchsorted(edges, confidences), return_inverse=True)[1].astype(np.int64)
 

@@ -1,7 +1,9 @@
 """The page of a run: its numbers against the CSVs, its words, what it survives."""
 
 import json
+import re
 
+import numpy as np
 import pandas as pd
 import pytest
 from composing import TINY, composed
