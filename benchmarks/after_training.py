@@ -14,6 +14,8 @@ import numpy as np
 from measuring import Limit, Report, Result, arguments, overrides_for_synthetic_data
 from sides import Clock, Orders, Side
 
+from cifar_exp.config.schema import ExperimentConfig
+
 CAM_LAYERS = ["layer1", "layer2", "layer3", "layer4"]
 
 
@@ -99,14 +101,15 @@ def _maps(parts: Any, images: Any, labels: Any) -> None:
             grad_cam(parts.learner.model, layer.name, inputs, targets)
 
 
-def _seconds_of_figures(config: dict[str, Any], parts: Any, evaluation: Any, folder: Path) -> tuple[float, float]:
+def _seconds_of_figures(config: ExperimentConfig, parts: Any, evaluation: Any, folder: Path) -> tuple[float, float]:
     """Seconds that the six figures of a default run take: 20 epochs, 10 images explained."""
     from cifar_exp import outputs, run
+    from cifar_exp.config import parse
     from cifar_exp.run_dir import tables
     from cifar_exp.training.schedule import planned_learning_rates
 
     steps = 352 * 20
-    planned = planned_learning_rates(config["scheduler"], max_lr=0.1, total_steps=steps)
+    planned = planned_learning_rates(config.scheduler, max_lr=0.1, total_steps=steps)
     rows = [
         {"step": i + 1, "epoch": i // 352 + 1, "learning_rate": rate, "loss": 1.0} for i, rate in enumerate(planned)
     ]
@@ -119,7 +122,7 @@ def _seconds_of_figures(config: dict[str, Any], parts: Any, evaluation: Any, fol
         for epoch in range(1, 21)
     ]
     tables.write_table(folder / "metrics.csv", tables.METRICS_COLUMNS, metrics)
-    ten = config | {"explain": config["explain"] | {"images": 10, "indices": None}}
+    ten = parse.changed(config, {"explain.images": 10, "explain.indices": None})
     indices = run.images_to_explain(ten, evaluation)
     maps = run.explain_images(ten, parts, evaluation, indices)
 

@@ -2,9 +2,10 @@
 
 import inspect
 import logging
+import math
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -16,10 +17,11 @@ from numpy.typing import NDArray
 from cifar_exp import data, preflight
 from cifar_exp.compute import memory, seeding
 from cifar_exp.compute.device import Compute, compiled
-from cifar_exp.compute.distributed import collectives
-from cifar_exp.config.lr_range import Range
+from cifar_exp.compute.distributed.ranks import current_ranks
+from cifar_exp.config.fields import AUTO
+from cifar_exp.config.groups.averaging import AveragingConfig
+from cifar_exp.config.schema import ExperimentConfig
 from cifar_exp.config.targets import call
-from cifar_exp.config.values import AUTO
 from cifar_exp.data.augment.backend import choose
 from cifar_exp.data.augment.policy import Augmentation, LowResolution
 from cifar_exp.data.batches import TrainingBatches
@@ -30,11 +32,13 @@ from cifar_exp.errors import RequestError, in_a_line
 from cifar_exp.explain.layers import ExplainedLayers
 from cifar_exp.safe_io.plural import plural
 from cifar_exp.training import schedule
-from cifar_exp.training.epoch import Learner
-from cifar_exp.training.lookahead import Lookahead
-from cifar_exp.training.lr_curve import RangeCurve
-from cifar_exp.training.lr_range_test import range_test
+from cifar_exp.training.ema import WeightAverage
+from cifar_exp.training.learner import Learner
+from cifar_exp.training.loss import Loss, class_weights
+from cifar_exp.training.lr_range_test import LRRange, LRRangeTest, run_lr_range_test
+from cifar_exp.training.mixing import Mixing
 from cifar_exp.training.optimizer import build_optimizer
+from cifar_exp.training.step import TrainingStep
 
 log = logging.getLogger(__name__)
 
@@ -51,13 +55,14 @@ class Parts:
         fingerprint: of the data set (see ``data.Dataset``).
         batches: the augmented training batches.
         learner: the network and what trains it.
+        steps_per_epoch: optimizer steps in an epoch.
         planned: (total_steps,) learning rates that the schedule plans.
         compute: where and in which precision.
         statistics: of the training images.
         normalize: makes the network's input.
         explained: the layers that Grad-CAM explains.
         max_lr: the peak learning rate.
-        range_curve: of the range test that found it; None where the config names a number.
+        lr_range_test: that found ``max_lr``; None if the config names a number.
     """
 
     splits: Splits
@@ -65,161 +70,204 @@ class Parts:
     fingerprint: str
     batches: TrainingBatches
     learner: Learner
+    steps_per_epoch: int
     planned: NDArray[np.float64]
     compute: Compute
     statistics: data.Statistics
     normalize: Normalizer
     explained: ExplainedLayers
     max_lr: float
-    range_curve: RangeCurve | None
+    lr_range_test: LRRangeTest | None
 
 
 def build(
-    config: dict[str, Any], *, found: float | None = None, trained: tuple[data.Dataset, data.Statistics] | None = None
+    config: ExperimentConfig,
+    *,
+    known_max_lr: float | None = None,
+    trained: tuple[data.Dataset, data.Statistics] | None = None,
 ) -> Parts:
     """Build what ``config`` describes; seeds all generators.
 
-    With ``max_lr=auto`` a range test finds the number first. It starts from the seed and leaves no trace, so what is
-    built is as much a function of the config as with the number typed in.
+    With ``max_lr=auto`` an LR range test runs first. It depends on the config alone and changes no state, so the parts
+    are the same as with its result set in the config.
 
     Args:
         config: resolved.
-        found: what the range test of the same config came to earlier; spares a resumed run the search, which on another
-            machine could end elsewhere.
+        known_max_lr: earlier result of the LR range test, used with ``max_lr=auto``. A resumed run passes it, because a
+            test on another machine could have another result.
         trained: data to evaluate a trained network on, and the statistics of its training images; None loads the data
             of the config.
 
     Raises:
-        RequestError: the config asks for what is not there, or for parts that do not fit each other.
+        RequestError: the config asks for something that does not exist, or for parts that do not fit together.
     """
-    compute = Compute.choose(config["device"], config["precision"], config["memory_format"])
+    compute = Compute.choose(config.device, config.precision, config.memory_format)
     if compute.device.type == "cpu":
         memory.keep_freed_memory()
     seeding.seed_everything(
-        config["seed"], deterministic=config["deterministic"], threads=config["threads"], device=compute.device
+        config.seed, deterministic=config.deterministic, threads=config.threads, device=compute.device
     )
-
-    node = config["data"]
+    # --- data ---
+    node = config.data
     dataset = data.load(node) if trained is None else trained[0]
-    train, validation = data.hold_out(
-        dataset.train, node["validation_fraction"], node["split_seed"], dataset.class_names
-    )
-    statistics = data.statistics(train.images, node["statistics_decimals"]) if trained is None else trained[1]
-    height, width, channels = train.images.shape[1:]
-    augmentation = Augmentation(config["augment"]["transforms"], statistics.colour, (height, width, channels))
-    backend = choose(config["augment_backend"], augmentation, compute.device, dataset.train.images.nbytes)
-    if backend.reason:
-        level = logging.WARNING if config["augment_backend"] == "device" else logging.INFO
-        log.log(level, "Albumentations augments on the CPU: %s", backend.reason)
-    if config["batch_size"] < collectives.world_size():
-        raise RequestError(
-            f"batch_size={config['batch_size']}: {collectives.world_size()} processes need at least an image each"
-        )
-    batch_maker: Callable[..., TrainingBatches] = TrainingBatches
-    if backend.on_device is not None:
-        batch_maker = partial(DeviceBatches, on_device=backend.on_device, resident=DeviceSplit(train, compute.device))
-    make_batches = partial(
-        batch_maker,
-        train,
-        augmentation,
-        config["batch_size"],
-        config["seed"],
-        alternating_flip=config["augment"]["alternating_flip"],
-        low_resolution=_low_resolution(config),
-    )
-    batches = make_batches(share=collectives.share())
-
-    total_steps = config["epochs"] * batches.per_epoch  # the one place where epochs become steps
+    splits = _split(node, dataset)
+    statistics = data.statistics(splits.train.images, node.statistics_decimals) if trained is None else trained[1]
+    make_batches = _batch_maker(config, splits.train, dataset.train.images.nbytes, statistics, compute)
+    batches = make_batches(shard=current_ranks().shard)
+    # --- network ---
+    steps_per_epoch = math.ceil(batches.per_epoch / config.accumulate)
+    total_steps = config.epochs * steps_per_epoch  # the only place that converts epochs to steps
     preflight.check_steps(total_steps)
-    preflight.check_indices(config["explain"]["indices"], len(dataset.test))
-    model, compute, explained = _network(config, train, statistics, compute, classes=len(dataset.class_names))
+    preflight.check_indices(config.explain.indices, len(dataset.test))
+    model, compute, explained = _network(config, splits.train, statistics, compute, classes=len(dataset.class_names))
     normalize = Normalizer(statistics, compute)
-    max_lr, range_curve = config["max_lr"], None
+    # --- training ---
+    training_step = _training_step(config, splits.train.labels, len(dataset.class_names), compute, normalize)
+    max_lr, lr_range_test = config.max_lr, None
     if max_lr == AUTO:
-        whole = make_batches()
-        # One process tests, with whole batches, and the others take its word.
-        max_lr, range_curve = collectives.from_first(
-            lambda: (
-                (found, None)
-                if isinstance(found, float) and found > 0
-                else _found(config, model, whole, compute, normalize)
-            )
+        max_lr, lr_range_test = current_ranks().broadcast(
+            # On rank 0 alone, with whole batches.
+            lambda: _find_max_lr(config, model, make_batches(), training_step, known_max_lr)
         )
-    model, forward = collectives.synchronized(model, sync_batch_norm=config["sync_batch_norm"], device=compute.device)
-    if not collectives.is_first():
-        torch.manual_seed(seeding.derived_seed(config["seed"], "rank", collectives.rank()))  # dropout of its own
-    optimizer = build_optimizer(config["optimizer"], model, max_lr, compute.precision)
-    plan = {"max_lr": optimizer.param_groups[0]["lr"], "total_steps": total_steps}
-    learner = Learner(
-        model=model,
-        forward=compiled(forward, compute.device) if config["compile"] else forward,
-        optimizer=optimizer,
-        scheduler=schedule.build_scheduler(config["scheduler"], optimizer, **plan),
-        interval=config["scheduler"]["interval"],
-        total_steps=total_steps,
-        label_smoothing=config["label_smoothing"],
-        averaging=_averaging(config["averaging"], model, total_steps),
-    )
-    planned = schedule.planned_learning_rates(config["scheduler"], **plan)
+    learner, planned = _build_learner(config, model, max_lr, total_steps, training_step)
     return Parts(
-        splits=Splits(train, validation, dataset.test),
+        splits=splits,
         class_names=dataset.class_names,
         fingerprint=dataset.fingerprint,
         batches=batches,
         learner=learner,
+        steps_per_epoch=steps_per_epoch,
         planned=planned,
         compute=compute,
         statistics=statistics,
         normalize=normalize,
         explained=explained,
         max_lr=max_lr,
-        range_curve=range_curve,
+        lr_range_test=lr_range_test,
     )
 
 
-def _found(
-    config: dict[str, Any], model: torch.nn.Module, batches: TrainingBatches, compute: Compute, normalize: Normalizer
-) -> tuple[float, RangeCurve]:
-    """The learning rate that a range test suggests, and its curve."""
-    over = Range()
-    log.info("max_lr=auto: a range test of up to %d steps comes first", over.steps)
-    curve = range_test(config, model, batches, compute, normalize, over)
-    suggestion = curve.suggest()
+def _split(node: Any, dataset: data.Dataset) -> Splits:
+    train, validation = data.hold_out(dataset.train, node.validation_fraction, node.split_seed, dataset.class_names)
+    return Splits(train, validation, dataset.test)
+
+
+def _batch_maker(
+    config: ExperimentConfig, train: data.Split, data_bytes: int, statistics: data.Statistics, compute: Compute
+) -> Callable[..., TrainingBatches]:
+    """Returns a function that makes the training batches of a shard."""
+    world_size = current_ranks().world_size
+    if config.batch_size < world_size:
+        raise RequestError(f"batch_size={config.batch_size}: {world_size} processes need at least one image each")
+    height, width, channels = train.images.shape[1:]
+    augmentation = Augmentation(config.augment.transforms, statistics.colour, (height, width, channels))
+    backend = choose(config.augment_backend, augmentation, compute.device, data_bytes)
+    if backend.reason:
+        level = logging.WARNING if config.augment_backend == "device" else logging.INFO
+        log.log(level, "Albumentations augments on the CPU: %s", backend.reason)
+    maker: Callable[..., TrainingBatches] = TrainingBatches
+    if backend.on_device is not None:
+        maker = partial(DeviceBatches, on_device=backend.on_device, resident=DeviceSplit(train, compute.device))
+    return partial(
+        maker,
+        train,
+        augmentation,
+        config.batch_size,
+        config.seed,
+        alternating_flip=config.augment.alternating_flip,
+        low_resolution=_low_resolution(config),
+        balanced=config.data.sampler == "balanced",
+    )
+
+
+def _training_step(
+    config: ExperimentConfig, labels: NDArray[np.int64], classes: int, compute: Compute, normalize: Normalizer
+) -> TrainingStep:
+    weights = class_weights(config.loss.class_weights, labels, classes, compute.device)
+    alphas = config.mixing.mixup_alpha, config.mixing.cutmix_alpha
+    return TrainingStep(
+        compute,
+        normalize,
+        loss=Loss(config.label_smoothing, weights),
+        mixing=None if alphas == (None, None) else Mixing(*alphas, config.mixing.probability, classes, config.seed),
+        clip_grad_norm=config.optimizer.clip_grad_norm,
+        accumulate=config.accumulate,
+    )
+
+
+def _build_learner(
+    config: ExperimentConfig, model: torch.nn.Module, max_lr: float, total_steps: int, training_step: TrainingStep
+) -> tuple[Learner, NDArray[np.float64]]:
+    """The network with its optimizer and schedule, and the learning rates of all steps."""
+    ranks, compute = current_ranks(), training_step.compute
+    model, forward = ranks.wrap(model, sync_batch_norm=config.sync_batch_norm, device=compute.device)
+    if not ranks.is_rank_0:
+        torch.manual_seed(seeding.derived_seed(config.seed, "rank", ranks.rank))  # other dropout on each rank
+    optimizer = build_optimizer(config.optimizer, model, max_lr, compute.precision)
+    plan = {"max_lr": optimizer.param_groups[0]["lr"], "total_steps": total_steps}
+    learner = Learner(
+        model=model,
+        forward=compiled(forward, compute.device) if config.compile else forward,
+        optimizer=optimizer,
+        scheduler=schedule.build_scheduler(config.scheduler, optimizer, **plan),
+        interval=config.scheduler.interval,
+        total_steps=total_steps,
+        training_step=replace(training_step, rank=ranks.rank, world_size=ranks.world_size),
+        average=_average(config.averaging, model),
+        ranks=ranks,
+    )
+    return learner, schedule.planned_learning_rates(config.scheduler, **plan)
+
+
+def _average(node: AveragingConfig, model: torch.nn.Module) -> WeightAverage | None:
+    return None if node.name == "none" else WeightAverage(model, decay=node.decay, every_steps=node.every_steps)
+
+
+def _find_max_lr(
+    config: ExperimentConfig,
+    model: torch.nn.Module,
+    batches: TrainingBatches,
+    training_step: TrainingStep,
+    known: float | None,
+) -> tuple[float, LRRangeTest | None]:
+    """The learning rate that an LR range test suggests, and the test; only the former if it is known."""
+    if isinstance(known, float) and known > 0:
+        return known, None
+    lr_range = LRRange()
+    log.info("max_lr=auto: LR range test of up to %d steps", lr_range.steps)
+    result = run_lr_range_test(config, model, batches, training_step, lr_range)
+    suggestion = result.suggest()
     if suggestion.max_lr is None:
         raise RequestError(
-            f"max_lr=auto: the range test has no suggestion; name a number, or look at the curve: cifar-exp lr-find.\n"
+            "max_lr=auto: the LR range test has no suggestion; set a number, or look at the curve: cifar-exp lr-find.\n"
             f"{suggestion.reason}"
         )
     for line in (f"max_lr={suggestion.max_lr:g}. {suggestion.reason}", *suggestion.cautions):
         log.info(line)
-    return suggestion.max_lr, curve
+    return suggestion.max_lr, result
 
 
-def _low_resolution(config: dict[str, Any]) -> LowResolution | None:
-    node, full = config["augment"]["low_resolution"], config["data"]["image_size"]
-    if node["size"] is None:
-        return None
-    if node["size"] > full:
-        raise RequestError(f"augment.low_resolution.size={node['size']}: must be at most data.image_size={full}")
-    return LowResolution(node["size"], node["fraction"], config["epochs"])
+def _low_resolution(config: ExperimentConfig) -> LowResolution | None:
+    node = config.augment.low_resolution
+    return None if node.size is None else LowResolution(node.size, node.fraction, config.epochs)
 
 
 def _network(
-    config: dict[str, Any], train: data.Split, statistics: data.Statistics, compute: Compute, *, classes: int
+    config: ExperimentConfig, train: data.Split, statistics: data.Statistics, compute: Compute, *, classes: int
 ) -> tuple[torch.nn.Module, Compute, ExplainedLayers]:
     """The network as training starts from it, the layout that it works with, and the layers to explain.
 
     Raises:
         RequestError: a trial shows that it cannot be trained or explained as the config asks.
     """
-    node, name = config["model"], config["model"]["name"]
+    node, name = config.model, config.model.name
     to_classify: dict[str, Any] = {"num_classes": classes, "in_channels": train.images.shape[3]}
     preflight.check_size(node, to_classify)
 
     def make() -> torch.nn.Module:
         model = call(node, **to_classify)
         if not isinstance(model, torch.nn.Module):
-            raise RequestError(f"{node['_target_']}: must return a torch.nn.Module, returned a {type(model).__name__}")
+            raise RequestError(f"{node._target_}: must return a torch.nn.Module, returned a {type(model).__name__}")
         model = model.to(compute.device)
         preflight.complete(model, name, train.images[:1], Normalizer(statistics, compute))
         return compute.place(model)
@@ -229,11 +277,11 @@ def _network(
     with seeding.generators_kept(compute.device), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the run itself repeats them
         trial = preflight.Trial.of(name, model, train.images, classes, statistics, compute, make)
-        trial.check_smallest_batch(len(train), config["batch_size"])
-        trial = trial.with_working_layout(config["memory_format"])
+        trial.check_smallest_batch(len(train), config.batch_size)
+        trial = trial.with_working_layout(config.memory_format)
         if (low := _low_resolution(config)) is not None:
             trial.check_low_resolution(low.size)
-        explained = trial.explained_layers(config["explain"])
+        explained = trial.explained_layers(config.explain)
     if explained.note is not None:
         log.info(explained.note)
     return trial.compute.place(model), trial.compute, explained
@@ -260,18 +308,15 @@ def _initialize(model: torch.nn.Module, name: str, train: data.Split, normalize:
         ) from error
 
 
-def _averaging(node: dict[str, Any], model: torch.nn.Module, total_steps: int) -> Lookahead | None:
-    return None if node["every_steps"] is None else Lookahead(model, **node, total_steps=total_steps)
-
-
 def describe(name: str, parts: Parts) -> list[str]:
     """What is about to be trained, in two lines."""
     splits, learner, compute = parts.splits, parts.learner, parts.compute
     held_out = 0 if splits.validation is None else len(splits.validation)
-    processes = f"{collectives.world_size()} processes, each with " if collectives.world_size() > 1 else ""
+    world_size = current_ranks().world_size
+    processes = f"{world_size} processes, each with " if world_size > 1 else ""
     return [
         f"{name}: {len(splits.train):,} training, {held_out:,} validation and {len(splits.test):,} test images of "
-        f"{len(parts.class_names)} classes; {plural(parts.batches.per_epoch, 'step')} an epoch, "
+        f"{len(parts.class_names)} classes; {plural(parts.steps_per_epoch, 'step')} an epoch, "
         f"{learner.total_steps:,} in all",
         f"{preflight.count_parameters(learner.model):,} parameters on {compute.device} in "
         f"{str(compute.precision).removeprefix('torch.')}, {processes}"

@@ -1,7 +1,6 @@
 """What a run leaves for people: its tables, its figures, its summary and its closing lines."""
 
 import logging
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,30 +9,25 @@ from numpy.typing import NDArray
 
 from cifar_exp.build import Parts
 from cifar_exp.compute import memory
+from cifar_exp.config.schema import ExperimentConfig
 from cifar_exp.errors import RequestError
-from cifar_exp.evaluation.calibration import calibration_rows, calibration_scores, fit_temperature
-from cifar_exp.evaluation.label_issues import label_issue_rows, label_issues
-from cifar_exp.evaluation.metrics import (
-    Evaluation,
-    class_scores,
-    confusion_matrix,
-    confusion_rows,
-    per_class_rows,
-    prediction_rows,
-)
-from cifar_exp.explain.gradcam import CamMap, gradcam_rows
+from cifar_exp.evaluation.metrics import Evaluation, confusion_matrix, confusion_rows, per_class_rows, prediction_rows
+from cifar_exp.evaluation.probability_records import write_probabilities
+from cifar_exp.explain.faithfulness import Explanation, faithfulness_rows
+from cifar_exp.explain.gradcam import gradcam_rows
 from cifar_exp.explain.layers import is_wanted
+from cifar_exp.explain.verdict import HEADLINES, WRONG_PLACE, finding, sanity
 from cifar_exp.preflight import count_parameters
 from cifar_exp.reports.figures.calibration import calibration
 from cifar_exp.reports.figures.confusion import confusion
 from cifar_exp.reports.figures.curves import curves, learning_rate
 from cifar_exp.reports.figures.images import Judged, augmentations, gradcam, misclassified
-from cifar_exp.reports.figures.lr_find import range_test
-from cifar_exp.run_dir import lifecycle, probabilities, run_status, tables
+from cifar_exp.reports.figures.lr_range_test import draw_lr_range_test
+from cifar_exp.run_dir import lifecycle, run_status, tables
 from cifar_exp.run_dir.environment import changes, describe_environment, source_state, tell_changes
 from cifar_exp.safe_io import atomic
 from cifar_exp.safe_io.plural import plural
-from cifar_exp.training import lr_curve
+from cifar_exp.training import lr_range_test
 from cifar_exp.training.fit import Fitted
 from cifar_exp.training.schedule import ScheduleUse, schedule_use
 
@@ -75,13 +69,13 @@ def write_environment(parts: Parts, out_dir: Path, *, resume: bool = False) -> d
     return environment
 
 
-def write_range_test(config: dict[str, Any], parts: Parts, out_dir: Path, status: dict[str, Any]) -> None:
-    """Record the learning rate that the run uses, and with ``max_lr=auto`` the range test that found it."""
-    curve = parts.range_curve
-    if curve is not None:
-        tables.write_table(out_dir / lr_curve.FILE, tables.LR_FIND_COLUMNS, curve.rows())
-        if config["figures"]:
-            range_test(curve, config["name"], out_dir / lr_curve.FIGURE)
+def write_lr_range_test(config: ExperimentConfig, parts: Parts, out_dir: Path, status: dict[str, Any]) -> None:
+    """Record the learning rate that the run uses, and with ``max_lr=auto`` the LR range test that found it."""
+    result = parts.lr_range_test
+    if result is not None:
+        tables.write_table(out_dir / lr_range_test.FILE, tables.LR_FIND_COLUMNS, result.rows())
+        if config.figures:
+            draw_lr_range_test(result, config.name, out_dir / lr_range_test.FIGURE)
     run_status.update_status(out_dir, status, max_lr_used=parts.max_lr)
 
 
@@ -91,16 +85,18 @@ def write_schedule(parts: Parts, out_dir: Path) -> None:
     tables.write_table(out_dir / "schedule.csv", tables.SCHEDULE_COLUMNS, rows)
 
 
-def used_schedule(config: dict[str, Any], parts: Parts, out_dir: Path) -> ScheduleUse:
+def used_schedule(config: ExperimentConfig, parts: Parts, out_dir: Path) -> ScheduleUse:
     """How much of the schedule the steps in ``steps.csv`` used; logs it."""
     steps = tables.read_table(out_dir / "steps.csv")
+    # With early stopping the end of an open-ended schedule is not missed.
+    planned = parts.planned if config.early_stopping.patience is None else parts.planned[: len(steps)]
     use = schedule_use(
-        config["scheduler"]["interval"],
-        parts.planned,
+        config.scheduler.interval,
+        planned,
         steps["learning_rate"].to_numpy(),
         int(steps["epoch"].iloc[-1]),
     )
-    (log.info if use.complete else log.warning)("Schedule %s: %s", config["scheduler"]["name"], use)
+    (log.info if use.complete else log.warning)("Schedule %s: %s", config.scheduler.name, use)
     return use
 
 
@@ -110,7 +106,7 @@ def write_tables(parts: Parts, evaluation: Evaluation, tta: Evaluation | None, o
     ``tta`` is the evaluation with test-time augmentation; None without one. Returns the positions of the images whose
     label is probably wrong.
     """
-    names, labels, sources = parts.class_names, evaluation.labels, parts.splits.test.sources
+    names, sources = parts.class_names, parts.splits.test.sources
     counts = confusion_matrix(evaluation.labels, evaluation.predictions, len(names))
     tables.write_table(
         out_dir / "predictions.csv",
@@ -119,113 +115,88 @@ def write_tables(parts: Parts, evaluation: Evaluation, tta: Evaluation | None, o
     )
     tables.write_table(out_dir / "per_class.csv", tables.PER_CLASS_COLUMNS, per_class_rows(counts, names))
     tables.write_table(out_dir / "confusion.csv", ["label", *names], confusion_rows(counts, names))
-    with_tta = None if tta is None else tta.probabilities
-    probabilities.write(out_dir / probabilities.FILE, evaluation.probabilities, labels, names, with_tta=with_tta)
-    if not np.isfinite(evaluation.probabilities).all():
-        log.warning("Some probabilities are not numbers: calibration and label issues are left out")
-        return np.zeros(0, dtype=np.int64)
-    bins = calibration_rows(evaluation.confidences, evaluation.correct)
-    tables.write_table(out_dir / "calibration.csv", tables.CALIBRATION_COLUMNS, bins)
-    issues = label_issues(evaluation.probabilities, labels)
-    rows = label_issue_rows(issues, evaluation.probabilities, labels, sources, names)
-    tables.write_table(out_dir / "label_issues.csv", tables.LABEL_ISSUES_COLUMNS, rows)
-    return issues
+    return write_probabilities(evaluation, tta, sources, names, out_dir)
 
 
-def fitted_temperature(validation: Evaluation | None) -> float | None:
-    """The temperature for the test split, from the validation split alone."""
-    if validation is None or not np.isfinite(validation.probabilities).all():
-        return None
-    return fit_temperature(validation.probabilities, validation.labels)
-
-
-def probability_scores(evaluation: Evaluation, temperature: float | None) -> dict[str, float | None]:
-    """Columns of ``summary.csv`` and ``evaluation.csv`` that need all probabilities; empty if some are not numbers."""
-    if not np.isfinite(evaluation.probabilities).all():
-        return {}
-    scores = calibration_scores(evaluation.probabilities, evaluation.labels, temperature)
-    return scores | class_scores(evaluation)
-
-
-def write_gradcam(
-    parts: Parts, evaluation: Evaluation, indices: NDArray[np.int64], maps: Sequence[CamMap], out_dir: Path
-) -> None:
-    """``gradcam.csv``, and what it says in a sentence."""
-    images, headline = judged(parts, evaluation, indices), parts.explained.headline
+def write_gradcam(parts: Parts, evaluation: Evaluation, explanation: Explanation, out_dir: Path) -> None:
+    """``gradcam.csv`` and ``faithfulness.csv``, and what they say in a sentence."""
+    images = judged(parts, evaluation, explanation.indices)
     labels = {one.index: one.label for one in images}
     predictions = {one.index: one.prediction for one in images}
-    tables.write_table(out_dir / "gradcam.csv", tables.GRADCAM_COLUMNS, gradcam_rows(maps, labels, predictions))
-    read_first = [cam for cam in maps if cam.layer.name == headline and cam.target == "predicted"]
-    if read_first:
-        log.info(
-            "Grad-CAM (%s, %s): hiding the most attended fifth of the pixels lowers the predicted class's "
-            "probability by %.2f, hiding random ones by %.2f",
-            headline,
-            plural(len(read_first), "image"),
-            np.mean([cam.deletion_drop for cam in read_first]),
-            np.mean([cam.random_drop for cam in read_first]),
+    rows = gradcam_rows(explanation.maps, labels, predictions)
+    tables.write_table(out_dir / "gradcam.csv", tables.GRADCAM_COLUMNS, rows)
+    tables.write_table(out_dir / "faithfulness.csv", tables.FAITHFULNESS_COLUMNS, faithfulness_rows(explanation.tests))
+    for test in explanation.tests:
+        name, effect, found = test.layer.name, test.effect, test.verdict
+        if test.target != "predicted" or name != explanation.read_first or effect is None or found is None:
+            continue
+        (log.warning if found == WRONG_PLACE else log.info)(
+            "%s. %s",
+            HEADLINES[found],
+            finding(name, effect.attended_drop, effect.control_drop, effect.low, effect.high, test.n),
         )
+        if test.correlation is not None and (warning := sanity(name, test.correlation)):
+            log.warning(warning)
 
 
 # --- figures: one that cannot be drawn is a warning ----------------------------------------------------
 def draw_progress(
-    config: dict[str, Any], parts: Parts, use: ScheduleUse, out_dir: Path, status: dict[str, Any] | None
+    config: ExperimentConfig, parts: Parts, use: ScheduleUse, out_dir: Path, status: dict[str, Any] | None
 ) -> None:
     """Figures of what is in ``metrics.csv`` and ``steps.csv``."""
-    if not config["figures"]:
+    if not config.figures:
         return
     path = out_dir / "figures" / "learning_rate.png"
     with lifecycle.survived(out_dir, path.name, status):
         learning_rate(parts.planned, tables.read_table(out_dir / "steps.csv"), use, path)
     if (out_dir / "metrics.csv").exists():
         with lifecycle.survived(out_dir, "curves.png", status):
-            curves(tables.read_table(out_dir / "metrics.csv"), config["name"], path.with_name("curves.png"))
+            curves(tables.read_table(out_dir / "metrics.csv"), config.name, path.with_name("curves.png"))
 
 
 def draw_evaluation(
-    config: dict[str, Any],
+    config: ExperimentConfig,
     parts: Parts,
     evaluation: Evaluation,
-    indices: NDArray[np.int64],
-    maps: Sequence[CamMap],
+    explanation: Explanation,
     out_dir: Path,
     status: dict[str, Any] | None,
 ) -> None:
     """The confusion matrix, the gallery of mistakes, and where the network looked."""
-    if not config["figures"]:
+    if not config.figures:
         return
     test, names, folder = parts.splits.test, parts.class_names, out_dir / "figures"
     with lifecycle.survived(out_dir, "confusion.png", status):
         counts = confusion_matrix(evaluation.labels, evaluation.predictions, len(names))
-        title = f"{config['name']}: {evaluation.accuracy:.2%} of {len(test):,} test images right"
+        title = f"{config.name}: {evaluation.accuracy:.2%} of {len(test):,} test images right"
         confusion(counts, names, title, folder / "confusion.png")
     if np.isfinite(evaluation.probabilities).all():
         with lifecycle.survived(out_dir, "calibration.png", status):
             calibration(evaluation.confidences, evaluation.correct, folder / "calibration.png")
     with lifecycle.survived(out_dir, "misclassified.png", status):
         wrong = evaluation.most_confidently_wrong()
-        gallery = judged(parts, evaluation, wrong[: config["evaluation"]["gallery_images"]])
+        gallery = judged(parts, evaluation, wrong[: config.evaluation.gallery_images])
         misclassified(gallery, len(wrong), len(test), folder / "misclassified.png")
-    if is_wanted(config["explain"]):
+    if is_wanted(config.explain):
         with lifecycle.survived(out_dir, "gradcam.png", status):
-            images = judged(parts, evaluation, indices)
-            gradcam(images, maps, parts.explained.headline, folder / "gradcam.png", reason=parts.explained.note)
+            images = judged(parts, evaluation, explanation.indices)
+            gradcam(images, explanation, folder / "gradcam.png", reason=parts.explained.note)
 
 
-def draw_augmentations(config: dict[str, Any], parts: Parts, out_dir: Path, status: dict[str, Any] | None) -> None:
+def draw_augmentations(config: ExperimentConfig, parts: Parts, out_dir: Path, status: dict[str, Any] | None) -> None:
     """The figure of what the network sees of some training images in the first epochs."""
-    if not config["figures"]:
+    if not config.figures:
         return
     train, names = parts.splits.train, parts.class_names
     # Evenly through the split, which for folders of images is in the order of the classes.
     shown = np.linspace(0, len(train) - 1, min(_AUGMENTED_IMAGES, len(train))).astype(np.int64)
-    epochs = range(1, min(_AUGMENTED_EPOCHS, config["epochs"]) + 1)
+    epochs = range(1, min(_AUGMENTED_EPOCHS, config.epochs) + 1)
     with lifecycle.survived(out_dir, "augmentations.png", status):
         augmentations(
             train.images[shown],
             [np.stack([parts.batches.as_seen(index, epoch) for index in shown]) for epoch in epochs],
             [names[label] for label in train.labels[shown]],
-            config["augment"]["name"],
+            config.augment.name,
             out_dir / "figures" / "augmentations.png",
         )
 
@@ -245,15 +216,15 @@ def judged(parts: Parts, evaluation: Evaluation, indices: NDArray[np.int64]) -> 
     ]
 
 
-def _measured_epoch(config: dict[str, Any], fitted: Fitted) -> tuple[str, int]:
+def _measured_epoch(config: ExperimentConfig, fitted: Fitted) -> tuple[str, int]:
     """The checkpoint whose weights the final figures are of, and its epoch."""
-    if config["evaluation"]["weights"] == "best" and fitted.best_epoch is not None:
+    if config.evaluation.weights == "best" and fitted.best_epoch is not None:
         return "best", fitted.best_epoch
     return "last", len(fitted.metrics)
 
 
 def results(
-    config: dict[str, Any],
+    config: ExperimentConfig,
     parts: Parts,
     fitted: Fitted,
     evaluation: Evaluation,
@@ -287,12 +258,12 @@ def results(
         "schedule_steps_used": use.used,
         "peak_learning_rate": use.used_peak,
         "schedule": str(use),
-        "test_loss_as_published": evaluation.loss_as_published if config["evaluation"]["published_loss"] else None,
+        "test_loss_as_published": evaluation.loss_as_published if config.evaluation.published_loss else None,
         "max_lr_used": parts.max_lr,
     }
 
 
-def log_results(config: dict[str, Any], parts: Parts, fitted: Fitted, summary: dict[str, Any], out_dir: Path) -> None:
+def log_results(config: ExperimentConfig, parts: Parts, fitted: Fitted, summary: dict[str, Any], out_dir: Path) -> None:
     """The closing lines of the log."""
     loss, published, tta = (summary[key] for key in ("test_loss", "test_loss_as_published", "test_accuracy_tta"))
     if published is not None:
@@ -313,5 +284,5 @@ def log_results(config: dict[str, Any], parts: Parts, fitted: Fitted, summary: d
         Path(lifecycle.run_name(out_dir)) / "checkpoints" / f"{_measured_epoch(config, fitted)[0]}.pt",
     )
     if tta is not None:
-        views = config["evaluation"]["test_time_augmentation"]
+        views = config.evaluation.test_time_augmentation
         log.info("Test accuracy with test-time augmentation (%s): %.2f%%", views, 100 * tta)

@@ -20,9 +20,11 @@ from torch.nn.parameter import is_lazy
 
 from cifar_exp.compute import memory as machine_memory
 from cifar_exp.compute.device import Compute
-from cifar_exp.config.schema import TARGET_SCHEMAS
+from cifar_exp.config.fields import AUTO
+from cifar_exp.config.groups.model import ModelConfig
+from cifar_exp.config.parse import OwnNode
+from cifar_exp.config.schema import ExplainConfig
 from cifar_exp.config.targets import call
-from cifar_exp.config.values import AUTO
 from cifar_exp.data import Statistics
 from cifar_exp.data.normalize import Normalizer
 from cifar_exp.errors import RequestError, in_a_line
@@ -43,16 +45,16 @@ def check_steps(total_steps: int) -> None:
         )
 
 
-def check_size(node: dict[str, Any], to_classify: dict[str, Any]) -> None:
+def check_size(node: ModelConfig, to_classify: dict[str, Any]) -> None:
     """Refuse a shipped network that does not fit in memory: the attempt could end other programs, too."""
     memory = machine_memory.memory_bytes()
-    if node["_target_"] not in TARGET_SCHEMAS or memory is None:
+    if isinstance(node, OwnNode) or memory is None:
         return
     with torch.random.fork_rng(devices=[]), torch.device("meta"):  # shapes without values
         needed = 3 * 4 * count_parameters(call(node, **to_classify))  # float32, with a gradient and a momentum each
     if needed > memory:
         raise RequestError(
-            f"model={node['name']}: weights, gradients and momentum would take {needed / 1e9:,.1f} GB, and this "
+            f"model={node.name}: weights, gradients and momentum would take {needed / 1e9:,.1f} GB, and this "
             f"machine has {memory / 1e9:,.1f} GB of memory; choose a smaller width"
         )
 
@@ -224,7 +226,7 @@ class Trial:
         except Exception as error:
             log.debug("reported by check: %s", error)
 
-    def explained_layers(self, node: dict[str, Any]) -> ExplainedLayers:
+    def explained_layers(self, node: ExplainConfig) -> ExplainedLayers:
         """See ``choose_layers``."""
         return choose_layers(self.model.eval(), self.inputs[:1], node)
 

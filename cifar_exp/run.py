@@ -4,26 +4,34 @@ import logging
 import os
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
 
 from cifar_exp import outputs, trackers
 from cifar_exp.build import Parts, build, describe
 from cifar_exp.compute import memory
-from cifar_exp.compute.distributed import collectives, torchrun
-from cifar_exp.compute.distributed.session import CommonPart
+from cifar_exp.compute.distributed import torchrun
+from cifar_exp.compute.distributed.ranks import current_ranks
+from cifar_exp.compute.distributed.session import DistributedPart
+from cifar_exp.config.parse import parse, plain
 from cifar_exp.config.resolved import validate
+from cifar_exp.config.schema import ExperimentConfig
 from cifar_exp.data import Split
 from cifar_exp.errors import DivergedError
 from cifar_exp.evaluation.metrics import Evaluation, evaluate
-from cifar_exp.explain.gradcam import CamMap, explain
+from cifar_exp.evaluation.probability_records import fitted_temperature, probability_scores
+from cifar_exp.explain import faithfulness
+from cifar_exp.explain.gradcam import CamMap, Explainer, explain, explaining
 from cifar_exp.explain.layers import is_wanted
 from cifar_exp.reports.run_page.live import LivePage
-from cifar_exp.run_dir import checkpoint, lifecycle, run_status
-from cifar_exp.training.fit import Fitted, fit
+from cifar_exp.run_dir import checkpoint, lifecycle, run_status, tables
+from cifar_exp.training.fit import FitOptions, Fitted, fit
+from cifar_exp.training.recorder import Recorder
 from cifar_exp.training.savepoint import Savepoint
 
 log = logging.getLogger(__name__)
@@ -31,7 +39,7 @@ log = logging.getLogger(__name__)
 _MOST_WORKERS = 4
 
 
-def run(config: dict[str, Any], out_dir: Path, *, resume: bool = False) -> dict[str, Any]:
+def run(config: ExperimentConfig, out_dir: Path, *, resume: bool = False) -> dict[str, Any]:
     """Train, evaluate, explain and report one experiment.
 
     Args:
@@ -50,39 +58,44 @@ def run(config: dict[str, Any], out_dir: Path, *, resume: bool = False) -> dict[
     validate(config)
     started = time.perf_counter()
     with (
-        LivePage(out_dir, wanted=config["report"]) as page,
+        LivePage(out_dir, wanted=config.report) as page,
         lifecycle.recorded(out_dir, config, resume=resume) as status,
-        CommonPart(config, resume=resume) as common,
+        DistributedPart(plain(config), resume=resume) as distributed,
         trackers.tracked(config, out_dir, lifecycle.state_after) as tell_tracker,
     ):
         log.info("Run directory: %s", lifecycle.run_name(out_dir))
         memory.reset_peak_memory()
-        parts = build(config, found=status.get("max_lr_used") if resume else None)
+        parts = build(config, known_max_lr=status.get("max_lr_used") if resume else None)
         memory.release_free_memory()  # what reading and splitting the data took
-        for line in describe(config["name"], parts):
+        for line in describe(config.name, parts):
             log.info(line)
         environment = outputs.write_environment(parts, out_dir, resume=resume)
-        outputs.write_range_test(config, parts, out_dir, status)
+        outputs.write_lr_range_test(config, parts, out_dir, status)
         run_status.update_status(out_dir, status, gradcam=parts.explained.note, warnings=[])
         outputs.write_schedule(parts, out_dir)
         page.update()
         savepoint = _savepoint(config, parts, out_dir)
         try:
             fitted = _fit(
-                config, parts, savepoint, out_dir, status, resume=resume, after_epoch=_each(tell_tracker, page.update)
+                config,
+                parts,
+                savepoint,
+                _recorder(config, out_dir, status),
+                resume=resume,
+                after_epoch=_each(tell_tracker, page.update),
             )
         except DivergedError:
             outputs.draw_progress(config, parts, outputs.used_schedule(config, parts, out_dir), out_dir, status)
             raise
         evaluation, validation = _final_evaluations(config, parts, fitted, out_dir)
-        common.leave()  # what follows is for one process
+        distributed.end()  # rank 0 does the rest
         # --- results: from here on, nothing that fails takes them along ---
         use = outputs.used_schedule(config, parts, out_dir)
         tta = measure_views(config, parts)
         suspects = outputs.write_tables(parts, evaluation, tta, out_dir)
         results = outputs.results(config, parts, fitted, evaluation, use, environment)
         results |= {"test_accuracy_tta": tta.accuracy if tta else None}
-        results |= outputs.probability_scores(evaluation, outputs.fitted_temperature(validation))
+        results |= probability_scores(evaluation, fitted_temperature(validation))
 
         def write_summary() -> dict[str, Any]:
             seconds = savepoint.seconds_before + time.perf_counter() - started
@@ -90,30 +103,30 @@ def run(config: dict[str, Any], out_dir: Path, *, resume: bool = False) -> dict[
 
         write_summary()
         # --- explanation and figures ---
-        indices = images_to_explain(config, evaluation)
-        maps: list[CamMap] = []
-        with lifecycle.survived(out_dir, "Grad-CAM", status):
-            maps = explain_images(config, parts, evaluation, indices)
-        outputs.write_gradcam(parts, evaluation, indices, maps, out_dir)
+        explanation = explain_run(config, parts, evaluation, out_dir, status)
         outputs.draw_progress(config, parts, use, out_dir, status)
         outputs.draw_augmentations(config, parts, out_dir, status)
-        outputs.draw_evaluation(config, parts, evaluation, indices, maps, out_dir, status)
-        page.keep_images(parts.splits.test, evaluation, maps, suspects)
+        outputs.draw_evaluation(config, parts, evaluation, explanation, out_dir, status)
+        page.keep_images(parts.splits.test, evaluation, explanation.maps, suspects)
         summary = write_summary()
         outputs.log_results(config, parts, fitted, summary, out_dir)
         return summary
 
 
-def take_part(config: dict[str, Any], resume: bool) -> None:
-    """Do the part of a run that is another process's, too: the same as ``run`` up to the final evaluation.
+def _recorder(config: ExperimentConfig, out_dir: Path, status: dict[str, Any]) -> Recorder:
+    """Records the columns that every run has, and those of what this one uses."""
+    metrics = ["val_accuracy_raw", "test_accuracy_raw"] if config.averaging.name != "none" else []
+    metrics += [config.selection_metric] if config.selection_metric not in tables.METRICS_COLUMNS else []
+    steps = ["gradient_norm"] if config.optimizer.clip_grad_norm is not None else []
+    return Recorder(out_dir, status, enabled=True, more_metrics=metrics, more_steps=steps)
 
-    Nothing is written; the run directory is the first process's alone.
-    """
-    nowhere = Path(os.devnull)
+
+def run_on_other_rank(task: dict[str, Any], resume: bool) -> None:
+    """Do the distributed part of a run, up to the final evaluation, on a rank other than 0; writes nothing."""
+    nowhere, config = Path(os.devnull), parse(task)
     parts = build(config)
-    fitted = _fit(
-        config, parts, _savepoint(config, parts, nowhere), nowhere, {}, resume=resume, after_epoch=lambda: None
-    )
+    recorder = Recorder(nowhere, {}, enabled=False)
+    fitted = _fit(config, parts, _savepoint(config, parts, nowhere), recorder, resume=resume)
     _final_evaluations(config, parts, fitted, nowhere)
 
 
@@ -127,69 +140,75 @@ def _each(*functions: Callable[[], None]) -> Callable[[], None]:
     return call
 
 
-def _savepoint(config: dict[str, Any], parts: Parts, out_dir: Path) -> Savepoint:
+def _savepoint(config: ExperimentConfig, parts: Parts, out_dir: Path) -> Savepoint:
     # What it takes to use the weights, beside the config.
     about = {
         "class_names": list(parts.class_names),
         "mean": list(parts.statistics.mean),
         "std": list(parts.statistics.std),
     }
-    node = config["checkpoint"]
-    return Savepoint(out_dir, about, every_epochs=node["every_epochs"], every_seconds=node["every_seconds"])
+    node = config.checkpoint
+    return Savepoint(out_dir, about, every_epochs=node.every_epochs, every_seconds=node.every_seconds)
 
 
 def _fit(
-    config: dict[str, Any],
+    config: ExperimentConfig,
     parts: Parts,
     savepoint: Savepoint,
-    out_dir: Path,
-    status: dict[str, Any],
+    recorder: Recorder,
     *,
     resume: bool,
-    after_epoch: Callable[[], None],
+    after_epoch: Callable[[], None] = lambda: None,
 ) -> Fitted:
     on_gpu = parts.compute.device.type == "cuda"
-    workers = config["data"]["workers"]
-    if workers is None:
-        # On a CPU the network needs every core itself, and augmentation is a hundredth of its work.
-        # torchrun sets the threads of each process to 1, whatever the machine has.
-        alone = torchrun.processes() == 1
-        cores = torch.get_num_threads() if alone else (os.cpu_count() or 1) // torchrun.processes_here()
-        workers = min(_MOST_WORKERS, max(cores, 1)) if on_gpu else 0
     return fit(
         parts.learner,
-        parts.batches.loader(workers, pin_memory=on_gpu),
+        parts.batches.loader(_loader_workers(config.data.workers, on_gpu=on_gpu), pin_memory=on_gpu),
         parts.splits,
-        epochs=config["epochs"],
-        test_each_epoch=config["evaluate_test_each_epoch"],
-        keep_best=config["checkpoint"]["best"],
-        compute=parts.compute,
-        normalize=parts.normalize,
-        measure=lambda split, after_batch: measure(config, parts, split, after_batch),
+        FitOptions(
+            epochs=config.epochs,
+            test_each_epoch=config.evaluate_test_each_epoch,
+            keep_best=config.checkpoint.best,
+            resume=resume,
+            metric=config.selection_metric,
+            patience=config.early_stopping.patience,
+        ),
+        measure=lambda model, split, after_batch: measure(config, parts, split, after_batch, model),
         savepoint=savepoint,
-        out_dir=out_dir,
-        status=status,
-        resume=resume,
+        recorder=recorder,
         after_epoch=after_epoch,
     )
 
 
+def _loader_workers(configured: int | None, *, on_gpu: bool) -> int:
+    """Number of loader processes; by default none on a CPU, as the network needs every core there."""
+    if configured is not None:
+        return configured
+    if not on_gpu:
+        return 0
+    # torchrun sets the threads of each process to 1, whatever the machine has.
+    single = torchrun.world_size() == 1
+    cores = torch.get_num_threads() if single else (os.cpu_count() or 1) // torchrun.local_world_size()
+    return min(_MOST_WORKERS, max(cores, 1))
+
+
 def measure(
-    config: dict[str, Any],
+    config: ExperimentConfig,
     parts: Parts,
     split: Split,
     after_batch: Callable[[], None] = lambda: None,
+    model: nn.Module | None = None,
     *,
     views: str = "none",
 ) -> Evaluation:
-    """Evaluate the network on a split as the config says; ``views`` selects test-time augmentation."""
+    """Evaluate the network (or another ``model`` of its kind) on a split, with the views of test-time augmentation."""
     memory.release_free_memory()  # a training batch's memory is of no use to an evaluation batch, and the reverse
     evaluation = evaluate(
-        parts.learner.model,
+        model or parts.learner.model,
         split,
         compute=parts.compute,
         normalize=parts.normalize,
-        batch_size=config["evaluation"]["batch_size"],
+        batch_size=config.evaluation.batch_size,
         views=views,
         after_batch=after_batch,
     )
@@ -198,11 +217,11 @@ def measure(
 
 
 def _final_evaluations(
-    config: dict[str, Any], parts: Parts, fitted: Fitted, out_dir: Path
+    config: ExperimentConfig, parts: Parts, fitted: Fitted, out_dir: Path
 ) -> tuple[Evaluation, Evaluation | None]:
     """Test and validation split (None without one) under the configured weights, which are then in the model."""
-    if config["evaluation"]["weights"] == "best" and fitted.best_epoch not in (None, config["epochs"]):
-        if collectives.is_first():  # the others get the weights when they are measured
+    if config.evaluation.weights == "best" and fitted.best_epoch not in (None, config.epochs):
+        if current_ranks().is_rank_0:  # evaluation broadcasts the weights
             best = checkpoint.load(out_dir / "checkpoints" / "best.pt", parts.compute.device)
             parts.learner.model.load_state_dict(best["model"])
         held_out = parts.splits.validation
@@ -212,34 +231,76 @@ def _final_evaluations(
     return fitted.test, fitted.validation
 
 
-def measure_views(config: dict[str, Any], parts: Parts) -> Evaluation | None:
+def measure_views(config: ExperimentConfig, parts: Parts) -> Evaluation | None:
     """The test split with test-time augmentation; None if the config asks for none."""
-    views = config["evaluation"]["test_time_augmentation"]
+    views = config.evaluation.test_time_augmentation
     return None if views == "none" else measure(config, parts, parts.splits.test, views=views)
 
 
-def images_to_explain(config: dict[str, Any], evaluation: Evaluation) -> np.ndarray[Any, np.dtype[np.int64]]:
+def images_to_explain(config: ExperimentConfig, evaluation: Evaluation) -> np.ndarray[Any, np.dtype[np.int64]]:
     """Positions of the test images that the config wants explained; none with ``explain.images=0``."""
-    if not is_wanted(config["explain"]):
+    if not is_wanted(config.explain):
         return np.zeros(0, dtype=np.int64)
-    named = config["explain"]["indices"]
+    named = config.explain.indices
     if named is not None:
         return np.array(named, dtype=np.int64)
-    return evaluation.most_confidently_wrong()[: config["explain"]["images"]]
+    return evaluation.most_confidently_wrong()[: config.explain.images]
+
+
+def explain_run(
+    config: ExperimentConfig, parts: Parts, evaluation: Evaluation, out_dir: Path, status: dict[str, Any] | None = None
+) -> faithfulness.Explanation:
+    """Grad-CAM and the test whether it matters, with ``gradcam.csv`` and ``faithfulness.csv``.
+
+    What cannot be computed is a warning; ``status`` lists it if ``out_dir`` is a run directory.
+    """
+    indices = images_to_explain(config, evaluation)
+    maps: list[CamMap] = []
+    tests: list[faithfulness.Faithfulness] = []
+    with lifecycle.survived(out_dir, "Grad-CAM", status):
+        maps = explain_images(config, parts, evaluation, indices)
+    with lifecycle.survived(out_dir, "The test of Grad-CAM", status):
+        tests = measure_faithfulness(config, parts, evaluation)
+    explanation = faithfulness.Explanation(indices, maps, tests)
+    outputs.write_gradcam(parts, evaluation, explanation, out_dir)
+    return explanation
 
 
 def explain_images(
-    config: dict[str, Any], parts: Parts, evaluation: Evaluation, indices: np.ndarray[Any, np.dtype[np.int64]]
+    config: ExperimentConfig, parts: Parts, evaluation: Evaluation, indices: np.ndarray[Any, np.dtype[np.int64]]
 ) -> list[CamMap]:
     """Grad-CAM of test images for the predicted and the true class."""
-    return explain(
-        parts.learner.model,
-        parts.splits.test.images[indices],
-        indices,
-        {"predicted": evaluation.predictions[indices], "true": evaluation.labels[indices]},
-        parts.explained.layers,
-        compute=parts.compute,
-        normalize=parts.normalize,
-        seed=config["seed"],
-        batch_size=config["batch_size"],
-    )
+    with _explainer(config, parts) as explainer:
+        return explain(
+            explainer,
+            parts.splits.test.images[indices],
+            indices,
+            {"predicted": evaluation.predictions[indices], "true": evaluation.labels[indices]},
+            parts.explained.layers,
+            config.seed,
+        )
+
+
+def measure_faithfulness(
+    config: ExperimentConfig, parts: Parts, evaluation: Evaluation
+) -> list[faithfulness.Faithfulness]:
+    """Whether each layer's Grad-CAM maps matter, on a random sample of test images."""
+    wanted, seed, layers = config.explain.faithfulness_images, config.seed, parts.explained.layers
+    if wanted == 0 or not layers:
+        return []
+    labels, predictions = evaluation.labels, evaluation.predictions
+    count = faithfulness.affordable(wanted, len(labels), len(layers))
+    chosen = faithfulness.sample(labels, predictions, count, seed)
+    with _explainer(config, parts) as explainer:
+        return faithfulness.measure(
+            explainer,
+            parts.splits.test.images[chosen],
+            labels[chosen],
+            predictions[chosen],
+            layers,
+            seed,
+        )
+
+
+def _explainer(config: ExperimentConfig, parts: Parts) -> AbstractContextManager[Explainer]:
+    return explaining(parts.learner.model, parts.compute, parts.normalize, config.batch_size, config.explain.infill)

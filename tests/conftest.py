@@ -108,3 +108,24 @@ def jpeg_root() -> Path:
     if not root:
         pytest.skip("CIFAR_EXP_JPEG_ROOT is not set: the folder of CIFAR-10 as JPEG files, train/CLASS and test/CLASS")
     return Path(root)
+
+
+@pytest.fixture
+def at_step(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Returns a function that arranges for a signal in a certain step of the next run."""
+
+    def arrange(number: int, which: int = signal.SIGINT) -> None:
+        from cifar_exp.training.progress import EpochProgress
+
+        steps = []
+        update = EpochProgress.update
+
+        def counting(progress: EpochProgress, *arguments: Any) -> None:
+            steps.append(1)
+            if len(steps) == number:
+                signal.raise_signal(which)
+            update(progress, *arguments)
+
+        monkeypatch.setattr(EpochProgress, "update", counting)
+
+    return arrange

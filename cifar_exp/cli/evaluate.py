@@ -16,15 +16,16 @@ from omegaconf import OmegaConf
 
 from cifar_exp import data, outputs
 from cifar_exp.build import Parts, build
+from cifar_exp.config import parse
 from cifar_exp.config.compose import compose_jobs
-from cifar_exp.config.overridable import OVERRIDABLE
-from cifar_exp.config.resolved import SCHEMA_ERRORS, first_line, resolve, validate, with_schema
+from cifar_exp.config.resolved import SCHEMA_ERRORS, first_line, resolve, with_schema
+from cifar_exp.config.schema import OVERRIDABLE, ExperimentConfig
 from cifar_exp.data import Statistics
 from cifar_exp.errors import RequestError
 from cifar_exp.evaluation.metrics import Evaluation
-from cifar_exp.explain.gradcam import CamMap
-from cifar_exp.run import explain_images, images_to_explain, measure, measure_views
-from cifar_exp.run_dir import checkpoint, lifecycle, tables
+from cifar_exp.evaluation.probability_records import probability_scores
+from cifar_exp.run import explain_run, measure, measure_views
+from cifar_exp.run_dir import checkpoint, tables
 from cifar_exp.run_dir.environment import describe_environment
 from cifar_exp.run_dir.saved_run import SavedRun, new_directory
 from cifar_exp.safe_io import atomic
@@ -68,7 +69,7 @@ def evaluate_run(run: SavedRun, overrides: list[str], weights: str | None, out: 
         RequestError: an override that is not for evaluation, a damaged checkpoint, or data of other classes.
     """
     config = _overridden(run.config, overrides)
-    which = weights or config["evaluation"]["weights"]
+    which = weights or config.evaluation.weights
     path = run.path / "checkpoints" / f"{which}.pt"
     parts, state = _with_weights(config, path, run)
     out_dir = new_directory(out, "evaluations")
@@ -80,7 +81,7 @@ def evaluate_run(run: SavedRun, overrides: list[str], weights: str | None, out: 
     tta = measure_views(config, parts)
     outputs.write_tables(parts, evaluation, tta, out_dir)
     # The run's own table is of the weights that the run itself measured.
-    same_weights = which == run.config["evaluation"]["weights"]
+    same_weights = which == run.config.evaluation.weights
     changed = _changed_predictions(run, parts, evaluation) if same_weights else None
     row = {
         "run": run.path.as_posix(),
@@ -93,15 +94,11 @@ def evaluate_run(run: SavedRun, overrides: list[str], weights: str | None, out: 
         "misclassified": int((~evaluation.correct).sum()),
         "changed_predictions": changed,
         "accuracy_tta": tta.accuracy if tta else None,
-        **outputs.probability_scores(evaluation, _temperature(run) if same_weights else None),
+        **probability_scores(evaluation, _temperature(run) if same_weights else None),
     }
     tables.write_table(out_dir / "evaluation.csv", EVALUATION_COLUMNS, [row])
-    indices = images_to_explain(config, evaluation)
-    maps: list[CamMap] = []
-    with lifecycle.survived(out_dir, "Grad-CAM"):
-        maps = explain_images(config, parts, evaluation, indices)
-    outputs.write_gradcam(parts, evaluation, indices, maps, out_dir)
-    outputs.draw_evaluation(config, parts, evaluation, indices, maps, out_dir, None)
+    explanation = explain_run(config, parts, evaluation, out_dir)
+    outputs.draw_evaluation(config, parts, evaluation, explanation, out_dir, None)
     environment = describe_environment(parts.compute.device, parts.compute.precision, parts.compute.memory_format)
     atomic.write_json(out_dir / "environment.json", environment | {"data_fingerprint": parts.fingerprint})
     log.info(
@@ -126,44 +123,42 @@ def evaluate_run(run: SavedRun, overrides: list[str], weights: str | None, out: 
     return row
 
 
-def _overridden(config: dict[str, Any], overrides: list[str]) -> dict[str, Any]:
+def _overridden(config: ExperimentConfig, overrides: list[str]) -> ExperimentConfig:
     for override in overrides:
         key, equals, _ = override.partition("=")
         if not equals or key.split(".")[0] not in OVERRIDABLE:
             raise RequestError(f"{override}: evaluation takes KEY=VALUE of {', '.join(OVERRIDABLE)}")
     try:
-        changed = with_schema(OmegaConf.create(config))  # wrong types are refused, as in a run
+        overridden = with_schema(config)  # wrong types are refused, as in a run
     except SCHEMA_ERRORS as error:
         raise RequestError(first_line(error)) from error
     of_data = [override for override in overrides if override.split("=")[0].split(".")[0] == "data"]
     if any(override.startswith("data=") for override in of_data):
         # The network was trained on images of one size: other data is brought to it.
-        changed.data = compose_jobs([*of_data, f"data.image_size={config['data']['image_size']}"])[0].data
+        overridden.data = compose_jobs([*of_data, f"data.image_size={config.data.image_size}"])[0].data
         of_data = []
     others = [override for override in overrides if override.split("=")[0].split(".")[0] != "data"]
     try:
         for override in (*of_data, *others):
             key = override.partition("=")[0]
-            if OmegaConf.select(changed, key, default=changed) is changed:
+            if OmegaConf.select(overridden, key, default=overridden) is overridden:
                 raise RequestError(f"{key}: the run's config has no such key")
-            OmegaConf.update(changed, key, OverridesParser.create().parse_override(override).value())
+            OmegaConf.update(overridden, key, OverridesParser.create().parse_override(override).value())
     except HydraException as error:
         raise RequestError(f"cannot read an override: {str(error).splitlines()[0]}") from error
     except SCHEMA_ERRORS as error:
         raise RequestError(first_line(error)) from error
-    resolved = resolve(changed)
-    validate(resolved)
-    return resolved
+    return resolve(overridden)
 
 
-def _with_weights(config: dict[str, Any], path: Path, run: SavedRun) -> tuple[Parts, dict[str, Any]]:
+def _with_weights(config: ExperimentConfig, path: Path, run: SavedRun) -> tuple[Parts, dict[str, Any]]:
     """The config's data and network, with the checkpoint's weights, class names and statistics."""
     state = checkpoint.load(path, torch.device("cpu"))
     names = state.get("class_names")
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         raise RequestError(f"{path}: holds no class names")
     fingerprint = run.environment.get("data_fingerprint")
-    dataset = data.load_to_evaluate(config["data"], tuple(names), run.config["data"], fingerprint)
+    dataset = data.load_to_evaluate(config.data, tuple(names), run.config.data, fingerprint)
     if tuple(names) != dataset.class_names:
         raise RequestError(
             f"the run's classes are not the data's: {_listed(names)} there, {_listed(dataset.class_names)} here"
@@ -173,19 +168,14 @@ def _with_weights(config: dict[str, Any], path: Path, run: SavedRun) -> tuple[Pa
     # Nothing is trained: no split to hold out, nothing to augment, no learning rate to search for. Networks may refuse
     # batches of one image and schedules a single step, so two batches of two images stand for the training split.
     stand_in = test.take(np.zeros(4, np.int64))
-    idle = config | {
-        "data": config["data"] | {"validation_fraction": 0.0},
-        "augment": {
-            "name": "none",
-            "alternating_flip": False,
-            "low_resolution": {"size": None, "fraction": 0.0},
-            "transforms": {},
-        },
+    idle = {
+        "data.validation_fraction": 0.0,
+        "augment": {"name": "none"},
         "batch_size": 2,
         "compile": False,
         "max_lr": 1.0,
     }
-    parts = build(idle, trained=(dataclasses.replace(dataset, train=stand_in), statistics))
+    parts = build(parse.changed(config, idle), trained=(dataclasses.replace(dataset, train=stand_in), statistics))
     try:
         parts.learner.model.load_state_dict(state["model"])
     except (RuntimeError, TypeError, AttributeError) as error:

@@ -9,8 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cifar_exp.compute.distributed import torchrun
-from cifar_exp.errors import DONE, RequestError
-from cifar_exp.sweeps.job import run_in_sweep, run_job
+from cifar_exp.config.overrides import quoted
+from cifar_exp.errors import DONE, WRONG_REQUEST, RequestError
+from cifar_exp.safe_io.console import complain
+
+_ON_THIS_MACHINE = ("basic", "joblib")  # launchers
 
 if TYPE_CHECKING:
     from cifar_exp.sweeps.grid import Request
@@ -22,12 +25,9 @@ def experiment(arguments: list[str]) -> int:
     Raises:
         RequestError: the request itself is wrong.
     """
-    from hydra._internal.utils import get_args_parser
+    from cifar_exp.cli.hydra_parser import as_arguments, parse
 
-    from cifar_exp.cli.hydra_parser import make_parsable
-
-    make_parsable()
-    flags = get_args_parser().parse_args(arguments)
+    flags = parse(arguments)
     if flags.experimental_rerun:
         raise RequestError("--experimental-rerun unpickles a file; `cifar-exp reproduce RUN` does not")
     if flags.config_path:
@@ -35,8 +35,11 @@ def experiment(arguments: list[str]) -> int:
     if sum(map(bool, (flags.run, flags.multirun, flags.cfg, flags.info, flags.shell_completion))) > 1:
         raise RequestError("only one of --run, -m, --cfg, --info and --shell-completion at a time")
     if flags.help:
-        return _help(flags)
+        from cifar_exp.cli.help import show_help
+
+        return show_help(flags.overrides, config_dir=_config_dir(flags))
     _register_launchers()
+    arguments = as_arguments(flags)
     if flags.multirun or not (flags.hydra_help or flags.info or flags.shell_completion or flags.cfg):
         from cifar_exp.config.compose import is_multirun
 
@@ -49,16 +52,33 @@ def experiment(arguments: list[str]) -> int:
         _hand_over(arguments, _sweep_task)
         return DONE
     jobs = _compose(flags)
-    if not flags.cfg:
-        _check_folder(Path(jobs[0].hydra.run.dir), "hydra.run.dir")
-        _check_not_taken(Path(jobs[0].hydra.run.dir))
+    if flags.cfg:
+        _hand_over(arguments, _sweep_task)
+        return DONE
+    run_dir = _folder(jobs[0], "hydra.run.dir")
+    _check_not_taken(run_dir)
+    return _run(run_dir, [*arguments, f"hydra.run.dir={quoted(str(run_dir))}"])
+
+
+def _run(run_dir: Path, arguments: list[str]) -> int:
+    """Do one run; a wrong request leaves nothing behind, not even the folders that were made for it."""
+    from cifar_exp.run_dir.lifecycle import Leftovers
+    from cifar_exp.sweeps.job import run_job
+
+    leftovers = Leftovers(run_dir)
     codes = [DONE]
 
     def task(config: Any) -> None:
-        resolved, runtime = _resolved(config)
-        codes.append(run_job(resolved, Path(runtime.output_dir))[0])
+        # Hydra would write lines of its own about an error that it sees.
+        try:
+            codes.append(run_job(_resolved(config)[0], run_dir)[0])
+        except RequestError as error:
+            complain(str(error))
+            codes.append(WRONG_REQUEST)
 
     _hand_over(arguments, task)
+    if codes[-1] == WRONG_REQUEST:
+        leftovers.remove()
     return codes[-1]
 
 
@@ -71,15 +91,15 @@ def run_sweep(request: "Request") -> int:
     Raises:
         RequestError: the request itself is wrong.
     """
+    from cifar_exp.cli.preflight import check
     from cifar_exp.sweeps import grid, ledger
-    from cifar_exp.trackers import check
 
-    torchrun.refuse("-m")
+    torchrun.require_one_process("-m")
     _register_launchers()
     sweep = grid.compose_sweep(request)
     for job in sweep.jobs:
-        check(job.config)
-    _check_folder(sweep.directory, "hydra.sweep.dir")
+        check(job.config, here=sweep.master.hydra.runtime.choices["hydra/launcher"] in _ON_THIS_MACHINE)
+    _folder(sweep.master, "hydra.sweep.dir")
     grid.check_directories(sweep, request.directories)
     if sweep.master.sweep.plan:
         from cifar_exp.sweeps.estimate import show_plan
@@ -108,6 +128,7 @@ def _hand_over(arguments: list[str], task: Any) -> None:
     from cifar_exp.config.schema import register_schemas
 
     register_schemas()
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # an error comes out as it is, without Hydra's own lines about it
     sys.argv = [sys.argv[0], *arguments]  # where Hydra looks
     hydra.main(version_base="1.3", config_path="pkg://cifar_exp.conf", config_name="config")(task)()
 
@@ -116,6 +137,7 @@ def _sweep_task(config: Any) -> float | None:
     """One job of a sweep. It stands at the module's level because launchers send it to other processes by name."""
     from hydra.core.hydra_config import HydraConfig
 
+    from cifar_exp.sweeps.job import run_in_sweep
     from cifar_exp.sweeps.ledger import title_of
 
     node = HydraConfig.get()
@@ -130,8 +152,8 @@ def _sweep_task(config: Any) -> float | None:
     )
 
 
-def _resolved(config: Any) -> tuple[dict[str, Any], Any]:
-    """The config as plain values, and Hydra's runtime."""
+def _resolved(config: Any) -> tuple[Any, Any]:
+    """The typed config, and Hydra's runtime."""
     from hydra.core.hydra_config import HydraConfig
 
     from cifar_exp.config.resolved import resolve
@@ -140,36 +162,43 @@ def _resolved(config: Any) -> tuple[dict[str, Any], Any]:
     return resolve(config, runtime.cwd), runtime
 
 
-def _help(flags: Any) -> int:
-    from cifar_exp.config.compose import help_text
-
-    print(help_text(flags.overrides, config_dir=_config_dir(flags)))
-    return DONE
-
-
 def _config_dir(flags: Any) -> str | None:
     return os.path.abspath(flags.config_dir) if flags.config_dir else None
 
 
 def _compose(flags: Any) -> list[Any]:
     """Compose and validate the run before it starts."""
-    from cifar_exp.config.compose import compose_jobs
-    from cifar_exp.trackers import check
+    from cifar_exp.cli.preflight import check
+    from cifar_exp.config.compose import compose_jobs, without_hydra
+    from cifar_exp.config.resolved import resolve
 
     jobs = compose_jobs(flags.overrides, config_name=flags.config_name or "config", config_dir=_config_dir(flags))
     if not flags.cfg:
-        check(jobs[0])
+        check(resolve(without_hydra(jobs[0])), here=True)
     return jobs
 
 
-def _check_folder(folder: Path, key: str) -> None:
-    """Refuse a folder that cannot be written to, before Hydra tries."""
+def _folder(job: Any, key: str) -> Path:
+    """A folder that Hydra is to write to.
+
+    Raises:
+        RequestError: it cannot be written to, or its name cannot be resolved.
+    """
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+
+    from cifar_exp.config.resolved import first_line
+
     try:
+        folder = Path(str(OmegaConf.select(job, key)))
         there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    except OmegaConfBaseException as error:
+        raise RequestError(f"{key}: {first_line(error)}") from error
     except OSError as error:
         raise RequestError(f"{folder}: {error.strerror}; name another folder by {key}=...") from error
     if not (there.is_dir() and os.access(there, os.W_OK)):
         raise RequestError(f"{folder}: {there} is not a folder that can be written to; name another by {key}=...")
+    return folder
 
 
 def _check_not_taken(folder: Path) -> None:

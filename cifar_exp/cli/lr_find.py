@@ -1,37 +1,45 @@
-"""A learning-rate range test on the composed experiment: its files, what it suggests, and the sweep to try next."""
+"""The command ``lr-find``: an LR range test of the composed experiment, its files and a sweep to try next."""
 
 import logging
 import math
 import os
 import shlex
 from pathlib import Path
-from typing import Any
 
 from cifar_exp import outputs
 from cifar_exp.build import Parts, build, describe
 from cifar_exp.config.compose import compose_jobs, without_hydra
-from cifar_exp.config.lr_range import Range
+from cifar_exp.config.parse import changed
 from cifar_exp.config.resolved import resolve, to_yaml
+from cifar_exp.config.schema import ExperimentConfig
 from cifar_exp.errors import RequestError
-from cifar_exp.reports.figures.lr_find import range_test as draw
+from cifar_exp.reports.figures.lr_range_test import draw_lr_range_test
 from cifar_exp.run_dir import tables
 from cifar_exp.run_dir.saved_run import new_directory
 from cifar_exp.safe_io import atomic
-from cifar_exp.training.lr_curve import FIGURE, FILE, FIRST, RangeCurve, Suggestion, neighbours
-from cifar_exp.training.lr_range_test import range_test
+from cifar_exp.training.lr_range_test import (
+    FIGURE,
+    FILE,
+    FIRST_STEPS,
+    LRRange,
+    LRRangeTest,
+    Suggestion,
+    neighbours,
+    run_lr_range_test,
+)
 
 log = logging.getLogger(__name__)
 
-_FEWEST_STEPS = 3 * FIRST
+_FEWEST_STEPS = 3 * FIRST_STEPS
 _MOST_STEPS = 1_000_000
 
 
-def lr_find(overrides: list[str], over: Range, out: Path | None, config_dir: str | None = None) -> Suggestion:
+def lr_find(overrides: list[str], lr_range: LRRange, out: Path | None, config_dir: str | None = None) -> Suggestion:
     """Compose the experiment, run the test, write curve, figure, config and environment, say what to try.
 
     Args:
         overrides: of the experiment.
-        over: the learning rates.
+        lr_range: the learning rates.
         out: a new directory; None makes one under ``outputs/lr_find``.
         config_dir: a folder of the user's own with more options for the groups.
 
@@ -39,52 +47,53 @@ def lr_find(overrides: list[str], over: Range, out: Path | None, config_dir: str
         RequestError: the learning rates make no range, the experiment cannot be composed or built, or the directory
             exists.
     """
-    _check(over)
+    _check(lr_range)
     folder = os.path.abspath(config_dir) if config_dir else None
     config = resolve(without_hydra(compose_jobs(overrides, config_dir=folder)[0]))
     out_dir = new_directory(out, "lr_find")
-    parts = _built(config, over)
-    curve = range_test(config, parts.learner.model, parts.batches, parts.compute, parts.normalize, over)
-    suggestion = curve.suggest()
+    parts = _build(config, lr_range)
+    result = run_lr_range_test(config, parts.learner.model, parts.batches, parts.learner.training_step, lr_range)
+    suggestion = result.suggest()
     try:
         out_dir.mkdir(parents=True)
         atomic.write_text(out_dir / "config_resolved.yaml", to_yaml(config))
         outputs.write_environment(parts, out_dir)
-        tables.write_table(out_dir / FILE, tables.LR_FIND_COLUMNS, curve.rows())
-        draw(curve, config["name"], out_dir / FIGURE)
+        tables.write_table(out_dir / FILE, tables.LR_FIND_COLUMNS, result.rows())
+        draw_lr_range_test(result, config.name, out_dir / FIGURE)
     except OSError as error:
         raise RequestError(f"--out {out_dir}: cannot be written to: {error}") from error
-    _tell(curve, suggestion, over.steps, overrides, config_dir, out_dir)
+    _log_result(result, suggestion, lr_range.steps, overrides, config_dir, out_dir)
     return suggestion
 
 
-def _built(config: dict[str, Any], over: Range) -> Parts:
-    # The number is of no use to the test, and with `auto` building would search for it; nothing is explained either.
-    idle = {"max_lr": over.low, "compile": False, "explain": config["explain"] | {"layers": [], "indices": None}}
-    parts = build(config | idle)
-    log.info(describe(config["name"], parts)[0].rsplit(";", 1)[0])
-    steps, epoch = over.steps, parts.batches.per_epoch
-    log.info("Range test: up to %d steps from %g to %g (%d steps are an epoch)", steps, over.low, over.high, epoch)
+def _build(config: ExperimentConfig, lr_range: LRRange) -> Parts:
+    # The test does not use max_lr, and with `auto` building would run a test itself. Nothing is explained either.
+    idle = {"max_lr": lr_range.low, "compile": False, "explain.layers": [], "explain.indices": None}
+    parts = build(changed(config, idle))
+    log.info(describe(config.name, parts)[0].rsplit(";", 1)[0])
+    low, high, steps = lr_range.low, lr_range.high, lr_range.steps
+    epoch = parts.steps_per_epoch
+    log.info("LR range test: up to %d steps from %g to %g (%d steps per epoch)", steps, low, high, epoch)
     return parts
 
 
-def _check(over: Range) -> None:
-    for name, value in (("--min-lr", over.low), ("--max-lr", over.high)):
+def _check(lr_range: LRRange) -> None:
+    for name, value in (("--min-lr", lr_range.low), ("--max-lr", lr_range.high)):
         if not (math.isfinite(value) and value > 0):
             raise RequestError(f"{name} {value}: must be a finite number above 0")
-    if over.low >= over.high:
-        raise RequestError(f"--min-lr {over.low:g}: must be below --max-lr, which is {over.high:g}")
-    if over.steps < _FEWEST_STEPS:
-        raise RequestError(f"--steps {over.steps}: must be at least {_FEWEST_STEPS}")
-    if over.steps > _MOST_STEPS:
-        raise RequestError(f"--steps {over.steps}: must be at most {_MOST_STEPS}")
+    if lr_range.low >= lr_range.high:
+        raise RequestError(f"--min-lr {lr_range.low:g}: must be below --max-lr, which is {lr_range.high:g}")
+    if lr_range.steps < _FEWEST_STEPS:
+        raise RequestError(f"--steps {lr_range.steps}: must be at least {_FEWEST_STEPS}")
+    if lr_range.steps > _MOST_STEPS:
+        raise RequestError(f"--steps {lr_range.steps}: must be at most {_MOST_STEPS}")
 
 
-def _tell(
-    curve: RangeCurve, suggestion: Suggestion, steps: int, overrides: list[str], config_dir: str | None, out_dir: Path
+def _log_result(
+    result: LRRangeTest, suggestion: Suggestion, steps: int, overrides: list[str], config_dir: str | None, out_dir: Path
 ) -> None:
-    taken, last = len(curve.losses), curve.learning_rates[-1]
-    how = f"stopped at {last:.2g}, where the loss had diverged" if curve.diverged else f"went through to {last:.2g}"
+    taken, last = len(result.losses), result.learning_rates[-1]
+    how = f"stopped at {last:.2g}, where the loss had diverged" if result.diverged else f"completed, up to {last:.2g}"
     log.info("%d of %d steps: %s", taken, steps, how)
     if suggestion.max_lr is None:
         log.info("No suggestion. %s", suggestion.reason)
@@ -92,9 +101,7 @@ def _tell(
         log.info("Suggested: max_lr=%g. %s", suggestion.max_lr, suggestion.reason)
         for caution in suggestion.cautions:
             log.info(caution)
-        log.info(
-            "See what it is worth beside its neighbours:\n  %s", sweep_command(overrides, config_dir, suggestion.max_lr)
-        )
+        log.info("Compare it with its neighbours:\n  %s", sweep_command(overrides, config_dir, suggestion.max_lr))
     log.info("Written to %s: %s, %s", out_dir, FILE, FIGURE)
 
 

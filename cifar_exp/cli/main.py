@@ -14,20 +14,14 @@ from importlib import import_module
 from types import FrameType
 from typing import NoReturn
 
+from cifar_exp import __version__
+from cifar_exp.cli.commands import COMMANDS
 from cifar_exp.compute.distributed import torchrun
 from cifar_exp.errors import DONE, FAILED, INTERRUPTED, TERMINATED, WRONG_REQUEST, RequestError
 from cifar_exp.safe_io.console import complain, output_is_lost, tolerate_any_output
 from cifar_exp.safe_io.current_folder import SAFE_PATH, import_matplotlib
 
 # Each command's module has a function `main(arguments) -> exit code`.
-COMMANDS = {
-    "resume": "cifar_exp.cli.commands.resume",
-    "reproduce": "cifar_exp.cli.commands.reproduce",
-    "evaluate": "cifar_exp.cli.commands.evaluate",
-    "compare": "cifar_exp.cli.commands.compare",
-    "lr-find": "cifar_exp.cli.commands.lr_find",
-    "report": "cifar_exp.cli.commands.report",
-}
 _IN_SEVERAL_PROCESSES = ("resume", "reproduce")  # those of the commands that train
 _TOP_LEVEL_KEYS = ("experiment", "model", "data", "augment", "optimizer", "scheduler", "epochs", "max_lr", "seed")
 
@@ -43,23 +37,26 @@ class _Terminated(KeyboardInterrupt):
 
 def main(argv: list[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
-    arguments = [_with_quotes(argument) for argument in (sys.argv[1:] if argv is None else argv)]
+    arguments = sys.argv[1:] if argv is None else argv
     tolerate_any_output()
     os.environ.update(SAFE_PATH)
     import_matplotlib()
     os.environ["MPLBACKEND"] = "agg"  # no window is ever opened, and a name unknown to matplotlib would end the run
-    if torchrun.processes() == 1:
+    if torchrun.world_size() == 1:
         return _exit_code(partial(_start, arguments))
     from cifar_exp.compute.distributed import session
-    from cifar_exp.run import take_part
+    from cifar_exp.run import run_on_other_rank
 
-    return session.together(
-        lead=partial(_exit_code, partial(_start, arguments)),
-        follow=partial(_exit_code, partial(session.take_part_in_runs, take_part)),
+    return session.run_distributed(
+        program=partial(_exit_code, partial(_start, arguments)),
+        follow=partial(_exit_code, partial(session.follow_runs, run_on_other_rank)),
     )
 
 
 def _start(arguments: list[str]) -> int:
+    if arguments == ["--version"]:
+        print(f"cifar-exp {__version__}")
+        return DONE
     try:
         os.getcwd()
     except OSError as error:  # it was deleted
@@ -100,15 +97,6 @@ def _terminate(_signal: int, _frame: FrameType | None) -> NoReturn:
     raise _Terminated("stopped by SIGTERM")
 
 
-def _with_quotes(argument: str) -> str:
-    """An override as Hydra's grammar takes it: letters beyond ASCII, as in a path, only within quotes."""
-    key, equals, value = argument.partition("=")
-    if not equals or key.startswith("-") or value.isascii() or value[0] in "'\"[{" or "," in value or "(" in value:
-        return argument
-    escaped = value.replace("\\", "\\\\").replace("'", "\\'")
-    return f"{key}='{escaped}'"
-
-
 def _is_hydras(argument: str) -> bool:
     return "=" in argument or argument.startswith(("-", "+", "~"))
 
@@ -116,8 +104,12 @@ def _is_hydras(argument: str) -> bool:
 def _command(name: str, arguments: list[str]) -> int:
     if name in COMMANDS:
         if name not in _IN_SEVERAL_PROCESSES:
-            torchrun.refuse(name)
+            torchrun.require_one_process(name)
         return int(import_module(COMMANDS[name]).main(arguments))
+    from cifar_exp.config.suggestions import USUAL_COMMANDS
+
+    if usual := USUAL_COMMANDS.get(name):
+        raise RequestError(f"{name}: no such command; {usual}")
     near = difflib.get_close_matches(name, [*COMMANDS, *_TOP_LEVEL_KEYS], n=1)
     meant = f" (did you mean {near[0] if near[0] in COMMANDS else near[0] + '=...'}?)" if near else ""
     raise RequestError(f"{name}: neither a command nor key=value{meant}; `cifar-exp --help` lists both")

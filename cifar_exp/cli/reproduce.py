@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 from cifar_exp import data
 from cifar_exp.compute import seeding
 from cifar_exp.compute.device import Compute
+from cifar_exp.config import parse
+from cifar_exp.config.schema import ExperimentConfig
 from cifar_exp.data.augment.backend import choose
 from cifar_exp.data.augment.policy import Augmentation
 from cifar_exp.errors import DivergedError, RequestError
@@ -66,10 +68,10 @@ def reproduce(
     """
     config = saved.config
     if data_root is not None:
-        if "root" not in config["data"]:
-            raise RequestError(f"--data-root: data={config['data']['name']} has no root")
-        config = config | {"data": config["data"] | {"root": str(data_root.absolute())}}
-    if not config["deterministic"]:
+        if not hasattr(config.data, "root"):
+            raise RequestError(f"--data-root: data={config.data.name} has no root")
+        config = parse.changed(config, {"data.root": str(data_root.absolute())})
+    if not config.deterministic:
         log.warning("The run was made with deterministic=false: the same bits are not promised.")
     # Before a minute is spent on what cannot be compared.
     metrics = saved.table("metrics.csv", tables.METRICS_COLUMNS[:-3], numeric=True)
@@ -159,16 +161,16 @@ def _read_if_there(path: Path, like: pd.DataFrame) -> pd.DataFrame:
     return tables.read_table(path) if path.exists() else like.iloc[:0]
 
 
-def _changes(saved: SavedRun, config: dict[str, Any]) -> list[Change]:
+def _changes(saved: SavedRun, config: ExperimentConfig) -> list[Change]:
     """What is not as it was, the data included."""
     edited = [Change("config_resolved.yaml", "as the run started", "edited since")] if saved.edited else []
     if not saved.environment:
         log.warning("The run has no environment.json: what changed since cannot be told.")
         return edited
-    compute = Compute.choose(config["device"], config["precision"], config["memory_format"])
-    seeding.set_threads(config["threads"])
+    compute = Compute.choose(config.device, config.precision, config.memory_format)
+    seeding.set_threads(config.threads)
     source = source_state()
-    dataset = data.load(config["data"])
+    dataset = data.load(config.data)
     now = describe_environment(compute.device, compute.precision, compute.memory_format) | {
         "git_commit": source["git_commit"],
         "git_dirty": source["git_dirty"],
@@ -178,12 +180,12 @@ def _changes(saved: SavedRun, config: dict[str, Any]) -> list[Change]:
     return edited + changes(saved.path, saved.environment, now, source["diff"])
 
 
-def _augment_backend(config: dict[str, Any], images: NDArray[np.uint8], compute: Compute) -> str:
+def _augment_backend(config: ExperimentConfig, images: NDArray[np.uint8], compute: Compute) -> str:
     """What ``augment_backend`` comes to on this machine."""
     height, width, channels = images.shape[1:]
     # Any colour will do: none has a say in the choice.
-    augmentation = Augmentation(config["augment"]["transforms"], (0.0,) * channels, (height, width, channels))
-    return choose(config["augment_backend"], augmentation, compute.device, images.nbytes).name
+    augmentation = Augmentation(config.augment.transforms, (0.0,) * channels, (height, width, channels))
+    return choose(config.augment_backend, augmentation, compute.device, images.nbytes).name
 
 
 def _tell(verdict: dict[str, Any], first: Difference | None, out_dir: Path) -> None:

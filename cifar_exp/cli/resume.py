@@ -15,6 +15,7 @@ from hydra.errors import HydraException
 
 from cifar_exp.cli.hydra_app import run_sweep
 from cifar_exp.config.compose import composition
+from cifar_exp.config.overrides import quoted
 from cifar_exp.config.trusted_settings import check_group_choices, is_hydras_own
 from cifar_exp.errors import DONE, FAILED, RequestError
 from cifar_exp.run_dir import lifecycle, run_status
@@ -22,7 +23,7 @@ from cifar_exp.run_dir.saved_run import is_mlflow_store, open_run
 from cifar_exp.safe_io import atomic
 from cifar_exp.safe_io.untrusted import refuse_irregular
 from cifar_exp.sweeps import RECORD
-from cifar_exp.sweeps.grid import MOST_JOBS, Request, quoted
+from cifar_exp.sweeps.grid import MOST_JOBS, Request
 from cifar_exp.sweeps.job import run_job
 
 log = logging.getLogger(__name__)
@@ -60,10 +61,10 @@ def _resume_run(path: Path, settings: Sequence[str], trust: Sequence[str]) -> in
     for setting in settings:
         key, _, value = setting.partition("=")
         if key == "explain.images" and value.isdecimal():  # changes no number of the training or the evaluation
-            saved.config["explain"]["images"] = int(value)
+            saved.config.explain.images = int(value)
             continue
         reason = (
-            f"the schedule was planned for {saved.config['epochs']}"
+            f"the schedule was planned for {saved.config.epochs}"
             if key == "epochs"
             else "a run goes on with the config that it started with"
         )
@@ -101,7 +102,7 @@ def _resume_sweep(path: Path, settings: Sequence[str], trust: Sequence[str], con
         re.fullmatch(r"[\w-]+", record.config_name) and Path(config_dir or "", f"{record.config_name}.yaml").is_file()
     ):
         raise RequestError(f"{path / RECORD}: config_name {record.config_name!r}: no such config in --config-dir")
-    own = [f"hydra.sweep.dir={quoted(path.absolute())}", *settings]
+    own = [f"hydra.sweep.dir={quoted(str(path.absolute()))}", *settings]
     if trust:
         own.append(f"trust=[{','.join(trust)}]")
     with composition(config_dir) as loader:

@@ -6,21 +6,19 @@ The test images are loaded only if that needs no network and no trust in the run
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from cifar_exp.compare.pairs import Pair, predictions_of
-from cifar_exp.compare.render import settings_in_words
 from cifar_exp.compare.tables import Comparison
+from cifar_exp.config.groups.data import CifarConfig, DataConfig, ImageCsvConfig, ImageFolderConfig
 from cifar_exp.config.resolved import load_saved
 from cifar_exp.data import Split, load
 from cifar_exp.errors import RequestError
 from cifar_exp.reports.figures.fixed_and_broken import Change, Changed
 
 _MOST_BYTES = 500 * 10**6  # of all decoded images: more is too much to load, and to keep, for one small figure
-_FOLDER, _TABLE = (f"cifar_exp.data.{name}" for name in ("image_folder", "image_csv"))
 _IMAGES = {"cifar_exp.data.mnist5k": 5_000}  # of training and test together; CIFAR has
 _USUAL_IMAGES = 60_000
 
@@ -58,15 +56,9 @@ def changed_images(comparison: Comparison, pairs: Sequence[Pair], most: int) -> 
             )
         ]
 
-    both = runs.iloc[[baseline, pair.position]]
-    columns = [column for column in comparison.differing if len(both[column].unique()) > 1]
-    names = [
-        f"{one['label']} ({words})" if (words := settings_in_words(one, columns)) else str(one["label"])
-        for _, one in both.iterrows()
-    ]
     return Change(
-        name_a=names[0],
-        name_b=names[1],
+        name_a=runs["name"].iloc[baseline],
+        name_b=runs["name"].iloc[pair.position],
         fixed=worst(fixed, a),
         broken=worst(broken, b),
         images=len(a),
@@ -91,19 +83,19 @@ def load_test_images(directory: Path, fingerprint: object, predictions: pd.DataF
         return None, "the run has no config_resolved.yaml that says which data it is"
     node = None
     try:
-        node = load_saved(directory / "config_resolved.yaml")["data"]
-        if "url" in node:
-            node["url"] = ""  # no download for a figure, least of all from where a stranger's config says
-        if node["_target_"] == _TABLE:
+        node = load_saved(directory / "config_resolved.yaml").data
+        if isinstance(node, CifarConfig):
+            node.url = ""  # no download for a figure, least of all from where a stranger's config says
+        if isinstance(node, ImageCsvConfig):
             return None, "a saved config does not say which table this program reads"
-        node["cache"] = None  # nothing is written or trusted where such a config says
+        node.cache = None  # nothing is written or trusted where such a config says
         if _is_too_large(node):
-            size = node["image_size"]
+            size = node.image_size
             return None, f"the data at {size}x{size} pixels are too large to be loaded for a figure"
         dataset = load(node)
     except (RequestError, OSError, ValueError, MemoryError) as error:
-        if isinstance(node, dict) and "url" in node and node.get("root") is None:
-            return None, f"{node['name']} is not in the cache folder, and no figure is worth a download"
+        if isinstance(node, CifarConfig) and node.root is None:
+            return None, f"{node.name} is not in the cache folder, and no figure is worth a download"
         return None, (str(error) or "the data do not fit into memory").splitlines()[0]
     if isinstance(fingerprint, str) and dataset.fingerprint != fingerprint:
         return None, "the data at hand is not what the run was tested on (other fingerprint)"
@@ -114,14 +106,14 @@ def load_test_images(directory: Path, fingerprint: object, predictions: pd.DataF
     return (test, "") if same else (None, "the data at hand has other test images than the run's predictions")
 
 
-def _is_too_large(node: dict[str, Any]) -> bool:
+def _is_too_large(node: DataConfig) -> bool:
     """Whether the decoded images would take more than ``_MOST_BYTES``, by what is known before any is read."""
-    most = _MOST_BYTES // (3 * node["image_size"] ** 2)
-    if node["_target_"] != _FOLDER or node.get("root") is None:
-        return _IMAGES.get(node["_target_"], _USUAL_IMAGES) > most
+    most = _MOST_BYTES // (3 * node.image_size**2)
+    if not isinstance(node, ImageFolderConfig) or node.root is None:
+        return _IMAGES.get(node._target_, _USUAL_IMAGES) > most
     found = 0
     # Folders count, too, so that links that lead to and fro come to an end.
-    for _, folders, files in os.walk(Path(node["root"]), followlinks=True):
+    for _, folders, files in os.walk(Path(node.root), followlinks=True):
         found += len(folders) + len(files)
         if found > most:
             return True

@@ -15,6 +15,7 @@ from typing import Any
 
 import pandas as pd
 
+from cifar_exp.config.aliases import current_cell, with_current_targets
 from cifar_exp.errors import RequestError
 from cifar_exp.run_dir import run_status
 from cifar_exp.safe_io.untrusted import (
@@ -26,7 +27,7 @@ from cifar_exp.safe_io.untrusted import (
     spreadsheet_text,
     stat_if_there,
 )
-from cifar_exp.training.lr_curve import FILE as RANGE_TEST
+from cifar_exp.training.lr_range_test import FILE as RANGE_TEST
 
 _MOST_OF_AN_ERROR = 2000  # characters
 
@@ -235,15 +236,15 @@ def _read_summary(directory: str) -> tuple[tuple[str, ...] | None, list[str], st
         return None, [], f"is cut off: {len(row)} of {len(header)} cells are there"
     if len(set(header)) != len(header):
         return None, [], "names a column twice"
-    return tuple(header), row, None
+    return tuple(header), [current_cell(column, cell) for column, cell in zip(header, row, strict=False)], None
 
 
 def config_as_row(directory: str) -> tuple[tuple[str, ...], list[str]]:
     """The saved config as ``summary.csv`` would hold it, for a run that has not got that far, or a range test."""
-    from cifar_exp.config.resolved import flatten
+    from cifar_exp.config.parse import flatten
 
     try:
-        leaves = flatten(read_yaml(f"{directory}/config_resolved.yaml"))
+        leaves = flatten(with_current_targets(read_yaml(f"{directory}/config_resolved.yaml")))
     except (OSError, ValueError):
         return (), []
     if "" in leaves:  # not a mapping

@@ -9,12 +9,13 @@ import pandas as pd
 
 from cifar_exp.compare.differences import SEED, partition, result_columns
 from cifar_exp.compare.discover import config_as_row, fingerprint_of
-from cifar_exp.compare.tables import Comparison, heading
-from cifar_exp.config.values import AUTO
+from cifar_exp.compare.naming import heading
+from cifar_exp.compare.tables import Comparison
+from cifar_exp.config.fields import AUTO
 from cifar_exp.evaluation.statistics import LARGEST
 from cifar_exp.reports.figures.comparison import PALETTE
-from cifar_exp.reports.figures.lr_find import MeasuredAt, over_range_tests
-from cifar_exp.training.lr_curve import FILE, RangeCurve, read_curve
+from cifar_exp.reports.figures.lr_range_test import MeasuredAt, draw_over_lr_range_tests
+from cifar_exp.training.lr_range_test import FILE, LRRangeTest, read_lr_range_test
 
 MAX_LR, USED = "config.max_lr", "max_lr_used"
 
@@ -29,7 +30,7 @@ class _Test:
     """A curve, and the config (and data) that it is of, as text by column."""
 
     directory: Path
-    curve: RangeCurve
+    curve: LRRangeTest
     of: dict[str, str]
 
 
@@ -75,7 +76,7 @@ def draw_over_range_tests(comparison: Comparison, directories: Sequence[Path], p
         label += ", …" if len(others_varied) > _MOST_NAMED else ""
         found = members[MAX_LR] == AUTO
         series.append(MeasuredAt(label, members["max_lr"].to_numpy(), members["value"].to_numpy(), found.to_numpy()))
-    over_range_tests(series, curves, comparison.metric, path)
+    draw_over_lr_range_tests(series, curves, comparison.metric, path)
     return True, " ".join(remarks)
 
 
@@ -122,7 +123,7 @@ def _read(directories: Sequence[Path]) -> tuple[list[_Test], list[str]]:
     tests, remarks = [], []
     for directory in directories:
         try:
-            curve = read_curve(directory / FILE)
+            curve = read_lr_range_test(directory / FILE)
         except (OSError, ValueError, TypeError, OverflowError) as error:
             remarks.append(f"{directory / FILE}: cannot be read ({error}).")
             continue

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 
-from cifar_exp.compute.distributed import collectives
+from cifar_exp.compute.distributed.ranks import current_ranks
 from cifar_exp.errors import RequestError
 
 
@@ -30,7 +30,7 @@ class Compute:
         Raises:
             RequestError: the device is not on this machine.
         """
-        chosen = collectives.own_device(resolve_device(device))
+        chosen = current_ranks().device(resolve_device(device))
         dtype = resolve_precision(precision, chosen)
         return cls(chosen, dtype, resolve_memory_format(memory_format, chosen, dtype))
 

@@ -6,7 +6,7 @@ Leaves out Hydra's runtime on purpose: everything here works on a configuration 
 import hashlib
 import io
 import json
-import math
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
@@ -14,43 +14,44 @@ from typing import Any, cast
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from cifar_exp.config.schema import TARGET_SCHEMAS, ExperimentConfig
-from cifar_exp.config.targets import check_targets
-from cifar_exp.config.values import wrong_values
+from cifar_exp.config.aliases import with_current_targets
+from cifar_exp.config.parse import BY_TARGET, flatten, parse, plain
+from cifar_exp.config.removed_keys import drop_removed_keys
+from cifar_exp.config.schema import ExperimentConfig, group_schema
+from cifar_exp.config.suggestions import suggest_key
 from cifar_exp.errors import RequestError
 from cifar_exp.safe_io.untrusted import displayable, read_yaml_text
 
-GROUPS = ("model", "data", "augment", "optimizer", "scheduler")
 # What giving a configuration its schema can raise; the second, for a whole number that no float can hold.
 SCHEMA_ERRORS = (OmegaConfBaseException, OverflowError)
 PATHS = ("data.root", "data.cache", "tracker.store")
 
 
-def resolve(config: DictConfig, base: str = "") -> dict[str, Any]:
-    """Turn a composed configuration into plain containers: no interpolation left, paths absolute.
+def resolve(config: DictConfig, base: str = "") -> ExperimentConfig:
+    """Turn a composed configuration into a typed, checked one: no interpolation left, paths absolute.
 
     Args:
         config: as composed.
         base: folder that relative paths start from; the current one if empty.
 
     Raises:
-        RequestError: a mandatory value is missing or an interpolation cannot be resolved.
+        RequestError: a value is missing or wrong, or an interpolation cannot be resolved.
     """
     try:
-        plain = cast("dict[str, Any]", OmegaConf.to_container(config, resolve=True, throw_on_missing=True))
+        values = cast("dict[str, Any]", OmegaConf.to_container(config, resolve=True, throw_on_missing=True))
     except OmegaConfBaseException as error:
         raise RequestError(first_line(error)) from error
-    plain.pop("sweep", None)  # about the jobs of a sweep, not about any one of them
-    for group in GROUPS:
-        if not isinstance(plain[group], dict):
-            raise RequestError(f"{group}={plain[group]}: must be one of the group's options")
+    return parse(_as_text(_with_absolute_paths(values, base), ""))
+
+
+def _with_absolute_paths(values: dict[str, Any], base: str) -> dict[str, Any]:
+    """The same values with absolute paths, so that the saved config means the same from another current folder."""
     for key in PATHS:
         group, leaf = key.split(".")
-        if plain[group].get(leaf) is not None:
-            # Absolute, so that the saved config means the same from another current folder.
-            plain[group][leaf] = _absolute(plain[group][leaf], key, base)
-    plain["max_lr"] = _as_learning_rate(plain["max_lr"])
-    return _as_text(plain, "")
+        node = values.get(group)
+        if isinstance(node, dict) and node.get(leaf) is not None:
+            node[leaf] = _absolute(node[leaf], key, base)
+    return values
 
 
 def _absolute(value: Any, key: str, base: str) -> str:
@@ -69,36 +70,16 @@ def _as_text(node: Any, path: str) -> Any:
     return displayable(node) if isinstance(node, str) and path not in PATHS else node
 
 
-def _as_learning_rate(value: Any) -> Any:
-    """A number as a float, so that 1, 1.0 and "1" are one configuration, as they are for a key typed float.
-
-    The schema leaves this key open, for it can be a word, too; what is neither is left for ``validate`` to refuse.
-    """
-    if isinstance(value, bool) or not isinstance(value, int | float | str):
-        return value
-    try:
-        return float(value)
-    except OverflowError:
-        return math.inf
-    except ValueError:
-        return value
-
-
-def validate(config: dict[str, Any]) -> None:
-    """Check every value that the types alone cannot.
-
-    Args:
-        config: a resolved configuration (see ``resolve``).
+def validate(config: ExperimentConfig) -> None:
+    """Check again a config that may have been changed since it was parsed.
 
     Raises:
         RequestError: one line for each wrong value: what it is, what is allowed.
     """
-    check_targets(config, config["trust"])
-    if problems := wrong_values(config, flatten(config)):
-        raise RequestError("\n".join(problems))
+    parse(plain(config))
 
 
-def load_saved(path: Path, trust: Sequence[str] = ()) -> dict[str, Any]:
+def load_saved(path: Path, trust: Sequence[str] = ()) -> ExperimentConfig:
     """Read a saved ``config_resolved.yaml``, typed and validated as if it had been typed in.
 
     The file is untrusted: it is parsed by YAML's safe loader, interpolations are refused, and only allowed
@@ -111,42 +92,40 @@ def load_saved(path: Path, trust: Sequence[str] = ()) -> dict[str, Any]:
     Raises:
         RequestError: the file is missing, is not a configuration, or holds what is not allowed.
     """
-    raw = _read_yaml(path)
-    interpolated = [key for key, value in flatten(OmegaConf.to_container(raw)).items() if "${" in str(value)]
+    saved = _read_yaml(path)
+    interpolated = [key for key, value in flatten(saved).items() if "${" in str(value)]
     if interpolated:
         raise RequestError(f"{path}: {interpolated[0]} holds an interpolation; a saved config has none")
+    saved["trust"] = list(trust)
     try:
-        typed = with_schema(raw)
-    except SCHEMA_ERRORS as error:
-        raise RequestError(f"{path}: {first_line(error)}") from error
-    typed.trust = list(trust)
-    config = resolve(typed)
-    validate(config)
-    return config
+        drop_removed_keys(saved)
+        return parse(_as_text(_with_absolute_paths(saved, ""), ""))
+    except RequestError as error:
+        raise RequestError(f"{path}: {error}") from error
 
 
 def saved_hash(path: Path) -> str:
     """``config_hash`` of a saved file as it stands, to be held against the one that its run recorded."""
-    return config_hash(read_plain(path))
+    return config_hash(_read_yaml(path))
 
 
 def read_plain(path: Path) -> dict[str, Any]:
-    """A saved config as plain containers, to be shown: not validated, nothing filled in, interpolations left as text.
+    """A saved config as plain containers, to be shown: not checked, nothing filled in, interpolations left as text.
 
     Raises:
         RequestError: the file cannot be read or is not a configuration.
     """
-    return cast("dict[str, Any]", OmegaConf.to_container(_read_yaml(path)))
+    return cast("dict[str, Any]", with_current_targets(_read_yaml(path)))
 
 
-def _read_yaml(path: Path) -> DictConfig:
+def _read_yaml(path: Path) -> dict[str, Any]:
     try:
         raw = OmegaConf.load(io.StringIO(read_yaml_text(path)))
     except Exception as error:  # PyYAML raises whatever a conversion does, and OmegaConf what its grammar does
         raise RequestError(f"{path}: not a readable config: {first_line(error)}") from error
     if not isinstance(raw, DictConfig):
         raise RequestError(f"{path}: not a config: expected keys and values")
-    return raw
+    return cast("dict[str, Any]", OmegaConf.to_container(raw))
 
 
 def check_keys(config: DictConfig) -> None:
@@ -158,63 +137,43 @@ def check_keys(config: DictConfig) -> None:
     Raises:
         RequestError: names the key.
     """
-    plain = OmegaConf.to_container(config)
+    composed = OmegaConf.to_container(config)
     try:
-        whole = OmegaConf.merge(OmegaConf.structured(ExperimentConfig), OmegaConf.create(plain))
+        whole = OmegaConf.merge(OmegaConf.structured(ExperimentConfig), OmegaConf.create(composed))
     except SCHEMA_ERRORS as error:
-        raise RequestError(f"{first_line(error)}; a run has no keys but those of `cifar-exp --cfg job`") from error
-    there, wanted = flatten(plain), flatten(OmegaConf.to_container(whole))
+        unknown = re.search(r"Key '([^']+)' not in", str(error))
+        hint = suggest_key(unknown[1], [key for key in flatten(composed) if key != unknown[1]]) if unknown else ""
+        raise RequestError(
+            f"{first_line(error)}{hint}; a run has no keys but those of `cifar-exp --cfg job`"
+        ) from error
+    there, wanted = flatten(composed), flatten(OmegaConf.to_container(whole))
     missing = [key for key in wanted if key not in there and not any(name.startswith(f"{key}.") for name in there)]
     if missing:
         raise RequestError(f"~{missing[0]}: is needed; it can be given another value, but not be removed")
 
 
-def with_schema(raw: DictConfig) -> DictConfig:
-    """Give a plain configuration the schema that a composed one has.
+def with_schema(config: ExperimentConfig) -> DictConfig:
+    """A config as OmegaConf composes one, so that an override of the wrong type is refused.
 
     Raises:
-        SCHEMA_ERRORS: an unknown key or a wrong type.
+        SCHEMA_ERRORS: a value that OmegaConf does not take.
     """
-    return cast(DictConfig, OmegaConf.merge(OmegaConf.structured(ExperimentConfig), _with_group_schemas(raw)))
-
-
-def _with_group_schemas(raw: DictConfig) -> DictConfig:
-    """Give each group's node the schema that belongs to its ``_target_`` (those of a user's own have none)."""
-    typed = raw.copy()
-    for group in GROUPS:
-        node = raw.get(group)
-        schema = TARGET_SCHEMAS.get(str(node.get("_target_"))) if isinstance(node, DictConfig) else None
+    whole = OmegaConf.create(plain(config))
+    for group in BY_TARGET:
+        schema = group_schema(group, whole[group].get("_target_"))
         if schema is not None:
-            typed[group] = OmegaConf.merge(OmegaConf.structured(schema), node)
-    return typed
+            whole[group] = OmegaConf.merge(OmegaConf.structured(schema), whole[group])
+    return cast(DictConfig, OmegaConf.merge(OmegaConf.structured(ExperimentConfig), whole))
 
 
-def flatten(node: Any, prefix: str = "") -> dict[str, Any]:
-    """Leaves by dotted key, in order. Lists of plain values are leaves; an empty mapping has none.
-
-    >>> flatten({"data": {"root": None, "sizes": [1, 2]}})
-    {'data.root': None, 'data.sizes': [1, 2]}
-    """
-    if isinstance(node, dict):
-        items = [(str(key), value) for key, value in node.items()]
-    elif isinstance(node, list) and any(isinstance(value, dict | list) for value in node):
-        items = [(str(position), value) for position, value in enumerate(node)]
-    else:
-        return {prefix: node}
-    leaves: dict[str, Any] = {}
-    for key, value in items:
-        leaves |= flatten(value, f"{prefix}.{key}" if prefix else key)
-    return leaves
-
-
-def config_hash(config: dict[str, Any]) -> str:
+def config_hash(config: ExperimentConfig | dict[str, Any]) -> str:
     """SHA-256 (hexadecimal) of a resolved configuration. The order of keys counts: transforms are applied in it."""
-    return hashlib.sha256(json.dumps(config).encode()).hexdigest()
+    return hashlib.sha256(json.dumps(plain(config)).encode()).hexdigest()
 
 
-def to_yaml(config: dict[str, Any]) -> str:
+def to_yaml(config: ExperimentConfig | dict[str, Any]) -> str:
     """The configuration as YAML text that ``load_saved`` reads back to equal values."""
-    return OmegaConf.to_yaml(OmegaConf.create(config))
+    return OmegaConf.to_yaml(OmegaConf.create(plain(config)))
 
 
 def first_line(error: Exception) -> str:

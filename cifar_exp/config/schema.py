@@ -1,300 +1,182 @@
-"""The typed schema of the configuration: which keys exist, their types and their defaults.
+"""The typed schema of the configuration: which keys exist, their types, limits, defaults and descriptions.
 
-Each option of a config group has a dataclass here and a YAML file in ``conf/GROUP/`` that starts from it
-(``defaults: [base_x, _self_]``), so that an unknown key or a wrong type is rejected at composition. The
-dataclasses hold the structure; the values a person tunes stand in the YAML files.
+The options of the config groups have their classes in ``cifar_exp.config.groups`` and a YAML file in ``conf/GROUP/``
+that starts from it (``defaults: [base_x, _self_]``), so that an unknown key or a wrong type is rejected at
+composition. The dataclasses hold the structure; the values a person tunes stand in the YAML files. Each key's
+description stands beside it, and ``--help`` shows it.
 """
 
+import re
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Annotated, Any
 
 from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING
 
+from cifar_exp.config.fields import (
+    Allowed,
+    Count,
+    Fraction,
+    LearningRate,
+    Positive,
+    Schema,
+    Seed,
+    UpToAMillion,
+    at_least,
+    between,
+    key,
+    one_of,
+)
+from cifar_exp.config.groups.augment import AUGMENTATIONS, AugmentConfig, LowResolutionConfig
+from cifar_exp.config.groups.averaging import AVERAGING, AveragingConfig
+from cifar_exp.config.groups.data import DATA_SETS
+from cifar_exp.config.groups.model import MODELS
+from cifar_exp.config.groups.optimizer import OPTIMIZERS
+from cifar_exp.config.groups.scheduler import SCHEDULERS
+from cifar_exp.config.groups.tracker import TRACKERS, TrackerConfig
+from cifar_exp.config.registry import Group
 
-# --- model ---------------------------------------------------------------------------------------------
-@dataclass
-class ResNetConfig:
-    """A torchvision ResNet with the CIFAR stem."""
+REGISTRY: dict[str, Group] = {
+    group.name: group for group in (MODELS, DATA_SETS, AUGMENTATIONS, OPTIMIZERS, SCHEDULERS, AVERAGING, TRACKERS)
+}
 
-    _target_: str = MISSING
-    name: str = MISSING
-
-
-@dataclass
-class ResNet9Config:
-    """The nine-layer residual network; ``width`` is the channel count of its first layer."""
-
-    _target_: str = "cifar_exp.models.resnet9"
-    name: str = MISSING
-    width: int = MISSING
+_DEVICES = ("auto", "cpu", "cuda", "mps")
+Device = Annotated[
+    str,
+    Allowed(
+        f"one of {', '.join(_DEVICES)} or cuda:N",
+        lambda value: value in _DEVICES or re.fullmatch("cuda:[0-9]{1,3}", value) is not None,
+    ),
+]
 
 
-@dataclass
-class SpeedNetConfig:
-    """The small network of ``experiment=speedrun``; see ``cifar_exp.models.speednet``."""
-
-    _target_: str = "cifar_exp.models.speednet"
-    name: str = MISSING
-    widths: list[int] = MISSING
-    whitening_epsilon: float = MISSING
-    whitening_bias_epochs: int = MISSING
-    norm_momentum: float = MISSING
-    logit_scale: float = MISSING
-
-
-# --- data ----------------------------------------------------------------------------------------------
-@dataclass
-class DataConfig:
-    """What every data set shares: size, cache, held-out split, subsets and loading."""
-
-    _target_: str = MISSING
-    name: str = MISSING
-    image_size: int = 32  # pixels, height and width
-    cache: str | None = None  # folder for downloaded and decoded data; null: the user's cache folder
-    validation_fraction: float = 0.1  # of the training images, stratified by class
-    split_seed: int = 0  # apart from `seed`, so that runs with other seeds share one split
-    limit_train: int | None = None  # use only this many training images, stratified (before the split)
-    limit_test: int | None = None
-    workers: int | None = None  # loader processes; null: 0 on a CPU, up to 4 on a GPU; none where the device augments
-    statistics_decimals: int | None = None  # round mean and standard deviation; null: exact
+def _are_weights(value: Any) -> bool:
+    if value is None or value == "balanced":
+        return True
+    numbers = isinstance(value, list) and all(isinstance(one, int | float) for one in value)
+    return numbers and all(not isinstance(one, bool) and 0 <= one < 1e30 for one in value) and any(value)
 
 
 @dataclass
-class CifarConfig(DataConfig):
-    """CIFAR-10 or CIFAR-100 in the original archive's format."""
-
-    root: str | None = None  # archive, or a folder with the archive or its unpacked batches
-    url: str = MISSING
-    sha256: str = MISSING
-
-
-@dataclass
-class ImageFolderConfig(DataConfig):
-    """Folders of images: ``train/CLASS/*`` with ``test/CLASS/*`` or ``val/CLASS/*``, or ``CLASS/*``."""
-
-    root: str | None = None
-    test_fraction: float = 0.2  # of the images, stratified by class, for data without a test split
-    test_seed: int = 0  # which images these are
-
-
-@dataclass
-class ImageCsvConfig(ImageFolderConfig):
-    """A table of image files and their labels."""
-
-    csv_file: str | None = None  # with a header; an optional column `split` says train or test
-    file_column: str = "file"  # paths, relative to root (null: the table's folder)
-    label_column: str = "label"
-
-
-# --- augment -------------------------------------------------------------------------------------------
-@dataclass
-class LowResolutionConfig:
-    """Train the first epochs on smaller images. ``size: null`` turns it off."""
-
-    size: int | None = None  # pixels, height and width, after all transforms
-    fraction: float = 0.5  # of the epochs, rounded
-
-
-@dataclass
-class AugmentConfig:
-    """Named Albumentations transforms, applied in the order in which they are written."""
-
-    name: str = MISSING
-    alternating_flip: bool = False  # mirror each image in every other epoch, half of them in the first
-    low_resolution: LowResolutionConfig = field(default_factory=LowResolutionConfig)
-    transforms: dict[str, Any] = field(default_factory=dict)
-
-
-# --- optimizer -----------------------------------------------------------------------------------------
-@dataclass
-class OptimizerConfig:
-    """What every optimizer shares."""
-
-    _target_: str = MISSING
-    name: str = MISSING
-    weight_decay: float = 0.0
-    decay_norms_and_biases: bool = False
-    bias_lr_factor: float = 1.0  # learning rate of norms and biases, relative to the others'
-
-
-@dataclass
-class SGDConfig(OptimizerConfig):
-    """``torch.optim.SGD``."""
-
-    _target_: str = "torch.optim.SGD"
-    momentum: float = 0.9
-    nesterov: bool = False
-    decoupled: bool = False  # max_lr and weight_decay mean the same whatever the momentum and each other
-
-
-@dataclass
-class AdamWConfig(OptimizerConfig):
-    """``torch.optim.AdamW``."""
-
-    _target_: str = "torch.optim.AdamW"
-    betas: tuple[float, float] = (0.9, 0.999)
-    eps: float = 1e-8
-
-
-@dataclass
-class MuonConfig:
-    """``cifar_exp.training.muon.Muon`` for the filters, SGD with Nesterov momentum for the rest."""
-
-    _target_: str = "cifar_exp.training.muon.Muon"
-    name: str = MISSING
-    momentum: float = MISSING
-    weight_decay: float = MISSING  # of heads, norms and biases: their shrinking in a step at max_lr
-    sgd_momentum: float = MISSING
-    head_lr_factor: float = MISSING  # learning rate of linear layers, relative to the filters'
-    bias_lr_factor: float = MISSING
-
-
-# --- scheduler -----------------------------------------------------------------------------------------
-@dataclass
-class SchedulerConfig:
-    """What every scheduler shares. ``interval`` says after what the schedule moves on by one."""
-
-    _target_: str = MISSING
-    name: str = MISSING
-    interval: str = "step"  # step | epoch
-
-
-@dataclass
-class OneCycleConfig(SchedulerConfig):
-    """One-cycle policy: up to max_lr, then down to about zero."""
-
-    _target_: str = "cifar_exp.training.schedule.one_cycle"
-    pct_start: float = MISSING
-    div_factor: float = MISSING
-    final_div_factor: float = MISSING
-    anneal_strategy: str = "cos"  # cos | linear
-    cycle_momentum: bool = MISSING
-    base_momentum: float = 0.85
-    max_momentum: float = 0.95
-
-
-@dataclass
-class CosineConfig(SchedulerConfig):
-    """Linear warm-up to max_lr, then half a cosine down to zero."""
-
-    _target_: str = "cifar_exp.training.schedule.cosine"
-    warmup_fraction: float = MISSING
-
-
-@dataclass
-class MultistepConfig(SchedulerConfig):
-    """max_lr, multiplied by gamma at each milestone (a fraction of the training)."""
-
-    _target_: str = "cifar_exp.training.schedule.multistep"
-    milestones: list[float] = MISSING
-    gamma: float = MISSING
-    warmup_fraction: float = 0.0
-
-
-@dataclass
-class TriangleConfig(SchedulerConfig):
-    """Straight up to max_lr, then straight down."""
-
-    _target_: str = "cifar_exp.training.schedule.triangle"
-    peak_at: float = MISSING
-    start_factor: float = MISSING
-    end_factor: float = MISSING
-
-
-@dataclass
-class ConstantConfig(SchedulerConfig):
-    """max_lr throughout."""
-
-    _target_: str = "cifar_exp.training.schedule.constant"
-    warmup_fraction: float = 0.0
-
-
-# --- the whole -----------------------------------------------------------------------------------------
-@dataclass
-class EvaluationConfig:
+class EvaluationConfig(Schema):
     """How the trained network is measured."""
 
-    batch_size: int = 512
-    weights: str = "last"  # last | best: which weights the final test figures are taken from
-    gallery_images: int = 20  # in figures/misclassified.png
-    published_loss: bool = False  # also report the loss as the published run computed it (wrongly)
-    test_time_augmentation: str = "none"  # none | mirror | mirror_translate: also report the accuracy over these views
+    batch_size: UpToAMillion = key("images in one evaluation batch", 512)
+    weights: Annotated[str, one_of("last", "best")] = key("weights for the final test figures: last | best", "last")
+    gallery_images: Annotated[int, between(0, 200)] = key("images in figures/misclassified.png", 20)
+    published_loss: bool = key("also report the loss as the published run computed it (wrongly)", False)
+    test_time_augmentation: Annotated[str, one_of("none", "mirror", "mirror_translate")] = key(
+        "also report the accuracy with TTA: none | mirror | mirror_translate", "none"
+    )
 
 
 @dataclass
-class AveragingConfig:
-    """Lookahead: weights pulled towards a running average of themselves. ``every_steps: null`` turns it off."""
+class MixingConfig(Schema):
+    """Mixup and CutMix of training batches."""
 
-    every_steps: int | None = None
-    decay: float = 0.7738  # of the average at the end of training; 0.95 a step over 5 steps
-    power: float = 3.0  # with which the decay grows from 0 over the training
+    mixup_alpha: Positive | None = key("mixup with this alpha of the beta distribution; null: off", None)
+    cutmix_alpha: Positive | None = key("CutMix with this alpha of the beta distribution; null: off", None)
+    probability: Fraction = key("probability that a batch is mixed", 1.0)
 
 
 @dataclass
-class ExplainConfig:
+class LossConfig(Schema):
+    """The training loss beside ``label_smoothing``."""
+
+    class_weights: Annotated[Any, Allowed("null, balanced or a list of numbers of at least 0", _are_weights)] = key(
+        "weights of the classes: null | balanced | [...], in the order of the labels", None
+    )
+
+
+@dataclass
+class EarlyStoppingConfig(Schema):
+    """Ends the training when the selection metric has stopped improving."""
+
+    patience: Count | None = key("stop after so many epochs without improvement; null: never", None)
+
+
+@dataclass
+class ExplainConfig(Schema):
     """LayerGradCam on test images. ``images=0`` turns it off."""
 
-    images: int = 10  # the most confidently misclassified ones
-    indices: list[int] | None = None  # these test images instead (0-based)
-    layers: list[str] | None = None  # null: every layerN whose map is at least minimum_map on each side
-    minimum_map: int = 5  # pixels
+    images: Annotated[int, between(0, 200)] = key(
+        "explain so many of the most confidently misclassified test images; 0: off", 10
+    )
+    indices: list[Annotated[int, at_least(0)]] | None = key("explain these test images instead, counted from 0", None)
+    layers: list[str] | None = key(
+        "layers to explain; null: every layerN whose map is at least minimum_map on each side", None
+    )
+    minimum_map: Count = key("smallest feature map that is explained, in pixels", 1)
+    faithfulness_images: Annotated[int, at_least(0)] = key(
+        "test on so many random test images, at most, whether the maps matter; 0: no test", 200
+    )
+    infill: Annotated[str, one_of("blur", "mean", "road")] = key(
+        "what replaces hidden pixels: blur | mean | road (docs/gradcam.md)", "blur"
+    )
 
 
 @dataclass
-class CheckpointConfig:
+class CheckpointConfig(Schema):
     """When ``checkpoints/last.pt`` is written; the final epoch is always saved."""
 
-    every_epochs: int = 1
-    every_seconds: float = 300.0  # also within an epoch: a run that is killed loses no more than this
-    best: bool = True  # keep the weights with the best selection accuracy in best.pt
+    every_epochs: Count = key("save after so many epochs, and after the last", 1)
+    every_seconds: Positive = key("also save within an epoch after so many seconds", 300.0)
+    best: bool = key("keep the weights with the best selection accuracy in best.pt", True)
 
 
 @dataclass
-class SweepConfig:
+class SweepConfig(Schema):
     """How a sweep (``-m``) goes about its jobs; no part of the experiment, so a run's saved config lacks it."""
 
-    plan: bool = False  # list the jobs, time a few steps, estimate time and disk; train nothing
-    fail_fast: bool = False  # start no further job once one has failed
+    plan: bool = key("list the jobs, time a few steps, estimate time and disk; train nothing", False)
+    fail_fast: bool = key("start no further job once one has failed", False)
 
 
 @dataclass
-class TrackerConfig:
-    """Another place that a run's records are told to."""
-
-    name: str = "none"  # none | tensorboard | mlflow
-    store: str | None = None  # MLflow: the folder of the store; TensorBoard writes into the run directory
-    experiment: str = "cifar_exp"  # MLflow: the name that its runs are listed under
-
-
-@dataclass
-class ExperimentConfig:
+class ExperimentConfig(Schema):
     """One experiment. ``cifar-exp --cfg job`` shows it composed."""
 
-    name: str = MISSING
-    seed: int = MISSING
-    epochs: int = MISSING
-    batch_size: int = MISSING
-    max_lr: Any = MISSING  # a number above 0, or auto (see values.wrong_values, which refuses what is neither)
-    label_smoothing: float = 0.0
-    device: str = "auto"  # auto | cpu | cuda | mps, or cuda:N
-    precision: str = "auto"  # auto | float32 | bfloat16
-    memory_format: str = "auto"  # auto | contiguous | channels_last
-    compile: bool = False
-    augment_backend: str = "auto"  # auto | albumentations | device: who augments; see docs/augmentation.md
-    sync_batch_norm: bool = False  # several processes on GPUs: normalize by the whole batch, not each by its share
-    deterministic: bool = True
-    threads: int | None = None  # CPU threads; null: as many as PyTorch chooses
-    evaluate_test_each_epoch: bool = False
-    figures: bool = True
-    report: bool = True  # report.html, for people to look at, while the run goes on and when it has ended
-    trust: list[str] = field(default_factory=list)  # packages of your own whose _target_s may be called
+    name: str = key("name of the run in tables and logs")
+    seed: Seed = key("seed of everything random except the held-out split")
+    epochs: UpToAMillion = key("training epochs")
+    batch_size: UpToAMillion = key("images in one optimizer step")
+    max_lr: Annotated[Any, LearningRate()] = key(
+        "peak learning rate of every scheduler; auto: found by an LR range test"
+    )
+    accumulate: Annotated[int, between(1, 10_000)] = key("batches whose gradients are added for one optimizer step", 1)
+    selection_metric: Annotated[str, one_of("val_accuracy", "val_balanced_accuracy", "val_macro_f1", "val_loss")] = key(
+        "selects the best epoch: val_accuracy | val_balanced_accuracy | val_macro_f1 | val_loss", "val_accuracy"
+    )
+    label_smoothing: Fraction = key("label smoothing of the training loss, 0 to 1", 0.0)
+    device: Device = key("auto | cpu | cuda | mps, or cuda:N", "auto")
+    precision: Annotated[str, one_of("auto", "float32", "bfloat16")] = key(
+        "auto | float32 | bfloat16 (mixed precision)", "auto"
+    )
+    memory_format: Annotated[str, one_of("auto", "contiguous", "channels_last")] = key(
+        "auto | contiguous | channels_last", "auto"
+    )
+    compile: bool = key("compile the network by torch.compile", False)
+    augment_backend: Annotated[str, one_of("auto", "albumentations", "device")] = key(
+        "who augments: auto | albumentations | device; see docs/augmentation.md", "auto"
+    )
+    sync_batch_norm: bool = key(
+        "several processes on GPUs: normalize by the whole batch, not each process by its shard", False
+    )
+    deterministic: bool = key("use deterministic algorithms only", True)
+    threads: Annotated[int, between(1, 256)] | None = key("CPU threads; null: PyTorch's choice", None)
+    evaluate_test_each_epoch: bool = key("measure the test split after every epoch, not only after the last", False)
+    figures: bool = key("write the PNG figures", True)
+    report: bool = key("write report.html during the run and at its end", True)
+    trust: list[str] = key("packages of your own that the config may call: trust=[PACKAGE]", factory=list)
     model: Any = MISSING
     data: Any = MISSING
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     optimizer: Any = MISSING
     scheduler: Any = MISSING
     averaging: AveragingConfig = field(default_factory=AveragingConfig)
+    mixing: MixingConfig = field(default_factory=MixingConfig)
+    loss: LossConfig = field(default_factory=LossConfig)
+    early_stopping: EarlyStoppingConfig = field(default_factory=EarlyStoppingConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     explain: ExplainConfig = field(default_factory=ExplainConfig)
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
@@ -302,52 +184,36 @@ class ExperimentConfig:
     tracker: TrackerConfig = field(default_factory=TrackerConfig)
 
 
-GROUP_SCHEMAS: dict[str, dict[str, Any]] = {
-    "model": {"base_resnet": ResNetConfig, "base_resnet9": ResNet9Config, "base_speednet": SpeedNetConfig},
-    "data": {
-        "base_data": DataConfig,
-        "base_cifar": CifarConfig,
-        "base_image_folder": ImageFolderConfig,
-        "base_image_csv": ImageCsvConfig,
-    },
-    "augment": {"base_augment": AugmentConfig},
-    "optimizer": {"base_sgd": SGDConfig, "base_adamw": AdamWConfig, "base_muon": MuonConfig},
-    "scheduler": {
-        "base_one_cycle": OneCycleConfig,
-        "base_cosine": CosineConfig,
-        "base_multistep": MultistepConfig,
-        "base_triangle": TriangleConfig,
-        "base_constant": ConstantConfig,
-    },
-    "tracker": {"base_tracker": TrackerConfig},
+GROUPS = ("model", "data", "augment", "optimizer", "scheduler")
+
+# Every schema that the config's nodes can have, by the node's dotted key.
+SCHEMAS: dict[str, list[type[Schema]]] = {
+    "": [ExperimentConfig],
+    **{group.name: list(group.schemas.values()) for group in REGISTRY.values()},
+    "augment.low_resolution": [LowResolutionConfig],
+    "mixing": [MixingConfig],
+    "loss": [LossConfig],
+    "early_stopping": [EarlyStoppingConfig],
+    "evaluation": [EvaluationConfig],
+    "explain": [ExplainConfig],
+    "checkpoint": [CheckpointConfig],
+    "sweep": [SweepConfig],
 }
 
-# The schema of a group's node in a saved config, found by what the node would call.
-TARGET_SCHEMAS: dict[str, Any] = {
-    "cifar_exp.models.resnet18": ResNetConfig,
-    "cifar_exp.models.resnet34": ResNetConfig,
-    "cifar_exp.models.resnet9": ResNet9Config,
-    "cifar_exp.models.speednet": SpeedNetConfig,
-    "cifar_exp.data.cifar10": CifarConfig,
-    "cifar_exp.data.cifar100": CifarConfig,
-    "cifar_exp.data.image_folder": ImageFolderConfig,
-    "cifar_exp.data.image_csv": ImageCsvConfig,
-    "cifar_exp.data.mnist5k": DataConfig,
-    "torch.optim.SGD": SGDConfig,
-    "torch.optim.AdamW": AdamWConfig,
-    "cifar_exp.training.muon.Muon": MuonConfig,
-    "cifar_exp.training.schedule.one_cycle": OneCycleConfig,
-    "cifar_exp.training.schedule.cosine": CosineConfig,
-    "cifar_exp.training.schedule.multistep": MultistepConfig,
-    "cifar_exp.training.schedule.triangle": TriangleConfig,
-    "cifar_exp.training.schedule.constant": ConstantConfig,
-}
+# What may differ from a run when it is evaluated again: where and how it is measured, not what was trained.
+OVERRIDABLE = ("data", "device", "precision", "memory_format", "threads", "evaluation", "explain", "figures", "name")
+
+
+def group_schema(group: str, target: object) -> type[Schema] | None:
+    """The typed config of a group's node, found by what it would call; None where the node stays a mapping."""
+    registry = REGISTRY[group]
+    return registry.targets.get(target) if isinstance(target, str) else None
 
 
 def register_schemas() -> None:
     """Make the schemas known to Hydra; must come before any composition. Calling it again is harmless."""
     store = ConfigStore.instance()
     store.store(name="base_config", node=ExperimentConfig)
-    for group, schemas in GROUP_SCHEMAS.items():
-        for name, node in schemas.items():
-            store.store(group=group, name=name, node=node)
+    for group in REGISTRY.values():
+        for name, node in group.schemas.items():
+            store.store(group=group.name, name=name, node=node)

@@ -11,7 +11,7 @@ from hydra.core.config_loader import ConfigLoader
 from hydra.core.override_parser.types import ChoiceSweep, Override
 from omegaconf import DictConfig, OmegaConf
 
-from cifar_exp.config.resolved import flatten
+from cifar_exp.config.parse import flatten
 from cifar_exp.errors import RequestError
 
 # They record what was chosen and have no effect; of hydra.job, these have one.

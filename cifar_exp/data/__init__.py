@@ -3,7 +3,8 @@
 import json
 from typing import Any
 
-from cifar_exp.config.targets import call
+from cifar_exp.config.groups.data import DataConfig, ImageFolderConfig
+from cifar_exp.config.targets import call, options_of
 from cifar_exp.data.dataset import Dataset, Split, check
 from cifar_exp.data.normalize import Statistics, statistics
 from cifar_exp.data.sources.cifar import load_cifar
@@ -31,7 +32,15 @@ __all__ = [
 
 
 # Keys of a data node that say what to do with the data set, not which one it is.
-_USE_KEYS = ("validation_fraction", "split_seed", "limit_train", "limit_test", "workers", "statistics_decimals")
+_USE_KEYS = (
+    "validation_fraction",
+    "split_seed",
+    "limit_train",
+    "limit_test",
+    "workers",
+    "sampler",
+    "statistics_decimals",
+)
 
 
 # The last data set that was loaded, under its node as text; None keeps none.
@@ -45,17 +54,17 @@ def share_between_runs() -> None:
         _shared = {}
 
 
-def load(node: dict[str, Any]) -> Dataset:
+def load(node: DataConfig) -> Dataset:
     """The data set of a resolved ``data`` node, limited to as many images as the node says.
 
     Raises:
         RequestError: the data is not there, or not what it should be.
     """
-    return limit(_whole(node), train=node["limit_train"], test=node["limit_test"], seed=node["split_seed"])
+    return limit(_whole(node), train=node.limit_train, test=node.limit_test, seed=node.split_seed)
 
 
 def load_to_evaluate(
-    node: dict[str, Any], class_names: tuple[str, ...], trained_on: dict[str, Any], fingerprint: object
+    node: DataConfig, class_names: tuple[str, ...], trained_on: DataConfig, fingerprint: object
 ) -> Dataset:
     """The data set of a resolved ``data`` node, to test a trained network on.
 
@@ -70,8 +79,8 @@ def load_to_evaluate(
     Raises:
         RequestError: the data is not there, is not what it should be, or has other classes.
     """
-    takes_classes = node["_target_"] in ("cifar_exp.data.image_folder", "cifar_exp.data.image_csv")
-    if not takes_classes or node["_target_"] == trained_on["_target_"]:
+    takes_classes = isinstance(node, ImageFolderConfig)
+    if not takes_classes or node._target_ == trained_on._target_:
         try:
             dataset = load(node)
             if not takes_classes or (fingerprint is not None and dataset.fingerprint == fingerprint):
@@ -80,18 +89,18 @@ def load_to_evaluate(
             if not takes_classes or node == trained_on:
                 raise
     dataset = call(node, without=_USE_KEYS, class_names=class_names)
-    return limit(dataset, train=None, test=node["limit_test"], seed=node["split_seed"])
+    return limit(dataset, train=None, test=node.limit_test, seed=node.split_seed)
 
 
-def _whole(node: dict[str, Any]) -> Dataset:
-    key = json.dumps({name: value for name, value in node.items() if name not in _USE_KEYS})
+def _whole(node: DataConfig) -> Dataset:
+    key = json.dumps({name: value for name, value in options_of(node).items() if name not in _USE_KEYS})
     if _shared is not None and key in _shared:
         return _shared[key]
     dataset: Dataset = call(node, without=_USE_KEYS)
     try:  # a loader of the user's own may not have been as careful as these
         check(dataset.train, dataset.test, dataset.class_names)
     except (ValueError, TypeError, AttributeError) as error:
-        raise RequestError(f"data={node['name']}: {node['_target_']} made no data set: {error}") from error
+        raise RequestError(f"data={node.name}: {node._target_} made no data set: {error}") from error
     if _shared is not None:
         _shared.clear()  # never two at a time in memory
         _shared[key] = dataset

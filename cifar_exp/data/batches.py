@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from cifar_exp.compute.distributed.shard import ALONE, Share
+from cifar_exp.compute.distributed.shard import WHOLE_BATCH, Shard
 from cifar_exp.compute.seeding import derived_seed
 from cifar_exp.data.augment.policy import Augmentation, LowResolution
 from cifar_exp.data.dataset import Split
@@ -30,10 +30,11 @@ class TrainingBatches(Dataset[Batch]):
         augmentation: applied to each batch.
         batch_size: images in a batch; the last one of an epoch holds what is left.
         seed: decides order and augmentation.
-        share: the part of each batch that this process makes.
+        shard: this rank's part of each batch.
         alternating_flip: mirror each image in every other epoch, half of the images in the first (Jordan 2024, arXiv
             2404.00498): over two epochs the network sees both sides of each, which random mirroring leaves to chance.
         low_resolution: how long to make the images smaller, if at all.
+        balanced: an epoch has as many images of each class; see ``balanced_order``.
     """
 
     backend = "albumentations"
@@ -44,16 +45,18 @@ class TrainingBatches(Dataset[Batch]):
         augmentation: Augmentation,
         batch_size: int,
         seed: int,
-        share: Share = ALONE,
+        shard: Shard = WHOLE_BATCH,
         *,
         alternating_flip: bool = False,
         low_resolution: LowResolution | None = None,
+        balanced: bool = False,
     ) -> None:
         self.split = split
+        self._balanced = balanced
         self.augmentation = augmentation
         self.batch_size = batch_size
         self.seed = seed
-        self.share = share
+        self.shard = shard
         self.low_resolution = low_resolution
         self._flips_in_odd_epochs: NDArray[np.bool_] | None = None  # (N,)
         if alternating_flip:
@@ -67,29 +70,32 @@ class TrainingBatches(Dataset[Batch]):
 
     def order(self, epoch: int) -> NDArray[np.int64]:
         """Positions of the training images in the order of an epoch (counted from 1)."""
-        return np.random.default_rng(derived_seed(self.seed, "order", epoch)).permutation(len(self.split))
+        generator = np.random.default_rng(derived_seed(self.seed, "order", epoch))
+        if self._balanced:
+            return balanced_order(self.split.labels, generator)
+        return generator.permutation(len(self.split))
 
     def sizes(self, batch: int) -> tuple[int, int]:
         """How many images of a batch (counted from 0) this process counts, and how many the batch has."""
         start, stop = self._bounds(batch)
-        return self.share.rows(start, stop)[1], stop - start
+        return self.shard.rows(start, stop)[1], stop - start
 
     def own_rows(self, batch: int) -> slice:
         """Where in the order of an epoch the images lie that this process makes of a batch; at least one."""
-        return self.share.rows(*self._bounds(batch))[0]
+        return self.shard.rows(*self._bounds(batch))[0]
 
     def images(
-        self, epoch: int, batch: int, indices: NDArray[np.int64], share: Share | None = None
+        self, epoch: int, batch: int, indices: NDArray[np.int64], shard: Shard | None = None
     ) -> NDArray[np.uint8]:
         """The augmented images at ``indices``, which make up a batch (counted from 0) of an epoch.
 
-        Where processes share the batch, each draws for its own part.
+        In a distributed run each rank draws for its own shard.
         """
         images = self.split.images[indices]  # (N, H, W, C), a copy
         flipped = self.flipped(epoch, indices)
         if flipped is not None:
             images[flipped] = images[flipped, :, ::-1]
-        images = self.augmentation(images, self.augmentation_seed(epoch, batch, share or self.share))
+        images = self.augmentation(images, self.augmentation_seed(epoch, batch, shard or self.shard))
         shrink = self.shrinks_in(epoch)
         return images if shrink is None else shrink(images)
 
@@ -97,9 +103,9 @@ class TrainingBatches(Dataset[Batch]):
         """(N,) whether the alternating flip mirrors the images at ``indices``; None where there is no such flip."""
         return None if self._flips_in_odd_epochs is None else self._flips_in_odd_epochs[indices] == (epoch % 2 == 1)
 
-    def augmentation_seed(self, epoch: int, batch: int, share: Share) -> int:
+    def augmentation_seed(self, epoch: int, batch: int, shard: Shard) -> int:
         """What the draws of a process for its part of a batch depend on."""
-        own = () if share.world_size == 1 else (share.rank, share.world_size)
+        own = () if shard.world_size == 1 else (shard.rank, shard.world_size)
         return derived_seed(self.seed, "augment", epoch, batch, *own)
 
     def shrinks_in(self, epoch: int) -> LowResolution | None:
@@ -113,13 +119,15 @@ class TrainingBatches(Dataset[Batch]):
     def as_seen(self, index: int, epoch: int) -> NDArray[np.uint8]:
         """One training image, (H, W, C) uint8, exactly as the network sees it in an epoch."""
         order = self.order(epoch)
+        if index not in order:  # a balanced epoch leaves images out
+            return self.images(epoch, 0, np.array([index]))[0]
         place = int(np.flatnonzero(order == index)[0])
         batch = place // self.batch_size
-        for rank in range(self.share.world_size):
-            share = Share(rank, self.share.world_size)
-            rows, count = share.rows(*self._bounds(batch))
+        for rank in range(self.shard.world_size):
+            shard = Shard(rank, self.shard.world_size)
+            rows, count = shard.rows(*self._bounds(batch))
             if rows.start <= place < rows.start + count:
-                return self.images(epoch, batch, order[rows], share)[place - rows.start]
+                return self.images(epoch, batch, order[rows], shard)[place - rows.start]
         raise AssertionError(f"no process has row {place} of the epoch")
 
     def loader(self, workers: int, *, pin_memory: bool) -> "EpochLoader":
@@ -128,6 +136,21 @@ class TrainingBatches(Dataset[Batch]):
 
     def _bounds(self, batch: int) -> tuple[int, int]:
         return batch * self.batch_size, min((batch + 1) * self.batch_size, len(self.split))
+
+
+def balanced_order(labels: NDArray[np.int64], generator: np.random.Generator) -> NDArray[np.int64]:
+    """(N,) positions of N images in random order, with N / classes of each class (up to 1).
+
+    A large class shows a random part of its images, a small one repeats its images, each nearly as often.
+    """
+    classes = generator.permutation(np.unique(labels))
+    quotas = [len(labels) // len(classes) + (rank < len(labels) % len(classes)) for rank in range(len(classes))]
+    chosen = []
+    for label, quota in zip(classes, quotas, strict=True):
+        positions = np.flatnonzero(labels == label)
+        rounds = [generator.permutation(positions) for _ in range(math.ceil(quota / len(positions)))]
+        chosen.append(np.concatenate(rounds or [positions])[:quota])
+    return generator.permutation(np.concatenate(chosen))
 
 
 class EpochLoader(Protocol):

@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from cifar_exp.compute.distributed.shard import ALONE, Share
+from cifar_exp.compute.distributed.shard import WHOLE_BATCH, Shard
 from cifar_exp.data.augment.device_transforms import DeviceAugmentation, send
 from cifar_exp.data.augment.policy import Augmentation, LowResolution
 from cifar_exp.data.batches import Batch, TrainingBatches
@@ -53,34 +53,36 @@ class DeviceBatches(TrainingBatches):
         augmentation: Augmentation,
         batch_size: int,
         seed: int,
-        share: Share = ALONE,
+        shard: Shard = WHOLE_BATCH,
         *,
         on_device: DeviceAugmentation,
         resident: DeviceSplit,
         alternating_flip: bool = False,
         low_resolution: LowResolution | None = None,
+        balanced: bool = False,
     ) -> None:
         super().__init__(
             split,
             augmentation,
             batch_size,
             seed,
-            share,
+            shard,
             alternating_flip=alternating_flip,
             low_resolution=low_resolution,
+            balanced=balanced,
         )
         self._on_device = on_device
         self._resident = resident
 
     def images(
-        self, epoch: int, batch: int, indices: NDArray[np.int64], share: Share | None = None
+        self, epoch: int, batch: int, indices: NDArray[np.int64], shard: Shard | None = None
     ) -> NDArray[np.uint8]:
         """See ``TrainingBatches``."""
         flipped = self.flipped(epoch, indices)
         made: NDArray[np.uint8] = (
             self._made(
                 epoch,
-                [(len(indices), self.augmentation_seed(epoch, batch, share or self.share))],
+                [(len(indices), self.augmentation_seed(epoch, batch, shard or self.shard))],
                 send(indices, self._resident.device),
                 None if flipped is None else send(flipped, self._resident.device),
             )
@@ -109,7 +111,7 @@ class DeviceBatches(TrainingBatches):
             images = self._made(
                 epoch,
                 [
-                    (count, self.augmentation_seed(epoch, batch, self.share))
+                    (count, self.augmentation_seed(epoch, batch, self.shard))
                     for batch, count in zip(batches, counts, strict=True)
                 ],
                 together,

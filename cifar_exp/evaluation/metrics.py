@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from tqdm import tqdm
 
 from cifar_exp.compute.device import Compute
-from cifar_exp.compute.distributed import collectives
+from cifar_exp.compute.distributed.ranks import current_ranks
 from cifar_exp.data import Split
 from cifar_exp.data.normalize import Normalizer
 from cifar_exp.evaluation.tta import view_logits
@@ -90,21 +90,21 @@ def evaluate(
 ) -> Evaluation:
     """Evaluate ``model`` on all images of ``split``; its training mode is restored afterwards.
 
-    Where processes share the run, each sees its part of every batch, and all come to know all results.
-    ``views`` selects the test-time augmentation (``view_logits``). ``after_batch`` is called between batches, and may
-    raise to stop.
+    In a distributed run each rank evaluates its shard of every batch, and all ranks return all results. ``views``
+    selects the test-time augmentation (``view_logits``). ``after_batch`` is called between batches, and may raise to
+    stop.
     """
     was_training = model.training
     model.eval()
-    collectives.same_weights(model)
-    share = collectives.share()
+    ranks = current_ranks()
+    ranks.broadcast_weights(model)
     probabilities, losses = [], []
     # A bar in a terminal only: on a CPU the 10,000 test images of CIFAR-10 take a ResNet a minute.
-    hidden = None if collectives.is_first() else True
+    hidden = None if ranks.is_rank_0 else True
     starts = tqdm(range(0, len(split), batch_size), desc="evaluating", unit=" batches", disable=hidden, leave=False)
     all_images, all_labels = _brought_to(compute.device, split)
     for start in starts:
-        rows, counted = share.rows(start, min(start + batch_size, len(split)))
+        rows, counted = ranks.shard.rows(start, min(start + batch_size, len(split)))
         labels = all_labels[rows]
         with compute.autocast():
             logits = view_logits(model, normalize(all_images[rows]), views)  # (N, classes)
@@ -114,7 +114,7 @@ def evaluate(
         losses.append(loss[:counted])
         after_batch()
     model.train(was_training)
-    probabilities, losses = map(collectives.in_order, (probabilities, losses))
+    probabilities, losses = map(ranks.concatenate, (probabilities, losses))
     return Evaluation(
         labels=split.labels,
         probabilities=torch.cat(probabilities).cpu().numpy(),

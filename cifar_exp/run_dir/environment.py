@@ -178,7 +178,7 @@ def describe_environment(
         "cudnn": torch.backends.cudnn.version() if device.type == "cuda" else None,
         "precision": str(precision).removeprefix("torch."),
         "memory_format": str(memory_format).removeprefix("torch."),
-        "world_size": torchrun.processes(),
+        "world_size": torchrun.world_size(),
         "command_line": sys.argv,
     }
 

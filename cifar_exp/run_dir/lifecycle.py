@@ -2,13 +2,16 @@
 
 import logging
 import os
+import shutil
 import traceback
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from cifar_exp.config.resolved import config_hash, flatten, load_saved, to_yaml
+from cifar_exp.config.parse import changed, flatten
+from cifar_exp.config.resolved import config_hash, load_saved, to_yaml
+from cifar_exp.config.schema import ExperimentConfig
 from cifar_exp.errors import DivergedError, RequestError, in_a_line
 from cifar_exp.run_dir import lock, run_status, tables
 from cifar_exp.safe_io import atomic
@@ -21,7 +24,7 @@ _MEASURED = set(tables.SUMMARY_COLUMNS) - {"run", "state"}
 
 
 @contextmanager
-def recorded(out_dir: Path, config: dict[str, Any], *, resume: bool = False) -> Iterator[dict[str, Any]]:
+def recorded(out_dir: Path, config: ExperimentConfig, *, resume: bool = False) -> Iterator[dict[str, Any]]:
     """Claim ``out_dir`` and keep its ``status.json``, ``run.log`` and config for the duration of a run.
 
     Args:
@@ -79,21 +82,44 @@ def job_state(out_dir: Path) -> str | None:
         raise RequestError(f"{out_dir}: holds a run whose status cannot be read: {error}") from error
 
 
-def same_config(out_dir: Path, config: dict[str, Any]) -> bool:
+class Leftovers:
+    """What a run adds to a directory, to be removed where the request was wrong and no step was done.
+
+    Args:
+        out_dir: of the run, before anything is made there.
+    """
+
+    def __init__(self, out_dir: Path) -> None:
+        self._out_dir = out_dir.absolute()
+        self._missing = [path for path in (self._out_dir, *self._out_dir.parents) if not path.exists()]
+        self._kept = set() if self._missing else set(os.listdir(self._out_dir))
+
+    def remove(self) -> None:
+        """Remove it, unless the directory holds a run that can be resumed, or another process's."""
+        with suppress(OSError):
+            if self._out_dir.exists() and not run_status.is_taken(self._out_dir):
+                for path in self._out_dir.iterdir():
+                    if path.name not in self._kept:
+                        shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
+            for folder in self._missing:
+                folder.rmdir()
+
+
+def same_config(out_dir: Path, config: ExperimentConfig) -> bool:
     """Whether the run in a directory has this config; where its data is cached makes no difference."""
     with suppress(OSError, ValueError):
         if run_status.read_status(out_dir)["config_hash"] == config_hash(config):
             return True
     try:
-        saved = load_saved(out_dir / "config_resolved.yaml", config["trust"])
+        saved = load_saved(out_dir / "config_resolved.yaml", config.trust)
     except RequestError:
         return False
-    one, other = ({**c, "data": {**c["data"], "cache": None}} for c in (saved, config))
+    one, other = (changed(c, {"data.cache": None}) for c in (saved, config))
     return config_hash(one) == config_hash(other)
 
 
 def write_summary(
-    out_dir: Path, config: dict[str, Any], state: str, measured: Mapping[str, Any] | None = None
+    out_dir: Path, config: ExperimentConfig, state: str, measured: Mapping[str, Any] | None = None
 ) -> dict[str, Any]:
     """Write ``summary.csv``: fixed columns, then every leaf of the config. Returns the row."""
     leaves = {f"config.{key}": value for key, value in flatten(config).items()}
@@ -110,7 +136,7 @@ def run_name(out_dir: Path) -> str:
     return displayable(path.as_posix())
 
 
-def _end(out_dir: Path, config: dict[str, Any], status: dict[str, Any], state: str, reason: str) -> None:
+def _end(out_dir: Path, config: ExperimentConfig, status: dict[str, Any], state: str, reason: str) -> None:
     # The disk may be what failed: then what was written before is all there is, and the state if there is any room.
     measured: Mapping[str, Any] = {key: status.get(key) for key in ("epochs_completed", "max_lr_used")}
     with suppress(OSError, ValueError, LookupError):  # an interruption after the results leaves them

@@ -13,7 +13,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from cifar_exp.config.resolved import flatten, read_plain
+from cifar_exp.config.aliases import current_cell
+from cifar_exp.config.parse import flatten
+from cifar_exp.config.resolved import read_plain
 from cifar_exp.errors import RequestError
 from cifar_exp.run_dir import probabilities, run_status, tables
 from cifar_exp.run_dir.kept_images import FILE as IMAGES_FILE
@@ -49,6 +51,7 @@ class RunDirectory:
         calibration: a row per group of images of about the same confidence.
         label_issues: a row per test image whose label is probably wrong, the most suspicious first.
         probabilities: (N, C) of the test images, with a row per prediction and a column per class.
+        faithfulness: a row per layer and target; None for a run that did not test its maps.
         images: those kept for the page.
         log_tail: the last lines of ``run.log``.
         files: what there is beside the page, relative to the directory.
@@ -72,6 +75,7 @@ class RunDirectory:
     calibration: pd.DataFrame | None
     label_issues: pd.DataFrame | None
     probabilities: NDArray[np.float32] | None
+    faithfulness: pd.DataFrame | None
     images: KeptImages | None
     log_tail: str
     files: list[str]
@@ -140,10 +144,11 @@ def read_run(path: Path, *, at_work: bool = False) -> RunDirectory:
         predictions=predictions,
         per_class=reader.table("per_class.csv", ("class", "images", "correct", "accuracy")),
         confusion=confusion,
-        gradcam=reader.table("gradcam.csv", tables.GRADCAM_COLUMNS),
+        gradcam=reader.table("gradcam.csv", tables.GRADCAM_COLUMNS_0_1),
         calibration=reader.table("calibration.csv", tables.CALIBRATION_COLUMNS),
         label_issues=reader.table("label_issues.csv", tables.LABEL_ISSUES_COLUMNS),
         probabilities=reader.probabilities(0 if predictions is None else len(predictions)),
+        faithfulness=reader.table("faithfulness.csv", tables.FAITHFULNESS_COLUMNS),
         images=reader.images(),
         log_tail=reader.log_tail(),
         files=reader.files(),
@@ -164,7 +169,7 @@ def _is_confusion(table: pd.DataFrame) -> bool:
 
 def _filled_cells(table: pd.DataFrame) -> dict[str, Any]:
     # The text `schedule` and the config's leaves stand beside numbers here, so types are taken as they come.
-    return {str(name): value for name, value in table.iloc[0].items() if not pd.isna(value)}
+    return {str(name): current_cell(str(name), value) for name, value in table.iloc[0].items() if not pd.isna(value)}
 
 
 class _Reader:

@@ -8,7 +8,9 @@ from typing import Any
 
 import pandas as pd
 
+from cifar_exp.config.parse import changed
 from cifar_exp.config.resolved import load_saved, saved_hash
+from cifar_exp.config.schema import ExperimentConfig
 from cifar_exp.errors import RequestError
 from cifar_exp.run_dir import run_status, tables
 from cifar_exp.safe_io import atomic
@@ -28,7 +30,7 @@ class SavedRun:
     """
 
     path: Path
-    config: dict[str, Any]
+    config: ExperimentConfig
     environment: dict[str, Any]
     edited: bool
 
@@ -79,9 +81,10 @@ def open_run(path: Path, *, trust: Sequence[str] = (), completed: bool = True) -
     config = load_saved(path / "config_resolved.yaml", trust)
     edited = status.get("config_hash") not in (None, saved_hash(path / "config_resolved.yaml"))
     # Whoever made the run does not say where this program writes: the reader's own cache is used.
-    config["data"]["cache"] = None
+    own: dict[str, Any] = {"data.cache": None}
     if completed or not has_known_tracker(config, path):
-        config["tracker"] |= {"name": "none", "store": None}
+        own |= {"tracker.name": "none", "tracker.store": None}
+    config = changed(config, own)
     return SavedRun(path, config, _read_json(path / "environment.json"), edited)
 
 
@@ -110,11 +113,11 @@ def _read_json(path: Path) -> dict[str, Any]:
         raise RequestError(f"{path}: cannot be read: {error}") from error
 
 
-def has_known_tracker(config: dict[str, Any], out_dir: Path) -> bool:
+def has_known_tracker(config: ExperimentConfig, out_dir: Path) -> bool:
     """Whether a saved run's tracker writes only where it wrote before: a stranger's config makes no new store."""
-    name, store = config["tracker"]["name"], config["tracker"]["store"]
+    name, store = config.tracker.name, config.tracker.store
     return name == "tensorboard" or (
-        name == "mlflow" and (out_dir / MLFLOW_RUN_FILE).is_file() and is_mlflow_store(store)
+        name == "mlflow" and (out_dir / MLFLOW_RUN_FILE).is_file() and is_mlflow_store(store or "")
     )
 
 

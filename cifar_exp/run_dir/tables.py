@@ -86,16 +86,8 @@ CALIBRATION_COLUMNS = (
     "accuracy_low",
     "accuracy_high",
 )
-LABEL_ISSUES_COLUMNS = (
-    "rank",
-    "index",
-    "source",
-    "label",
-    "suggested",
-    "label_probability",
-    "suggested_probability",
-)
-GRADCAM_COLUMNS = (
+LABEL_ISSUES_COLUMNS = ("rank", "index", "source", "label", "suggested", "label_probability", "suggested_probability")
+GRADCAM_COLUMNS_0_1 = (
     "index",
     "label",
     "prediction",
@@ -107,6 +99,22 @@ GRADCAM_COLUMNS = (
     "peak_column",
     "deletion_drop",
     "random_drop",
+)
+GRADCAM_COLUMNS = (*GRADCAM_COLUMNS_0_1, "attended_drop", "control_drop")
+FAITHFULNESS_COLUMNS = (
+    "layer",
+    "target",
+    "map_height",
+    "map_width",
+    "n",
+    "infill",
+    "attended_drop",
+    "control_drop",
+    "difference",
+    "ci_low",
+    "ci_high",
+    "verdict",
+    "rank_correlation_reinitialized",
 )
 
 # Columns of names: `0010` and `1e5` are not numbers there, and `null` is not a missing value.
@@ -120,6 +128,8 @@ _TEXT_COLUMNS = (
     "class",
     "target",
     "layer",
+    "infill",
+    "verdict",
     "git_commit",
     "device",
 )

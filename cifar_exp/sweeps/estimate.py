@@ -7,13 +7,13 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from cifar_exp.build import Parts, build
-from cifar_exp.config.lr_range import Range
-from cifar_exp.config.values import AUTO
+from cifar_exp.config.fields import AUTO
+from cifar_exp.config.parse import plain
+from cifar_exp.config.schema import ExperimentConfig
 from cifar_exp.data.batches import Batch
 from cifar_exp.errors import DONE, RequestError
 from cifar_exp.evaluation.metrics import evaluate
@@ -23,7 +23,8 @@ from cifar_exp.safe_io.console import log_to_console
 from cifar_exp.safe_io.plural import plural
 from cifar_exp.sweeps.grid import Job, duplicates
 from cifar_exp.sweeps.ledger import duration
-from cifar_exp.training.epoch import EpochSoFar, train_epoch
+from cifar_exp.training.epoch import EpochState, train_epoch
+from cifar_exp.training.lr_range_test import LRRange
 
 log = logging.getLogger(__name__)
 
@@ -66,18 +67,18 @@ class Cost:
     test: int
     checkpoint: float
 
-    def seconds(self, config: dict[str, Any]) -> float:
+    def seconds(self, config: ExperimentConfig) -> float:
         """For all epochs of a job, without its figures."""
-        epochs = config["epochs"]
-        tests = epochs if config["evaluate_test_each_epoch"] else 1
-        search = Range().steps * self.step if config["max_lr"] == AUTO else 0.0
+        epochs = config.epochs
+        tests = epochs if config.evaluate_test_each_epoch else 1
+        search = LRRange().steps * self.step if config.max_lr == AUTO else 0.0
         training = epochs * (self.steps * self.step + self.validation * self.image)
         return search + training + tests * self.test * self.image
 
-    def bytes(self, config: dict[str, Any]) -> float:
+    def bytes(self, config: ExperimentConfig) -> float:
         """On disk, when the job is done."""
-        pages = _FIGURES * config["figures"] + _PAGE * config["report"]
-        return self.checkpoint + config["epochs"] * self.steps * _STEPS_ROW + pages
+        pages = _FIGURES * config.figures + _PAGE * config.report
+        return self.checkpoint + config.epochs * self.steps * _STEPS_ROW + pages
 
 
 def show_plan(jobs: Sequence[Job], sweep_dir: Path) -> int:
@@ -94,7 +95,7 @@ def show_plan(jobs: Sequence[Job], sweep_dir: Path) -> int:
     lines = []
     for job in jobs:
         state = lifecycle.job_state(job.directory)
-        key = json.dumps([job.config[name] for name in _COST_KEYS])
+        key = json.dumps([plain(getattr(job.config, name)) for name in _COST_KEYS])
         if key not in costs:
             costs[key] = _measure(job)
         cost = costs[key]
@@ -124,12 +125,12 @@ def show_plan(jobs: Sequence[Job], sweep_dir: Path) -> int:
 def _measure(job: Job) -> Cost:
     """Time a few steps and the evaluation of a batch."""
     try:
-        parts = build(job.config, found=_SMALL)
+        parts = build(job.config, known_max_lr=_SMALL)
     except RequestError as error:
         raise RequestError(f"{job.title}: {error}") from error
     step = _step_seconds(parts)
     held_out = parts.splits.validation
-    size = job.config["evaluation"]["batch_size"]
+    size = job.config.evaluation.batch_size
     sample = parts.splits.test.take(torch.arange(min(size, len(parts.splits.test))).numpy())
     started = time.perf_counter()
     evaluate(parts.learner.model, sample, compute=parts.compute, normalize=parts.normalize, batch_size=size)
@@ -141,11 +142,11 @@ def _measure(job: Job) -> Cost:
         for value in state.values()
         if torch.is_tensor(value)
     )
-    copies = 2 if job.config["checkpoint"]["best"] else 1
+    copies = 2 if job.config.checkpoint.best else 1
     return Cost(
         step=step,
         image=image,
-        steps=parts.batches.per_epoch,
+        steps=parts.steps_per_epoch,
         validation=0 if held_out is None else len(held_out),
         test=len(parts.splits.test),
         checkpoint=4.0 * (copies * parameters + slots),
@@ -167,11 +168,10 @@ def _step_seconds(parts: Parts) -> float:
     train_epoch(
         parts.learner,
         _for_a_while(parts.batches.loader(0, pin_memory=False).epoch(1)),
-        EpochSoFar.begin(parts.compute.device),
+        EpochState.start(parts.compute.device),
         images=len(parts.splits.train),
         epochs=1,
-        compute=parts.compute,
-        normalize=parts.normalize,
+        sizes=parts.batches.sizes,
         after_step=after_step,
     )
     gaps = [after - before for before, after in itertools.pairwise(times)]

@@ -21,7 +21,10 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from cifar_exp.config.compose import check_job, composition, parse, shipped, without_hydra
-from cifar_exp.config.resolved import PATHS, config_hash, first_line, flatten, resolve
+from cifar_exp.config.overrides import quoted, with_quotes
+from cifar_exp.config.parse import flatten
+from cifar_exp.config.resolved import PATHS, config_hash, first_line, resolve
+from cifar_exp.config.schema import ExperimentConfig
 from cifar_exp.config.trusted_settings import check_group_choices, check_hydra_settings, typed_in
 from cifar_exp.errors import RequestError
 from cifar_exp.run_dir import lifecycle
@@ -70,7 +73,7 @@ class Job:
     directory: Path
     overrides: dict[str, str]
     arguments: list[str]
-    config: dict[str, Any]
+    config: ExperimentConfig
 
     @property
     def title(self) -> str:
@@ -152,14 +155,14 @@ def compose_sweep(request: Request) -> Sweep:
     Raises:
         RequestError: the first mistake found, in one or two lines.
     """
-    asked = [*request.overrides, "hydra.mode=MULTIRUN"]
+    asked = [*with_quotes(request.overrides), "hydra.mode=MULTIRUN"]
     with composition(request.config_dir, asked, request.config_name) as loader:
         typed = parse(asked, loader)
         check_group_choices(typed, loader)
         master = loader.load_configuration(request.config_name, asked, RunMode.MULTIRUN)
         options.check(master.hydra)
         directory = _directory(master)
-        where = f"hydra.sweep.dir={quoted(directory)}"  # the time of day is not composed twice
+        where = f"hydra.sweep.dir={quoted(str(directory))}"  # the time of day is not composed twice
         master.hydra.overrides.hydra.append(where)
         master.hydra.sweep.dir = str(directory)
         grid = _grid(request, master, typed, loader)
@@ -238,7 +241,7 @@ def by_key(overrides: Sequence[str]) -> dict[str, str]:
     return dict(override.lstrip("+~").partition("=")[::2] for override in overrides)
 
 
-def settled(argument: str, config: dict[str, Any]) -> str:
+def settled(argument: str, config: ExperimentConfig) -> str:
     """An override that means the same in another environment and from another current folder.
 
     Args:
@@ -251,12 +254,6 @@ def settled(argument: str, config: dict[str, Any]) -> str:
     if isinstance(value, str) and "${" not in value:
         return f"{typed_key}={quoted(value)}"
     return f"{typed_key}={json.dumps(value)}" if isinstance(value, bool | int | float) else argument
-
-
-def quoted(text: Path | str) -> str:
-    """A path or text as a value that Hydra's parser reads back as it is."""
-    # A quote is escaped, and so are backslashes before one; others stand for themselves.
-    return "'" + re.sub(r"(\\*)('|$)", lambda found: found[1] * 2 + (r"\'" if found[2] else ""), str(text)) + "'"
 
 
 def duplicates(jobs: Sequence[Job]) -> dict[int, int]:

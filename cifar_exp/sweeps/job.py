@@ -2,11 +2,13 @@
 
 import gc
 import logging
+import shlex
 import sys
 from pathlib import Path
 from typing import Any
 
 from cifar_exp.compute.memory import off_for_imports
+from cifar_exp.config.schema import ExperimentConfig
 from cifar_exp.errors import DONE, FAILED, WRONG_REQUEST, DivergedError, RequestError
 from cifar_exp.safe_io.console import complain
 from cifar_exp.sweeps import STOP_MARK
@@ -14,11 +16,14 @@ from cifar_exp.sweeps import STOP_MARK
 log = logging.getLogger(__name__)
 
 
-def run_job(config: dict[str, Any], out_dir: Path, *, resume: bool = False) -> tuple[int, dict[str, Any] | None]:
-    """Run one job; what goes wrong in it is recorded in its own directory and told in a line on stderr.
+def run_job(config: ExperimentConfig, out_dir: Path, *, resume: bool = False) -> tuple[int, dict[str, Any] | None]:
+    """Run one job; what goes wrong in it is recorded in its own directory and reported in a line on stderr.
 
     Returns:
         The exit code that the job alone would have, and its summary row if it completed.
+
+    Raises:
+        KeyboardInterrupt: the run was interrupted, and where it stands is reported.
     """
     from cifar_exp.safe_io.console import log_to_console
 
@@ -32,6 +37,9 @@ def run_job(config: dict[str, Any], out_dir: Path, *, resume: bool = False) -> t
         return FAILED, None
     try:
         return DONE, run(config, out_dir, resume=resume)
+    except KeyboardInterrupt as error:
+        complain(_interrupted(error, run_name(out_dir), config.trust))
+        raise
     except RequestError as error:
         complain(str(error))
         return WRONG_REQUEST, None
@@ -45,8 +53,19 @@ def run_job(config: dict[str, Any], out_dir: Path, *, resume: bool = False) -> t
     return FAILED, None
 
 
+def _interrupted(error: KeyboardInterrupt, run: str, trust: list[str]) -> str:
+    """Where an interrupted run stands, and the command that resumes it."""
+    notes = getattr(error, "__notes__", [])  # of the place where the state was saved last
+    if notes:
+        saved = notes[0]
+    else:
+        saved = "its last checkpoint is kept" if Path(run, "checkpoints", "last.pt").exists() else "no step was saved"
+    command = shlex.join(["cifar-exp", "resume", run, *(f"--trust={package}" for package in trust)])
+    return f"interrupted; {saved}. Resume with: {command}"
+
+
 def run_in_sweep(
-    config: dict[str, Any], out_dir: Path, sweep_dir: Path, *, title: str, fail_fast: bool
+    config: ExperimentConfig, out_dir: Path, sweep_dir: Path, *, title: str, fail_fast: bool
 ) -> float | None:
     """Do what is left to do of one job of a sweep: run it, go on with it, or nothing.
 

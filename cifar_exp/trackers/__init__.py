@@ -14,6 +14,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cifar_exp.config.schema import ExperimentConfig
 from cifar_exp.errors import RequestError
 
 if TYPE_CHECKING:  # it loads pandas, which no wrong request should wait for
@@ -30,14 +31,14 @@ def check(config: Any) -> None:
     Raises:
         RequestError: what to install.
     """
-    name = config["tracker"]["name"]
+    name = config.tracker.name
     if name != "none" and find_spec(name) is None:
         raise RequestError(f"tracker={name}: not installed; pip install 'cifar-exp[{name}]' or pip install {name}")
 
 
 @contextmanager
 def tracked(
-    config: dict[str, Any], out_dir: Path, state_after: Callable[[BaseException], str]
+    config: ExperimentConfig, out_dir: Path, state_after: Callable[[BaseException], str]
 ) -> Iterator[Callable[[], None]]:
     """Keep the tracker that the config asks for up to date with the run in ``out_dir``.
 
@@ -54,7 +55,7 @@ def tracked(
     Raises:
         RequestError: the tracker is not installed.
     """
-    name = config["tracker"]["name"]
+    name = config.tracker.name
     if name == "none":
         yield lambda: None
         return

@@ -10,11 +10,11 @@ import os
 import re
 import time
 from pathlib import Path
-from typing import Any
 
 from filelock import FileLock
 
-from cifar_exp.config.resolved import flatten
+from cifar_exp.config.parse import flatten
+from cifar_exp.config.schema import ExperimentConfig
 from cifar_exp.run_dir.lifecycle import run_name
 from cifar_exp.run_dir.saved_run import MLFLOW_RUN_FILE
 from cifar_exp.safe_io import atomic
@@ -28,7 +28,7 @@ _FILES = ("config_resolved.yaml", "metrics.csv", "summary.csv")
 class MLflow:
     """A run in the store."""
 
-    def __init__(self, config: dict[str, Any], out_dir: Path) -> None:
+    def __init__(self, config: ExperimentConfig, out_dir: Path) -> None:
         # Nothing leaves the machine: neither usage statistics nor a look for newer versions.
         os.environ["MLFLOW_DISABLE_TELEMETRY"] = os.environ["DO_NOT_TRACK"] = "true"
         from mlflow import MlflowClient
@@ -36,12 +36,13 @@ class MLflow:
         for noisy in ("mlflow", "alembic"):
             logging.getLogger(noisy).setLevel(logging.WARNING)
         self._out_dir = out_dir
-        store = Path(config["tracker"]["store"])
+        assert config.tracker.store is not None  # refused before
+        store = Path(config.tracker.store)
         store.mkdir(parents=True, exist_ok=True)
         # Two processes that make the tables at once would both fail.
         with FileLock(store / "mlflow.lock"):
             self._client = MlflowClient(tracking_uri=f"sqlite:///{store / 'mlflow.db'}")
-            experiment = self._experiment(config["tracker"]["experiment"], store)
+            experiment = self._experiment(config.tracker.experiment, store)
         told = self._known_run()
         if told is None:
             self._run = self._client.create_run(experiment, run_name=run_name(out_dir)).info.run_id
@@ -66,7 +67,7 @@ class MLflow:
         histories = {name: self._client.get_metric_history(self._run, key) for name, key in one_of_each.items()}
         return {name: max((point.step for point in history), default=0) for name, history in histories.items()}
 
-    def _settings(self, config: dict[str, Any]) -> None:
+    def _settings(self, config: ExperimentConfig) -> None:
         from mlflow.entities import Param
 
         # MLflow refuses other characters in a key.
@@ -102,6 +103,6 @@ class MLflow:
         self._client.set_terminated(self._run, _STATES.get(state, "FAILED"))
 
 
-def begin(config: dict[str, Any], out_dir: Path) -> MLflow:
+def begin(config: ExperimentConfig, out_dir: Path) -> MLflow:
     """Start telling, or go on."""
     return MLflow(config, out_dir)

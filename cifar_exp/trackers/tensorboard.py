@@ -4,14 +4,15 @@ TensorBoard stores scalars in single precision (about seven digits); the CSVs ho
 """
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from PIL import Image
 from torch.utils.tensorboard import SummaryWriter
 from torch.utils.tensorboard.summary import hparams
 
-from cifar_exp.config.resolved import flatten, to_yaml
+from cifar_exp.config.parse import flatten
+from cifar_exp.config.resolved import to_yaml
+from cifar_exp.config.schema import ExperimentConfig
 from cifar_exp.trackers.tracker import Unread, figures, plain, summary
 
 FOLDER = "tensorboard"
@@ -20,7 +21,7 @@ FOLDER = "tensorboard"
 class TensorBoard:
     """A run's event file."""
 
-    def __init__(self, config: dict[str, Any], out_dir: Path) -> None:
+    def __init__(self, config: ExperimentConfig, out_dir: Path) -> None:
         self._config, self._out_dir = config, out_dir
         self._unread = Unread(out_dir)
         folder = out_dir / FOLDER
@@ -59,6 +60,6 @@ class TensorBoard:
         self._writer.close()
 
 
-def begin(config: dict[str, Any], out_dir: Path) -> TensorBoard:
+def begin(config: ExperimentConfig, out_dir: Path) -> TensorBoard:
     """Start telling, or go on."""
     return TensorBoard(config, out_dir)

@@ -6,41 +6,64 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from cifar_exp.compute import memory
-from cifar_exp.compute.device import Compute
-from cifar_exp.compute.distributed import collectives
 from cifar_exp.data import Split
 from cifar_exp.data.batches import EpochLoader
 from cifar_exp.data.dataset import Splits
-from cifar_exp.data.normalize import Normalizer
-from cifar_exp.errors import DivergedError, RequestError
+from cifar_exp.errors import DivergedError
 from cifar_exp.evaluation.metrics import Evaluation
-from cifar_exp.run_dir import checkpoint, run_status, tables
-from cifar_exp.training.epoch import EpochSoFar, Learner, end_epoch, train_epoch
-from cifar_exp.training.savepoint import Savepoint
+from cifar_exp.training.epoch import EpochResult, EpochState, train_epoch
+from cifar_exp.training.learner import Learner
+from cifar_exp.training.recorder import Recorder
+from cifar_exp.training.savepoint import Best, Savepoint
+from cifar_exp.training.selection import score
 from cifar_exp.training.signals import Interruption
 
 log = logging.getLogger(__name__)
 
-_LONG_EPOCH_SECONDS = 30.0  # the load average looks back as long
+_LONG_EPOCH_SECONDS = 30.0  # the period of the load average
+
+Measure = Callable[[nn.Module, Split, Callable[[], None]], Evaluation]
+
+
+@dataclass(frozen=True)
+class FitOptions:
+    """How long to train and what to measure.
+
+    Attributes:
+        epochs: number of epochs of the whole run.
+        test_each_epoch: evaluate the test split after every epoch, not only after the last.
+        keep_best: write ``best.pt`` after each epoch that is better than all before.
+        resume: continue from the checkpoint, if there is one; rows recorded after it are made again.
+        metric: that selects the best epoch; see ``selection``.
+        patience: stop after so many epochs without a better one; None trains all epochs.
+    """
+
+    epochs: int
+    test_each_epoch: bool
+    keep_best: bool
+    resume: bool = False
+    metric: str = "val_accuracy"
+    patience: int | None = None
 
 
 @dataclass
 class Fitted:
-    """What training leaves behind.
+    """The result of training.
 
     Attributes:
+        selection_split: ``validation`` or ``test``; None if no epoch is selected.
         metrics: the rows of ``metrics.csv``.
-        test: the evaluation of the final weights on the test split.
+        test: evaluation of the final weights on the test split.
         validation: that on the validation split; None without one.
-        selection_split: ``validation`` or ``test``; None where nothing was selected.
-        best_epoch: the epoch with the best accuracy on the selection split, counted from 1; the first of equals.
-        best_accuracy: that accuracy.
+        best_epoch: the first epoch with the best score on the selection split, from 1.
+        best_accuracy: its accuracy on that split.
+        best_score: its score: the value of the selection metric, higher is better.
     """
 
     selection_split: str | None
@@ -49,135 +72,212 @@ class Fitted:
     validation: Evaluation | None = None
     best_epoch: int | None = None
     best_accuracy: float | None = None
+    best_score: float | None = None
 
     @property
-    def best(self) -> tuple[int | None, float | None]:
-        """Epoch and accuracy of the best one so far."""
-        return self.best_epoch, self.best_accuracy
+    def best(self) -> Best:
+        """Epoch, accuracy and score of the best epoch so far."""
+        return self.best_epoch, self.best_accuracy, self.best_score
+
+    def is_better(self, score: float | None) -> bool:
+        """Whether a score is better than the best so far."""
+        return score is not None and (self.best_score is None or score > self.best_score)
+
+    def add_epoch(self, row: Mapping[str, Any], evaluated: "EpochEvaluation") -> bool:
+        """Add an epoch; returns whether it is the best so far."""
+        self.metrics.append(row)
+        self.test, self.validation = evaluated.test, evaluated.validation
+        if not self.is_better(evaluated.score):
+            return False
+        self.best_epoch, self.best_accuracy, self.best_score = row["epoch"], evaluated.accuracy, evaluated.score
+        return True
+
+    def exhausts(self, patience: int | None, epoch: int) -> bool:
+        """Whether so many epochs up to this one were not better than the best."""
+        return patience is not None and self.best_epoch is not None and epoch - self.best_epoch >= patience
 
 
-Measure = Callable[[Split, Callable[[], None]], Evaluation]
+@dataclass(frozen=True)
+class EpochEvaluation:
+    """What an epoch's network was measured at.
+
+    Attributes:
+        validation: None without a validation split.
+        test: None if it was not measured after this epoch.
+        raw: with averaged weights, the accuracy of the raw ones, by column of ``metrics.csv``.
+        accuracy: on the selection split; None without one.
+        score: on the selection split, higher is better.
+        is_last: whether training ends with this epoch.
+    """
+
+    validation: Evaluation | None
+    test: Evaluation | None
+    raw: Mapping[str, float | None]
+    accuracy: float | None
+    score: float | None
+    is_last: bool
 
 
 def fit(
     learner: Learner,
     loader: EpochLoader,
     splits: Splits,
+    options: FitOptions,
     *,
-    epochs: int,
-    test_each_epoch: bool,
-    keep_best: bool,
-    compute: Compute,
-    normalize: Normalizer,
     measure: Measure,
     savepoint: Savepoint,
-    out_dir: Path,
-    status: dict[str, Any],
-    resume: bool = False,
+    recorder: Recorder,
     after_epoch: Callable[[], None] = lambda: None,
 ) -> Fitted:
-    """Train until ``epochs`` epochs are complete; after each, evaluate, append a row to ``metrics.csv`` and save.
+    """Train until all epochs are complete; after each, evaluate, record and save.
 
-    The test split is measured after the last epoch, or after each where the config asks for that. Selection looks at
-    the validation split where there is one, and at the test split only where it is measured each epoch anyway.
+    The test split is measured after the last epoch, or after each if the config asks for that. The best epoch is
+    selected on the validation split. Without one, it is selected on the test split if that is measured each epoch.
+    With averaged weights, those are measured and selected, and are the network's weights at the end.
 
     Args:
         learner: changed in place.
         loader: makes the training batches.
         splits: the images to train on and to measure.
-        epochs: how many.
-        test_each_epoch: measure the test split after every epoch, not only the last.
-        keep_best: write ``best.pt`` after each epoch that is better than all before.
-        compute: where and in which precision.
-        normalize: makes the network's input.
+        options: see ``FitOptions``.
         measure: evaluates the network on a split, calling a function between batches.
-        savepoint: where the state goes, and when.
-        out_dir: the run directory.
-        status: of the run, kept up to date.
-        resume: go on from the savepoint, if there is one yet; rows recorded after it are made again.
+        savepoint: writes checkpoints.
+        recorder: writes ``metrics.csv``, ``steps.csv`` and ``status.json``.
         after_epoch: called when an epoch is recorded.
 
     Raises:
         DivergedError: the steps up to the one that diverged are recorded.
-        KeyboardInterrupt: a signal came; the state is saved.
+        KeyboardInterrupt: a signal arrived; the state is saved.
     """
-    selection = "validation" if splits.validation is not None else "test" if test_each_epoch else None
-    fitted = Fitted(selection)
-    if selection == "test":
-        log.warning("No validation split: the best epoch is chosen on the test split, so its accuracy is optimistic.")
-    so_far = _go_back(learner, fitted, savepoint, out_dir, status, compute.device) if resume else None
+    fitted = Fitted(_selection_split(splits, options))
+    state = _resume(learner, fitted, savepoint, recorder) if options.resume else None
     log.info(_TABLE_HEAD)
-    told_of_others = False
+    warned = False
     with Interruption() as interruption:
-        for epoch in range(learner.epoch + 1, epochs + 1):
-            so_far = so_far or EpochSoFar.begin(compute.device)
-            safe_point = partial(_safe_point, learner, so_far, fitted, savepoint, interruption)
-            try:
-                trained = train_epoch(
-                    learner,
-                    loader.epoch(epoch, first=so_far.batches),
-                    so_far,
-                    images=len(splits.train),
-                    epochs=epochs,
-                    compute=compute,
-                    normalize=normalize,
-                    after_step=safe_point,
-                    sizes=loader.batches.sizes,
-                )
-            except DivergedError as error:
-                if collectives.is_first():
-                    tables.append_rows(out_dir / "steps.csv", tables.STEPS_COLUMNS, error.steps)
-                raise
-            started = time.perf_counter()
-            validation = measure(splits.validation, safe_point) if splits.validation is not None else None
-            test = measure(splits.test, safe_point) if test_each_epoch or epoch == epochs else None
-            row: dict[str, Any] = {
-                "epoch": epoch,
-                "step": learner.step,
-                "learning_rate": trained.learning_rate,
-                "train_loss": trained.loss,
-                "train_accuracy": trained.accuracy,
-                "val_loss": validation.loss if validation else None,
-                "val_accuracy": validation.accuracy if validation else None,
-                "test_loss": test.loss if test else None,
-                "test_accuracy": test.accuracy if test else None,
-                "train_seconds": trained.seconds,
-                "eval_seconds": time.perf_counter() - started,
-                "images_per_second": trained.images / trained.seconds,
-            }
-            end_epoch(learner)
-            so_far = None
-            fitted.metrics.append(row)
-            fitted.test, fitted.validation = test, validation
-            chosen = validation or (test if selection else None)
-            is_best = chosen is not None and (fitted.best_accuracy is None or chosen.accuracy > fitted.best_accuracy)
-            if is_best and chosen is not None:
-                fitted.best_epoch, fitted.best_accuracy = epoch, chosen.accuracy
+        for epoch in _remaining_epochs(learner, fitted, options):
+            state = state or EpochState.start(learner.device)
+            save_or_stop = partial(_save_or_stop, learner, state, fitted, savepoint, interruption)
 
-            # The state comes last: whatever is lost before it is written is made again by a resumed run.
-            if collectives.is_first():
-                tables.append_rows(out_dir / "steps.csv", tables.STEPS_COLUMNS, trained.steps)
-                tables.append_rows(out_dir / "metrics.csv", tables.METRICS_COLUMNS, [row])
-            if is_best and keep_best and collectives.is_first():
-                best = out_dir / "checkpoints" / "best.pt"
-                checkpoint.save(best, learner.model, epoch=epoch, step=learner.step, **savepoint.about)
-            if epoch % savepoint.every_epochs == 0 or epoch == epochs:
+            trained = _train(learner, loader, state, options, recorder, save_or_stop)
+            started = time.perf_counter()
+            evaluated = _evaluate(learner, splits, options, fitted, measure, save_or_stop)
+            row = _metrics_row(learner, trained, evaluated, options, time.perf_counter() - started)
+
+            learner.end_epoch(evaluated.score)
+            state = None
+            is_best = fitted.add_epoch(row, evaluated)
+            # The checkpoint comes last: a resumed run makes again whatever was lost before it was written.
+            recorder.append_steps(trained.steps)
+            recorder.append_epoch(row)
+            if is_best and options.keep_best:
+                savepoint.write_best(learner)
+            if epoch % savepoint.every_epochs == 0 or evaluated.is_last:
                 savepoint.write(learner, None, fitted.best)
-            if collectives.is_first():
-                run_status.update_status(out_dir, status, epochs_completed=epoch)
-            log.info(_table_line(row, epochs, is_best))
-            if not told_of_others:
-                told_of_others = _tell_of_others(trained.seconds, compute.device)
+            recorder.set_epochs_completed(epoch)
+            log.info(_table_line(row, options.epochs, is_best))
+            warned = warned or _warn_of_cpu_contention(trained.seconds, learner.device)
             after_epoch()
+            if evaluated.is_last:
+                break
+        if fitted.exhausts(options.patience, learner.epoch) and learner.epoch < options.epochs:
+            log.info("Early stopping: no better %s since epoch %d.", options.metric, fitted.best_epoch)
         if fitted.test is None:  # resumed after the last epoch
-            fitted.test = measure(splits.test, lambda: None)
+            fitted.test = measure(learner.evaluated_model, splits.test, lambda: None)
             if splits.validation is not None:
-                fitted.validation = measure(splits.validation, lambda: None)
+                fitted.validation = measure(learner.evaluated_model, splits.validation, lambda: None)
+    learner.use_average()
     return fitted
 
 
-def _tell_of_others(seconds: float, device: torch.device) -> bool:
-    """Say once, after a long epoch, if other programs held a CPU's threads up; returns whether it was said."""
+def _evaluate(
+    learner: Learner,
+    splits: Splits,
+    options: FitOptions,
+    fitted: Fitted,
+    measure: Measure,
+    after_batch: Callable[[], None],
+) -> EpochEvaluation:
+    raw: dict[str, float | None] = {}
+
+    def evaluate(split: Split | None, name: str) -> Evaluation | None:
+        if learner.average is not None:
+            raw[f"{name}_accuracy_raw"] = measure(learner.model, split, after_batch).accuracy if split else None
+        return measure(learner.evaluated_model, split, after_batch) if split is not None else None
+
+    validation = evaluate(splits.validation, "val")
+    test = evaluate(splits.test, "test") if options.test_each_epoch else None
+    selected = validation if fitted.selection_split == "validation" else test if fitted.selection_split else None
+    value = score(selected, options.metric) if selected is not None else None
+    epoch = learner.epoch + 1
+    exhausted = not fitted.is_better(value) and fitted.exhausts(options.patience, epoch)
+    is_last = epoch == options.epochs or exhausted
+    if is_last and test is None:
+        test = evaluate(splits.test, "test")
+    return EpochEvaluation(validation, test, raw, selected.accuracy if selected else None, value, is_last)
+
+
+def _remaining_epochs(learner: Learner, fitted: Fitted, options: FitOptions) -> range:
+    if fitted.exhausts(options.patience, learner.epoch):  # resumed after early stopping
+        return range(0)
+    return range(learner.epoch + 1, options.epochs + 1)
+
+
+def _selection_split(splits: Splits, options: FitOptions) -> str | None:
+    if splits.validation is not None:
+        return "validation"
+    if not options.test_each_epoch:
+        return None
+    log.warning("No validation split: the best epoch is chosen on the test split, so its accuracy is optimistic.")
+    return "test"
+
+
+def _train(
+    learner: Learner,
+    loader: EpochLoader,
+    state: EpochState,
+    options: FitOptions,
+    recorder: Recorder,
+    after_step: Callable[[], None],
+) -> EpochResult:
+    try:
+        return train_epoch(
+            learner,
+            loader.epoch(learner.epoch + 1, first=state.steps * learner.training_step.accumulate),
+            state,
+            images=len(loader.batches.split),
+            epochs=options.epochs,
+            sizes=loader.batches.sizes,
+            after_step=after_step,
+        )
+    except DivergedError as error:
+        recorder.append_steps(error.steps)
+        raise
+
+
+def _metrics_row(
+    learner: Learner, trained: EpochResult, evaluated: EpochEvaluation, options: FitOptions, eval_seconds: float
+) -> dict[str, Any]:
+    validation, test = evaluated.validation, evaluated.test
+    row = {
+        "epoch": learner.epoch + 1,
+        "step": learner.step,
+        "learning_rate": trained.learning_rate,
+        "train_loss": trained.loss,
+        "train_accuracy": trained.accuracy,
+        "val_loss": validation.loss if validation else None,
+        "val_accuracy": validation.accuracy if validation else None,
+        "test_loss": test.loss if test else None,
+        "test_accuracy": test.accuracy if test else None,
+        "train_seconds": trained.seconds,
+        "eval_seconds": eval_seconds,
+        "images_per_second": trained.images / trained.seconds,
+        **evaluated.raw,
+    }
+    return row if options.metric in row else row | {options.metric: evaluated.score}
+
+
+def _warn_of_cpu_contention(seconds: float, device: torch.device) -> bool:
+    """Warn after a long epoch if other programs slowed down this run's CPU threads; returns whether it warned."""
     threads = torch.get_num_threads()
     if device.type != "cpu" or threads == 1 or seconds < _LONG_EPOCH_SECONDS:
         return False
@@ -185,9 +285,9 @@ def _tell_of_others(seconds: float, device: torch.device) -> bool:
     if others is None:
         return False
     log.warning(
-        "Other programs are at work on this machine (as if on %.1f of its CPUs). The %d threads of this run wait for "
-        "each other after every operation, and so for whatever holds one of them up: that can make it many times "
-        "slower. A run with fewer threads than there are free CPUs does not wait (threads=%d).",
+        "CPU contention: other programs use about %.1f CPUs of this machine. The %d threads of this run wait for each "
+        "other after every operation, so one delayed thread delays all: training can become many times slower. Use "
+        "fewer threads than there are free CPUs (threads=%d).",
         others,
         threads,
         max(threads - math.ceil(others), 1),
@@ -195,44 +295,29 @@ def _tell_of_others(seconds: float, device: torch.device) -> bool:
     return True
 
 
-def _safe_point(
-    learner: Learner, so_far: EpochSoFar, fitted: Fitted, savepoint: Savepoint, interruption: Interruption
+def _save_or_stop(
+    learner: Learner, state: EpochState, fitted: Fitted, savepoint: Savepoint, interruption: Interruption
 ) -> None:
-    """Between two batches: stop here if that was asked for, and save if it is time; all processes or none."""
-    signal_number, save = collectives.agree_to_stop(interruption.received, savepoint.due)
+    """Between two batches: save if it is time, and stop if a signal arrived; on all ranks or on none."""
+    signal_number, save = learner.ranks.agree_to_stop(interruption.received, savepoint.due)
     if signal_number or save:
-        savepoint.write(learner, so_far, fitted.best)
+        savepoint.write(learner, state, fitted.best)
     if signal_number:
-        interruption.deliver(signal_number)
+        try:
+            interruption.deliver(signal_number)
+        except KeyboardInterrupt as error:
+            error.add_note(f"saved at epoch {learner.epoch + 1}, step {learner.step}")
+            raise
 
 
-def _go_back(
-    learner: Learner,
-    fitted: Fitted,
-    savepoint: Savepoint,
-    out_dir: Path,
-    status: dict[str, Any],
-    device: torch.device,
-) -> EpochSoFar | None:
-    """Put everything back to the savepoint, the records included; to the start where there is none."""
-    so_far = None
-    if collectives.from_first(savepoint.path.exists):
-        so_far, (fitted.best_epoch, fitted.best_accuracy) = savepoint.read(learner, device)
-    if not collectives.is_first():
-        return so_far
-    try:
-        for name in ("steps.csv", "metrics.csv"):
-            tables.keep_epochs(out_dir / name, learner.epoch)
-        fitted.metrics += tables.metrics_rows(out_dir / "metrics.csv")
-    except ValueError as error:
-        raise RequestError(f"{out_dir}: metrics.csv or steps.csv is damaged: {error}") from error
-    if len(fitted.metrics) != learner.epoch:
-        raise RequestError(
-            f"{out_dir / 'metrics.csv'}: has {len(fitted.metrics)} of the {learner.epoch} epochs in {savepoint.path}"
-        )
-    run_status.update_status(out_dir, status, epochs_completed=learner.epoch)
-    log.info("Going on after step %d (epoch %d).", learner.step, learner.epoch + bool(so_far))
-    return so_far
+def _resume(learner: Learner, fitted: Fitted, savepoint: Savepoint, recorder: Recorder) -> EpochState | None:
+    """Restore checkpoint and records; returns the state of the current epoch. Without a checkpoint, start again."""
+    state = None
+    if learner.ranks.broadcast(savepoint.path.exists):
+        state, (fitted.best_epoch, fitted.best_accuracy, fitted.best_score) = savepoint.read(learner)
+    fitted.metrics += recorder.restore(learner.epoch)
+    log.info("Resuming after step %d (epoch %d).", learner.step, learner.epoch + bool(state))
+    return state
 
 
 _TABLE_HEAD = "  epoch  learning rate   train loss  accuracy     val loss  accuracy    test loss  accuracy   images/s"
@@ -243,7 +328,7 @@ def _table_line(row: Mapping[str, Any], epochs: int, is_best: bool) -> str:
         loss, accuracy = row[f"{split}_loss"], row[f"{split}_accuracy"]
         return f"{'':>10}  {'':>8}" if loss is None else f"{loss:>10.4f}  {accuracy:>8.2%}"
 
-    figures = "   ".join(pair(split) for split in ("train", "val", "test"))
+    metrics = "   ".join(pair(split) for split in ("train", "val", "test"))
     mark = "  best so far" if is_best else ""
     start = f"{row['epoch']:>3}/{epochs:<3}  {row['learning_rate']:>13.6g}"
-    return f"{start}   {figures}   {row['images_per_second']:>8.0f}{mark}"
+    return f"{start}   {metrics}   {row['images_per_second']:>8.0f}{mark}"

@@ -1,4 +1,4 @@
-"""Muon: momentum whose every update is made orthogonal, for the filters of a network; plain SGD for the rest."""
+"""Muon: momentum with orthogonalized updates, for the filters of a network; SGD for the rest."""
 
 import math
 from collections.abc import Callable, Iterable
@@ -8,26 +8,26 @@ import torch
 from torch import Tensor
 
 # Jordan et al. 2024, "Muon: an optimizer for hidden layers in neural networks" (kellerjordan.github.io/posts/muon).
-# The polynomial's coefficients are that text's: as steep at 0 as can be, so that a few rounds bring singular values
-# near 1, if not to it. Three rounds are airbench94_muon's, by the same author.
+# The polynomial's coefficients are from that text: steep at 0, so that a few iterations bring singular values near 1.
+# Three iterations as in airbench94_muon, by the same author.
 _COEFFICIENTS = (3.4445, -4.7750, 2.0315)
-_ROUNDS = 3
+_ITERATIONS = 3
 
 
 class Muon(torch.optim.Optimizer):
     """Nesterov momentum; in groups with ``orthogonal=True`` the update is orthogonalized.
 
-    Such a parameter, (out, ...) seen as a matrix of ``out`` rows, is scaled back to the norm ``sqrt(out)`` before each
-    update, so that ``lr`` is a relative size of step: what batch normalization follows does not depend on its scale.
-    PyTorch's own ``Muon`` takes matrices only, and no filters.
+    Such a parameter, (out, ...), is treated as a matrix of ``out`` rows. It is scaled to the norm ``sqrt(out)`` before
+    each update, so ``lr`` is a relative step size. Batch normalization makes the network independent of that scale.
+    PyTorch's own ``Muon`` accepts matrices only, not filters.
 
     Args:
-        params: parameters or groups of them; a group's ``orthogonal`` (default False) says how it is updated.
+        params: parameters or groups of them; groups with ``orthogonal=True`` have orthogonalized updates.
         lr: learning rate.
         momentum: of the orthogonalized groups, unless a group has its own.
-        weight_decay: as in SGD; has no effect on what is scaled back.
-        iteration_dtype: the type that updates are orthogonalized in; None: their own. In bfloat16 an update is some 2%
-            off, far less than three rounds leave its singular values apart; momentum and weights stay as they are.
+        weight_decay: as in SGD; has no effect on parameters that are scaled back.
+        iteration_dtype: type of the orthogonalization; None: that of the parameter. bfloat16 changes an update by about
+            2%, much less than the spread of singular values after three iterations. Momentum and weights keep theirs.
     """
 
     def __init__(
@@ -45,7 +45,7 @@ class Muon(torch.optim.Optimizer):
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
-        """Take a step; ``closure``, if given, computes the loss and the gradients first."""
+        """Take a step; ``closure`` (optional) computes loss and gradients first."""
         loss = None
         if closure is not None:
             with torch.enable_grad():
@@ -75,14 +75,14 @@ class Muon(torch.optim.Optimizer):
 
 
 def orthogonalized(matrix: Tensor) -> Tensor:
-    """The nearest semi-orthogonal matrix, roughly: (rows, columns) with all singular values brought near 1.
+    """Approximate the nearest semi-orthogonal matrix: (rows, columns) with all singular values near 1.
 
     A Newton-Schulz iteration of a quintic polynomial: matrix products only, no decomposition.
     """
     wide = matrix.T if matrix.shape[0] > matrix.shape[1] else matrix
-    wide = wide / (wide.norm() + 1e-7)  # singular values of at most 1, from where the iteration converges
+    wide = wide / (wide.norm() + 1e-7)  # singular values of at most 1, for which the iteration converges
     a, b, c = _COEFFICIENTS
-    for _ in range(_ROUNDS):
+    for _ in range(_ITERATIONS):
         gram = wide @ wide.T
         wide = a * wide + (b * gram + c * gram @ gram) @ wide
     return wide.T if matrix.shape[0] > matrix.shape[1] else wide

@@ -1,60 +1,57 @@
-"""The optimizer of an ``optimizer`` node."""
+"""Builds the optimizer of the config's ``optimizer`` node, with its parameter groups."""
 
 from typing import Any
 
 import torch
 from torch import nn
 
+from cifar_exp.config.groups.optimizer import MuonConfig, OptimizerConfig
 from cifar_exp.config.targets import call
 from cifar_exp.errors import RequestError
 
-# Keys of an optimizer node that say which parameter gets what, not how a step is taken.
+# Keys of an optimizer node about groups of parameters, which are not arguments of the optimizer.
 _GROUP_KEYS = (
     "weight_decay",
     "decay_norms_and_biases",
     "bias_lr_factor",
     "head_lr_factor",
     "sgd_momentum",
-    "decoupled",
+    "clip_grad_norm",
 )
 
 
 def build_optimizer(
-    node: dict[str, Any], model: nn.Module, max_lr: float, precision: torch.dtype = torch.float32
+    node: OptimizerConfig | MuonConfig, model: nn.Module, max_lr: float, precision: torch.dtype = torch.float32
 ) -> torch.optim.Optimizer:
-    """Build the optimizer, with weight decay kept from norms and biases unless the node says otherwise.
+    """Build the optimizer. Norms and biases have no weight decay unless the node says otherwise.
 
-    The first group's learning rate is what ``learning_rate`` stands for in the CSVs; the schedule moves all groups by
-    the same factor.
+    ``learning_rate`` in the CSVs is that of the first group. The schedule scales all groups by the same factor.
 
     Args:
         node: the resolved ``optimizer`` node.
-        model: whose parameters to optimize; frozen ones are left out.
-        max_lr: learning rate to start from; the schedule sets it anew.
-        precision: what the run computes in; for an optimizer whose steps are matrix products themselves.
+        model: its parameters are optimized, except frozen ones.
+        max_lr: the initial learning rate, until the schedule changes it.
+        precision: of the run; for an optimizer whose updates are matrix products.
     """
-    lr, extra = max_lr, {}
+    extra: dict[str, Any] = {}
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    if node["_target_"] == "cifar_exp.training.muon.Muon":
-        groups, extra = _muon_groups(node, parameters, lr), {"iteration_dtype": precision}
+    if isinstance(node, MuonConfig):
+        groups, extra = _muon_groups(node, parameters, max_lr), {"iteration_dtype": precision}
     else:
-        decay = node.get("weight_decay", 0.0)
-        if node.get("decoupled", False):
-            lr, decay = max_lr / _reach(node["momentum"]), decay / max_lr
-        groups = _groups(node, parameters, lr, decay)
+        groups = _groups(node, parameters, max_lr)
     try:
-        optimizer = call(node, groups, without=_GROUP_KEYS, lr=lr, **extra)
+        optimizer = call(node, groups, without=_GROUP_KEYS, lr=max_lr, **extra)
     except RequestError:
         raise
     except (TypeError, ValueError, IndexError, RuntimeError) as error:
-        raise RequestError(f"optimizer: {node['_target_']} refuses these values: {error}") from error
+        raise RequestError(f"optimizer: {node._target_} does not accept these values: {error}") from error
     assert isinstance(optimizer, torch.optim.Optimizer)
     return optimizer
 
 
-def _groups(node: dict[str, Any], parameters: list[nn.Parameter], lr: float, decay: float) -> list[dict[str, Any]]:
-    """Norms and biases apart where they are treated apart."""
-    decay_vectors, factor = node.get("decay_norms_and_biases", True), node.get("bias_lr_factor", 1.0)
+def _groups(node: OptimizerConfig, parameters: list[nn.Parameter], lr: float) -> list[dict[str, Any]]:
+    """One group, or a second one for norms and biases if they have another weight decay or learning rate."""
+    decay, decay_vectors, factor = node.weight_decay, node.decay_norms_and_biases, node.bias_lr_factor
     if decay_vectors and factor == 1:
         return [{"params": parameters, "weight_decay": decay}]
     matrices, vectors = _by_dimensions(parameters)
@@ -67,45 +64,42 @@ def _groups(node: dict[str, Any], parameters: list[nn.Parameter], lr: float, dec
     return groups
 
 
-def _muon_groups(node: dict[str, Any], parameters: list[nn.Parameter], lr: float) -> list[dict[str, Any]]:
-    """Filters by Muon; heads, norms and biases by SGD. The weight decay of a step at ``max_lr`` is the node's."""
+def _muon_groups(node: MuonConfig, parameters: list[nn.Parameter], lr: float) -> list[dict[str, Any]]:
+    """Filters by Muon; heads, norms and biases by SGD. A step at ``max_lr`` has the node's weight decay."""
     matrices, vectors = _by_dimensions(parameters)
     filters = [parameter for parameter in matrices if parameter.ndim > 2]
     heads = [parameter for parameter in matrices if parameter.ndim == 2]
     groups: list[dict[str, Any]] = [{"params": filters, "orthogonal": True}]
-    for rest, factor in ((heads, node["head_lr_factor"]), (vectors, node["bias_lr_factor"])):
+    for rest, factor in ((heads, node.head_lr_factor), (vectors, node.bias_lr_factor)):
         rate = lr * factor
-        decay = node["weight_decay"] / rate
-        groups.append({"params": rest, "lr": rate, "weight_decay": decay, "momentum": node["sgd_momentum"]})
+        decay = node.weight_decay / rate
+        groups.append({"params": rest, "lr": rate, "weight_decay": decay, "momentum": node.sgd_momentum})
     return groups
 
 
 def _by_dimensions(parameters: list[nn.Parameter]) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
-    """What multiplies activations has two dimensions or more; norms' gains and all biases are vectors."""
+    """Filters and matrices (two dimensions or more), and vectors: gains of norms, and biases."""
     return [p for p in parameters if p.ndim >= 2], [p for p in parameters if p.ndim < 2]
 
 
-def _reach(momentum: float) -> float:
-    """How far Nesterov momentum carries a gradient in all, relative to plain descent (arXiv 2404.00498)."""
-    return 1 + 1 / (1 - momentum)
-
-
 def momentum_of(optimizer: torch.optim.Optimizer) -> float | None:
-    """Present momentum: SGD's, or Adam's first beta; None where the optimizer has neither."""
+    """Current momentum: SGD's, or Adam's first beta; None if the optimizer has neither."""
     group = optimizer.param_groups[0]
     if "momentum" in group:
         return float(group["momentum"])
     return float(group["betas"][0]) if "betas" in group else None
 
 
-def set_max_lr(optimizer: torch.optim.Optimizer, node: dict[str, Any], model: nn.Module, max_lr: float) -> None:
-    """Give all groups the learning rate and the weight decay that ``build_optimizer`` would for another ``max_lr``."""
+def set_max_lr(
+    optimizer: torch.optim.Optimizer, node: OptimizerConfig | MuonConfig, model: nn.Module, max_lr: float
+) -> None:
+    """Set the learning rate and weight decay of all groups as ``build_optimizer`` does for another ``max_lr``."""
     for group, other in zip(optimizer.param_groups, build_optimizer(node, model, max_lr).param_groups, strict=True):
         group["lr"], group["weight_decay"] = other["lr"], other["weight_decay"]
 
 
 def set_momentum(optimizer: torch.optim.Optimizer, momentum: float) -> None:
-    """Set what ``momentum_of`` reads, in all groups; as PyTorch's ``OneCycleLR`` does when it cycles momentum."""
+    """Set the momentum (see ``momentum_of``) of all groups, as PyTorch's ``OneCycleLR`` does."""
     for group in optimizer.param_groups:
         if "momentum" in group:
             group["momentum"] = momentum

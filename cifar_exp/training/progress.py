@@ -1,4 +1,4 @@
-"""What a person watching sees of an epoch: a live bar in a terminal, a plain line now and then elsewhere."""
+"""Progress of an epoch for people: a live bar in a terminal, a log line every 30 seconds elsewhere."""
 
 import logging
 import sys
@@ -8,8 +8,8 @@ from types import TracebackType
 import torch
 from tqdm import tqdm
 
-from cifar_exp.compute.distributed import collectives
 from cifar_exp.safe_io.console import labelled
+from cifar_exp.training.step import StepResult
 
 log = logging.getLogger(__name__)
 
@@ -17,15 +17,12 @@ _BAR_SECONDS = 0.25
 _LINE_SECONDS = 30.0
 
 
-class Figures:
-    """A step's loss and the epoch's accuracy up to it, on their way from the device.
-
-    To read them off a GPU at once would be to wait until it has done all that was asked of it so far. It is asked to
-    send them when it comes to it, and they are shown when they have arrived, some steps later.
+class PendingMetrics:
+    """Loss and accuracy copied from the GPU without synchronizing; read once the copy has finished.
 
     Args:
-        loss: of the step; a tensor without dimensions.
-        correct: right predictions in the epoch, likewise.
+        loss: (), of a step.
+        correct: (), correct predictions in the epoch.
         seen: images in the epoch.
         learning_rate: of the step.
     """
@@ -35,16 +32,16 @@ class Figures:
         self.learning_rate = learning_rate
         on_gpu = loss.device.type == "cuda"
         values = torch.stack([loss.detach().float(), correct.float()])
-        self._values = values.to("cpu", non_blocking=on_gpu)  # page-locked then, which PyTorch sees to
-        self._arrival: torch.cuda.Event | None = None
+        self._values = values.to("cpu", non_blocking=on_gpu)  # PyTorch takes page-locked memory for it
+        self._copied: torch.cuda.Event | None = None
         if on_gpu:
-            self._arrival = torch.cuda.Event()
-            self._arrival.record(torch.cuda.current_stream(loss.device))
+            self._copied = torch.cuda.Event()
+            self._copied.record(torch.cuda.current_stream(loss.device))
 
     @property
-    def arrived(self) -> bool:
-        """Whether they can be read without waiting."""
-        return self._arrival is None or self._arrival.query()
+    def ready(self) -> bool:
+        """Whether the copy has finished."""
+        return self._copied is None or self._copied.query()
 
     @property
     def loss(self) -> float:
@@ -60,14 +57,19 @@ class Figures:
 class EpochProgress:
     """Progress through the steps of one epoch; a context manager.
 
-    ``due`` says when figures would be shown at all: they have to be brought from the device (see ``Figures``).
+    Args:
+        epoch: from 1.
+        epochs: of the run.
+        images: in the epoch.
+        done: images of the steps before.
+        visible: whether a bar may be shown.
     """
 
-    def __init__(self, epoch: int, epochs: int, images: int, *, done: int = 0) -> None:
+    def __init__(self, epoch: int, epochs: int, images: int, *, done: int = 0, visible: bool = True) -> None:
         self._title = f"epoch {epoch}/{epochs}"
         self._images = images
-        self._done = self._before = done
-        self._terminal = sys.stderr.isatty() and collectives.is_first() and not labelled()
+        self._done = self._done_at_start = done
+        self._terminal = visible and sys.stderr.isatty() and not labelled()
         self._bar = tqdm(
             total=images,
             initial=done,
@@ -77,6 +79,7 @@ class EpochProgress:
             leave=False,
             dynamic_ncols=True,
         )
+        self._pending: PendingMetrics | None = None
         self._started = self._shown = time.monotonic()
 
     def __enter__(self) -> "EpochProgress":
@@ -87,25 +90,31 @@ class EpochProgress:
     ) -> None:
         self._bar.close()
 
-    def advance(self, images: int) -> None:
-        """Count the images of a step."""
+    def update(self, images: int, result: StepResult, correct: torch.Tensor, seen: int, learning_rate: float) -> None:
+        """Count the images of a step, and show its metrics if the last ones were shown long enough ago."""
         self._done += images
         self._bar.update(images)
+        if self.due and self._pending is None:
+            loss = result.loss_sum / max(result.images, 1)
+            self._pending = PendingMetrics(loss, correct, seen, learning_rate)
+        if self._pending is not None and self._pending.ready:
+            self.show(self._pending)
+            self._pending = None
 
     @property
     def due(self) -> bool:
-        """Whether it is time to show figures."""
+        """Whether it is time to show metrics."""
         return time.monotonic() - self._shown >= (_BAR_SECONDS if self._terminal else _LINE_SECONDS)
 
-    def show(self, figures: Figures) -> None:
+    def show(self, metrics: PendingMetrics) -> None:
         """Show a step's loss, the epoch's accuracy up to it and the learning rate."""
         self._shown = time.monotonic()
-        loss, accuracy, learning_rate = figures.loss, figures.accuracy, figures.learning_rate
+        loss, accuracy, learning_rate = metrics.loss, metrics.accuracy, metrics.learning_rate
         if self._terminal:
             self._bar.set_postfix_str(f"loss {loss:.3f}, accuracy {accuracy:.1%}, lr {learning_rate:.4g}")
             return
-        rate = (self._done - self._before) / (self._shown - self._started)
-        left = (self._images - self._done) / rate
+        rate = (self._done - self._done_at_start) / (self._shown - self._started)
+        seconds_left = (self._images - self._done) / rate
         log.info(
             "%s: %d of %d images, loss %.3f, accuracy %.1f%%, lr %.4g, %.0f images/s, %d:%02d left",
             self._title,
@@ -115,5 +124,5 @@ class EpochProgress:
             100 * accuracy,
             learning_rate,
             rate,
-            *divmod(round(left), 60),
+            *divmod(round(seconds_left), 60),
         )

@@ -1,4 +1,4 @@
-"""``checkpoints/last.pt``: all that it takes to go on with a run, and when it is written."""
+"""The checkpoints of a run: ``last.pt`` holds all state that a resumed run needs, ``best.pt`` the best weights."""
 
 import time
 from collections.abc import Mapping
@@ -7,94 +7,106 @@ from typing import Any
 
 import torch
 
-from cifar_exp.compute.distributed import collectives
 from cifar_exp.compute.seeding import device_generator
 from cifar_exp.errors import RequestError
 from cifar_exp.run_dir import checkpoint
-from cifar_exp.training.epoch import EpochSoFar, Learner
+from cifar_exp.training.epoch import EpochState
+from cifar_exp.training.learner import Learner
+
+Best = tuple[int | None, float | None, float | None]  # epoch, accuracy and score of the best epoch so far
 
 
 class Savepoint:
-    """Writes and reads the state of a run.
+    """Writes and reads the checkpoints of a run.
 
     Args:
         out_dir: the run directory.
         about: what a checkpoint says beside weights and state, as plain values.
-        every_epochs: write after so many epochs, and after the last.
-        every_seconds: write within an epoch, too, once so many seconds have passed since the last time.
+        every_epochs: write ``last.pt`` after so many epochs, and after the last.
+        every_seconds: write ``last.pt`` within an epoch, too, if the last one is so many seconds old.
     """
 
     def __init__(self, out_dir: Path, about: Mapping[str, Any], *, every_epochs: int, every_seconds: float) -> None:
         self.path = out_dir / "checkpoints" / "last.pt"
-        self.about = dict(about)
         self.every_epochs = every_epochs
+        self._about = dict(about)
         self._every_seconds = every_seconds
         self._started = self._written = time.monotonic()
-        self.seconds_before = 0.0  # what earlier sessions of the run took, up to the state that this one started from
+        self.seconds_before = 0.0  # total time of earlier sessions of the run, up to the state that was restored
 
     @property
     def due(self) -> bool:
-        """Whether more would be lost by now than the config allows."""
+        """Whether ``last.pt`` is older than the config allows."""
         return time.monotonic() - self._written >= self._every_seconds
 
-    def write(self, learner: Learner, so_far: EpochSoFar | None, best: tuple[int | None, float | None]) -> None:
-        """Write the state; where processes share the run, all of them call this, and the first one writes.
+    def write(self, learner: Learner, epoch_state: EpochState | None, best: Best) -> None:
+        """Write ``last.pt``. All ranks call this, and rank 0 writes.
 
         Args:
             learner: the network and what trains it.
-            so_far: the epoch in progress; None between epochs.
-            best: epoch and accuracy of the best one so far.
+            epoch_state: of the current epoch; None between epochs.
+            best: epoch, accuracy and score of the best epoch so far.
         """
-        device = next(learner.model.parameters()).device
         own = {
-            "epoch_so_far": None if so_far is None else so_far.state_dict(),
+            "epoch_so_far": None if epoch_state is None else epoch_state.state_dict(),
             "random_state": torch.get_rng_state(),
-            "device_random_state": device_generator(device).get_state() if device.type != "cpu" else None,
+            "device_random_state": (
+                device_generator(learner.device).get_state() if learner.device.type != "cpu" else None
+            ),
         }
-        first, *others = collectives.gather(own)
+        rank_0, *other_ranks = learner.ranks.gather(own)
         self._written = time.monotonic()
-        if not collectives.is_first():
+        if not learner.ranks.is_rank_0:
             return
         checkpoint.save(
             self.path,
-            learner.model,
+            learner.evaluated_model,
             **learner.state_dict(),
-            **first,
-            other_processes=others,
+            **rank_0,
+            other_processes=other_ranks,
             best_epoch=best[0],
             best_accuracy=best[1],
+            best_score=best[2],
             seconds=self.seconds_before + time.monotonic() - self._started,
-            **self.about,
+            **self._about,
         )
         self._written = time.monotonic()
 
-    def read(self, learner: Learner, device: torch.device) -> tuple[EpochSoFar | None, tuple[int | None, float | None]]:
-        """Put ``learner`` and the random generators back to the saved state; returns the rest as ``write`` takes it.
+    def write_best(self, learner: Learner) -> None:
+        """Write the evaluated network's weights to ``best.pt``; only on rank 0."""
+        if learner.ranks.is_rank_0:
+            path = self.path.with_name("best.pt")
+            state = {"epoch": learner.epoch, "step": learner.step, **learner.raw_weights()}
+            checkpoint.save(path, learner.evaluated_model, **state, **self._about)
+
+    def read(self, learner: Learner) -> tuple[EpochState | None, Best]:
+        """Restore ``learner`` and the random generators from ``last.pt``; returns the rest as ``write`` takes it.
 
         Raises:
-            RequestError: there is no such file, or it is damaged.
+            RequestError: the file is missing or damaged.
         """
-        alone = collectives.world_size() == 1
-        state = collectives.from_first(lambda: checkpoint.load(self.path, device if alone else torch.device("cpu")))
+        ranks, device = learner.ranks, learner.device
+        load_to = torch.device("cpu") if ranks.is_distributed else device
+        state = ranks.broadcast(lambda: checkpoint.load(self.path, load_to))
         try:
             learner.load_state_dict(state)
             self.seconds_before = state["seconds"]
-            processes = [state, *state.get("other_processes", [])]
-            if len(processes) == collectives.world_size():
-                own = processes[collectives.rank()]
+            saved = [state, *state.get("other_processes", [])]
+            if len(saved) == ranks.world_size:
+                own = saved[ranks.rank]
                 _set_random_state(own, device)
-                so_far = own["epoch_so_far"]
+                epoch_state = own["epoch_so_far"]
             else:
-                if collectives.is_first():
+                if ranks.is_rank_0:
                     _set_random_state(state, device)
-                so_far = _taken_over([process["epoch_so_far"] for process in processes])
+                epoch_state = _merge_for_new_world_size([one["epoch_so_far"] for one in saved], keep=ranks.is_rank_0)
             return (
-                None if so_far is None else EpochSoFar.from_state_dict(so_far, device),
-                (state["best_epoch"], state["best_accuracy"]),
+                None if epoch_state is None else EpochState.from_state_dict(epoch_state, device),
+                (state["best_epoch"], state["best_accuracy"], state.get("best_score", state["best_accuracy"])),
             )
         except (LookupError, TypeError, ValueError, AttributeError, RuntimeError) as error:
             reason = (str(error) or type(error).__name__).splitlines()[0]
-            raise RequestError(f"{self.path}: does not hold the state of this config's run: {reason}") from error
+            raise RequestError(f"{self.path}: does not match the config of this run: {reason}") from error
 
 
 def _set_random_state(state: Mapping[str, Any], device: torch.device) -> None:
@@ -103,11 +115,16 @@ def _set_random_state(state: Mapping[str, Any], device: torch.device) -> None:
         device_generator(device).set_state(state["device_random_state"].cpu())
 
 
-def _taken_over(parts: list[dict[str, Any] | None]) -> dict[str, Any] | None:
-    """What another number of processes had of an epoch: the first process takes it all, the others nothing."""
-    found = [part for part in parts if part is not None]
-    if not found:
+def _merge_for_new_world_size(states: list[dict[str, Any] | None], *, keep: bool) -> dict[str, Any] | None:
+    """Merge per-rank epoch state saved with a different world size into rank 0.
+
+    Args:
+        states: of the ranks that wrote the checkpoint.
+        keep: whether this is rank 0; the totals of other ranks are 0.
+    """
+    saved = [state for state in states if state is not None]
+    if not saved:
         return None
-    share = 1 if collectives.is_first() else 0
-    sums = {name: share * sum(part[name] for part in found) for name in ("loss_sum", "correct", "losses", "seen")}
-    return {**found[0], **sums}
+    factor = 1 if keep else 0
+    totals = {name: factor * sum(state[name] for state in saved) for name in ("loss_sum", "correct", "losses", "seen")}
+    return {**saved[0], **totals}

@@ -1,8 +1,7 @@
-"""Learning-rate schedules over a number of steps, and whether a run used the schedule that it planned.
+"""Learning-rate schedules over a number of optimizer steps, and how much of its schedule a run used.
 
-Every schedule peaks at ``max_lr`` and is planned in optimizer steps. ``scheduler.interval`` says after what it moves
-on by one: ``step``, or ``epoch``, which leaves most of a plan made in steps unused. The published run did that, and
-nothing told it.
+Every schedule peaks at ``max_lr``. ``scheduler.interval`` is ``step`` or ``epoch``: when the schedule advances by one
+step. With ``epoch`` most of it stays unused, as in the published run, which did not report that.
 """
 
 import math
@@ -12,14 +11,15 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch.optim.lr_scheduler import LambdaLR, LRScheduler, OneCycleLR
+from torch.optim.lr_scheduler import LambdaLR, LRScheduler, OneCycleLR, ReduceLROnPlateau
 
+from cifar_exp.config.groups.scheduler import SchedulerConfig
 from cifar_exp.config.targets import call
 from cifar_exp.errors import RequestError
 
 
 def build_scheduler(
-    node: dict[str, Any], optimizer: torch.optim.Optimizer, *, max_lr: float, total_steps: int
+    node: SchedulerConfig, optimizer: torch.optim.Optimizer, *, max_lr: float, total_steps: int
 ) -> LRScheduler:
     """Build the scheduler of a resolved ``scheduler`` node for a plan of ``total_steps``."""
     scheduler = call(node, optimizer, without=("interval",), max_lr=max_lr, total_steps=total_steps)
@@ -31,14 +31,14 @@ def one_cycle(optimizer: torch.optim.Optimizer, *, max_lr: float, total_steps: i
     """One-cycle policy (Smith & Topin 2018, arXiv 1708.07120); options as in PyTorch's ``OneCycleLR``.
 
     Raises:
-        RequestError: fewer than 2 steps, for which PyTorch's formula has no peak.
+        RequestError: fewer than 2 steps, too few for a peak.
     """
     if total_steps < 2:
-        raise RequestError("scheduler=one_cycle needs at least 2 steps; take more epochs or a smaller batch_size")
+        raise RequestError("scheduler=one_cycle needs at least 2 steps; use more epochs or a smaller batch_size")
     if options.get("pct_start", 0.3) * total_steps == 1:
-        # PyTorch divides by the length of the first phase, which would be 0: make it a hair shorter than that.
+        # PyTorch divides by the length of the first phase minus 1, which would be 0: make pct_start slightly smaller.
         options["pct_start"] = math.nextafter(options["pct_start"], 0.0)
-    # A group may have a learning rate of its own, such as the biases'.
+    # Groups can have different learning rates, for example the biases.
     peaks = [group["lr"] for group in optimizer.param_groups]
     return OneCycleLR(optimizer, max_lr=peaks, total_steps=total_steps, **options)
 
@@ -52,7 +52,7 @@ def cosine(
     def factor(step: int) -> float:
         if step < warmup:
             return (step + 1) / warmup
-        # Ends one step short of zero: a last step with learning rate 0 would be lost.
+        # Ends one step before zero: a last step with learning rate 0 would have no effect.
         return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, total_steps - warmup)))
 
     return LambdaLR(optimizer, factor)
@@ -89,12 +89,12 @@ def triangle(
     """Straight up to ``max_lr`` and straight down (Jordan 2024, arXiv 2404.00498).
 
     Args:
-        optimizer: its learning rates are the peak's.
+        optimizer: its learning rates are those of the peak.
         max_lr: at the peak.
-        total_steps: of the plan.
-        peak_at: fraction of the steps after which the peak is reached; 0 starts there.
+        total_steps: of the schedule.
+        peak_at: fraction of the steps before the peak; 0 starts at the peak.
         start_factor: of ``max_lr``, at the first step.
-        end_factor: of ``max_lr``, one step after the last: a last step with learning rate 0 would be lost.
+        end_factor: of ``max_lr``, one step after the last, because a last step at 0 would have no effect.
     """
     peak = math.floor(peak_at * total_steps)
 
@@ -120,11 +120,40 @@ def constant(
     )
 
 
-def planned_learning_rates(node: dict[str, Any], *, max_lr: float, total_steps: int) -> NDArray[np.float64]:
-    """The learning rate of each planned step, (total_steps,), as the scheduler itself gives it."""
-    # Any optimizer will do, for a schedule does not look at gradients; this one has a momentum to cycle.
+def plateau(
+    optimizer: torch.optim.Optimizer, *, max_lr: float, total_steps: int, factor: float, patience: int, threshold: float
+) -> LRScheduler:
+    """``max_lr``, multiplied by ``factor`` when the selection metric has stopped improving.
+
+    Args:
+        optimizer: with ``max_lr``.
+        max_lr: at the start.
+        total_steps: of the run.
+        factor: of each reduction.
+        patience: epochs without improvement before a reduction.
+        threshold: smallest change of the metric that counts as an improvement.
+    """
+    return ReduceLROnPlateau(
+        optimizer,
+        mode="max",
+        factor=factor,
+        patience=patience,
+        threshold=threshold,
+        threshold_mode="abs",
+        eps=0.0,  # by default PyTorch ignores reductions of tiny learning rates
+    )
+
+
+def planned_learning_rates(node: SchedulerConfig, *, max_lr: float, total_steps: int) -> NDArray[np.float64]:
+    """The learning rate of each planned step, (total_steps,), computed by the scheduler itself.
+
+    For a plateau schedule it is ``max_lr`` throughout: its reductions are not known beforehand.
+    """
+    # Any optimizer serves, as schedules do not use gradients; this one has a momentum to cycle.
     optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=max_lr, momentum=0.9)
     scheduler = build_scheduler(node, optimizer, max_lr=max_lr, total_steps=total_steps)
+    if isinstance(scheduler, ReduceLROnPlateau):
+        return np.full(total_steps, max_lr)
     rates = [optimizer.param_groups[0]["lr"]]
     for _ in range(total_steps - 1):
         optimizer.step()
@@ -135,12 +164,12 @@ def planned_learning_rates(node: dict[str, Any], *, max_lr: float, total_steps: 
 
 @dataclass(frozen=True)
 class ScheduleUse:
-    """How much of a planned schedule a run went through.
+    """How much of its planned schedule a run used.
 
     Attributes:
-        planned: steps in the plan.
-        used: positions of the plan that the optimizer ran at.
-        planned_peak: largest learning rate of the plan.
+        planned: steps in the schedule.
+        used: steps of the schedule that the optimizer used.
+        planned_peak: largest learning rate of the schedule.
         used_peak: largest learning rate that the optimizer used.
     """
 
@@ -151,7 +180,7 @@ class ScheduleUse:
 
     @property
     def complete(self) -> bool:
-        """Whether the run went through the whole plan."""
+        """Whether the run used the whole schedule."""
         return self.used == self.planned
 
     def __str__(self) -> str:
@@ -159,18 +188,18 @@ class ScheduleUse:
             return f"complete: all {self.planned:,} planned steps used, peak learning rate {self.used_peak:g}"
         return (
             f"incomplete: {self.used:,} of {self.planned:,} planned steps used; the learning rate peaked at "
-            f"{self.used_peak:.6g} where {self.planned_peak:g} was planned"
+            f"{self.used_peak:.6g} instead of the planned {self.planned_peak:g}"
         )
 
 
 def schedule_use(interval: str, planned: NDArray[np.float64], used: NDArray[np.float64], epochs: int) -> ScheduleUse:
-    """Compare the plan with what the optimizer did.
+    """Compare the planned schedule with the learning rates that the optimizer used.
 
     Args:
         interval: ``step`` or ``epoch``.
         planned: (total_steps,) learning rates.
         used: (steps taken,) learning rates, not empty.
-        epochs: epochs that the steps reach into.
+        epochs: epochs that the run started.
     """
     positions = len(used) if interval == "step" else epochs
     return ScheduleUse(len(planned), positions, float(planned.max()), float(used.max()))

@@ -14,12 +14,11 @@ from cifar_exp.build import build
 from cifar_exp.cli.evaluate import evaluate_run
 from cifar_exp.cli.lr_find import sweep_command
 from cifar_exp.cli.main import main
-from cifar_exp.config.lr_range import Range
 from cifar_exp.errors import RequestError
 from cifar_exp.run import run
 from cifar_exp.run_dir import tables
 from cifar_exp.run_dir.saved_run import open_run
-from cifar_exp.training.lr_curve import neighbours, read_curve
+from cifar_exp.training.lr_range_test import LRRange, neighbours, read_lr_range_test
 
 
 # --- max_lr=auto ---------------------------------------------------------------------------------------
@@ -38,7 +37,7 @@ def test_auto_is_recorded_everywhere(found):
     out_dir, row = found
     value = row["max_lr_used"]
     summary = tables.read_table(out_dir / "summary.csv").iloc[0]
-    assert value == summary["max_lr_used"] == read_curve(out_dir / "lr_find.csv").suggest().max_lr
+    assert value == summary["max_lr_used"] == read_lr_range_test(out_dir / "lr_find.csv").suggest().max_lr
     assert summary["config.max_lr"] == "auto"
     assert json.loads((out_dir / "status.json").read_text())["max_lr_used"] == value
     assert f"max_lr={value:g}. Half of the loss's fall" in (out_dir / "run.log").read_text()
@@ -67,14 +66,14 @@ def test_an_interrupted_run_goes_on_with_the_number_that_it_found(found, tmp_pat
         with pytest.raises(KeyboardInterrupt):
             run(config, tmp_path / "run")
     assert tables.read_table(tmp_path / "run" / "summary.csv")["max_lr_used"].item() == found[1]["max_lr_used"]
-    monkeypatch.setattr(building, "range_test", never)
+    monkeypatch.setattr(building, "run_lr_range_test", never)
     row = run(config, tmp_path / "run", resume=True)
     assert row["max_lr_used"] == found[1]["max_lr_used"]
     assert (tmp_path / "run" / "steps.csv").read_bytes() == (found[0] / "steps.csv").read_bytes()
 
 
 def test_evaluating_such_a_run_searches_for_nothing(found, tmp_path, monkeypatch):
-    monkeypatch.setattr(building, "range_test", never)
+    monkeypatch.setattr(building, "run_lr_range_test", never)
     row = evaluate_run(open_run(found[0]), [], None, tmp_path / "evaluation")
     assert row["changed_predictions"] == 0
 
@@ -82,17 +81,19 @@ def test_evaluating_such_a_run_searches_for_nothing(found, tmp_path, monkeypatch
 @pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
 @pytest.mark.parametrize("scheduler", ["cosine", "multistep", "constant"])
 def test_every_scheduler_and_optimizer_gets_the_number(optimizer, scheduler, monkeypatch):
-    monkeypatch.setattr(building, "range_test", lambda *_: curve_of([*noisy(2.3, 60), *np.linspace(2.3, 1.3, 30)]))
+    monkeypatch.setattr(
+        building, "run_lr_range_test", lambda *_: curve_of([*noisy(2.3, 60), *np.linspace(2.3, 1.3, 30)])
+    )
     parts = build(composed(*AUTO, f"optimizer={optimizer}", f"scheduler={scheduler}"))
-    assert parts.planned.max() == parts.max_lr == parts.range_curve.suggest().max_lr
+    assert parts.planned.max() == parts.max_lr == parts.lr_range_test.suggest().max_lr
 
 
 def test_auto_without_a_suggestion_is_an_error_that_says_what_to_do(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(building, "Range", lambda: Range(1e-9, 1e-8, 30))
+    monkeypatch.setattr(building, "LRRange", lambda: LRRange(1e-9, 1e-8, 30))
     monkeypatch.chdir(tmp_path)
     assert main([*AUTO, "hydra.run.dir=run"]) == 2
     error = capsys.readouterr().err
-    assert "max_lr=auto: the range test has no suggestion; name a number" in error
+    assert "max_lr=auto: the LR range test has no suggestion; set a number" in error
     assert "did not fall at any learning rate from 1e-09 to 1e-08" in error
     assert json.loads((tmp_path / "run" / "status.json").read_text())["state"] == "failed"
 
@@ -101,7 +102,7 @@ def test_auto_without_a_suggestion_is_an_error_that_says_what_to_do(tmp_path, mo
     ("typed", "value"), [("auto", "auto"), ("'auto'", "auto"), ("1", 1.0), ("'0.1'", 0.1), ("1e-3", 0.001)]
 )
 def test_what_max_lr_may_be(typed, value):
-    found = composed(f"max_lr={typed}")["max_lr"]
+    found = composed(f"max_lr={typed}").max_lr
     assert found == value
     assert type(found) is type(value)
 
@@ -135,7 +136,7 @@ def test_no_suggestion_is_exit_code_1_with_the_curve_to_look_at(tmp_path, capsys
     assert main(["lr-find", *SMALL, "--min-lr=1e-9", "--max-lr", "1e-8", "--steps", "30", "--out", str(out)]) == 1
     assert "No suggestion. The loss did not fall" in capsys.readouterr().out
     assert (out / "lr_find.png").stat().st_size > 10_000
-    assert len(read_curve(out / "lr_find.csv").losses) == 30
+    assert len(read_lr_range_test(out / "lr_find.csv").losses) == 30
 
 
 @pytest.mark.parametrize(
@@ -185,7 +186,7 @@ def test_a_sweep_can_hold_auto_beside_numbers(sweep, found):
 
 
 def test_a_sweeps_plan_searches_for_nothing(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(building, "range_test", never)
+    monkeypatch.setattr(building, "run_lr_range_test", never)
     assert main(["-m", *SMALL, "max_lr=auto,0.1", "sweep.plan=true", f"hydra.sweep.dir={tmp_path / 'sweep'}"]) == 0
     assert "2 jobs, 2 to run" in capsys.readouterr().out
 

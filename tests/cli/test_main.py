@@ -1,6 +1,7 @@
 """The command line as a user meets it: exit codes, one-line errors, and where things land."""
 
 import os
+import re
 import resource
 import signal
 import subprocess
@@ -13,7 +14,8 @@ from programs import PROGRAM, started, wait_for
 from runs import state_of
 
 import cifar_exp.cli.main
-from cifar_exp.cli.main import COMMANDS, main
+from cifar_exp.cli.commands import COMMANDS
+from cifar_exp.cli.main import main
 
 
 def run_program(*arguments: str, cwd: Path, **options) -> subprocess.CompletedProcess:
@@ -40,6 +42,15 @@ def here(tmp_path, monkeypatch):
         (["augment.transforms={}"], "would be merged into what is there"),
         (["--experimental-rerun", "x.pickle"], "unpickles"),
         (["-m", "--cfg", "job"], "only one of"),
+        (["--epochs=3"], "a key is set without dashes: epochs=3"),
+        (["--cfg", "jobb"], "invalid choice: 'jobb'"),
+        (["train"], "a run needs no command"),
+        (["hydra.run.dir=${oc.env:NO_SUCH_VARIABLE}"], "hydra.run.dir: "),
+        (["-m", "seed=0,1", "hydra.sweep.dir=${oc.env:NO_SUCH_VARIABLE}"], "hydra.sweep.dir: "),
+        (["data=image_folder"], "data.root=PATH"),
+        (["-m", "data=image_folder", "seed=0,1"], "data.root=PATH"),
+        (["data.limit_train=100"], "batch_size=128: is more than the 100 training images"),
+        (["--help", "optimzer"], "did you mean 'optimizer'"),
         (["--config-path", "x"], "--config-dir adds yours"),
         (["hydra.run.dir=/dev/null/x"], "/dev/null is not a folder that can be written to"),
         (["evaluation.weights=best", "data.validation_fraction=0"], "nothing to select on"),
@@ -58,9 +69,9 @@ def test_a_wrong_request_ends_before_anything_is_made(here, capsys, arguments, m
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["data=image_folder", "data.root=nowhere"], "there is no folder"),
-        (["data=image_folder"], "data.root=FOLDER"),
-        (["data=cifar10", "data.root=nowhere.tar.gz"], "no such archive"),
+        (["data=image_folder", "data.root=nowhere"], "there is no such file or folder"),
+        (["data=image_folder"], "data.root=PATH"),
+        (["data=cifar10", "data.root=nowhere.tar.gz"], "there is no such file or folder"),
         (["data=cifar10", "data.url=http://127.0.0.1:1/x.tgz"], "data.root=PATH"),
         (["data=cifar10", "data.url=http://127.0.0.1:1/x.tgz"], "data.url=URL"),
         (["data=cifar10", "data.url=http://127.0.0.1:1/x.tgz"], "data=mnist5k"),
@@ -79,9 +90,7 @@ def test_a_request_that_the_data_or_the_machine_cannot_meet(here, capsys, argume
     captured = capsys.readouterr()
     assert message in captured.err
     assert "Traceback" not in captured.err
-    if (here / "run").exists():
-        assert state_of(here / "run")["state"] == "failed"
-        assert message in state_of(here / "run")["error"]
+    assert [path for path in here.iterdir() if path.name != "tree"] == []
 
 
 def test_a_text_file_among_the_images_is_named(here, capsys, image_tree):
@@ -132,9 +141,23 @@ def test_a_sweep_goes_on_after_a_job_that_diverged(here):
 def test_help_lists_the_options_and_not_the_schemas(here, capsys):
     assert main(["--help"]) == 0
     out = capsys.readouterr().out
-    assert "model: resnet18, resnet34, resnet9" in out
+    assert "model: quickstart, resnet18, resnet34, resnet9" in out
     assert "base_sgd" not in out
-    assert "max_lr: 0.1" in out
+    assert re.search(r"max_lr +0.1 +peak learning rate", out)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "pattern"),
+    [
+        (["--help", "optimizer"], r"optimizer=adamw +Adam with.*optimizer\.nesterov +true +Nesterov momentum"),
+        (["--help", "data", "data=image_folder"], r"data\.root +null +folder of train"),
+        (["--help", "max_lr"], r"^  max_lr +0\.1 +peak learning rate"),
+        (["--version"], r"^cifar-exp \d+\.\d+"),
+    ],
+)
+def test_help_on_one_thing(here, capsys, arguments, pattern):
+    assert main(arguments) == 0
+    assert re.search(pattern, capsys.readouterr().out, re.DOTALL)
 
 
 def test_cfg_job_shows_the_composed_config(here, capsys):
@@ -146,9 +169,11 @@ def test_cfg_job_shows_the_composed_config(here, capsys):
 LIGHT = """
 import sys
 from cifar_exp import cli
-from cifar_exp.cli import COMMANDS, main
+from cifar_exp.cli.commands import COMMANDS
+from cifar_exp.cli.main import main
 heavy = {"torch", "torchvision", "albumentations", "captum", "matplotlib", "pandas", "scipy", "numpy", "PIL", "jinja2"}
-for arguments in (["--help"], ["--cfg", "job"], ["epohcs=1"], *([command, "--help"] for command in COMMANDS)):
+asked = [["--help"], ["--help", "model"], ["--version"], ["--cfg", "job"], ["epohcs=1"]]
+for arguments in (*asked, *([command, "--help"] for command in COMMANDS)):
     try:
         main(arguments)
     except SystemExit:  # argparse's, after its help
@@ -175,6 +200,7 @@ def test_an_interrupted_run_records_it(here, number, code):
     assert process.returncode == code
     assert state_of(here / "run")["state"] == "interrupted"
     assert b"Traceback" not in stderr
+    assert re.search(rb"interrupted; saved at epoch \d+, step \d+\. Resume with: cifar-exp resume run$", stderr.strip())
 
 
 def test_a_file_that_cannot_be_written_fails_the_run_and_keeps_what_is_there(here):

@@ -26,25 +26,6 @@ def undisturbed(tmp_path_factory):
     return measured(out_dir)
 
 
-@pytest.fixture
-def at_step(monkeypatch):
-    """Returns a function that has a signal come in a certain step of the next run."""
-
-    def arrange(number, which=signal.SIGINT):
-        steps = []
-        advance = EpochProgress.advance
-
-        def counting(self, images):
-            steps.append(images)
-            if len(steps) == number:
-                signal.raise_signal(which)
-            advance(self, images)
-
-        monkeypatch.setattr(EpochProgress, "advance", counting)
-
-    return arrange
-
-
 def state(out_dir):
     return json.loads((out_dir / "status.json").read_text())["state"]
 
@@ -106,21 +87,9 @@ def test_interrupted_again_and_again_with_loader_processes(tmp_path, undisturbed
     assert measured(out_dir) == undisturbed
 
 
-class Dropping(nn.Module):
-    """A network whose training draws random numbers."""
-
-    def __init__(self, num_classes: int, in_channels: int) -> None:
-        super().__init__()
-        self.layers = nn.Sequential(nn.Flatten(), nn.Dropout(0.5), nn.LazyLinear(num_classes))
-        self.layers(torch.zeros(1, in_channels, 32, 32))
-
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
-        return self.layers(images)
-
-
 def test_a_network_that_draws_random_numbers(tmp_path, at_step):
-    config = composed(*TINY, "explain.images=0", "trust=[test_resume]")
-    config["model"] = {"_target_": "test_resume.Dropping", "name": "dropping"}
+    network = ("model._target_=tiny_networks.plain", "trust=[tiny_networks]", "+model.dropout=0.5")
+    config = composed(*TINY, *network, "explain.images=0")
     run(config, tmp_path / "whole")
     at_step(4)
     with pytest.raises(KeyboardInterrupt):
@@ -239,12 +208,12 @@ def test_a_completed_and_a_diverged_run_are_left_alone(tmp_path, capsys):
 def test_a_second_signal_does_not_wait(tmp_path, monkeypatch):
     """Two Ctrl-C in one step: the person means it."""
 
-    def twice(self, images):
+    def twice(*_arguments):
         signal.raise_signal(signal.SIGINT)
         signal.raise_signal(signal.SIGINT)
         raise AssertionError("the second signal was kept back")
 
-    monkeypatch.setattr(EpochProgress, "advance", twice)
+    monkeypatch.setattr(EpochProgress, "update", twice)
     with pytest.raises(KeyboardInterrupt):
         run(composed(*TINY), tmp_path / "run")
     assert state(tmp_path / "run") == "interrupted"

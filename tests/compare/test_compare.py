@@ -77,9 +77,9 @@ def test_one_path_of_two_without_runs_is_said(tmp_path, capsys):
     [
         (lambda text: text[: len(text) // 2], "cut off"),
         (lambda text: text[:-2], "cut off"),
-        (lambda text: text.splitlines()[0] + "\n", "has 0 rows"),
+        (lambda text: text.splitlines()[0] + "\n", "has no row below"),
         (lambda text: "", "is empty"),
-        (lambda text: text + text.splitlines()[1] + "\n", "has 2 rows"),
+        (lambda text: text + text.splitlines()[1] + "\n", "has more than one row"),
         (lambda text: text.replace("2,", '2,"', 1), "cannot be read"),
     ],
 )

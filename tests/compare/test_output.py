@@ -14,6 +14,7 @@ from PIL import Image
 from cifar_exp.cli.commands.compare import main
 from cifar_exp.compare.changed import load_test_images
 from cifar_exp.compare.pairs import read_predictions
+from cifar_exp.config.parse import plain
 from cifar_exp.config.resolved import to_yaml
 from cifar_exp.errors import RequestError
 
@@ -186,7 +187,7 @@ def test_needs_no_torch_and_survives_a_closed_pipe(tmp_path):
 # --- test images for a figure --------------------------------------------------------------------------
 def images_of(run, **changes):
     """What `load_test_images` says of a run with this config."""
-    config = composed(*TINY)
+    config = plain(composed(*TINY))
     config["data"] |= changes
     (run / "config_resolved.yaml").write_text(to_yaml(config))
     return load_test_images(run, None, read_predictions(run))

@@ -1,11 +1,7 @@
 """One run in several processes: real torchrun, two processes, gloo."""
 
 import json
-import os
-import subprocess
-import sys
 import time
-from contextlib import AbstractContextManager
 from itertools import pairwise
 from pathlib import Path
 
@@ -14,11 +10,12 @@ import pandas as pd
 import pytest
 import torch
 from composing import TINY, composed
-from programs import started
+from torchrun_runs import NOTHING_DRAWN, PLAIN, PROGRAM, table, torchrun
 
 from cifar_exp.build import build
 from cifar_exp.cli import main
-from cifar_exp.compute.distributed.shard import Share
+from cifar_exp.compute.distributed.shard import Shard
+from cifar_exp.config.parse import plain
 from cifar_exp.config.resolved import validate
 from cifar_exp.data.augment.policy import Augmentation
 from cifar_exp.data.batches import Loader, TrainingBatches
@@ -26,47 +23,12 @@ from cifar_exp.data.dataset import Split
 from cifar_exp.errors import RequestError
 from cifar_exp.evaluation.metrics import evaluate
 from cifar_exp.run import run
-from cifar_exp.run_dir import tables
 from cifar_exp.run_dir.checkpoint import load
 from cifar_exp.run_dir.environment import changes
 
-TIMING = ["train_seconds", "eval_seconds", "images_per_second"]
-PLAIN = (
-    *TINY,
-    "model._target_=tiny_networks.plain",
-    "trust=[tiny_networks]",
-    "batch_size=32",
-    "max_lr=0.1",
-    "data.limit_test=101",
-    "evaluation.batch_size=50",
-    "precision=float32",
-    "explain.images=0",
-)
-# At a max_lr of 0.1 rounding alone moves a loss by 1.5e-5: one process does so with another memory layout.
-# 28 x 32 + 3 training and 2 x 50 + 1 test images: two processes share the last batches 2 to 1 and 1 to 0.
-NOTHING_DRAWN = (
-    *PLAIN,
-    "data.limit_train=999",
-    "max_lr=0.03",
-    "augment=none",
-    "label_smoothing=0.1",
-    "epochs=3",
-    "evaluation.published_loss=true",
-)
 DRAWN = (*PLAIN, "data.limit_train=997", "+model.dropout=0.3", "epochs=4")  # 28 x 32 + 1: shared 1 to 0
 NORMED = (*TINY, "epochs=3", "scheduler.pct_start=0.95", "max_lr=10", "evaluation.weights=best", "precision=float32")
 STOPPED_AFTER = 40  # steps: in the middle of the second of four epochs of 29 steps
-
-
-def torchrun(*arguments: str, **environment: str) -> AbstractContextManager[subprocess.Popen[str]]:
-    tests = str(Path(__file__).parents[1] / "helpers")
-    return started(
-        [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", *arguments],
-        env=os.environ | {"PYTHONPATH": tests, "OMP_NUM_THREADS": "1"} | environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
 
 
 def asked(overrides: tuple[str, ...]) -> list[str]:
@@ -103,21 +65,16 @@ def folder(tmp_path_factory):
     (out / "last_when_stopped.pt").write_bytes((out / "stopped" / "checkpoints" / "last.pt").read_bytes())
 
     runs = [
-        ("stopped", composed(*DRAWN), True),
-        ("drawn", composed(*DRAWN), False),
-        ("nothing_drawn", composed(*NOTHING_DRAWN), False),
-        ("normed", composed(*NORMED), False),
+        ("stopped", plain(composed(*DRAWN)), True),
+        ("drawn", plain(composed(*DRAWN)), False),
+        ("nothing_drawn", plain(composed(*NOTHING_DRAWN)), False),
+        ("normed", plain(composed(*NORMED)), False),
     ]
     (out / "runs.json").write_text(json.dumps(runs))
-    program = Path(__file__).with_name("torchrun_program.py")
-    with torchrun(str(program), str(out / "runs.json"), str(out)) as process:
+    with torchrun(str(PROGRAM), str(out / "runs.json"), str(out)) as process:
         output = process.communicate(timeout=300)[0]
     assert process.returncode == 0, output
     return out
-
-
-def table(folder: Path, run_name: str, name: str) -> pd.DataFrame:
-    return tables.read_table(folder / run_name / name).drop(columns=TIMING, errors="ignore")
 
 
 def ended(folder: Path, name: str) -> tuple[float, int, str]:
@@ -128,14 +85,14 @@ def ended(folder: Path, name: str) -> tuple[float, int, str]:
 
 @pytest.mark.parametrize("world_size", [1, 2, 3, 5])
 @pytest.mark.parametrize("batch_size", [5, 8, 43, 100])
-def test_the_shares_of_all_processes_make_up_the_batches(world_size, batch_size):
+def test_shards_of_all_ranks_make_up_the_batches(world_size, batch_size):
     split = Split(np.zeros((43, 4, 4, 3), dtype=np.uint8), np.arange(43), np.array([""] * 43))
     nothing = Augmentation({}, (0, 0, 0), (4, 4, 3))
     whole = TrainingBatches(split, nothing, batch_size, 0)
-    shares = [TrainingBatches(split, nothing, batch_size, 0, Share(rank, world_size)) for rank in range(world_size)]
-    made = [list(Loader(share, 0, pin_memory=False).epoch(2)) for share in shares]
+    shards = [TrainingBatches(split, nothing, batch_size, 0, Shard(rank, world_size)) for rank in range(world_size)]
+    made = [list(Loader(shard, 0, pin_memory=False).epoch(2)) for shard in shards]
     for batch, (_, labels) in enumerate(Loader(whole, 0, pin_memory=False).epoch(2)):
-        counts = [share.sizes(batch) for share in shares]
+        counts = [shard.sizes(batch) for shard in shards]
         parts = [each[batch][1][:counted] for each, (counted, _) in zip(made, counts, strict=True)]
         assert torch.equal(torch.cat(parts), labels)
         assert {size for _, size in counts} == {len(labels)}
@@ -150,13 +107,13 @@ def test_each_process_draws_its_own_augmentation_and_the_figure_shows_it():
     crop = {"crop": {"_target_": "albumentations.RandomCrop", "height": 8, "width": 8, "pad_if_needed": True}}
     crop["crop"] |= {"height": 6, "width": 6}
     crop["up"] = {"_target_": "albumentations.Resize", "height": 8, "width": 8}
-    shares = [TrainingBatches(split, Augmentation(crop, (0, 0, 0), (8, 8, 3)), 8, 3, Share(rank, 2)) for rank in (0, 1)]
+    shards = [TrainingBatches(split, Augmentation(crop, (0, 0, 0), (8, 8, 3)), 8, 3, Shard(rank, 2)) for rank in (0, 1)]
     same = np.arange(4)
-    assert not np.array_equal(shares[0].images(1, 0, same), shares[1].images(1, 0, same))
-    for share in shares:
-        for pixels, labels in Loader(share, 0, pin_memory=False).epoch(1):
+    assert not np.array_equal(shards[0].images(1, 0, same), shards[1].images(1, 0, same))
+    for shard in shards:
+        for pixels, labels in Loader(shard, 0, pin_memory=False).epoch(1):
             for image, label in zip(pixels, labels, strict=True):
-                np.testing.assert_array_equal(shares[0].as_seen(int(label), 1), image.numpy())
+                np.testing.assert_array_equal(shards[0].as_seen(int(label), 1), image.numpy())
 
 
 def test_two_processes_measure_what_one_does(folder, tmp_path):
@@ -214,10 +171,10 @@ def test_a_failure_in_one_process_ends_all(folder):
     assert at - float((folder / "failed_at").read_text()) < 20
     status = json.loads((folder / "failed" / "status.json").read_text())
     assert status["state"] == "failed"
-    assert "process 1 (" in status["error"]
+    assert "rank 1 (" in status["error"]
     assert "RuntimeError: out of luck" in status["error"]
     assert 'in forward\n    raise RuntimeError("out of luck")' in (folder / "failed" / "run.log").read_text()
-    assert said.count("failed: RankError: process 1") == 1
+    assert said.count("failed: RankError: rank 1") == 1
 
 
 def test_one_process_writes(folder):
@@ -239,7 +196,7 @@ def test_another_number_of_processes_is_told():
 def test_what_needs_one_process_says_so(arguments, monkeypatch, capsys):
     for name, value in (("TORCHELASTIC_RUN_ID", "x"), ("WORLD_SIZE", "2"), ("LOCAL_WORLD_SIZE", "2")):
         monkeypatch.setenv(name, value)
-    with pytest.raises(RequestError, match=rf"{arguments[0]}: works in one process, and torchrun started 2"):
+    with pytest.raises(RequestError, match=rf"{arguments[0]}: works in one process only, but torchrun started 2"):
         main._start(arguments)
     monkeypatch.delenv("TORCHELASTIC_RUN_ID")  # other programs set WORLD_SIZE, too
     validate(composed(*TINY, "sync_batch_norm=true"))

@@ -37,5 +37,5 @@ def test_a_run_that_waits_for_others_says_so(monkeypatch, caplog, seconds, devic
     monkeypatch.setattr(os, "getloadavg", lambda: (3.2, 0.0, 0.0))
     monkeypatch.setattr(os, "cpu_count", lambda: 2)
     monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
-    assert fit._tell_of_others(seconds, torch.device(device)) is said
+    assert fit._warn_of_cpu_contention(seconds, torch.device(device)) is said
     assert ("(threads=1)" in caplog.text) is said

@@ -11,6 +11,7 @@ from composing import composed
 from cifar_exp import data
 from cifar_exp.build import build
 from cifar_exp.compute import memory
+from cifar_exp.config.schema import ExperimentConfig
 from cifar_exp.data.dataset import Split, make_dataset
 from cifar_exp.errors import RequestError
 from cifar_exp.run import run
@@ -40,7 +41,7 @@ def made(
     return make_dataset(split(labels), split(test or labels), tuple(f"class {n}" for n in range(classes)))
 
 
-def config_for(dataset: data.Dataset, monkeypatch: pytest.MonkeyPatch, *overrides: str) -> dict:
+def config_for(dataset: data.Dataset, monkeypatch: pytest.MonkeyPatch, *overrides: str) -> ExperimentConfig:
     """A config whose data is ``dataset``."""
     monkeypatch.setattr(data, "_whole", lambda node: dataset)
     return composed(*SMALL, "model=resnet9", "model.width=4", *overrides)
@@ -56,7 +57,7 @@ def test_a_last_batch_of_one_image_is_refused_where_batch_normalization_cannot_t
     dataset = made([0, 1] * 17, 2, size)
     dataset = data.Dataset(dataset.train.take(np.arange(images)), dataset.test, dataset.class_names, "f")
     config = config_for(dataset, monkeypatch, "data.validation_fraction=0", f"batch_size={batch}", "model.width=4")
-    config["model"] = composed("model=resnet18")["model"]
+    config.model = composed("model=resnet18").model
     if fits:
         build(config)
     else:
@@ -69,7 +70,7 @@ def test_the_trial_of_a_batch_of_one_changes_no_number(monkeypatch):
     config = config_for(dataset, monkeypatch, "data.validation_fraction=0", "batch_size=17")
     tried = build(config)
     state = torch.get_rng_state()
-    config["batch_size"] = 9
+    config.batch_size = 9
     untried = build(config)
     assert torch.equal(torch.get_rng_state(), state)
     for name, value in tried.learner.model.state_dict().items():
@@ -128,9 +129,9 @@ def test_images_of_many_sizes_and_one_channel(tmp_path, monkeypatch, size, chann
 
 def test_a_transform_for_colours_is_refused_on_gray_images_before_training(monkeypatch):
     config = config_for(made([0, 1] * 8, 2, 16, 1), monkeypatch)
-    config["augment"]["transforms"] = {"hue": {"_target_": "albumentations.ChannelShuffle", "p": 1.0}}
+    config.augment.transforms = {"hue": {"_target_": "albumentations.ChannelShuffle", "p": 1.0}}
     build(config)  # one channel has one order
-    config["augment"]["transforms"] = {"fancy": {"_target_": "albumentations.ISONoise", "p": 1.0}}
+    config.augment.transforms = {"fancy": {"_target_": "albumentations.ISONoise", "p": 1.0}}
     with pytest.raises(RequestError, match="augment: cannot be applied"):
         build(config)
 
@@ -168,7 +169,7 @@ def test_a_loader_of_ones_own_that_makes_a_mistake_is_told(monkeypatch, bad):
             data, "call", lambda *_, train=train, test=test, **__: data.Dataset(train, test, ("a", "b"), "f")
         )
         with pytest.raises(RequestError, match=message):
-            data.load(composed("data=mnist5k")["data"])
+            data.load(composed("data=mnist5k").data)
 
 
 @pytest.mark.parametrize("names", [("a", "a"), ("a",), ("a", ""), ("a", "label")])

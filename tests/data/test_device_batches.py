@@ -10,13 +10,13 @@ import torch
 import yaml
 from composing import TINY, composed
 from runs import measured
-from test_parallel import NOTHING_DRAWN, table, torchrun
-from test_resume import at_step  # noqa: F401 - a fixture
 from torch import nn
+from torchrun_runs import NOTHING_DRAWN, PROGRAM, table, torchrun
 
 from cifar_exp.build import build
 from cifar_exp.cli.main import main
-from cifar_exp.compute.distributed.shard import ALONE, Share
+from cifar_exp.compute.distributed.shard import WHOLE_BATCH, Shard
+from cifar_exp.config.parse import changed, plain
 from cifar_exp.config.resolved import load_saved
 from cifar_exp.data import device_batches
 from cifar_exp.data.augment.backend import choose
@@ -28,8 +28,8 @@ from cifar_exp.run import run
 from cifar_exp.run_dir import lifecycle, tables
 from cifar_exp.run_dir.environment import changes
 from cifar_exp.safe_io import atomic
-from cifar_exp.training.lr_range_test import Range, range_test
-from cifar_exp.training.progress import EpochProgress, Figures
+from cifar_exp.training.lr_range_test import LRRange, run_lr_range_test
+from cifar_exp.training.progress import EpochProgress, PendingMetrics
 
 COUNT, SHAPE = 43, (16, 16, 3)
 CROP_FLIP = {
@@ -44,7 +44,7 @@ def made(
     transforms: dict | None = None,
     *,
     seed: int = 0,
-    share: Share = ALONE,
+    shard: Shard = WHOLE_BATCH,
     on_device: bool = True,
     device: str = "cpu",
     **options,
@@ -54,11 +54,11 @@ def made(
     split = Split(images, np.arange(COUNT), np.array([str(i) for i in range(COUNT)]))
     augmentation = Augmentation(transforms or {}, (1.0, 2.0, 3.0), SHAPE)
     if not on_device:
-        return TrainingBatches(split, augmentation, 8, seed, share, **options)
+        return TrainingBatches(split, augmentation, 8, seed, shard, **options)
     pipeline = choose("device", augmentation, torch.device("cpu"), 0).on_device
     assert pipeline is not None
     resident = DeviceSplit(split, torch.device(device))
-    return DeviceBatches(split, augmentation, 8, seed, share, on_device=pipeline, resident=resident, **options)
+    return DeviceBatches(split, augmentation, 8, seed, shard, on_device=pipeline, resident=resident, **options)
 
 
 def epoch_of(batches: TrainingBatches, epoch: int, first: int = 0) -> list[tuple[torch.Tensor, torch.Tensor]]:
@@ -72,12 +72,12 @@ def check_same(one: list, other: list) -> None:
 
 
 # --- batches -------------------------------------------------------------------------------------------
-@pytest.mark.parametrize("share", [ALONE, Share(0, 2), Share(1, 2), Share(2, 3)])
+@pytest.mark.parametrize("shard", [WHOLE_BATCH, Shard(0, 2), Shard(1, 2), Shard(2, 3)])
 @pytest.mark.parametrize(
     "options", [{}, {"alternating_flip": True}, {"low_resolution": LowResolution(9, 0.5, epochs=3)}]
 )
-def test_without_transforms_the_batches_are_those_of_the_other_backend(share, options):
-    ours, theirs = made(share=share, **options), made(share=share, on_device=False, **options)
+def test_without_transforms_the_batches_are_those_of_the_other_backend(shard, options):
+    ours, theirs = made(shard=shard, **options), made(shard=shard, on_device=False, **options)
     before = ours.split.images.copy()
     for epoch in (1, 2, 3):
         check_same(epoch_of(ours, epoch), epoch_of(theirs, epoch))
@@ -104,12 +104,12 @@ def test_a_batch_does_not_depend_on_those_before_it():
         check_same(epoch_of(made(CROP_FLIP, alternating_flip=True), 2, first), whole[first:])
 
 
-@pytest.mark.parametrize("share", [ALONE, Share(0, 2), Share(1, 2)])
-def test_as_seen_is_what_the_loader_yields(share):
+@pytest.mark.parametrize("shard", [WHOLE_BATCH, Shard(0, 2), Shard(1, 2)])
+def test_as_seen_is_what_the_loader_yields(shard):
     options = {"alternating_flip": True, "low_resolution": LowResolution(12, 0.5, epochs=2)}
     batches, anyone = (
-        made(CROP_FLIP, share=share, **options),
-        made(CROP_FLIP, share=Share(0, share.world_size), **options),
+        made(CROP_FLIP, shard=shard, **options),
+        made(CROP_FLIP, shard=Shard(0, shard.world_size), **options),
     )
     for epoch in (1, 2):
         for images, labels in epoch_of(batches, epoch):
@@ -118,10 +118,12 @@ def test_as_seen_is_what_the_loader_yields(share):
 
 
 @pytest.mark.parametrize("together", [1, 2, 4])
-@pytest.mark.parametrize("share", [ALONE, Share(1, 3), Share(3, 4)])  # of the last three images, the fourth has none
-def test_how_many_batches_are_made_together_changes_none(monkeypatch, share, together):
+@pytest.mark.parametrize(
+    "shard", [WHOLE_BATCH, Shard(1, 3), Shard(3, 4)]
+)  # of the last three images, the fourth has none
+def test_how_many_batches_are_made_together_changes_none(monkeypatch, shard, together):
     options = {"alternating_flip": True, "low_resolution": LowResolution(12, 0.5, epochs=2)}
-    batches = made(CROP_FLIP, share=share, **options)
+    batches = made(CROP_FLIP, shard=shard, **options)
     own = batches.own_rows(0)
     for epoch in (1, 2):
         expected = [(batches.images(epoch, b, batches.order(epoch)[batches.own_rows(b)]), b) for b in range(6)]
@@ -134,13 +136,13 @@ def test_how_many_batches_are_made_together_changes_none(monkeypatch, share, tog
                     assert labels.tolist() == batches.order(epoch)[batches.own_rows(batch)].tolist()
 
 
-def test_processes_draw_apart_and_share_the_images():
-    shares = [made(CROP_FLIP, share=Share(rank, 2)) for rank in (0, 1)]
-    assert not np.array_equal(*(batches.images(1, 0, np.arange(4)) for batches in shares))
-    both = [epoch_of(batches, 1) for batches in shares]
+def test_ranks_draw_independently_on_shards_of_the_images():
+    shards = [made(CROP_FLIP, shard=Shard(rank, 2)) for rank in (0, 1)]
+    assert not np.array_equal(*(batches.images(1, 0, np.arange(4)) for batches in shards))
+    both = [epoch_of(batches, 1) for batches in shards]
     seen = []
     for batch, parts in enumerate(zip(*both, strict=True)):
-        counts = [batches.sizes(batch)[0] for batches in shares]
+        counts = [batches.sizes(batch)[0] for batches in shards]
         seen += [int(i) for (_, labels), count in zip(parts, counts, strict=True) for i in labels[:count]]
     assert seen == made().order(1).tolist()
 
@@ -166,8 +168,8 @@ def test_low_resolution_elsewhere_is_nearly_that_of_a_cpu(whole, size):
 
 
 # --- figures of an epoch in progress --------------------------------------------------------------------
-class Slow(Figures):
-    """Figures that take three looks to arrive, as from a GPU that is behind."""
+class Slow(PendingMetrics):
+    """Metrics that are ready at the third look, as from a GPU that is behind."""
 
     made = 0
 
@@ -177,14 +179,14 @@ class Slow(Figures):
         Slow.made += 1
 
     @property
-    def arrived(self) -> bool:
+    def ready(self) -> bool:
         self.looks += 1
         return self.looks == 3
 
 
 def test_figures_are_shown_when_they_have_arrived(monkeypatch, tmp_path):
-    shown: list[tuple[int, Figures]] = []
-    monkeypatch.setattr("cifar_exp.training.epoch.Figures", Slow)
+    shown: list[tuple[int, PendingMetrics]] = []
+    monkeypatch.setattr("cifar_exp.training.progress.PendingMetrics", Slow)
     monkeypatch.setattr(EpochProgress, "due", property(lambda _progress: True))
     monkeypatch.setattr(EpochProgress, "show", lambda progress, figures: shown.append((progress._done, figures)))
     run(composed(*TINY, "batch_size=50", "epochs=1"), tmp_path / "run")
@@ -211,7 +213,7 @@ def test_a_run_says_who_augments(whole):
 
 
 @pytest.mark.parametrize("step", [1, 2, 4])
-def test_a_run_interrupted_in_an_epoch_goes_on_to_the_same_bits(whole, tmp_path, at_step, step):  # noqa: F811
+def test_a_run_interrupted_in_an_epoch_goes_on_to_the_same_bits(whole, tmp_path, at_step, step):
     at_step(step)
     with pytest.raises(KeyboardInterrupt):
         run(load_saved(whole / "config_resolved.yaml"), tmp_path / "run")
@@ -250,8 +252,8 @@ def test_a_range_test_sees_the_same_batches():
     config = composed(*ON_DEVICE)
     parts = build(config)
     parts.learner.model.eval()  # the test trains a copy of its own
-    over = Range(low=1e-9, high=2e-9, steps=3)  # next to nothing: the losses are the untrained network's
-    curve = range_test(config, parts.learner.model, parts.batches, parts.compute, parts.normalize, over)
+    lr_range = LRRange(low=1e-9, high=2e-9, steps=3)  # next to nothing: the losses are the untrained network's
+    curve = run_lr_range_test(config, parts.learner.model, parts.batches, parts.learner.training_step, lr_range)
     trained = copy.deepcopy(parts.learner.model).train()
     # Two full batches of 128 in 270 images: the third of each epoch is left out.
     for row, (epoch, batch) in zip(curve.rows(), [(1, 0), (1, 1), (2, 0)], strict=True):
@@ -292,10 +294,12 @@ def test_a_run_from_before_there_was_a_choice_was_made_by_albumentations(whole, 
     saved = yaml.safe_load((whole / "config_resolved.yaml").read_text())
     del saved["augment_backend"]
     (tmp_path / "config_resolved.yaml").write_text(yaml.safe_dump(saved, sort_keys=False))
-    assert load_saved(tmp_path / "config_resolved.yaml")["augment_backend"] == "auto"
+    assert load_saved(tmp_path / "config_resolved.yaml").augment_backend == "auto"
     # A sweep that is repeated finds its jobs done.
     (tmp_path / "status.json").write_text('{"config_hash": "of another text"}')
-    assert lifecycle.same_config(tmp_path, load_saved(whole / "config_resolved.yaml") | {"augment_backend": "auto"})
+    assert lifecycle.same_config(
+        tmp_path, changed(load_saved(whole / "config_resolved.yaml"), {"augment_backend": "auto"})
+    )
 
 
 # --- several processes ---------------------------------------------------------------------------------
@@ -303,14 +307,14 @@ def test_a_run_from_before_there_was_a_choice_was_made_by_albumentations(whole, 
 def shared(tmp_path_factory) -> Path:
     """Runs of two processes: one that draws nothing, and one that draws, twice."""
     out = tmp_path_factory.mktemp("shared")
-    drawing = composed(*NOTHING_DRAWN, "augment=crop_flip_cutout", "augment_backend=device", "epochs=1")
+    drawing = plain(composed(*NOTHING_DRAWN, "augment=crop_flip_cutout", "augment_backend=device", "epochs=1"))
     runs = [
-        ("nothing_drawn", composed(*NOTHING_DRAWN, "augment_backend=device"), False),
+        ("nothing_drawn", plain(composed(*NOTHING_DRAWN, "augment_backend=device")), False),
         ("drawn", drawing, False),
         ("drawn_again", drawing, False),
     ]
     (out / "runs.json").write_text(json.dumps(runs))
-    with torchrun(str(Path(__file__).with_name("torchrun_program.py")), str(out / "runs.json"), str(out)) as process:
+    with torchrun(str(PROGRAM), str(out / "runs.json"), str(out)) as process:
         output = process.communicate(timeout=300)[0]
     assert process.returncode == 0, output
     return out

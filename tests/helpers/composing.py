@@ -1,9 +1,8 @@
 """Configurations as the command line composes them, for tests of what they describe."""
 
-from typing import Any
-
 from cifar_exp.config.compose import compose_jobs, without_hydra
 from cifar_exp.config.resolved import resolve
+from cifar_exp.config.schema import ExperimentConfig
 
 # A run of seconds: 300 digits, one small network, nothing drawn.
 TINY = (
@@ -18,9 +17,10 @@ TINY = (
     "figures=false",
     "report=false",
     "explain.images=2",
+    "explain.faithfulness_images=0",
 )
 
 
-def composed(*overrides: str) -> dict[str, Any]:
-    """The resolved configuration of one job."""
+def composed(*overrides: str) -> ExperimentConfig:
+    """The typed configuration of one job."""
     return resolve(without_hydra(compose_jobs(list(overrides))[0]))

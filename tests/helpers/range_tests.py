@@ -1,17 +1,17 @@
-"""The experiment that range tests are tried on, and curves of losses made by hand."""
+"""The experiment that LR range tests are tried on, and tests with given losses."""
 
 import numpy as np
 from composing import TINY
 
-from cifar_exp.training.lr_curve import RangeCurve
+from cifar_exp.training.lr_range_test import LRRangeTest
 
 SMALL = (*TINY, "batch_size=32")  # a hundred steps in a second
 AUTO = (*SMALL, "max_lr=auto")
 
 
 def curve_of(losses, low=1e-5, high=10.0):
-    """A curve over all losses, whether or not a test would have stopped before the last."""
-    curve = RangeCurve()
+    """An LR range test with these losses, whether or not a real one would have stopped earlier."""
+    curve = LRRangeTest()
     for rate, loss in zip(np.geomspace(low, high, len(losses)), losses, strict=True):
         curve.add(float(rate), float(loss))
     return curve

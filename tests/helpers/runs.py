@@ -5,6 +5,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+
 MEASURED = ("metrics.csv", "steps.csv", "predictions.csv", "per_class.csv", "gradcam.csv")
 TIMING = ("train_seconds", "eval_seconds", "images_per_second")
 
@@ -22,3 +24,12 @@ def measured(out_dir: Path) -> dict[str, list[dict[str, str]]]:
 def _rows(path: Path) -> list[dict[str, str]]:
     with path.open(newline="") as file:
         return [{key: cell for key, cell in row.items() if key not in TIMING} for row in csv.DictReader(file)]
+
+
+def metrics_of(run_dir: Path) -> pd.DataFrame:
+    return pd.read_csv(run_dir / "metrics.csv", float_precision=None).drop(columns=[*TIMING])
+
+
+def rows_of(run_dir: Path) -> int:
+    path = run_dir / "metrics.csv"
+    return len(path.read_text().splitlines()) - 1 if path.exists() else 0

@@ -1,6 +1,6 @@
-"""What test_parallel.py has torchrun start: several runs, one after the other, in the same processes.
+"""The program that torchrun starts in tests: several runs, one after the other, in the same processes.
 
-    torchrun --standalone --nproc-per-node N tests/torchrun_program.py RUNS.json OUT_DIR
+    torchrun --standalone --nproc-per-node N tests/helpers/torchrun_program.py RUNS.json OUT_DIR
 
 ``RUNS.json`` is a list of ``[name, config, resume]``. Each process notes the images that it was asked to make.
 """
@@ -12,8 +12,9 @@ from functools import partial
 from pathlib import Path
 
 from cifar_exp.compute.distributed import session
+from cifar_exp.config.parse import parse
 from cifar_exp.data.batches import TrainingBatches
-from cifar_exp.run import run, take_part
+from cifar_exp.run import run, run_on_other_rank
 
 RUNS, OUT_DIR = json.loads(Path(sys.argv[1]).read_text()), Path(sys.argv[2])
 NOTE = OUT_DIR / f"asked_{os.environ['RANK']}.jsonl"
@@ -32,9 +33,9 @@ def noted(batches, key):
 def lead() -> int:
     """All runs."""
     for name, config, resume in RUNS:
-        run(config, OUT_DIR / name, resume=resume)
+        run(parse(config), OUT_DIR / name, resume=resume)
     return 0
 
 
 TrainingBatches.__getitem__ = noted  # type: ignore[method-assign]
-sys.exit(session.together(lead, partial(session.take_part_in_runs, take_part)))
+sys.exit(session.run_distributed(lead, partial(session.follow_runs, run_on_other_rank)))

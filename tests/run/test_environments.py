@@ -91,7 +91,7 @@ def test_a_saved_config_with_names_that_are_not_utf8_is_read_again(tmp_path):
     from cifar_exp.config.resolved import load_saved, to_yaml
 
     config = composed("data=image_folder", "model=resnet9")
-    config["data"]["root"] = str(tmp_path) + "/d\udcf6g"
+    config.data.root = str(tmp_path) + "/d\udcf6g"
     path = tmp_path / "config_resolved.yaml"
     path.write_bytes(to_yaml(config).encode("utf-8", "backslashreplace"))
     assert load_saved(path) == config

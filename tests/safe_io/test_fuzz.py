@@ -24,6 +24,7 @@ from cifar_exp.cli.commands.compare import main as compare_main
 from cifar_exp.compare.discover import find_runs, read_runs
 from cifar_exp.compare.pairs import UnreadableError, read_predictions
 from cifar_exp.compare.tables import compare
+from cifar_exp.config.parse import plain
 from cifar_exp.config.resolved import load_saved, saved_hash, to_yaml
 from cifar_exp.data.sources import cifar
 from cifar_exp.data.sources.pickles import read_pickle
@@ -68,7 +69,7 @@ def folder() -> Iterator[None]:
 
 @fuzz(20, st.lists(st.tuples(st.sampled_from(KEYS.split()), VALUES), min_size=1, max_size=3))
 def test_saved_configs_with_odd_values(changes):
-    config = json.loads(json.dumps(CONFIG))
+    config = plain(CONFIG)
     for path, value in changes:
         node, keys = config, path.split(".")
         for key in keys[:-1]:

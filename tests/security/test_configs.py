@@ -5,6 +5,7 @@ from composing import TINY, composed
 
 from cifar_exp.cli.main import main
 from cifar_exp.config.compose import compose_jobs
+from cifar_exp.config.parse import plain
 from cifar_exp.config.resolved import load_saved, to_yaml
 from cifar_exp.errors import RequestError
 
@@ -57,7 +58,7 @@ def test_a_folder_of_ones_own_may_add_options_and_a_grid(tmp_path):
 
 @pytest.mark.parametrize("target", ["os.system", "torch.hub.load", "builtins.eval", "subprocess.run"])
 def test_a_saved_config_calls_nothing_that_is_not_listed_whatever_it_trusts(tmp_path, target):
-    config = composed(*TINY) | {"trust": [target.split(".")[0]]}
+    config = plain(composed(*TINY)) | {"trust": [target.split(".")[0]]}
     config["model"] = {"_target_": target, "name": "evil"}
     path = tmp_path / "config_resolved.yaml"
     path.write_text(to_yaml(config))
@@ -92,7 +93,7 @@ def test_values_that_the_parsers_stumble_over_are_refused(tmp_path, line):
 
 @pytest.mark.parametrize("url", ["file:///dev/zero", "ftp://host/x", "data:,x", "//host/x", "/etc/passwd", "http:x"])
 def test_an_archive_comes_from_the_web_or_from_data_root(url):
-    with pytest.raises(RequestError, match="does not start with https:// or http://"):
+    with pytest.raises(RequestError, match="must be an address that starts with https:// or http://"):
         composed("data=cifar10", f"data.url='{url}'")
 
 
@@ -101,13 +102,30 @@ def test_an_archive_comes_from_the_web_or_from_data_root(url):
     [
         ("data", {"_target_": "x", "root": 5}),
         ("data", {"cache": "~nosuchuser/x"}),
-        ("optimizer", {"_target_": "torch.optim.Adam", "decoupled": True}),
+        ("optimizer", {"_target_": "torch.optim.SGD", "decoupled": True}),
     ],
 )
 def test_odd_nodes_of_a_saved_config_are_refused(tmp_path, group, node):
-    config = composed(*TINY)
+    config = plain(composed(*TINY))
     config[group] = node if "_target_" in node else config[group] | node
     path = tmp_path / "config_resolved.yaml"
     path.write_text(to_yaml(config))
     with pytest.raises(RequestError):
+        load_saved(path)
+
+
+@pytest.mark.parametrize(
+    ("group", "keys", "used"),
+    [
+        ("averaging", {"every_steps": None, "decay": 0.7738, "power": 3.0}, {"every_steps": 5}),
+        ("optimizer", {"decoupled": False}, {"decoupled": True}),
+    ],
+)
+def test_removed_keys_of_a_saved_config_are_dropped_if_they_were_off(tmp_path, group, keys, used):
+    config, path = plain(composed(*TINY)), tmp_path / "config_resolved.yaml"
+    saved = config | {group: config.get(group, {}) | keys}
+    path.write_text(to_yaml(saved))
+    assert plain(load_saved(path)) == config
+    path.write_text(to_yaml(saved | {group: saved[group] | used}))
+    with pytest.raises(RequestError, match=f"{group}.{next(iter(used))}=.*only cifar-exp 0.1.0 can repeat the run"):
         load_saved(path)

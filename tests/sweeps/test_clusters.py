@@ -17,9 +17,8 @@ from cluster.ray_nodes import QUIET, ray_cluster
 from cluster.slurm import missing, slurm_cluster
 from composing import TINY, composed
 from programs import PROGRAM, started, wait_for
-from runs import state_of
+from runs import metrics_of, rows_of, state_of
 from stand_in_jobs import StandIn
-from test_launchers import metrics_of, rows_of
 
 from cifar_exp.run import run
 

@@ -52,7 +52,7 @@ def test_the_grid_is_the_one_of_hydras_own_sweeper(overrides):
 
 def test_every_job_is_checked_before_the_first_one_starts():
     sweep = composed("max_lr=0.1,0.2", "epochs=range(1,4)")
-    assert [(j.config["max_lr"], j.config["epochs"]) for j in sweep.jobs] == [
+    assert [(j.config.max_lr, j.config.epochs) for j in sweep.jobs] == [
         (lr, epochs) for lr in (0.1, 0.2) for epochs in (1, 2, 3)
     ]
     with pytest.raises(RequestError, match="epochs=0"):
@@ -60,7 +60,7 @@ def test_every_job_is_checked_before_the_first_one_starts():
 
 
 def test_a_glob_is_every_option_of_a_group():
-    assert {job.config["model"]["name"] for job in composed("model=glob(*)").jobs} == {
+    assert {job.config.model.name for job in composed("model=glob(*)").jobs} == {
         "resnet9",
         "resnet18",
         "resnet34",
@@ -128,10 +128,10 @@ def test_a_sweep_in_a_file_of_the_users_own(here, mode):
     asked = ["experiment=grid"] if "params" in mode else ["experiment=grid", "seed=1,2"]
     assert is_multirun(asked, "config", str(here / "own"))
     sweep = composed(*asked, config_dir=str(here / "own"))
-    assert [job.config["seed"] for job in sweep.jobs] == [1, 2]
+    assert [job.config.seed for job in sweep.jobs] == [1, 2]
     assert [job.overrides for job in sweep.jobs] == [{"seed": "1"}, {"seed": "2"}]
     sweep = composed(*asked[:1], "seed=3,4", config_dir=str(here / "own"))
-    assert [job.config["seed"] for job in sweep.jobs] == [3, 4]
+    assert [job.config.seed for job in sweep.jobs] == [3, 4]
 
 
 def test_a_record_needs_neither_the_environment_nor_the_folder(here, monkeypatch):

@@ -4,7 +4,6 @@ import signal
 import subprocess
 import sys
 from dataclasses import dataclass
-from pathlib import Path
 
 import joblib
 import pandas as pd
@@ -12,7 +11,7 @@ import pytest
 from composing import TINY, composed
 from hydra.core.config_store import ConfigStore
 from programs import PROGRAM, started, wait_for
-from runs import state_of
+from runs import metrics_of, rows_of, state_of
 from stand_in_jobs import StandIn
 
 from cifar_exp.cli.main import main
@@ -22,16 +21,6 @@ from cifar_exp.sweeps.launchers import joblib as joblib_launcher
 from cifar_exp.sweeps.launchers import options
 
 SWEEP = ["-m", *TINY, "epochs=15", "explain.images=0", "hydra.sweep.dir=sweep"]
-TIMES = ["train_seconds", "eval_seconds", "images_per_second"]
-
-
-def metrics_of(run_dir: Path) -> pd.DataFrame:
-    return pd.read_csv(run_dir / "metrics.csv", float_precision=None).drop(columns=TIMES)
-
-
-def rows_of(run_dir: Path) -> int:
-    path = run_dir / "metrics.csv"
-    return len(path.read_text().splitlines()) - 1 if path.exists() else 0
 
 
 @pytest.fixture(autouse=True)

@@ -3,7 +3,6 @@
 import csv
 import json
 import signal
-from pathlib import Path
 
 import pytest
 from composing import TINY
@@ -11,8 +10,8 @@ from runs import measured
 
 from cifar_exp import data
 from cifar_exp.cli.main import main
+from cifar_exp.config.overrides import quoted
 from cifar_exp.run_dir import lock, tables
-from cifar_exp.sweeps.grid import quoted
 from cifar_exp.sweeps.ledger import winner
 from cifar_exp.training.progress import EpochProgress
 
@@ -57,15 +56,15 @@ def contents(sweep_dir, *jobs):
 def interrupt_at(monkeypatch, number):
     """Have a signal come in the so-manieth step from now on."""
     steps = []
-    advance = EpochProgress.advance
+    update = EpochProgress.update
 
-    def counting(self, images):
-        steps.append(images)
+    def counting(self, *arguments):
+        steps.append(1)
         if len(steps) == number:
             signal.raise_signal(signal.SIGTERM)
-        advance(self, images)
+        update(self, *arguments)
 
-    monkeypatch.setattr(EpochProgress, "advance", counting)
+    monkeypatch.setattr(EpochProgress, "update", counting)
 
 
 def test_a_sweep_leaves_its_table_and_a_comparison(here, capsys):
@@ -216,7 +215,7 @@ def test_a_sweep_is_resumed_from_another_folder(here, monkeypatch, image_tree):
     asked = ["-m", *SMALL, "data.root=pictures", "seed=0,1"]
     with monkeypatch.context() as patch:
         interrupt_at(patch, 1)
-        assert main([*asked, "hydra.sweep.dir=" + quoted(Path("a sweep, isn't it"))]) == 143
+        assert main([*asked, "hydra.sweep.dir=" + quoted("a sweep, isn't it")]) == 143
     (here / "elsewhere").mkdir()
     monkeypatch.chdir(here / "elsewhere")
     assert main(["resume", "../a sweep, isn't it"]) == 0
@@ -227,7 +226,7 @@ def test_a_sweep_is_resumed_from_another_folder(here, monkeypatch, image_tree):
 def test_paths_survive_hydras_parser(name):
     from hydra.core.override_parser.overrides_parser import OverridesParser
 
-    value = OverridesParser.create().parse_override(f"key={quoted(Path(name))}").value()
+    value = OverridesParser.create().parse_override(f"key={quoted(name)}").value()
     assert value == name
 
 

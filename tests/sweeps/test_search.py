@@ -8,7 +8,7 @@ import pytest
 from composing import TINY
 from hydra.core.utils import JobReturn, JobStatus
 from omegaconf import OmegaConf
-from test_cli import state_of
+from runs import state_of
 
 from cifar_exp.cli.main import main
 from cifar_exp.errors import RequestError

@@ -17,7 +17,7 @@ from PIL import Image
 
 from cifar_exp import trackers
 from cifar_exp.cli.main import main
-from cifar_exp.config.resolved import flatten
+from cifar_exp.config.parse import changed, flatten
 from cifar_exp.errors import DivergedError, RequestError
 from cifar_exp.run import run
 from cifar_exp.run_dir import lifecycle, tables
@@ -167,7 +167,7 @@ def on_mlflow(tmp_path_factory):
     config = composed(*SHORT, "figures=true", "tracker=mlflow", f"tracker.store='{folder / 'my store'}'")
     run(config, folder / "run")
     with pytest.raises(DivergedError):
-        run(config | {"max_lr": 1e6, "epochs": 20, "figures": False}, folder / "diverged")
+        run(changed(config, {"max_lr": 1e6, "epochs": 20, "figures": False}), folder / "diverged")
     return config, folder
 
 
@@ -303,18 +303,18 @@ def test_a_strangers_run_does_not_choose_the_tracker(tmp_path, monkeypatch):
     monkeypatch.setattr(trackers, "import_module", lambda name: Broken("nowhere"))
     run(composed(*SHORT, "tracker=mlflow", f"tracker.store={tmp_path}/theirs"), tmp_path / "run")
     for completed in (True, False):
-        assert open_run(tmp_path / "run", completed=completed).config["tracker"]["name"] == "none"
+        assert open_run(tmp_path / "run", completed=completed).config.tracker.name == "none"
 
 
 def test_a_resumed_run_keeps_its_tracker(on_tensorboard, on_mlflow):
     for out_dir in (on_tensorboard[1], on_mlflow[1] / "run"):
-        kept = open_run(out_dir, completed=False).config["tracker"]
-        assert kept == on_tensorboard[0]["tracker"] or kept == on_mlflow[0]["tracker"]
-        assert open_run(out_dir).config["tracker"]["name"] == "none"
+        kept = open_run(out_dir, completed=False).config.tracker
+        assert kept == on_tensorboard[0].tracker or kept == on_mlflow[0].tracker
+        assert open_run(out_dir).config.tracker.name == "none"
 
 
 def test_a_run_from_before_there_were_trackers(tmp_path):
     run(composed(*SHORT), tmp_path / "run")
     path = tmp_path / "run" / "config_resolved.yaml"
     path.write_text(path.read_text().split("tracker:")[0])
-    assert open_run(tmp_path / "run").config["tracker"]["name"] == "none"
+    assert open_run(tmp_path / "run").config.tracker.name == "none"

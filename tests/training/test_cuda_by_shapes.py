@@ -19,7 +19,7 @@ from cifar_exp.data.batches import _EpochKeys
 from cifar_exp.evaluation.metrics import evaluate
 from cifar_exp.evaluation.tta import view_accuracy
 from cifar_exp.training import epoch
-from cifar_exp.training.epoch import EpochSoFar, train_epoch
+from cifar_exp.training.epoch import EpochState, train_epoch
 
 GPU = torch.device("cuda:0")
 DIGITS = ("data=mnist5k", "data.image_size=32", "data.limit_train=300", "data.limit_test=100", "batch_size=64")
@@ -27,7 +27,7 @@ RUNS = [
     ("model=resnet18", "augment=crop_flip_cutout"),
     ("model=resnet18", "augment=crop_flip_cutout", "augment_backend=albumentations"),
     ("model=resnet18", "precision=float32", "scheduler=multistep", "label_smoothing=0.1"),
-    ("model=resnet9", "augment=published", "averaging.every_steps=2"),
+    ("model=resnet9", "augment=published"),
     ("experiment=speedrun", "epochs=2", "data=mnist5k", "batch_size=64"),
 ]
 
@@ -141,13 +141,11 @@ def test_no_step_of_an_epoch_waits_for_the_gpu(gpu, monkeypatch, overrides):
         train_epoch(
             parts.learner,
             batches,
-            EpochSoFar.begin(GPU),
+            EpochState.start(GPU),
             images=len(parts.splits.train),
             epochs=2,
-            compute=parts.compute,
-            normalize=parts.normalize,
-            after_step=lambda: steps.append(1),
             sizes=parts.batches.sizes,
+            after_step=lambda: steps.append(1),
         )
     assert len(steps) == parts.batches.per_epoch
     assert not watched.waited_for

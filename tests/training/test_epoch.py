@@ -12,8 +12,11 @@ from cifar_exp.data.augment.policy import Augmentation
 from cifar_exp.data.batches import Loader, TrainingBatches
 from cifar_exp.data.normalize import Normalizer
 from cifar_exp.errors import DivergedError
-from cifar_exp.training.epoch import EpochSoFar, Learner, end_epoch, train_epoch
+from cifar_exp.training.epoch import EpochState, train_epoch
+from cifar_exp.training.learner import Learner
+from cifar_exp.training.loss import Loss
 from cifar_exp.training.schedule import one_cycle
+from cifar_exp.training.step import TrainingStep
 
 CPU = Compute(torch.device("cpu"), torch.float32, torch.contiguous_format)
 MEAN, STD = (0.5, 0.4, 0.3), (0.2, 0.2, 0.2)
@@ -34,25 +37,21 @@ def batches():
     return TrainingBatches(split, Augmentation({}, (0, 0, 0), (8, 8, 3)), BATCH, seed=4)
 
 
-def learner(max_lr: float = 0.1, **options) -> Learner:
+def learner(max_lr: float = 0.1, interval: str = "step", compute: Compute = CPU, **options) -> Learner:
     model = network()
     optimizer = torch.optim.SGD(model.parameters(), lr=max_lr, momentum=0.9, nesterov=True)
     scheduler = one_cycle(optimizer, max_lr=max_lr, total_steps=TOTAL)
-    return Learner(model, model, optimizer, scheduler, options.pop("interval", "step"), TOTAL, **options)
+    step = TrainingStep(compute, Normalizer(Statistics(MEAN, STD), CPU), loss=Loss(**options))
+    return Learner(model, model, optimizer, scheduler, interval, TOTAL, step)
 
 
 def train(who: Learner, batches: TrainingBatches) -> list:
-    normalize = Normalizer(Statistics(MEAN, STD), CPU)
     loader = Loader(batches, 0, pin_memory=False)
     results = []
     for epoch in range(1, EPOCHS + 1):
-        so_far = EpochSoFar.begin(CPU.device)
-        results.append(
-            train_epoch(
-                who, loader.epoch(epoch), so_far, images=IMAGES, epochs=EPOCHS, compute=CPU, normalize=normalize
-            )
-        )
-        end_epoch(who)
+        state = EpochState.start(CPU.device)
+        results.append(train_epoch(who, loader.epoch(epoch), state, images=IMAGES, epochs=EPOCHS, sizes=batches.sizes))
+        who.end_epoch()
     return results
 
 
@@ -120,16 +119,13 @@ def test_divergence_stops_at_the_step_and_keeps_the_rows(batches):
 
 
 def test_bfloat16_is_close_to_float32(batches):
-    normalize = Normalizer(Statistics(MEAN, STD), CPU)
     mixed = Compute(torch.device("cpu"), torch.bfloat16, torch.channels_last)
     losses = []
     for compute in (CPU, mixed):
-        who = learner()
-        loader = Loader(batches, 0, pin_memory=False)
-        so_far = EpochSoFar.begin(compute.device)
-        result = train_epoch(
-            who, loader.epoch(1), so_far, images=IMAGES, epochs=2, compute=compute, normalize=normalize
-        )
+        who = learner(compute=compute)
+        epoch = Loader(batches, 0, pin_memory=False).epoch(1)
+        state = EpochState.start(compute.device)
+        result = train_epoch(who, epoch, state, images=IMAGES, epochs=2, sizes=batches.sizes)
         assert next(who.model.parameters()).dtype is torch.float32
         losses.append(result.loss)
     assert losses[0] != losses[1]

@@ -1,8 +1,5 @@
 """``experiment=speedrun``, made small: a run like any other, with one more column."""
 
-import os
-import signal
-
 import pandas as pd
 import pytest
 from composing import composed
@@ -11,7 +8,6 @@ from cifar_exp.cli.evaluate import evaluate_run
 from cifar_exp.run import run
 from cifar_exp.run_dir import tables
 from cifar_exp.run_dir.saved_run import open_run
-from cifar_exp.training.lookahead import Lookahead
 
 SMALL = (
     "experiment=speedrun",
@@ -22,7 +18,6 @@ SMALL = (
     "max_lr=0.2",
     "epochs=4",
     "model.widths=[8,8,8]",
-    "averaging.every_steps=4",
     "threads=1",
     "precision=float32",  # bfloat16 rounds away what a channel of eight has to say about a digit
     "explain.images=1",
@@ -74,20 +69,3 @@ def test_evaluating_again_gives_both_accuracies(finished, tmp_path):
 def test_worker_processes_change_nothing(finished, tmp_path):
     run(composed(*SMALL, "data.workers=2"), tmp_path / "workers")
     assert_same_numbers(finished[0], tmp_path / "workers")
-
-
-def test_an_interrupted_run_goes_on_with_its_averages(finished, tmp_path, monkeypatch):
-    after_step = Lookahead.after_step
-
-    def interrupting(self, step):
-        after_step(self, step)
-        if step == 23:  # in the third epoch, three steps after an average
-            os.kill(os.getpid(), signal.SIGINT)
-
-    monkeypatch.setattr(Lookahead, "after_step", interrupting)
-    with pytest.raises(KeyboardInterrupt):
-        run(composed(*SMALL), tmp_path / "run")
-    monkeypatch.undo()
-    assert len(tables.read_table(tmp_path / "run" / "metrics.csv")) == 2
-    run(composed(*SMALL), tmp_path / "run", resume=True)
-    assert_same_numbers(finished[0], tmp_path / "run")

@@ -1,4 +1,10 @@
-"""The commands beside a run. Each module parses its arguments, and only then imports what does the work.
+"""The commands: each module parses its arguments; imports nothing heavy before they are parsed."""
 
-So ``--help`` and a mistyped argument are answered at once. What does the work is in the module named by the import.
-"""
+COMMANDS = {
+    "resume": "cifar_exp.cli.commands.resume",
+    "reproduce": "cifar_exp.cli.commands.reproduce",
+    "evaluate": "cifar_exp.cli.commands.evaluate",
+    "compare": "cifar_exp.cli.commands.compare",
+    "lr-find": "cifar_exp.cli.commands.lr_find",
+    "report": "cifar_exp.cli.commands.report",
+}

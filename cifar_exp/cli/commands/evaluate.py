@@ -3,9 +3,9 @@
 import argparse
 from pathlib import Path
 
-from cifar_exp.cli.commands.options import add_trust
+from cifar_exp.cli.commands.options import add_trust, trusted
 from cifar_exp.compute.memory import off_for_imports
-from cifar_exp.config.overridable import OVERRIDABLE
+from cifar_exp.config.schema import OVERRIDABLE
 from cifar_exp.safe_io.console import log_to_console
 
 
@@ -33,5 +33,6 @@ def main(arguments: list[str]) -> int:
         from cifar_exp.run_dir.saved_run import open_run
 
     log_to_console()
-    evaluate_run(open_run(options.run, trust=options.trust), options.overrides, options.weights, options.out)
+    trust, overrides = trusted(options, options.overrides)
+    evaluate_run(open_run(options.run, trust=trust), overrides, options.weights, options.out)
     return 0

@@ -3,9 +3,10 @@
 import argparse
 from pathlib import Path
 
+from cifar_exp.cli.commands.options import add_trust, trusted
 from cifar_exp.compute.memory import off_for_imports
-from cifar_exp.config.lr_range import Range
 from cifar_exp.safe_io.console import log_to_console
+from cifar_exp.training.lr_range_test import LRRange
 
 
 def main(arguments: list[str]) -> int:
@@ -14,7 +15,7 @@ def main(arguments: list[str]) -> int:
     Raises:
         RequestError: the request itself is wrong.
     """
-    default = Range()
+    default = LRRange()
     parser = argparse.ArgumentParser(
         prog="cifar-exp lr-find",
         description="Train a copy of the composed experiment's network on a rising learning rate, watch the loss, and "
@@ -37,11 +38,14 @@ def main(arguments: list[str]) -> int:
     )
     parser.add_argument("--out", type=Path, metavar="DIR", help="new directory (default: outputs/lr_find/DATE/TIME)")
     parser.add_argument("--config-dir", metavar="DIR", help="folder with config options of your own")
+    add_trust(parser)
     options = parser.parse_intermixed_args(arguments)  # overrides may stand after an option
     with off_for_imports():
         from cifar_exp.cli.lr_find import lr_find
 
     log_to_console()
-    over = Range(options.min_lr, options.max_lr, options.steps)
-    suggestion = lr_find(options.overrides, over, options.out, options.config_dir)
+    lr_range = LRRange(options.min_lr, options.max_lr, options.steps)
+    trust, overrides = trusted(options, options.overrides)
+    overrides += [f"trust=[{','.join(trust)}]"] if trust else []
+    suggestion = lr_find(overrides, lr_range, options.out, options.config_dir)
     return 0 if suggestion.max_lr is not None else 1

@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from cifar_exp.cli.commands.options import add_trust
+from cifar_exp.cli.commands.options import add_trust, trusted
 from cifar_exp.compute.memory import off_for_imports
 from cifar_exp.errors import RequestError
 from cifar_exp.safe_io.console import log_to_console
@@ -30,7 +30,8 @@ def main(arguments: list[str]) -> int:
         help="call values the same if they differ by at most T (default 0)",
     )
     add_trust(parser)
-    options = parser.parse_args(arguments)
+    parser.add_argument("settings", nargs="*", metavar="trust=[PACKAGE]", help="the same as --trust PACKAGE")
+    options = parser.parse_intermixed_args(arguments)
     if not options.tolerance >= 0:
         raise RequestError(f"--tolerance {options.tolerance}: must be at least 0")
     with off_for_imports():
@@ -39,5 +40,10 @@ def main(arguments: list[str]) -> int:
 
     log_to_console()
     out = new_directory(options.out, "reproductions")
-    saved = open_run(options.run, trust=options.trust)
+    trust, others = trusted(options, options.settings)
+    if others:
+        raise RequestError(
+            f"{others[0]}: a reproduction takes the run's own config; only trust=[PACKAGE] is given again"
+        )
+    saved = open_run(options.run, trust=trust)
     return 0 if reproduce(saved, out, data_root=options.data_root, tolerance=options.tolerance)["same"] else 1

@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from cifar_exp.cli.commands.options import add_trust
+from cifar_exp.cli.commands.options import add_trust, trusted
 from cifar_exp.safe_io.console import log_to_console
 
 
@@ -28,8 +28,9 @@ def main(arguments: list[str]) -> int:
         metavar="KEY=VALUE",
         help="of a sweep: Hydra's, and sweep.fail_fast; of a run: explain.images=0",
     )
-    options = parser.parse_args(arguments)
+    options = parser.parse_intermixed_args(arguments)
     from cifar_exp.cli.resume import resume
 
     log_to_console()
-    return resume(options.path, options.settings, trust=options.trust, config_dir=options.config_dir)
+    trust, settings = trusted(options, options.settings)
+    return resume(options.path, settings, trust=trust, config_dir=options.config_dir)

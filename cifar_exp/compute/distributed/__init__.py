@@ -1,1 +1,1 @@
-"""One run in several processes."""
+"""Distributed runs: one run in several processes that torchrun started."""

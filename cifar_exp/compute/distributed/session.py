@@ -1,7 +1,7 @@
-"""How several processes begin and end a run together: the first one leads, the others wait to be called in.
+"""Start and end of distributed runs: rank 0 runs the program, the other ranks wait for its runs and join them.
 
-The first process (rank 0) does all that a single one does. Each other one waits for a run to begin, builds the same
-parts, takes part in training and evaluation, and writes nothing. An error in one of them ends the run in all.
+Rank 0 does all that a single process does. The other ranks build the same parts, train and evaluate their shards, and
+write nothing. An error on one rank ends the run on all ranks.
 """
 
 import json
@@ -24,36 +24,35 @@ import torch.distributed as dist
 from torch.distributed.distributed_c10d import PrefixStore, Store
 from torch.distributed.rendezvous import rendezvous
 
-from cifar_exp.compute.distributed import collectives
-from cifar_exp.compute.distributed.collectives import Group
+from cifar_exp.compute.distributed.ranks import SINGLE, Ranks, current_ranks, set_current_ranks
 from cifar_exp.errors import FAILED, WRONG_REQUEST, DivergedError, RequestError
 
-# How long one process may wait for another that still lives: a machine may have a data set to download first.
+# How long a rank waits for another one that is alive: a machine may have to download a data set first.
 _TIMEOUT = timedelta(hours=1)
 _POLL_SECONDS = 0.02
-_PATIENCE_SECONDS = 3.0
-_OVER = "over"
+_RANK_0_REPORTS_WITHIN_SECONDS = 3.0
+_EXIT_CODE = "exit code"  # key in the store; set when rank 0 ends
 
 
 class RankError(RuntimeError):
-    """Another process of the run failed, or ended without a word."""
+    """Another rank failed or ended unexpectedly."""
 
 
 @dataclass
 class _Session:
-    """The life of this program as one of the processes.
+    """The distributed session of this process.
 
     Attributes:
-        store: what all processes can read and write; lives in torchrun's own process.
-        group: this process among them.
-        runs: how many runs the processes have begun together.
-        ending: the run is about to end; a further signal changes nothing.
-        broken: a process has left a collective operation, so that the group cannot be taken down in order.
+        store: shared by all ranks; lives in torchrun's own process.
+        ranks: this process among the ranks.
+        runs: number of runs that the ranks have started together.
+        ending: the run is about to end; further signals are ignored.
+        broken: a rank has left a collective operation, so the process group cannot be destroyed in order.
         handlers: of the signals, as they were before the first run.
     """
 
     store: Store
-    group: Group
+    ranks: Ranks
     runs: int = 0
     ending: bool = False
     broken: bool = False
@@ -63,12 +62,12 @@ class _Session:
 _session: _Session | None = None
 
 
-def together(lead: Callable[[], int], follow: Callable[[], int]) -> int:
-    """Be one of the processes that torchrun started; returns the exit code, the first process's for all.
+def run_distributed(program: Callable[[], int], follow: Callable[[], int]) -> int:
+    """Run this process as one of the ranks; returns rank 0's exit code on every rank.
 
     Args:
-        lead: the whole program, for the first process.
-        follow: for the others; calls ``take_part_in_runs``.
+        program: the whole program, for rank 0.
+        follow: for the other ranks; calls ``follow_runs``.
     """
     global _session
     backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() and dist.is_nccl_available() else "gloo"
@@ -80,148 +79,145 @@ def together(lead: Callable[[], int], follow: Callable[[], int]) -> int:
         world_size=world_size,
         timeout=_TIMEOUT,
     )
-    collectives.group = Group(rank, world_size)
-    _session = _Session(store, collectives.group)
+    _session = _Session(store, Ranks(rank, world_size))
     code = FAILED
     try:
-        code = lead() if rank == 0 else follow()
+        code = program() if rank == 0 else follow()
     finally:
         if rank == 0:
-            store.set(_OVER, str(code))
+            store.set(_EXIT_CODE, str(code))
     if _session.broken:
-        # A process that others wait for, or that waits for others, cannot take its group down: NCCL would hang.
+        # Destroying the group would hang under NCCL if this rank waits for others, or they for this one.
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code)
     dist.destroy_process_group()
-    _session = collectives.group = None
+    _session = None
     return code
 
 
-class CommonPart:
-    """The common part of a run, seen by the first process; a context manager that calls the others in.
+class DistributedPart:
+    """The part of a run that all ranks execute; a context manager, used by rank 0.
 
-    An error of another process is raised here: its ``RequestError`` as one, anything else as a ``RankError``.
+    An error of another rank is raised here: a ``RequestError`` as such, anything else as a ``RankError``.
 
     Args:
-        config: of the run.
-        resume: whether it goes on.
+        config: of the run, as plain containers.
+        resume: whether the run is resumed.
     """
 
     def __init__(self, config: dict[str, Any], *, resume: bool) -> None:
         self._task = json.dumps({"config": config, "resume": resume})
 
-    def __enter__(self) -> "CommonPart":
+    def __enter__(self) -> "DistributedPart":
         if _session is not None:
-            _heed_others()
-            _session.group.joined = True
+            _install_signal_handlers(_session)
+            set_current_ranks(_session.ranks)
             _session.store.set(f"run {_session.runs}", self._task)
             _session.runs += 1
         return self
 
-    def leave(self) -> None:
-        """From here on there is one process."""
-        if _session is not None:
-            _session.group.joined = False
+    def end(self) -> None:
+        """Continue on rank 0 alone."""
+        set_current_ranks(SINGLE)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if _session is None or not _session.group.joined:
+        if _session is None or current_ranks() is SINGLE:
             return
-        _session.group.joined = False
-        if error is None or isinstance(error, DivergedError) or _session.group.agreed:
+        set_current_ranks(SINGLE)
+        if error is None or isinstance(error, DivergedError) or _session.ranks.stopping:
             return
         _session.broken = _session.ending = True
         if isinstance(error, Exception) and not isinstance(error, RequestError | RankError):
-            _raise_what_another_said(error)
+            _raise_failure_of_other_rank(_session, error)
 
 
-def take_part_in_runs(take_part: Callable[[dict[str, Any], bool], None]) -> int:
-    """Wait for the first process's runs and take part in each; returns its exit code when it is done.
+def follow_runs(run_on_rank: Callable[[dict[str, Any], bool], None]) -> int:
+    """Join each of rank 0's runs until rank 0 ends; returns its exit code.
 
     Args:
-        take_part: does the common part of a run, given its config and whether it is resumed.
+        run_on_rank: executes the distributed part of a run, given its config and whether it is resumed.
     """
     assert _session is not None
-    logging.getLogger("cifar_exp").setLevel(logging.ERROR)  # the first process says the rest
-    while (code := _next_run(_session)) is None:
+    logging.getLogger("cifar_exp").setLevel(logging.ERROR)  # rank 0 logs the rest
+    while (code := _wait_for_run(_session)) is None:
         task = json.loads(_session.store.get(f"run {_session.runs}"))
         _session.runs += 1
-        _session.group.joined = True
+        set_current_ranks(_session.ranks)
         try:
-            take_part(task["config"], task["resume"])
+            run_on_rank(task["config"], task["resume"])
         except DivergedError:
-            pass  # in all processes at the same step; the first one tells
+            pass  # raised on all ranks at the same step; rank 0 reports it
         except BaseException as error:
-            if not (_session.group.agreed and isinstance(error, KeyboardInterrupt)):
-                return _fail(_session, error)
-        _session.group.joined = False
+            if not (_session.ranks.stopping and isinstance(error, KeyboardInterrupt)):
+                return _report_failure(_session, error)
+        set_current_ranks(SINGLE)
     return code
 
 
-def _next_run(session: _Session) -> int | None:
-    """Wait until there is another run; the exit code where there will be none."""
+def _wait_for_run(session: _Session) -> int | None:
+    """Wait for rank 0's next run; returns the exit code if there is none."""
     while not session.store.check([f"run {session.runs}"]):
-        if session.store.check([_OVER]):
-            return int(session.store.get(_OVER))
-        time.sleep(_POLL_SECONDS)  # and not in the store, which heeds no signal
+        if session.store.check([_EXIT_CODE]):
+            return int(session.store.get(_EXIT_CODE))
+        time.sleep(_POLL_SECONDS)  # not inside the store, which ignores signals
     return None
 
 
-def _fail(session: _Session, error: BaseException) -> int:
-    """Leave word of an error and go; the end of this process is what wakes the others where they wait for it."""
+def _report_failure(session: _Session, error: BaseException) -> int:
+    """Store this rank's error and return its exit code; the end of this process wakes ranks that wait for it."""
     session.broken = True
     expected = isinstance(error, RequestError)
-    # What is wrong with a request is mostly wrong in all processes, and the first one tells it best.
-    until = time.monotonic() + (_PATIENCE_SECONDS if expected else 0)
-    while not (over := session.store.check([_OVER])) and time.monotonic() < until:
+    # A wrong request mostly fails on all ranks, and rank 0 reports it best.
+    until = time.monotonic() + (_RANK_0_REPORTS_WITHIN_SECONDS if expected else 0)
+    while not (ended := session.store.check([_EXIT_CODE])) and time.monotonic() < until:
         time.sleep(_POLL_SECONDS)
-    if over:  # also where the first process has ended, and with it what this one was waiting for
-        return int(session.store.get(_OVER))
-    said = {
+    if ended:  # the error here may only be that rank 0 has ended
+        return int(session.store.get(_EXIT_CODE))
+    failure = {
         "kind": "request" if expected else "error" if isinstance(error, Exception) else "signal",
         "message": str(error) if expected else f"{type(error).__name__}: {error}",
         "traceback": "".join(traceback.format_exception(error)),
-        "who": f"process {session.group.rank} ({socket.gethostname()})",
+        "rank": f"rank {session.ranks.rank} ({socket.gethostname()})",
     }
-    session.store.set(f"failure of {session.group.rank}", json.dumps(said))
+    session.store.set(f"failure of {session.ranks.rank}", json.dumps(failure))
     return WRONG_REQUEST if expected else FAILED
 
 
-def _raise_what_another_said(cause: BaseException | None) -> None:
-    """Raise the error that another process left word of, if one did.
+def _raise_failure_of_other_rank(session: _Session, cause: BaseException | None) -> None:
+    """Raise the error that another rank has stored, if any.
 
     Raises:
-        RequestError: the other process's.
-        RankError: it was something else.
-        KeyboardInterrupt: it was sent a signal.
+        RequestError: the other rank's.
+        RankError: any other error.
+        KeyboardInterrupt: the other rank received a signal.
     """
-    assert _session is not None
-    for other in range(1, _session.group.world_size):
-        if not _session.store.check([f"failure of {other}"]):
+    for other in range(1, session.ranks.world_size):
+        if not session.store.check([f"failure of {other}"]):
             continue
-        said = json.loads(_session.store.get(f"failure of {other}"))
-        _session.broken = _session.ending = True
-        if said["kind"] == "signal":
+        failure = json.loads(session.store.get(f"failure of {other}"))
+        session.broken = session.ending = True
+        if failure["kind"] == "signal":
             raise KeyboardInterrupt from cause
-        error = (RequestError if said["kind"] == "request" else RankError)(f"{said['who']}: {said['message']}")
-        error.add_note(f"There:\n{said['traceback']}")
+        error = (RequestError if failure["kind"] == "request" else RankError)(
+            f"{failure['rank']}: {failure['message']}"
+        )
+        error.add_note(f"Traceback of that rank:\n{failure['traceback']}")
         raise error from cause
     if isinstance(cause, dist.DistError) or re.search("gloo|nccl", str(cause), re.IGNORECASE):
-        raise RankError("another process of the run ended without a word: was it killed, or out of memory?") from cause
+        raise RankError("another rank ended without an error message: was it killed, or out of memory?") from cause
 
 
-def _heed_others() -> None:
-    """From now on, let a signal raise what another process failed with: torchrun ends all when one has failed."""
-    assert _session is not None
-    session = _session
+def _install_signal_handlers(session: _Session) -> None:
+    """Let a signal raise the error of another rank: torchrun ends all ranks when one has failed."""
 
     def handle(number: int, frame: FrameType | None) -> None:
         if session.ending:
-            return  # what there is to record is being recorded
+            return  # the records of the run are being written
         session.ending = True
-        _raise_what_another_said(None)
+        _raise_failure_of_other_rank(session, None)
         session.handlers[number](number, frame)
 
     for number in (signal.SIGTERM, signal.SIGINT):

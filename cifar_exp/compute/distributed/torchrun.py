@@ -1,32 +1,32 @@
-"""What ``torchrun`` says about the processes that it started, without importing anything heavy."""
+"""The environment variables that ``torchrun`` sets; imports nothing heavy."""
 
 import os
 
 from cifar_exp.errors import RequestError
 
 
-def processes() -> int:
-    """How many processes torchrun started for this program on all machines; 1 where it did not."""
-    return _said("WORLD_SIZE")
+def world_size() -> int:
+    """Number of processes that torchrun started on all machines; 1 without torchrun."""
+    return _count("WORLD_SIZE")
 
 
-def processes_here() -> int:
-    """How many of them are on this machine."""
-    return _said("LOCAL_WORLD_SIZE")
+def local_world_size() -> int:
+    """Number of processes that torchrun started on this machine; 1 without torchrun."""
+    return _count("LOCAL_WORLD_SIZE")
 
 
-def _said(name: str) -> int:
+def _count(name: str) -> int:
     value = os.environ.get(name, "1") if "TORCHELASTIC_RUN_ID" in os.environ else "1"
     return int(value) if value.isascii() and value.isdigit() else 1
 
 
-def refuse(what: str) -> None:
-    """Refuse what several processes cannot do together.
+def require_one_process(request: str) -> None:
+    """Refuse a request that several processes cannot handle together.
 
     Raises:
-        RequestError: torchrun started more than one.
+        RequestError: torchrun started more than one process.
     """
-    if processes() > 1:
+    if world_size() > 1:
         raise RequestError(
-            f"{what}: works in one process, and torchrun started {processes()}; call cifar-exp without torchrun"
+            f"{request}: works in one process only, but torchrun started {world_size()}; run cifar-exp without torchrun"
         )

@@ -7,7 +7,7 @@ from typing import Any
 
 from hydra.core.global_hydra import GlobalHydra
 
-from cifar_exp.config.resolved import flatten
+from cifar_exp.config.parse import flatten
 
 
 @dataclass(frozen=True)

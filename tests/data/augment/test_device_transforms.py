@@ -128,9 +128,9 @@ def test_no_device_is_asked_for_a_value():
 # --- who augments --------------------------------------------------------------------------------------
 @pytest.mark.parametrize("option", sorted(path.stem for path in (ROOT / "conf" / "augment").glob("*.yaml")))
 def test_every_shipped_option_has_batched_equivalents(option):
-    node = composed(f"augment={option}")["augment"]
-    pipeline = on_device(Augmentation(node["transforms"], COLOUR, (32, 32, 3)))
-    assert len(pipeline.transforms) == len(node["transforms"]) - ("crop" in node["transforms"])
+    node = composed(f"augment={option}").augment
+    pipeline = on_device(Augmentation(node.transforms, COLOUR, (32, 32, 3)))
+    assert len(pipeline.transforms) == len(node.transforms) - ("crop" in node.transforms)
 
 
 @pytest.mark.parametrize(

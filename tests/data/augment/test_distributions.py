@@ -35,7 +35,7 @@ def cutout(fill: int, p: float) -> dict[str, Any]:
 
 FLIPS = [{"_target_": f"albumentations.{name}Flip", "p": 0.5} for name in ("Horizontal", "Vertical")]
 PIPELINES = {
-    **{option: composed(f"augment={option}")["augment"]["transforms"] for option in OPTIONS if option != "none"},
+    **{option: composed(f"augment={option}").augment.transforms for option in OPTIONS if option != "none"},
     "nested": {
         "sequence": {"_target_": "albumentations.Sequential", "transforms": FLIPS, "p": 1.0},
         "one": {

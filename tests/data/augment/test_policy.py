@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from cifar_exp.config.targets import ALLOWED, check_targets
+from cifar_exp.config.groups.augment import AUGMENTATIONS
+from cifar_exp.config.targets import check_targets
 from cifar_exp.data.augment.policy import Augmentation
 from cifar_exp.errors import RequestError
 
@@ -120,7 +121,7 @@ ARGUMENTS: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.mark.parametrize("target", sorted(ALLOWED["augment"]))
+@pytest.mark.parametrize("target", sorted(AUGMENTATIONS.targets))
 def test_everything_on_the_list_can_be_used(target: str) -> None:
     node = {"_target_": target, "p": 1.0} | ARGUMENTS.get(target.removeprefix("albumentations."), {})
     made = augmentation(node, {"_target_": "albumentations.Resize", **SQUARE})

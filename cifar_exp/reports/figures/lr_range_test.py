@@ -1,4 +1,4 @@
-"""The curve of a learning-rate range test, alone and under what runs at those learning rates reached."""
+"""Figures of LR range tests: the losses of one test, and the results of runs over the losses of several."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,37 +12,37 @@ from numpy.typing import NDArray
 
 from cifar_exp.reports.figures.comparison import PALETTE
 from cifar_exp.reports.figures.style import GRAY, TEST, TRAIN, save, styled
-from cifar_exp.training.lr_curve import RangeCurve
+from cifar_exp.training.lr_range_test import LRRangeTest
 
 _MOST_CURVES = 5
 _MARGIN = 4.0  # factor of learning rates beyond those of the runs, on both sides
-_MANY_DECADES = 1e4  # from where on ticks between the powers of ten would run into each other
-_ROOM = 0.6  # above where the loss starts, as a part of its fall; a divergence goes beyond
+_MANY_DECADES = 1e4  # wider ranges have ticks at powers of ten only, as others would overlap
+_ROOM = 0.6  # above the initial loss, as a fraction of its fall
 
 
-def range_test(curve: RangeCurve, title: str, path: Path) -> None:
+def draw_lr_range_test(test: LRRangeTest, title: str, path: Path) -> None:
     """Loss by learning rate, with the suggested one marked.
 
     Args:
-        curve: at least one step.
+        test: at least one step.
         title: of the experiment.
         path: of the PNG.
     """
-    suggestion = curve.suggest()
+    suggestion = test.suggest()
     with styled():
         figure = Figure(figsize=(8, 4.2), layout="constrained")
         axes = figure.subplots()
-        axes.plot(curve.learning_rates, curve.losses, color=TRAIN, linewidth=0.8, alpha=0.35, label="loss of a batch")
-        axes.plot(curve.learning_rates, curve.smoothed, color=TRAIN, linewidth=2, label="smoothed loss")
-        low, high = curve.learning_rates[0], curve.learning_rates[-1]
+        axes.plot(test.learning_rates, test.losses, color=TRAIN, linewidth=0.8, alpha=0.35, label="loss of a batch")
+        axes.plot(test.learning_rates, test.smoothed, color=TRAIN, linewidth=2, label="smoothed loss")
+        low, high = test.learning_rates[0], test.learning_rates[-1]
         _learning_rate_axis(axes, low / 1.3, high * 1.3)
         axes.set(xlabel="learning rate", ylabel="training loss, nats per image")
-        _cut_off(axes, curve, np.array(curve.losses))
-        told = "no suggestion"
+        _limit_to_descent(axes, test, np.array(test.losses))
+        result = "no suggestion"
         if suggestion.max_lr is not None and suggestion.lowest is not None:
-            told = f"max_lr {suggestion.max_lr:g} suggested"
+            result = f"max_lr {suggestion.max_lr:g} suggested"
             axes.axvline(
-                suggestion.max_lr, color=TEST, linewidth=1.6, label=f"{suggestion.max_lr:g}: half of the fall is done"
+                suggestion.max_lr, color=TEST, linewidth=1.6, label=f"{suggestion.max_lr:g}: half of the loss's fall"
             )
             axes.axvline(
                 suggestion.lowest,
@@ -51,7 +51,7 @@ def range_test(curve: RangeCurve, title: str, path: Path) -> None:
                 linestyle=(0, (4, 3)),
                 label=f"{suggestion.lowest:.2g}: the smoothed loss is lowest",
             )
-        axes.set_title(f"{title}: range test, {told}")
+        axes.set_title(f"{title}: LR range test, {result}")
         axes.legend(loc="best")
         save(figure, path)
 
@@ -64,7 +64,7 @@ class MeasuredAt:
         label: of the line; empty where there is only one.
         max_lr: (runs,).
         value: (runs,).
-        found: (runs,) whether a range test chose the learning rate.
+        found: (runs,) whether an LR range test chose the learning rate.
     """
 
     label: str
@@ -73,12 +73,14 @@ class MeasuredAt:
     found: NDArray[np.bool_]
 
 
-def over_range_tests(series: Sequence[MeasuredAt], curves: Sequence[RangeCurve], metric: str, path: Path) -> None:
-    """What runs reached by their learning rate, over the loss of range tests, whose axis is on the right.
+def draw_over_lr_range_tests(
+    series: Sequence[MeasuredAt], tests: Sequence[LRRangeTest], metric: str, path: Path
+) -> None:
+    """Metric of runs by learning rate, over the losses of LR range tests (right axis).
 
     Args:
         series: at least one.
-        curves: at least one.
+        tests: at least one.
         metric: name of the column.
         path: of the PNG.
     """
@@ -88,10 +90,10 @@ def over_range_tests(series: Sequence[MeasuredAt], curves: Sequence[RangeCurve],
         behind = axes.twinx()
         axes.set_zorder(behind.get_zorder() + 1)
         axes.patch.set_visible(False)
-        for number, curve in enumerate(curves[:_MOST_CURVES]):
-            suggested = curve.suggest().max_lr
-            name = "range test" if len(curves) == 1 else f"range tests ({min(len(curves), _MOST_CURVES)})"
-            behind.plot(curve.learning_rates, curve.smoothed, color=GRAY, linewidth=1.6, alpha=0.7)
+        for number, test in enumerate(tests[:_MOST_CURVES]):
+            suggested = test.suggest().max_lr
+            name = "LR range test" if len(tests) == 1 else f"LR range tests ({min(len(tests), _MOST_CURVES)})"
+            behind.plot(test.learning_rates, test.smoothed, color=GRAY, linewidth=1.6, alpha=0.7)
             axes.plot([], [], color=GRAY, linewidth=1.6, label=None if number else f"{name}: smoothed loss (right)")
             if suggested is not None:
                 axes.axvline(
@@ -112,22 +114,22 @@ def over_range_tests(series: Sequence[MeasuredAt], curves: Sequence[RangeCurve],
             axes.scatter([], [], s=90, marker="*", color="#222222", label="max_lr=auto")
         low, high = min(one.max_lr.min() for one in series) / _MARGIN, max(one.max_lr.max() for one in series) * _MARGIN
         _learning_rate_axis(axes, low, high)
-        axes.set(ylabel=metric, xlabel="max_lr", title=f"{metric} by max_lr, over the range test's loss")
+        axes.set(ylabel=metric, xlabel="max_lr", title=f"{metric} by max_lr, over the loss of the LR range test")
         if metric.endswith("accuracy"):
             axes.yaxis.set_major_formatter(PercentFormatter(1.0))
-        behind.set_ylabel("training loss of the range test, nats per image", color=GRAY)
+        behind.set_ylabel("training loss of the LR range test, nats per image", color=GRAY)
         behind.grid(visible=False)
         shown = [
-            np.array(c.smoothed)[(low <= np.array(c.learning_rates)) & (np.array(c.learning_rates) <= high)]
-            for c in curves
+            np.array(test.smoothed)[(low <= np.array(test.learning_rates)) & (np.array(test.learning_rates) <= high)]
+            for test in tests
         ]
-        _cut_off(behind, curves[0], np.concatenate(shown))
+        _limit_to_descent(behind, tests[0], np.concatenate(shown))
         figure.legend(loc="outside lower center", ncols=3, fontsize=8)
         save(figure, path)
 
 
 def _learning_rate_axis(axes: Any, low: float, high: float) -> None:
-    """Make x a logarithmic axis of learning rates, written as people type them."""
+    """Make x a logarithmic axis of learning rates, written as plain numbers."""
     axes.set_xscale("log")
     axes.set_xlim(low, high)
     steps = (1.0,) if high / low > _MANY_DECADES else (1.0, 2.0, 5.0)
@@ -136,10 +138,10 @@ def _learning_rate_axis(axes: Any, low: float, high: float) -> None:
     axes.xaxis.set_minor_formatter(NullFormatter())
 
 
-def _cut_off(axes: Any, curve: RangeCurve, losses: NDArray[np.float64]) -> None:
-    """Let the descent fill the height; what diverges leaves through the top."""
+def _limit_to_descent(axes: Any, test: LRRangeTest, losses: NDArray[np.float64]) -> None:
+    """Limit the y axis to the descent of the loss; diverging losses are cut off at the top."""
     known = losses[np.isfinite(losses)]
-    if len(known) and np.isfinite(curve.start):
+    if len(known) and np.isfinite(test.initial_loss):
         low, high = known.min(), known.max()
-        fall = max(curve.start - low, 3 * curve.noise, 0.05 * low)
-        axes.set_ylim(low - 0.08 * fall, min(high + 0.08 * fall, curve.start + _ROOM * fall))
+        fall = max(test.initial_loss - low, 3 * test.noise, 0.05 * low)
+        axes.set_ylim(low - 0.08 * fall, min(high + 0.08 * fall, test.initial_loss + _ROOM * fall))

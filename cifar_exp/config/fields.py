@@ -1,0 +1,130 @@
+"""What stands at a field of a config class: its description, and which values it takes.
+
+    width: Annotated[int, at_least(1)] = key("channels of the first layer", 32)
+
+pydantic checks the values when a config is parsed. It is not imported here, so that ``--help`` stays fast.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field, fields
+from typing import Annotated, Any
+
+from omegaconf import MISSING
+
+_LARGEST = 1e30  # single precision ends at 3.4e38, and numbers are multiplied
+
+
+def key(description: str, default: Any = MISSING, *, factory: Any = None) -> Any:
+    """A field with its one-line description.
+
+    Args:
+        description: what ``--help`` says about it.
+        default: its value; without one, a YAML file must give it.
+        factory: makes the default of a list.
+    """
+    metadata = {"description": description}
+    if factory is not None:
+        return field(default_factory=factory, metadata=metadata)
+    return field(default=default, metadata=metadata)
+
+
+def descriptions(schema: Any) -> dict[str, str]:
+    """The one-line description of each key of a schema; empty for a key that has none."""
+    return {one.name: one.metadata.get("description", "") for one in fields(schema)}
+
+
+class Schema:
+    """Base of all config classes: pydantic refuses unknown keys, numbers that are not finite, and wrong defaults."""
+
+    __pydantic_config__ = {  # noqa: RUF012
+        "extra": "forbid",
+        "allow_inf_nan": False,
+        "validate_default": True,
+        "coerce_numbers_to_str": True,
+    }
+
+
+@dataclass(frozen=True)
+class Allowed:
+    """A constraint with its own words: ``Annotated[int, Allowed("an even number", lambda value: value % 2 == 0)]``.
+
+    Attributes:
+        what: completes "must be ..." in the error message.
+        accepts: whether a value of the field's type is allowed.
+    """
+
+    what: str
+    accepts: Callable[[Any], bool]
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: Callable[[Any], Any]) -> Any:
+        """The field's own schema, followed by this check; pydantic calls it."""
+        from pydantic_core import PydanticCustomError, core_schema
+
+        def check(value: Any) -> Any:
+            if not self.accepts(value):
+                raise PydanticCustomError("not_allowed", "must be {what}", {"what": self.what})
+            return value
+
+        return core_schema.no_info_after_validator_function(check, handler(source))
+
+
+def between(low: float, high: float) -> Allowed:
+    """From ``low`` to ``high``, both included."""
+    return Allowed(f"between {low} and {high}", lambda value: low <= value <= high)
+
+
+def at_least(low: float) -> Allowed:
+    """From ``low`` up."""
+    return Allowed(f"at least {low}", lambda value: value >= low)
+
+
+def one_of(*choices: str) -> Allowed:
+    """One of these texts."""
+    return Allowed(f"one of {', '.join(choices)}", lambda value: value in choices)
+
+
+Fraction = Annotated[float, between(0, 1)]
+FractionBelowOne = Annotated[float, Allowed("at least 0 and below 1", lambda value: 0 <= value < 1)]
+Positive = Annotated[
+    float,
+    Allowed(
+        f"a finite number above 0, between {1 / _LARGEST:g} and {_LARGEST:g}",
+        lambda value: 1 / _LARGEST <= value <= _LARGEST,
+    ),
+]
+NotNegative = Annotated[
+    float, Allowed(f"at least 0 and a finite number, at most {_LARGEST:g}", lambda value: 0 <= value <= _LARGEST)
+]
+Seed = Annotated[int, between(0, 2**63 - 1)]
+Pixels = Annotated[int, between(4, 1024)]
+# Far beyond use; what is larger ends the program, or its user's patience, before the first step.
+UpToAMillion = Annotated[int, between(1, 1_000_000)]
+Count = Annotated[int, between(1, 1_000_000_000)]
+
+AUTO = "auto"  # max_lr's value where an LR range test is to find it
+
+
+@dataclass(frozen=True)
+class LearningRate:
+    """Metadata of ``max_lr``: a number, also one written as text, or ``auto``."""
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> Any:
+        """A schema that makes 1, 1.0 and "1" the same value; pydantic calls it."""
+        from pydantic_core import PydanticCustomError, core_schema
+
+        def check(value: Any) -> Any:
+            if value == AUTO:
+                return AUTO
+            number = math.nan
+            if isinstance(value, int | float | str) and not isinstance(value, bool):
+                try:
+                    number = float(value)
+                except (ValueError, OverflowError):
+                    number = math.nan
+            if not 1 / _LARGEST <= number <= _LARGEST:
+                what = f"must be a finite number above 0, between {1 / _LARGEST:g} and {_LARGEST:g}, or {AUTO}"
+                raise PydanticCustomError("not_allowed", what)
+            return number
+
+        return core_schema.no_info_plain_validator_function(check)

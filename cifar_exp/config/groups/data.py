@@ -1,0 +1,95 @@
+"""Typed configs of the ``data`` group; the data sets are in ``cifar_exp.data``."""
+
+import re
+from dataclasses import dataclass
+from typing import Annotated
+
+from omegaconf import MISSING
+
+from cifar_exp.config.fields import (
+    Allowed,
+    Count,
+    FractionBelowOne,
+    Pixels,
+    Schema,
+    Seed,
+    between,
+    key,
+    one_of,
+)
+from cifar_exp.config.registry import Group
+from cifar_exp.safe_io.untrusted import address_problem
+
+Sha256 = Annotated[
+    str,
+    Allowed("64 hexadecimal digits in lower case", lambda value: re.fullmatch("[0-9a-f]{64}", value) is not None),
+]
+
+
+@dataclass
+class DataConfig(Schema):
+    """What every data set shares: size, cache, held-out split, subsets and loading."""
+
+    _target_: str = MISSING
+    name: str = key("option's name, in tables and logs")
+    image_size: Pixels = key("height and width in pixels; other images are scaled and cropped", 32)
+    cache: str | None = key("folder for downloaded and decoded data; null: the user's cache folder", None)
+    validation_fraction: FractionBelowOne = key(
+        "fraction of the training images held out for selection, stratified by class", 0.1
+    )
+    split_seed: Seed = key(
+        "seed of the held-out split, apart from `seed`, so that runs with other seeds share one split", 0
+    )
+    limit_train: Count | None = key("use only this many training images, stratified (before the split)", None)
+    limit_test: Count | None = key("use only this many test images, stratified", None)
+    workers: Annotated[int, between(0, 128)] | None = key(
+        "loader processes; null: 0 on a CPU or where the device augments, up to 4 on a GPU", None
+    )
+    sampler: Annotated[str, one_of("shuffled", "balanced")] = key(
+        "training images of an epoch: shuffled (each once) | balanced (as many of each class)", "shuffled"
+    )
+    statistics_decimals: Annotated[int, between(0, 15)] | None = key(
+        "round the images' mean and standard deviation to so many places; null: exact", None
+    )
+
+
+DATA_SETS = Group("data", DataConfig)
+DATA_SETS.option("base_data", "cifar_exp.data.mnist5k")(DataConfig)
+
+
+@DATA_SETS.option("base_cifar", "cifar_exp.data.cifar10", "cifar_exp.data.cifar100")
+@dataclass
+class CifarConfig(DataConfig):
+    """CIFAR-10 or CIFAR-100 in the original archive's format."""
+
+    root: str | None = key("archive, or folder with the archive or its unpacked batches; null: download", None)
+    url: Annotated[
+        str,
+        Allowed(
+            "an address that starts with https:// or http:// (data.root=PATH names a local archive)",
+            lambda value: not value or not address_problem(value),
+        ),
+    ] = key("address that the archive is downloaded from")
+    sha256: Sha256 = key("expected SHA-256 of the archive")
+
+
+@DATA_SETS.option("base_image_folder", "cifar_exp.data.image_folder")
+@dataclass
+class ImageFolderConfig(DataConfig):
+    """Folders of images: ``train/CLASS/*`` with ``test/CLASS/*`` or ``val/CLASS/*``, or ``CLASS/*``."""
+
+    root: str | None = key("folder of train/CLASS/* and test/CLASS/* (or val/CLASS/*), or of CLASS/*", None)
+    test_fraction: Annotated[float, Allowed("above 0 and below 1", lambda value: 0 < value < 1)] = key(
+        "fraction of the images for testing, stratified, for data without a test split", 0.2
+    )
+    test_seed: Seed = key("seed of that split", 0)
+
+
+@DATA_SETS.option("base_image_csv", "cifar_exp.data.image_csv")
+@dataclass
+class ImageCsvConfig(ImageFolderConfig):
+    """A table of image files and their labels."""
+
+    csv_file: str | None = key("table with a header; an optional column `split` says train or test", None)
+    file_column: str = key("column of the paths, relative to data.root (null: the table's folder)", "file")
+    label_column: str = key("column of the labels", "label")

@@ -1,0 +1,66 @@
+"""Typed configs of the ``optimizer`` group; ``cifar_exp.training.optimizer`` builds what they describe."""
+
+from dataclasses import dataclass
+
+from omegaconf import MISSING
+
+from cifar_exp.config.fields import Fraction, NotNegative, Positive, Schema, key
+from cifar_exp.config.registry import Group
+
+
+@dataclass
+class OptimizerConfig(Schema):
+    """What every optimizer shares."""
+
+    _target_: str = MISSING
+    name: str = key("option's name, in tables and logs")
+    weight_decay: NotNegative = key("weight decay (L2 penalty; decoupled for AdamW)", 0.0)
+    decay_norms_and_biases: bool = key("apply the weight decay to normalization layers and biases, too", False)
+    bias_lr_factor: Positive = key("learning rate of norms and biases, relative to the others'", 1.0)
+    clip_grad_norm: Positive | None = key("scale the gradient down to this norm if it is larger; null: never", None)
+
+
+@dataclass
+class OwnOptimizerConfig(OptimizerConfig):
+    """What holds for an optimizer without a typed config: it decays everything, as it does by itself."""
+
+    decay_norms_and_biases: bool = True
+
+
+OPTIMIZERS = Group("optimizer", OwnOptimizerConfig)
+OPTIMIZERS.allow(f"torch.optim.{name}" for name in ("Adam", "NAdam", "RAdam", "RMSprop", "Adagrad"))
+
+
+@OPTIMIZERS.option("base_sgd")
+@dataclass
+class SGDConfig(OptimizerConfig):
+    """``torch.optim.SGD``."""
+
+    _target_: str = "torch.optim.SGD"
+    momentum: Fraction = key("momentum (scheduler=one_cycle cycles it unless scheduler.cycle_momentum=false)", 0.9)
+    nesterov: bool = key("Nesterov momentum", False)
+
+
+@OPTIMIZERS.option("base_adamw")
+@dataclass
+class AdamWConfig(OptimizerConfig):
+    """``torch.optim.AdamW``."""
+
+    _target_: str = "torch.optim.AdamW"
+    betas: tuple[float, float] = key("decay rates of the running averages of the gradient and its square", (0.9, 0.999))
+    eps: Positive = key("added to the denominator", 1e-8)
+
+
+@OPTIMIZERS.option("base_muon")
+@dataclass
+class MuonConfig(Schema):
+    """``cifar_exp.training.muon.Muon`` for the filters, SGD with Nesterov momentum for the rest."""
+
+    _target_: str = "cifar_exp.training.muon.Muon"
+    name: str = key("option's name, in tables and logs")
+    momentum: Fraction = key("momentum of the convolution filters")
+    weight_decay: NotNegative = key("of linear layers, norms and biases: how much they shrink in a step at max_lr")
+    sgd_momentum: Fraction = key("momentum of all other parameters")
+    head_lr_factor: Positive = key("learning rate of linear layers, relative to max_lr")
+    bias_lr_factor: Positive = key("learning rate of norms and biases, relative to max_lr")
+    clip_grad_norm: Positive | None = key("scale the gradient down to this norm if it is larger; null: never", None)

@@ -1,0 +1,123 @@
+"""Hydra's and OmegaConf's errors in a line or two: what is wrong, where, and what was probably meant."""
+
+import re
+from typing import Any
+
+from hydra import compose
+from hydra.core.global_hydra import GlobalHydra
+from hydra.errors import HydraException
+from omegaconf import OmegaConf
+from yaml import MarkedYAMLError, YAMLError
+
+from cifar_exp.config.parse import flatten
+from cifar_exp.config.resolved import SCHEMA_ERRORS, first_line
+from cifar_exp.config.schema import GROUPS
+from cifar_exp.config.suggestions import suggest_key, suggest_option
+
+# Hydra raises ValueError for a group's option that is a number, and lets YAML's own errors through.
+COMPOSITION_ERRORS = (HydraException, *SCHEMA_ERRORS, ValueError, YAMLError)
+
+
+def group_options(group: str) -> list[str]:
+    """The options of a group that a user can choose; the schemas that they start from are not."""
+    return [name for name in GlobalHydra.instance().config_loader().get_group_options(group) if name[:5] != "base_"]
+
+
+def explain(error: Exception, overrides: list[str], config_name: str) -> str:
+    """Hydra's error in a line or two, with the nearest valid name.
+
+    Args:
+        error: one of ``COMPOSITION_ERRORS``.
+        overrides: that were composed.
+        config_name: of the primary config.
+    """
+    text = str(error)
+    cause = error.__cause__
+    if isinstance(error, YAMLError):
+        return _about_yaml(error)
+    if match := re.search(r"Could not override '([^']+)'", text):
+        return _about_override(match[1], overrides, config_name)
+    if match := re.search(r"Could not find '([^']+)'\n", text):
+        group, _, option = match[1].rpartition("/")
+        options = group_options(group)
+        return f"{group}={option}: no such option{suggest_option(group, option, options)}; {_listed(group, options)}"
+    if match := re.search(r"Error merging override (\S+)", text):
+        reason = first_line(cause) if isinstance(cause, Exception) else text.splitlines()[-1]
+        reason = re.sub(r"^\S+: ", "", reason)
+        return f"{match[1]}: {reason}"
+    if match := re.search(r"Ambiguous value for argument '(.+)'", text):
+        value = match[1].partition("=")[2]
+        return f"{match[1]}: several values make a sweep, which needs -m; one text that holds a comma: \"'{value}'\""
+    if match := re.search(r"Could not delete from config. '([^']+)'", text):
+        return f"~{match[1]}: there is no such key to remove"
+    if match := re.search(r"Multiple values for (\S+?)\. ", text):
+        return f"{match[1]}: chosen twice; in the defaults of a file of yours write `override /{match[1]}: OPTION`"
+    return _about_file(error, config_name)
+
+
+def _listed(group: str, options: list[str]) -> str:
+    return f"{group} has {', '.join(options)}" if options else f"there is no group {group!r}"
+
+
+def _about_yaml(error: YAMLError) -> str:
+    reason = " ".join(str(getattr(error, "problem", None) or error).split())
+    mark = error.problem_mark if isinstance(error, MarkedYAMLError) else None
+    where = "" if mark is None else f"{mark.name}, line {mark.line + 1}: "
+    return f"{where}not readable YAML: {reason}"
+
+
+def _about_override(key: str, overrides: list[str], config_name: str) -> str:
+    """An override of a key, or of an entry in the defaults list, that there is not."""
+    node = re.split(r"[.@/]", key)[0]
+    if node == "hydra":
+        return f"{key}: unknown key; `cifar-exp --cfg hydra` lists Hydra's own settings"
+    group = key.rpartition("@")[2].rpartition(".")[2]
+    if "@" in key and group in GROUPS and not any(override.startswith(key) for override in overrides):
+        # In a file, Hydra looks for a group below the file's own.
+        return (
+            f"override {group}: is not found from where it is written; a file in {node}/ of yours begins with "
+            f"`# @package _global_`, and its defaults say `override /{group}: OPTION`"
+        )
+    # The groups' choices decide which keys there are, so keep those of the overrides that can be kept.
+    choices = [override for override in overrides if re.fullmatch(r"[\w/]+=\w+", override)]
+    known = _known_keys(choices, config_name)
+    return f"{key}: unknown key{suggest_key(key, known)}; `cifar-exp --cfg job` lists all"
+
+
+def _about_file(error: Exception, config_name: str) -> str:
+    """A file that does not fit the schema: which one, its key, and what is wrong with the value."""
+    text = str(error)
+    file = next(iter(re.findall(r"^In '([^']+)': ", text)), "")
+    prefix = f"{file}.yaml: " if file else ""
+    full_key = next(iter(re.findall(r"full_key: (.+)", text)), "")
+    if file.startswith("experiment/") and full_key.split(".")[0] == "experiment":
+        return f"{prefix}its first line must be `# @package _global_`, so that its keys are the experiment's"
+    if (match := re.search(r"Key '([^']+)' (?:is )?not in", text)) is not None:
+        key = full_key or match[1]
+        node = key.split(".")[0]
+        if file.startswith("experiment/") and node in GROUPS:
+            return f"{prefix}sets {key}, which the chosen {node} does not have; choose another {node}, or leave it out"
+        return f"{prefix}{key}: unknown key{suggest_key(key, _known_keys([], config_name))}"
+    if match := re.search(r"raised while composing config:\n(.+)", text):
+        return f"{prefix}{full_key}{': ' * bool(full_key)}{match[1]}"
+    return first_line(error)
+
+
+def _known_keys(choices: list[str], config_name: str) -> list[str]:
+    """Every key that the composed config has, inner nodes included."""
+    kept: list[str] = []
+    for choice in choices:
+        if _composes([*kept, choice], config_name) is not None:
+            kept.append(choice)
+    leaves = flatten(_composes(kept, config_name) or {})
+    return sorted(
+        {".".join(parts[:n]) for key in leaves if (parts := key.split(".")) for n in range(1, len(parts) + 1)}
+    )
+
+
+def _composes(overrides: list[str], config_name: str) -> dict[Any, Any] | None:
+    try:
+        container = OmegaConf.to_container(compose(config_name, overrides=overrides))
+    except COMPOSITION_ERRORS:
+        return None
+    return container if isinstance(container, dict) else None

@@ -1,0 +1,95 @@
+"""Overrides as a user writes them on the command line, in the form that Hydra's grammar takes."""
+
+import re
+from collections.abc import Sequence
+from typing import get_type_hints
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
+
+from cifar_exp.config.schema import SCHEMAS
+from cifar_exp.errors import RequestError
+
+_OVERRIDE = re.compile(r"([~+]*[\w./@:-]+)=(.*)", re.DOTALL)
+# A list, a mapping, a text in quotes, or one of the grammar's functions: its author knows the grammar.
+_IN_GRAMMAR = re.compile(
+    r"\s*(?:['\"\[{]|(?:choice|range|interval|glob|shuffle|sort|tag|int|float|str|bool|json_str|extend_list)\()"
+)
+_COMMA = re.compile(r"(?<!\\),")
+_TEXT_TYPES = (str, str | None)
+
+
+def quoted(text: str) -> str:
+    """A text as a value that Hydra's grammar reads back as it is."""
+    # A quote is escaped, and so are backslashes before one; others stand for themselves.
+    return "'" + re.sub(r"(\\*)('|$)", lambda found: found[1] * 2 + (r"\'" if found[2] else ""), text) + "'"
+
+
+def with_quotes(overrides: Sequence[str]) -> list[str]:
+    """Overrides with quotes around each value that the grammar refuses, as a path with a space, or would change.
+
+    Of a sweep's values, separated by commas, each gets its own. Applying it again changes nothing.
+
+    >>> with_quotes(["data.root=~/my images", "name=1e5", "max_lr=1e-3"])
+    ["data.root='~/my images'", "name='1e5'", 'max_lr=1e-3']
+    """
+    parser = OverridesParser.create()
+    return [_with_quotes(override, parser) for override in overrides]
+
+
+def _with_quotes(override: str, parser: OverridesParser) -> str:
+    match = _OVERRIDE.fullmatch(override)
+    if match is None or _IN_GRAMMAR.match(match[2]):
+        return override
+    key, value = match.groups()
+    is_text = key.lstrip("+~") in _text_keys()
+    if not is_text and _parses(override, parser):
+        return override
+    parts = _COMMA.split(value)
+    return f"{key}={','.join(part if _read_as_is(key, part, is_text, parser) else quoted(part) for part in parts)}"
+
+
+def _parses(override: str, parser: OverridesParser) -> bool:
+    try:
+        parser.parse_override(override)
+    except HydraException:
+        return False
+    return True
+
+
+def _read_as_is(key: str, value: str, is_text: bool, parser: OverridesParser) -> bool:
+    try:
+        read = parser.parse_override(f"{key}={value}").value()
+    except HydraException:
+        return False
+    return not (is_text and isinstance(read, int | float) and str(read) != value)
+
+
+def _text_keys() -> set[str]:
+    """The keys whose values are texts, in which 1e5 is no number."""
+    return {
+        f"{node}.{name}".lstrip(".")
+        for node, schemas in SCHEMAS.items()
+        for schema in schemas
+        for name, kind in get_type_hints(schema).items()
+        if kind in _TEXT_TYPES
+    }
+
+
+def split_trust(settings: Sequence[str]) -> tuple[list[str], list[str]]:
+    """The packages that ``trust=[PACKAGE,...]`` names among overrides, and the other overrides.
+
+    Raises:
+        RequestError: it names none.
+    """
+    trusted: list[str] = []
+    others: list[str] = []
+    for setting in settings:
+        if not setting.startswith("trust="):
+            others.append(setting)
+            continue
+        names = [name.strip(" '\"") for name in setting.removeprefix("trust=").strip("[] ").split(",")]
+        if not all(name.isidentifier() for name in names if name):
+            raise RequestError(f"{setting}: must be a list of packages: trust=[PACKAGE]")
+        trusted += filter(None, names)
+    return trusted, others

@@ -1,0 +1,197 @@
+"""Plain containers to a typed config and back.
+
+A config is parsed once: targets, keys, types, values and combinations are checked, and what comes out is an
+``ExperimentConfig``. A node with a ``_target_`` that has no typed config becomes an ``OwnNode``.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import fields, is_dataclass
+from functools import cache
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from cifar_exp.config.aliases import with_current_targets
+from cifar_exp.config.groups.scheduler import OPEN_ENDED, PlateauConfig
+from cifar_exp.config.schema import REGISTRY, ExperimentConfig, group_schema
+from cifar_exp.config.targets import check_targets
+from cifar_exp.errors import RequestError
+
+if TYPE_CHECKING:
+    from pydantic import TypeAdapter
+    from pydantic_core import ErrorDetails
+
+# The groups whose typed config is found by what a node calls.
+BY_TARGET = ("model", "data", "optimizer", "scheduler")
+_MISSING = "???"
+_MOST_SHOWN = 200  # characters of a wrong value
+
+T = TypeVar("T")
+
+
+class OwnNode(dict[str, Any]):
+    """A group's node whose ``_target_`` has no typed config: a mapping whose keys are attributes, too.
+
+    The keys that every option of the group shares have their default where the node lacks them.
+    """
+
+    def __init__(self, group: str, node: Mapping[str, Any]) -> None:
+        super().__init__(node)
+        self.__dict__ = {one.name: one.default for one in fields(REGISTRY[group].shared)} | dict(node)  # type: ignore[arg-type]
+
+
+def parse(values: Mapping[str, Any]) -> ExperimentConfig:
+    """Check plain containers and make a config of them.
+
+    Raises:
+        RequestError: a line for each problem: the key, the value, what is allowed.
+    """
+    values = with_current_targets(dict(values))
+    trust = values.get("trust", [])
+    check_targets(values, trust if isinstance(trust, list) else [])
+    problems: list[str] = []
+    nodes = {group: _parse_group(group, values.get(group), problems) for group in BY_TARGET}
+    config = _parse(ExperimentConfig, {**values, **nodes}, "", problems)
+    if config is not None and not problems:
+        problems += _contradictions(config)
+    if problems or config is None:
+        raise RequestError("\n".join(problems))
+    return config
+
+
+def _parse_group(group: str, node: Any, problems: list[str]) -> Any:
+    if not isinstance(node, dict):
+        problems.append(f"{group}={node}: must be one of the group's options")
+        return node
+    schema = group_schema(group, node.get("_target_"))
+    if schema is not None:
+        return _parse(schema, node, f"{group}.", problems) or node
+    shared = REGISTRY[group].shared
+    known = {one.name for one in fields(shared)}  # type: ignore[arg-type]
+    _parse(shared, {"name": group} | {key: value for key, value in node.items() if key in known}, f"{group}.", problems)
+    return OwnNode(group, node)
+
+
+def _parse(schema: type[T], node: Mapping[str, Any], prefix: str, problems: list[str]) -> T | None:
+    """An instance of ``schema``; None after adding its problems to the list."""
+    from pydantic import ValidationError  # not at the top: `--help` does without
+
+    try:
+        parsed: T = _adapter(schema).validate_python(node)  # type: ignore[arg-type]  # a class can be hashed
+    except ValidationError as error:
+        problems += [_in_words(one, prefix) for one in error.errors(include_url=False)]
+        return None
+    missing = [prefix + key for key, value in flatten(parsed).items() if value == _MISSING]
+    problems += [f"{key}: is needed" for key in missing]
+    return None if missing else parsed
+
+
+@cache
+def _adapter(schema: Any) -> "TypeAdapter[Any]":
+    from pydantic import TypeAdapter
+
+    return TypeAdapter(schema)
+
+
+def _in_words(error: "ErrorDetails", prefix: str) -> str:
+    key = prefix + ".".join(map(str, error["loc"]))
+    value, message = error["input"], error["msg"]
+    if error["type"] == "unexpected_keyword_argument":
+        return f"{key}: unknown key"
+    if value == _MISSING or error["type"] == "missing":
+        return f"{key}: is needed"
+    return f"{key}={_shown(value)}: {message.replace('Input should be', 'must be')}"
+
+
+def _shown(value: Any) -> str:
+    try:
+        text = str(value)
+    except ValueError:  # Python writes no whole number of thousands of digits
+        text = "(a number of thousands of digits)"
+    return text if len(text) <= _MOST_SHOWN else f"{text[:_MOST_SHOWN]}..."
+
+
+def _contradictions(config: ExperimentConfig) -> Iterator[str]:
+    """A line for each combination of values that cannot work, as far as the config alone tells."""
+    if config.tracker.name == "mlflow" and config.tracker.store is None:
+        yield "tracker.store=null: MLflow needs a folder; the default is outputs/mlflow"
+    if config.evaluation.weights == "best" and not config.checkpoint.best:
+        yield "evaluation.weights=best: needs checkpoint.best=true"
+    small, full = config.augment.low_resolution.size, config.data.image_size
+    if small is not None and small > full:
+        yield f"augment.low_resolution.size={small}: must be at most data.image_size={full}"
+    yield from _early_stopping_contradictions(config)
+    selects = config.data.validation_fraction > 0 or config.evaluate_test_each_epoch
+    if config.evaluation.weights == "best" and not selects:
+        yield (
+            "evaluation.weights=best: there is nothing to select on; set data.validation_fraction above 0 "
+            "or evaluate_test_each_epoch=true"
+        )
+
+
+def _early_stopping_contradictions(config: ExperimentConfig) -> Iterator[str]:
+    schedule, patience = config.scheduler, config.early_stopping.patience
+    is_own = isinstance(schedule, OwnNode)
+    if patience is not None and not is_own and schedule._target_.rpartition(".")[2] not in OPEN_ENDED:
+        yield (
+            f"early_stopping.patience={patience}: scheduler={schedule.name} lowers the learning rate up to the last "
+            f"epoch, and stopping early would cut that off; use scheduler={', '.join(OPEN_ENDED[:-1])} or "
+            f"{OPEN_ENDED[-1]}"
+        )
+    is_plateau = isinstance(schedule, PlateauConfig)
+    if is_plateau and schedule.interval != "step":
+        yield "scheduler.interval=epoch: scheduler=plateau always acts at the end of an epoch; leave interval=step"
+    selects = config.data.validation_fraction > 0 or config.evaluate_test_each_epoch
+    if not selects and (patience is not None or is_plateau):
+        what = "scheduler=plateau" if is_plateau else f"early_stopping.patience={patience}"
+        yield f"{what}: needs a selection split; set data.validation_fraction above 0"
+
+
+def plain(node: Any) -> Any:
+    """A config, or a part of one, as plain containers that compare, dump and hash alike however it was made."""
+    if is_dataclass(node) and not isinstance(node, type):
+        items = {one.name: plain(getattr(node, one.name)) for one in fields(node)}
+        if isinstance(node, ExperimentConfig):
+            del items["sweep"]  # about the jobs of a sweep, not about any one of them
+        return items
+    if isinstance(node, Mapping):
+        return {key: plain(value) for key, value in node.items()}
+    return [plain(value) for value in node] if isinstance(node, list | tuple) else node
+
+
+def changed(config: ExperimentConfig, values: Mapping[str, Any]) -> ExperimentConfig:
+    """A copy with other values.
+
+    Args:
+        config: stays as it is.
+        values: by dotted key, whole nodes as plain containers.
+
+    Raises:
+        RequestError: there is no such key, or a value is not allowed.
+    """
+    copy = plain(config)
+    for key, value in values.items():
+        *parents, leaf = key.split(".")
+        node = copy
+        for parent in parents:
+            node = node[parent]
+        node[leaf] = plain(value)
+    return parse(copy)
+
+
+def flatten(node: Any, prefix: str = "") -> dict[str, Any]:
+    """Leaves by dotted key, in order. Lists of plain values are leaves; an empty mapping has none.
+
+    >>> flatten({"data": {"root": None, "sizes": [1, 2]}})
+    {'data.root': None, 'data.sizes': [1, 2]}
+    """
+    if is_dataclass(node):
+        node = plain(node)
+    if isinstance(node, dict):
+        items = [(str(key), value) for key, value in node.items()]
+    elif isinstance(node, list) and any(isinstance(value, dict | list) for value in node):
+        items = [(str(position), value) for position, value in enumerate(node)]
+    else:
+        return {prefix: node}
+    leaves: dict[str, Any] = {}
+    for key, value in items:
+        leaves |= flatten(value, f"{prefix}.{key}" if prefix else key)
+    return leaves
