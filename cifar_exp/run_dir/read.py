@@ -3,11 +3,11 @@
 import math
 import os
 import stat
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from numbers import Real
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -24,6 +24,8 @@ from cifar_exp.safe_io import untrusted
 
 _MOST_BYTES = 2**28  # of one file; steps.csv of a million steps has 60 MB
 _MOST_LOG_LINES = 40
+
+Arrays = TypeVar("Arrays")
 
 # Text columns aside, a cell that is no finite number is as good as empty.
 _TEXT = {"source", "label", "prediction", "suggested", "class", "target", "layer", "correct"}
@@ -147,9 +149,9 @@ def read_run(path: Path, *, at_work: bool = False) -> RunDirectory:
         gradcam=reader.table("gradcam.csv", tables.GRADCAM_COLUMNS_0_1),
         calibration=reader.table("calibration.csv", tables.CALIBRATION_COLUMNS),
         label_issues=reader.table("label_issues.csv", tables.LABEL_ISSUES_COLUMNS),
-        probabilities=reader.probabilities(0 if predictions is None else len(predictions)),
+        probabilities=reader.arrays(probabilities.FILE, probabilities.read),
         faithfulness=reader.table("faithfulness.csv", tables.FAITHFULNESS_COLUMNS),
-        images=reader.images(),
+        images=reader.arrays(IMAGES_FILE, read_images),
         log_tail=reader.log_tail(),
         files=reader.files(),
         problems=reader.problems,
@@ -259,22 +261,13 @@ class _Reader:
         except (OSError, ValueError):
             return None
 
-    def images(self) -> KeptImages | None:
-        path = self._path(IMAGES_FILE)
+    def arrays(self, name: str, read: Callable[[Path], Arrays]) -> Arrays | None:
+        path = self._path(name)
         try:
-            return None if path is None else read_images(path)
+            return None if path is None else read(path)
         except (OSError, ValueError) as error:
-            self.gave_up(IMAGES_FILE, error)
+            self.gave_up(name, error)
             return None
-
-    def probabilities(self, images: int) -> NDArray[np.float32] | None:
-        path = self._path(probabilities.FILE)
-        try:
-            found = None if path is None else probabilities.read(path)
-        except (OSError, ValueError) as error:
-            self.gave_up(probabilities.FILE, error)
-            return None
-        return found if found is not None and len(found) == images else None
 
     def log_tail(self) -> str:
         path = self._path("run.log")

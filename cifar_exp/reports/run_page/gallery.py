@@ -48,7 +48,9 @@ def gallery_data(run: RunDirectory) -> dict[str, Any] | None:
 
 def _top_classes(run: RunDirectory, index: int) -> list[tuple[int, float]] | None:
     """The five most probable classes of a test image with their probabilities; None if they are not known."""
-    if run.probabilities is None or run.probabilities.shape[1] != len(run.class_names):
+    if run.predictions is None or run.probabilities is None:
+        return None
+    if run.probabilities.shape != (len(run.predictions), len(run.class_names)):
         return None
     of_image = run.probabilities[index]
     if not np.isfinite(of_image).all():
