@@ -1,12 +1,9 @@
 """The C library's allocator, told to keep the memory of one training step for the next."""
 
-import atexit
 import ctypes
-import gc
 import os
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
@@ -86,27 +83,6 @@ def other_load(threads: int) -> float | None:
         return None
     others = os.getloadavg()[0] - threads
     return others if others > _A_PROGRAM and threads + others > (os.cpu_count() or 1) else None
-
-
-@contextmanager
-def off_for_imports() -> Iterator[None]:
-    """Import libraries without the collector, and leave what they made out of its later rounds.
-
-    PyTorch and the others make about a million objects that live as long as the program. The collector starts again
-    and again while they come, and looks through all of them each time: a quarter of the time to the first training
-    step. Afterwards it would do so in each of its full rounds.
-    """
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        # Only once: later, this would also keep what an earlier run left to be collected, its network included.
-        if gc.get_freeze_count() == 0:
-            gc.freeze()
-            atexit.register(gc.unfreeze)  # some libraries complain at the end about what was not collected
-        if enabled:
-            gc.enable()
 
 
 def reset_peak_memory() -> None:
