@@ -1,3 +1,3 @@
 """Train, explain, reproduce and compare image classifiers on CIFAR-10, configured by Hydra."""
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"

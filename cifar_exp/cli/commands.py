@@ -90,6 +90,8 @@ def _compare(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--metric", help=what)
     what = "run to compare the others with (default: the best by val_accuracy)"
     parser.add_argument("--baseline", metavar="RUN", help=what)
+    what = "comma-separated config keys whose values repeat one setting, as seed,data.split_seed (default: %(default)s)"
+    parser.add_argument("--over", metavar="KEY[,KEY...]", default="seed", help=what)
     default = Path("outputs", "comparison")
     what = "output folder (default: %(default)s)"
     parser.add_argument("--out", metavar="DIR", type=Path, default=default, help=what)

@@ -19,6 +19,7 @@ def main(options: argparse.Namespace) -> int:
         options.out,
         metric=options.metric,
         baseline=options.baseline,
+        over=[key.strip() for key in options.over.split(",")],
         top=options.top,
         page=options.page,
         command=options.command,

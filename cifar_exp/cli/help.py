@@ -45,7 +45,7 @@ Flags: --cfg job (only the config), -m (a sweep), --config-dir DIR (your own opt
 package), --version, --hydra-help (all flags). Shell completion: eval "$(cifar-exp -sc install=bash)" (or zsh, fish).
 Exit codes: 0 done, 1 a run failed or diverged, 2 the request is wrong, 130 interrupted."""
 
-_GROUPS = (*GROUPS, "tracker", "experiment")
+_GROUPS = (*GROUPS, "averaging", "tracker", "experiment")
 _NAME_WIDTH, _VALUE_WIDTH = 36, 22  # characters of the columns; longer texts push the rest to the right
 
 

@@ -6,8 +6,10 @@ import sys
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import torch
+if TYPE_CHECKING:  # `compare` uses this module without the seconds that PyTorch takes to import
+    import torch
 
 # From glibc's malloc.h; see mallopt(3).
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_THRESHOLD = -1, -2, -3
@@ -87,6 +89,8 @@ def other_load(threads: int) -> float | None:
 
 def reset_peak_memory() -> None:
     """Measure peak memory from here on, where the system can: the jobs of a sweep share one process."""
+    import torch
+
     if torch.cuda.is_available() and torch.cuda.is_initialized():
         for index in range(torch.cuda.device_count()):
             torch.cuda.reset_peak_memory_stats(index)
@@ -94,7 +98,7 @@ def reset_peak_memory() -> None:
         Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
 
 
-def peak_memory_bytes(device: torch.device) -> int | None:
+def peak_memory_bytes(device: "torch.device") -> int | None:
     """Most memory held since ``reset_peak_memory``: allocated on the GPU, or else resident (None where unknown)."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)

@@ -3,13 +3,8 @@
 import difflib
 from collections.abc import Sequence
 
-_NO_CLIPPING = "not available: gradients are not clipped; a smaller max_lr keeps a run from diverging"
-_NO_MIXING = "not available: images are not mixed; see augment.transforms and label_smoothing"
-_NO_STOPPING = "not available: a run trains for all its epochs; evaluation.weights=best takes the best epoch's weights"
-_NO_ACCUMULATION = "not available: batch_size is the size of an optimizer step"
 _MIXED = "use precision=bfloat16 (mixed precision), float32 or auto"
 _WARMUP = "use scheduler.warmup_fraction (scheduler=cosine), or scheduler.pct_start (one_cycle)"
-_NO_EMA = "not available; averaging.every_steps turns another average of the weights on (Lookahead)"
 _RESUME = "continue a run with `cifar-exp resume RUN`"
 
 # The field's usual names (lower case, underscores), with this program's key or an explanation.
@@ -42,12 +37,14 @@ _USUAL = {
     **dict.fromkeys(("channels_last",), "use memory_format=channels_last"),
     **dict.fromkeys(("num_threads", "n_threads", "cpus"), "threads"),
     **dict.fromkeys(("logger", "tensorboard", "mlflow"), "use tracker=tensorboard or tracker=mlflow"),
-    **dict.fromkeys(("ema", "ema_decay", "swa", "lookahead"), _NO_EMA),
+    **dict.fromkeys(("ema", "swa", "model_ema"), "use averaging=ema"),
+    **dict.fromkeys(("ema_decay", "ema_momentum"), "averaging.decay"),
     **dict.fromkeys(("resume", "resume_from", "checkpoint_path", "ckpt_path", "ckpt"), _RESUME),
-    **dict.fromkeys(("grad_clip", "clip_grad", "clip_grad_norm", "max_grad_norm", "gradient_clip_val"), _NO_CLIPPING),
-    **dict.fromkeys(("mixup", "cutmix", "mixup_alpha", "cutmix_alpha"), _NO_MIXING),
-    **dict.fromkeys(("early_stopping", "early_stop", "patience"), _NO_STOPPING),
-    **dict.fromkeys(("accumulate_grad_batches", "grad_accum", "accumulation_steps"), _NO_ACCUMULATION),
+    **dict.fromkeys(("grad_clip", "clip_grad", "max_grad_norm", "gradient_clip_val"), "optimizer.clip_grad_norm"),
+    "mixup": "mixing.mixup_alpha",
+    "cutmix": "mixing.cutmix_alpha",
+    **dict.fromkeys(("early_stop", "early_stopping_patience"), "early_stopping.patience"),
+    **dict.fromkeys(("accumulate_grad_batches", "grad_accum", "accumulation_steps"), "accumulate"),
     **dict.fromkeys(("dropout", "drop_rate", "drop_path"), "not available: the shipped networks have no dropout"),
     **dict.fromkeys(("pretrained",), "not available: every run starts from random weights"),
     **dict.fromkeys(("num_classes", "n_classes"), "the number of classes is read from the data"),
