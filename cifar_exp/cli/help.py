@@ -69,12 +69,11 @@ def show_help(arguments: list[str], *, config_dir: str | None) -> int:
 def help_text(overrides: list[str], *, config_dir: str | None = None) -> str:
     """Usage, the options of each group, and the composed keys with their descriptions."""
     job = without_hydra(compose_job(overrides, config_dir=config_dir, checked=False))
-    with composition(config_dir):
-        groups = "\n".join(f"  {group}: {', '.join(group_options(group))}" for group in _GROUPS)
-    nodes = [str(key) for key in job if isinstance(job._get_node(key), DictConfig)]
-    top = [line for key, line in _lines(job, "") if "." not in key]
-    blocks = [top, *([line for _, line in _lines(job, node)] for node in nodes)]
-    return _USAGE.format(groups=groups, keys="\n\n".join("\n".join(block) for block in blocks))
+    groups = "\n".join(f"  {group}: {', '.join(_options(group, config_dir))}" for group in _GROUPS)
+    blocks: dict[str, list[str]] = {"": []}  # of the top-level keys, then of each node
+    for key, line in _lines(job, ""):
+        blocks.setdefault(key.partition(".")[0] if "." in key else "", []).append(line)
+    return _USAGE.format(groups=groups, keys="\n\n".join("\n".join(block) for block in blocks.values()))
 
 
 def _topic_text(topic: str, overrides: list[str], config_dir: str | None) -> str:
@@ -99,10 +98,20 @@ def _topic_text(topic: str, overrides: list[str], config_dir: str | None) -> str
     return "\n".join(line.rstrip() for line in [*options, *keys])
 
 
+def _folders(config_dir: str | None) -> list[Any]:
+    return ([Path(config_dir)] if config_dir else []) + [files(CONFIG_MODULE)]
+
+
+def _options(group: str, config_dir: str | None) -> list[str]:
+    """The names of a group's files; Hydra's own list takes a quarter of the time of ``--help``."""
+    found = (folder.joinpath(group) for folder in _folders(config_dir))
+    names = {file.name for folder in found if folder.is_dir() for file in folder.iterdir()}
+    return sorted(name.removesuffix(".yaml") for name in names if name.endswith(".yaml"))
+
+
 def _purpose(group: str, option: str, config_dir: str | None) -> str:
     """The first comment line of an option's file, which states its purpose."""
-    folders = ([Path(config_dir)] if config_dir else []) + [files(CONFIG_MODULE)]
-    for folder in folders:
+    for folder in _folders(config_dir):
         try:
             text = folder.joinpath(*group.split("/"), f"{option}.yaml").read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError):

@@ -132,8 +132,8 @@ def _early_stopping_contradictions(config: ExperimentConfig) -> Iterator[str]:
     is_own = isinstance(schedule, OwnNode)
     if patience is not None and not is_own and schedule._target_.rpartition(".")[2] not in OPEN_ENDED:
         yield (
-            f"early_stopping.patience={patience}: scheduler={schedule.name} plans the learning rate up to the last epoch "
-            f"and cannot stop early; use scheduler={', '.join(OPEN_ENDED[:-1])} or {OPEN_ENDED[-1]}"
+            f"early_stopping.patience={patience}: scheduler={schedule.name} plans the learning rate up to the last "
+            f"epoch and cannot stop early; use scheduler={', '.join(OPEN_ENDED[:-1])} or {OPEN_ENDED[-1]}"
         )
     is_plateau = isinstance(schedule, PlateauConfig)
     if is_plateau and schedule.interval != "step":
