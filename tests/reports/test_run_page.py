@@ -161,6 +161,7 @@ def test_what_the_numbers_of_a_run_worked_by_hand_say(by_hand):
     assert "layer2's maps mark lowers the predicted class's probability by 0.50" in attention.text
     assert "lowers it by 0.20. Difference 0.300, 95% interval 0.250 to 0.350, 20 test images." in attention.text
     assert "layer1: marks the wrong place." in attention.text
+    assert attention.kind == "note"  # for what follows:
     assert "rank correlation 0.95): they do not depend on what that block learned" in attention.text
     classes = _statement(by_hand, "Hardest and easiest class").text
     assert "Hardest: dog, right in 66.67% of its 6 images" in classes

@@ -34,7 +34,7 @@ def test_hostile_names_stay_text(tmp_path):
     [
         (lambda path: None, "there is no such run"),
         (lambda path: path.write_text("x"), "is a file, not a run directory"),
-        (lambda path: path.mkdir(), "not a run directory: it has neither status.json nor config_resolved.yaml"),
+        (lambda path: path.mkdir(), "not a run directory: it has no status.json and no config_resolved.yaml"),
     ],
 )
 def test_what_is_no_run_is_a_wrong_request(tmp_path, capsys, make, told):

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from cifar_exp.explain.faithfulness import Explanation
 from cifar_exp.explain.gradcam import TARGETS, CamMap
 from cifar_exp.explain.layers import LayerMap
-from cifar_exp.explain.verdict import HEADLINES, MARKS, WRONG_PLACE
+from cifar_exp.explain.verdict import HEADLINES, MARKS, WRONG_PLACE, decimal
 from cifar_exp.reports.figures.style import GRAY, RIGHT, WRONG, bare, message_figure, save, shorten, show_image, styled
 
 _COLUMNS = 5
@@ -168,7 +168,7 @@ def _map_header(axes: Any, explanation: Explanation, layer: LayerMap, target: st
     if test is not None and test.effect is not None:
         colour = {MARKS: RIGHT, WRONG_PLACE: WRONG}.get(str(test.verdict), GRAY)
         axes.annotate(
-            f"{test.effect.difference:.3f}",
+            decimal(test.effect.difference, 3),
             (0.5, 1),
             (0, 3),
             "axes fraction",
@@ -185,10 +185,11 @@ def _map_notes(explanation: Explanation) -> list[str]:
         "brackets with the places hidden that the maps of other shown images mark. Each map has its own colour scale.",
     ]
     if explanation.tests:
-        most = max(test.n for test in explanation.tests)
+        n = {test.target: test.n for test in explanation.tests}
         notes += [
-            f"Above: the mean difference on {most:,} random test images; green: marks what the prediction depends on,",
-            "gray: no evidence that it does, orange: marks the wrong place (by the 95% interval). Bold: read first.",
+            f"Above: the mean difference on {n['predicted']:,} random test images, for the true class on the mistakes",
+            "among them. By its 95% interval, green: marks what the prediction depends on; gray: no evidence that it",
+            "does; orange: marks the wrong place. Bold: the layer to read first.",
         ]
     return notes
 
@@ -198,9 +199,8 @@ def _overlay(axes: Any, image: NDArray[np.uint8], cam: CamMap) -> None:
     peak = float(cam.heat.max())
     if peak > 0:
         axes.imshow(cam.heat / peak, cmap="inferno", alpha=0.6, vmin=0, vmax=1)
-        # Adding 0 turns -0.0 into 0.0.
-        text = f"{round(cam.attended_drop, 2) + 0.0:.2f}"
-        text += "" if cam.control_drop is None else f" ({round(cam.control_drop, 2) + 0.0:.2f})"
+        text = decimal(cam.attended_drop)
+        text += "" if cam.control_drop is None else f" ({decimal(cam.control_drop)})"
         axes.set_xlabel(text, fontsize=9, labelpad=1.5)
     else:
         axes.set_xlabel("no heat", fontsize=9, labelpad=1.5, color=GRAY)

@@ -112,12 +112,13 @@ def attention(run: RunDirectory) -> Iterator[Statement]:
     for found in (MARKS, UNCLEAR, WRONG_PLACE):
         if others := [name for name in verdicts if verdicts[name] == found and name != layer]:
             text += f" {', '.join(others)}: {found}."
+    kind = {MARKS: "good", UNCLEAR: "note", WRONG_PLACE: "bad"}[verdicts[layer]]
     correlation = row["rank_correlation_reinitialized"]
     if pd.notna(correlation) and (warning := sanity(layer, correlation)):
         text += f" {warning}"
+        kind = "bad" if kind == "bad" else "note"
     sources = tuple(
         Source("faithfulness.csv", f"layer {layer}, target predicted", column, f"{row[column]:.4f}")
         for column in ("attended_drop", "control_drop", "difference", "ci_low", "ci_high")
     )
-    kind = {MARKS: "good", UNCLEAR: "note", WRONG_PLACE: "bad"}[verdicts[layer]]
     yield Statement(kind, HEADLINES[verdicts[layer]], text, sources)

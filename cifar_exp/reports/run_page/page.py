@@ -252,24 +252,26 @@ def _gradcam(run: RunDirectory) -> Table | None:
 def _faithfulness(run: RunDirectory) -> Table | None:
     if run.faithfulness is None or run.faithfulness["difference"].isna().all():
         return None
-    numbers = {
-        "attended_drop": "drop in probability, mean over the images",
-        "control_drop": "the same at the places that other images' maps mark",
-        "difference": "attended less control",
-        "ci_low": "95% paired bootstrap interval of the difference",
-        "ci_high": "95% paired bootstrap interval of the difference",
-        "rank_correlation_reinitialized": "Spearman's, with the maps after the last block is re-initialized; near 1: "
-        "the maps do not depend on what was learned",
+    columns = {
+        "layer": Column("layer"),
+        "target": Column("target", note="true: of the misclassified images"),
+        "verdict": Column("verdict", key=True, note="by the interval alone"),
+        "n": Column("images", "integer", note="too few have no verdict"),
+        "attended_drop": Column("drop, attended", "number", note="mean drop in the class's probability"),
+        "control_drop": Column("drop, control", "number", note="at the places that other images' maps mark"),
+        "difference": Column("difference", "number", note="attended less control"),
+        "ci_low": Column("from", "number", note="95% paired bootstrap interval of the difference"),
+        "ci_high": Column("to", "number", note="95% paired bootstrap interval of the difference"),
+        "rank_correlation_reinitialized": Column(
+            "rank correlation",
+            "number",
+            note="with the maps of the network whose last block is re-initialized; near 1: the maps do not depend on "
+            "what was learned",
+        ),
     }
-    columns = [
-        Column("layer"),
-        Column("target", note="true: of the misclassified images"),
-        Column("verdict", key=True, note="by the interval alone"),
-        Column("n", "integer", note="images; too few have no verdict"),
-        *(Column(name, "number", note=note) for name, note in numbers.items()),
-    ]
-    rows = run.faithfulness[[column.label for column in columns]]
-    return Table(columns, rows.astype(object).where(rows.notna(), None).to_numpy().tolist(), find=False)
+    rows = run.faithfulness[list(columns)]
+    cells = rows.astype(object).where(rows.notna(), None).to_numpy().tolist()
+    return Table(list(columns.values()), cells, find=False)
 
 
 def _image_counts(run: RunDirectory) -> dict[str, int]:
