@@ -32,7 +32,7 @@ from cifar_exp import build
 from cifar_exp import run as run_module
 from cifar_exp.config.compose import compose_job, without_hydra
 from cifar_exp.config.resolved import resolve
-from cifar_exp.run import run
+from cifar_exp.runner import run
 from cifar_exp.training import epoch, fit
 
 EPOCHS, PLAIN_EPOCHS, BATCH = 20, 2, 128

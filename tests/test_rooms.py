@@ -22,7 +22,8 @@ LAYERS = (
     ("compare",),
     ("preflight",),
     ("build", "outputs"),
-    ("run",),
+    ("stages",),
+    ("runner",),
     ("sweeps",),
     ("cli",),
 )

@@ -25,11 +25,11 @@ from cifar_exp.data import Statistics
 from cifar_exp.errors import DONE, RequestError
 from cifar_exp.evaluation.metrics import Evaluation
 from cifar_exp.evaluation.probability_records import probability_scores
-from cifar_exp.run import explain_run, measure, measure_views
 from cifar_exp.run_dir import checkpoint, tables
 from cifar_exp.run_dir.environment import describe_environment
 from cifar_exp.run_dir.saved_run import SavedRun, new_directory, open_run
 from cifar_exp.safe_io import atomic
+from cifar_exp.stages import explain_test_images, measure, measure_tta
 
 log = logging.getLogger(__name__)
 
@@ -89,7 +89,7 @@ def evaluate_run(run: SavedRun, overrides: list[str], weights: str | None, out: 
     except OSError as error:
         raise RequestError(f"--out {out_dir}: cannot be created: {error.strerror}") from error
     evaluation = measure(config, parts, parts.splits.test)
-    tta = measure_views(config, parts)
+    tta = measure_tta(config, parts)
     outputs.write_tables(parts, evaluation, tta, out_dir)
     # The run's own predictions.csv belongs to the weights that the run evaluated.
     same_weights = which == run.config.evaluation.weights
@@ -108,7 +108,7 @@ def evaluate_run(run: SavedRun, overrides: list[str], weights: str | None, out: 
         **probability_scores(evaluation, _temperature(run) if same_weights else None),
     }
     tables.write_table(out_dir / "evaluation.csv", EVALUATION_COLUMNS, [row])
-    explanation = explain_run(config, parts, evaluation, out_dir)
+    explanation = explain_test_images(config, parts, evaluation, out_dir)
     outputs.draw_evaluation(config, parts, evaluation, explanation, out_dir, None)
     environment = describe_environment(parts.compute.device, parts.compute.precision, parts.compute.memory_format)
     atomic.write_json(out_dir / "environment.json", environment | {"data_fingerprint": parts.fingerprint})

@@ -40,7 +40,7 @@ def main(argv: list[str] | None = None) -> int:
     if torchrun.world_size() == 1:
         return _exit_code(partial(_dispatch, arguments))
     from cifar_exp.compute.distributed import session
-    from cifar_exp.run import run_on_other_rank
+    from cifar_exp.runner import run_on_other_rank
 
     return session.run_distributed(
         program=partial(_exit_code, partial(_dispatch, arguments)),

@@ -18,10 +18,10 @@ from cifar_exp.config.schema import ExperimentConfig
 from cifar_exp.data.augment.backend import choose
 from cifar_exp.data.augment.policy import Augmentation
 from cifar_exp.errors import DONE, FAILED, DivergedError, RequestError
-from cifar_exp.run import run
 from cifar_exp.run_dir import tables
 from cifar_exp.run_dir.environment import Change, changes, describe_environment, source_state, tell_changes
 from cifar_exp.run_dir.saved_run import SavedRun, new_directory, open_run
+from cifar_exp.runner import run
 from cifar_exp.safe_io import atomic
 from cifar_exp.safe_io.plural import plural
 

@@ -120,7 +120,7 @@ def source_state() -> dict[str, Any]:
         return done.stdout
 
     # An installed copy can lie in another repository (a .venv does), which does not track the program's files.
-    if not git("ls-files", "cifar_exp/run.py"):
+    if not git("ls-files", "cifar_exp/runner.py"):
         return {"git_commit": None, "git_dirty": None, "diff": None}
     commit, diff = git("rev-parse", "HEAD"), git("diff", "--no-ext-diff", "--no-color", "HEAD") or ""
     # `git diff` leaves out untracked files.

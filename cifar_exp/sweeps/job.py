@@ -28,8 +28,8 @@ def run_job(config: ExperimentConfig, out_dir: Path, *, resume: bool = False) ->
     log_to_console()
     try:
         with off_for_imports():
-            from cifar_exp.run import run
             from cifar_exp.run_dir.lifecycle import run_name
+            from cifar_exp.runner import run
     except (ImportError, OSError, MemoryError) as error:  # too little memory for a library, or a broken one
         complain(f"{out_dir} could not be started: {type(error).__name__}: {error}")
         return FAILED, None

@@ -16,9 +16,9 @@ from cifar_exp.cli.lr_find import sweep_command
 from cifar_exp.cli.main import main
 from cifar_exp.config.parse import changed
 from cifar_exp.errors import RequestError
-from cifar_exp.run import run
 from cifar_exp.run_dir import tables
 from cifar_exp.run_dir.saved_run import open_run
+from cifar_exp.runner import run
 from cifar_exp.training.lr_range_test import LRRange, neighbours, read_lr_range_test
 
 
@@ -63,7 +63,7 @@ def test_an_interrupted_run_goes_on_with_the_number_that_it_found(found, tmp_pat
 
     config = composed(*AUTO)
     with monkeypatch.context() as patch:
-        patch.setattr("cifar_exp.run.fit", interrupted)
+        patch.setattr("cifar_exp.stages.fit", interrupted)
         with pytest.raises(KeyboardInterrupt):
             run(config, tmp_path / "run")
     assert tables.read_table(tmp_path / "run" / "summary.csv")["max_lr_used"].item() == found[1]["max_lr_used"]

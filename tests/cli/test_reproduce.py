@@ -13,8 +13,8 @@ from PIL import Image
 from cifar_exp.cli.main import main
 from cifar_exp.cli.reproduce import first_difference
 from cifar_exp.config.parse import plain
-from cifar_exp.run import run
 from cifar_exp.run_dir.tables import read_table
+from cifar_exp.runner import run
 
 
 @pytest.fixture(scope="module")

@@ -12,8 +12,8 @@ from torch import nn
 from cifar_exp.cli.main import main
 from cifar_exp.config.resolved import to_yaml
 from cifar_exp.errors import RequestError
-from cifar_exp.run import run
 from cifar_exp.run_dir import checkpoint, run_status, tables
+from cifar_exp.runner import run
 from cifar_exp.training.progress import EpochProgress
 
 STEPS_AN_EPOCH = 3  # of TINY: 270 images, 128 in a batch
@@ -68,7 +68,7 @@ def test_interrupted_while_evaluating(tmp_path, undisturbed, monkeypatch):
 def test_interrupted_after_training(tmp_path, undisturbed, monkeypatch):
     out_dir = tmp_path / "run"
     with monkeypatch.context() as patch:
-        patch.setattr("cifar_exp.run.explain", lambda *a, **k: signal.raise_signal(signal.SIGINT))
+        patch.setattr("cifar_exp.stages.explain", lambda *a, **k: signal.raise_signal(signal.SIGINT))
         assert main([*TINY, f"hydra.run.dir={out_dir}"]) == 130
     assert main(["resume", str(out_dir)]) == 0
     assert measured(out_dir) == undisturbed

@@ -15,7 +15,7 @@ from statsmodels.stats.multitest import multipletests
 from cifar_exp.cli.commands import run_command
 from cifar_exp.compare.changed import load_test_images
 from cifar_exp.compare.pairs import read_predictions
-from cifar_exp.run import run
+from cifar_exp.runner import run
 
 main = partial(run_command, "compare")
 

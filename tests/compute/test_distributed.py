@@ -22,9 +22,9 @@ from cifar_exp.data.batches import Loader, TrainingBatches
 from cifar_exp.data.dataset import Split
 from cifar_exp.errors import RequestError
 from cifar_exp.evaluation.metrics import evaluate
-from cifar_exp.run import run
 from cifar_exp.run_dir.checkpoint import load
 from cifar_exp.run_dir.environment import changes
+from cifar_exp.runner import run
 
 DRAWN = (*PLAIN, "data.limit_train=997", "+model.dropout=0.3", "epochs=4")  # 28 x 32 + 1: shared 1 to 0
 NORMED = (*TINY, "epochs=3", "scheduler.pct_start=0.95", "max_lr=10", "evaluation.weights=best", "precision=float32")

@@ -14,8 +14,8 @@ from cifar_exp.compute import memory
 from cifar_exp.config.schema import ExperimentConfig
 from cifar_exp.data.dataset import Split, make_dataset
 from cifar_exp.errors import RequestError
-from cifar_exp.run import run
 from cifar_exp.run_dir.tables import read_table
+from cifar_exp.runner import run
 
 SMALL = (
     "scheduler=constant",
@@ -182,7 +182,7 @@ def test_class_names_that_tables_cannot_tell_apart_are_refused(names):
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_weights_that_are_not_numbers_are_measured_without_a_crash(tmp_path, monkeypatch, value):
     from cifar_exp.evaluation.metrics import per_class_rows
-    from cifar_exp.run import measure
+    from cifar_exp.stages import measure
 
     parts = build(config_for(made([0, 1] * 8, 2, 16), monkeypatch))
     with torch.no_grad():

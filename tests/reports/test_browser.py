@@ -13,7 +13,7 @@ from report_runs import PREDICTIONS, WRONG, write_run
 
 from cifar_exp.reports.html import formats
 from cifar_exp.reports.run_page import page as run_report
-from cifar_exp.run import run
+from cifar_exp.runner import run
 
 HOSTILE = ("<script>alert(1)</script>", "</script><img src=x onerror=alert(2)>", "\"quoted\" & 'odd'")
 

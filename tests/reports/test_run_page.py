@@ -17,9 +17,9 @@ from cifar_exp.reports.figures.images import TARGETS as EXPLAINED_TARGETS
 from cifar_exp.reports.run_page.config_tree import config_tree, default_leaves
 from cifar_exp.reports.run_page.findings import statements
 from cifar_exp.reports.run_page.page import run_page
-from cifar_exp.run import run
 from cifar_exp.run_dir import kept_images, tables
 from cifar_exp.run_dir.read import read_run
+from cifar_exp.runner import run
 
 
 @pytest.fixture(scope="module")

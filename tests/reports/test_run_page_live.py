@@ -10,8 +10,8 @@ from report_runs import LABELS, PREDICTIONS, WRONG, visible_text, write_run
 from cifar_exp.errors import DivergedError
 from cifar_exp.reports.run_page import live
 from cifar_exp.reports.run_page.live import LivePage
-from cifar_exp.run import run
 from cifar_exp.run_dir import kept_images
+from cifar_exp.runner import run
 
 
 @pytest.fixture

@@ -17,9 +17,9 @@ from composing import TINY, composed
 from programs import PROGRAM, started, wait_for
 from runs import state_of
 
-from cifar_exp.run import run
 from cifar_exp.run_dir import tables
 from cifar_exp.run_dir.lifecycle import recorded
+from cifar_exp.runner import run
 
 STRESS = Path(__file__).parents[1] / "stress"
 NOBODY = 65534

@@ -14,9 +14,9 @@ from cifar_exp.build import build
 from cifar_exp.cli.evaluate import evaluate_run
 from cifar_exp.errors import RequestError
 from cifar_exp.explain.layers import ExplainedLayers
-from cifar_exp.run import run
 from cifar_exp.run_dir.saved_run import open_run
 from cifar_exp.run_dir.tables import read_table
+from cifar_exp.runner import run
 
 SMALL = (*TINY, "epochs=1", "data.limit_train=70", "data.limit_test=20", "batch_size=32", "trust=[awkward_networks]")
 

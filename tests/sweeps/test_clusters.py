@@ -20,7 +20,7 @@ from programs import PROGRAM, started, wait_for
 from runs import metrics_of, rows_of, state_of
 from stand_in_jobs import StandIn
 
-from cifar_exp.run import run
+from cifar_exp.runner import run
 
 JOB = [*TINY, "explain.images=0", "epochs=30"]
 

@@ -16,7 +16,7 @@ from stand_in_jobs import StandIn
 
 from cifar_exp.cli.main import main
 from cifar_exp.config.compose import compose_job
-from cifar_exp.run import run
+from cifar_exp.runner import run
 from cifar_exp.sweeps.launchers import joblib as joblib_launcher
 from cifar_exp.sweeps.launchers import options
 

@@ -19,9 +19,9 @@ from cifar_exp import trackers
 from cifar_exp.cli.main import main
 from cifar_exp.config.parse import changed, flatten
 from cifar_exp.errors import DivergedError, RequestError
-from cifar_exp.run import run
 from cifar_exp.run_dir import lifecycle, tables
 from cifar_exp.run_dir.saved_run import open_run
+from cifar_exp.runner import run
 
 SHORT = (*TINY, "explain.images=0")
 

@@ -20,9 +20,9 @@ from cifar_exp.data.batches import balanced_order
 from cifar_exp.data.normalize import Normalizer
 from cifar_exp.errors import RequestError
 from cifar_exp.evaluation.metrics import Evaluation
-from cifar_exp.run import run
 from cifar_exp.run_dir import tables
 from cifar_exp.run_dir.checkpoint import load
+from cifar_exp.runner import run
 from cifar_exp.training.ema import WeightAverage
 from cifar_exp.training.loss import Loss, class_weights
 from cifar_exp.training.mixing import Mixing
