@@ -78,9 +78,10 @@ def complete(model: nn.Module, name: str, images: NDArray[np.uint8], normalize: 
     """
     if not any(map(is_lazy, chain(model.parameters(), model.buffers()))):
         return
-    model.eval()
+    batch = normalize(torch.from_numpy(images))
+    model.to(batch.device).eval()
     with torch.no_grad():
-        _forward(model, normalize(torch.from_numpy(images)), f"model={name}")
+        _forward(model, batch, f"model={name}")
     model.train()
     lazy = [key for key, value in chain(model.named_parameters(), model.named_buffers()) if is_lazy(value)]
     if lazy:

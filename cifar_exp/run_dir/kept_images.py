@@ -1,20 +1,19 @@
 """The test images that a run keeps for its page: mistakes, least confident hits, and Grad-CAM maps."""
 
-import io
-import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from cifar_exp.safe_io import atomic, untrusted
+from cifar_exp.run_dir.arrays import read_arrays, write_arrays
 
 FILE = "report_images.npz"
 TARGETS = ("predicted", "true")
+MOST_SUSPECTS = 20  # images shown because their label is probably wrong
 
 _MOST_IMAGES = 400
 _MOST_VALUES = 1_300_000  # bytes before compression: 400 images of 32 x 32 in colour
@@ -136,9 +135,8 @@ def write_images(
     scaled = np.round(255 * heat / np.where(peak > 0, peak, 1)).astype(np.uint8)
     flat = scaled.reshape(-1, *scaled.shape[-2:], 1)
     small = shrunk(flat, _MOST_EXPLAINED_SIDE)[:, :, :, 0]
-    buffer = io.BytesIO()
-    np.savez_compressed(
-        buffer,
+    write_arrays(
+        path,
         index=index,
         image=shrunk(images[index], _MOST_SIDE),
         explained=explained,
@@ -146,7 +144,6 @@ def write_images(
         layers=np.array(list(layers), dtype=np.str_),
         heat=small.reshape(*scaled.shape[:3], *small.shape[1:]),
     )
-    atomic.write_bytes(path, buffer.getvalue())
 
 
 def read_images(path: Path) -> KeptImages:
@@ -156,14 +153,7 @@ def read_images(path: Path) -> KeptImages:
         OSError: it cannot be read.
         ValueError: it is not such a file, or holds more images than a page may have.
     """
-    with untrusted.open_regular(path) as file:
-        try:
-            kept = _unpacked(file)
-        except (OSError, ValueError):
-            raise
-        except Exception as error:
-            # zipfile, zlib and NumPy raise errors of many types for damaged files: MemoryError, TokenError and others.
-            raise ValueError(f"not the images of a page: {error}") from error
+    kept = read_arrays(path, tuple(_KINDS), most_bytes=_MOST_FILE_BYTES)
     _check_kept(kept)
     # Without maps the layers mean nothing, and there can be any number of them.
     layers = kept["layers"] if kept["explained"].size else ()
@@ -175,17 +165,6 @@ def read_images(path: Path) -> KeptImages:
         layers=tuple(str(name) for name in layers),
         heat=kept["heat"],
     )
-
-
-def _unpacked(file: BinaryIO) -> dict[str, NDArray[Any]]:
-    """The arrays of such a file, unchecked; may raise anything if it is damaged."""
-    with zipfile.ZipFile(file) as archive:
-        if sum(member.file_size for member in archive.infolist()) > _MOST_FILE_BYTES:
-            raise ValueError(f"it unpacks to more than {_MOST_FILE_BYTES:,} bytes")
-    file.seek(0)
-    with np.load(file, allow_pickle=False) as arrays:
-        # NumPy returns a member that is not an array as bytes.
-        return {name: np.asarray(arrays[name]) for name in _KINDS}
 
 
 def _check_kept(kept: Mapping[str, NDArray[Any]]) -> None:

@@ -3,20 +3,21 @@
 import math
 import os
 import stat
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from numbers import Real
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from cifar_exp.config.aliases import current_cell
 from cifar_exp.config.parse import flatten
 from cifar_exp.config.resolved import read_plain
 from cifar_exp.errors import RequestError
-from cifar_exp.run_dir import run_status, tables
+from cifar_exp.run_dir import probabilities, run_status, tables
 from cifar_exp.run_dir.kept_images import FILE as IMAGES_FILE
 from cifar_exp.run_dir.kept_images import KeptImages, read_images
 from cifar_exp.safe_io import untrusted
@@ -24,8 +25,10 @@ from cifar_exp.safe_io import untrusted
 _MOST_BYTES = 2**28  # of one file; steps.csv of a million steps has 60 MB
 _MOST_LOG_LINES = 40
 
+Arrays = TypeVar("Arrays")
+
 # Columns of text. In all others, a cell that is not a finite number counts as empty.
-_TEXT = {"source", "label", "prediction", "class", "target", "layer", "correct"}
+_TEXT = {"source", "label", "prediction", "suggested", "class", "target", "layer", "infill", "verdict", "correct"}
 
 
 @dataclass(frozen=True)
@@ -47,6 +50,9 @@ class RunDirectory:
         per_class: a row per class.
         confusion: names in the first column, then a column of counts for each class.
         gradcam: a row per image, layer and target.
+        calibration: a row per group of images of about the same confidence.
+        label_issues: a row per test image whose label is probably wrong, the most suspicious first.
+        probabilities: (N, C) of the test images, with a row per prediction and a column per class.
         faithfulness: a row per layer and target; None for a run that did not test its maps.
         images: those kept for the page.
         log_tail: the last lines of ``run.log``.
@@ -68,6 +74,9 @@ class RunDirectory:
     per_class: pd.DataFrame | None
     confusion: pd.DataFrame | None
     gradcam: pd.DataFrame | None
+    calibration: pd.DataFrame | None
+    label_issues: pd.DataFrame | None
+    probabilities: NDArray[np.float32] | None
     faithfulness: pd.DataFrame | None
     images: KeptImages | None
     log_tail: str
@@ -112,6 +121,7 @@ def read_run(path: Path, *, at_work: bool = False) -> RunDirectory:
     if confusion is not None and not _is_confusion(confusion):
         reader.add_problem("confusion.csv", "it is not a square of counts")
         confusion = None
+    predictions = reader.table("predictions.csv", tables.PREDICTIONS_COLUMNS)
     return RunDirectory(
         path=path,
         state="running" if at_work and status.get("state") == "running" else run_status.state_of(path, status),
@@ -123,12 +133,15 @@ def read_run(path: Path, *, at_work: bool = False) -> RunDirectory:
         metrics=reader.table("metrics.csv", ("epoch", "train_loss", "train_accuracy", "val_loss", "val_accuracy")),
         steps=reader.table("steps.csv", ("step", "learning_rate", "loss")),
         schedule=reader.table("schedule.csv", ("step", "learning_rate")),
-        predictions=reader.table("predictions.csv", tables.PREDICTIONS_COLUMNS),
+        predictions=predictions,
         per_class=reader.table("per_class.csv", ("class", "images", "correct", "accuracy")),
         confusion=confusion,
         gradcam=reader.table("gradcam.csv", tables.GRADCAM_COLUMNS_0_1),
+        calibration=reader.table("calibration.csv", tables.CALIBRATION_COLUMNS),
+        label_issues=reader.table("label_issues.csv", tables.LABEL_ISSUES_COLUMNS),
+        probabilities=reader.arrays(probabilities.FILE, probabilities.read),
         faithfulness=reader.table("faithfulness.csv", tables.FAITHFULNESS_COLUMNS),
-        images=reader.images(),
+        images=reader.arrays(IMAGES_FILE, read_images),
         log_tail=reader.log_tail(),
         files=reader.files(),
         problems=reader.problems,
@@ -251,12 +264,12 @@ class _Reader:
         except (OSError, ValueError):
             return None
 
-    def images(self) -> KeptImages | None:
-        path = self._path(IMAGES_FILE)
+    def arrays(self, name: str, read: Callable[[Path], Arrays]) -> Arrays | None:
+        path = self._path(name)
         try:
-            return None if path is None else read_images(path)
+            return None if path is None else read(path)
         except (OSError, ValueError) as error:
-            self.add_problem(IMAGES_FILE, error)
+            self.add_problem(name, error)
             return None
 
     def log_tail(self) -> str:
@@ -273,7 +286,7 @@ class _Reader:
         return "\n".join(lines[-_MOST_LOG_LINES:])
 
     def files(self) -> list[str]:
-        kinds = {".csv", ".json", ".yaml", ".log", ".png", ".diff", ".pt"}
+        kinds = {".csv", ".json", ".yaml", ".log", ".png", ".diff", ".pt", ".npz"}
         found: list[Path] = []
         for folder in (self.root, self.root / "figures", self.root / "checkpoints"):
             try:

@@ -30,10 +30,22 @@ SUMMARY_COLUMNS = (
     "total_seconds", "train_seconds", "images_per_second", "peak_memory_bytes", "device", "precision", "git_commit",
     "data_fingerprint", "selection_split", "schedule_steps_planned", "schedule_steps_used", "peak_learning_rate",
     "schedule", "test_loss_as_published", "max_lr_used", "test_accuracy_tta",
+    "val_images", "ece", "brier", "temperature", "ece_calibrated", "top5_accuracy", "balanced_accuracy", "macro_f1",
 )
 LR_FIND_COLUMNS = ("step", "learning_rate", "loss", "smoothed_loss")
 PREDICTIONS_COLUMNS = ("index", "source", "label", "prediction", "confidence", "correct")
-PER_CLASS_COLUMNS = ("class_index", "class", "images", "correct", "accuracy", "predicted", "precision")
+PER_CLASS_COLUMNS = ("class_index", "class", "images", "correct", "accuracy", "predicted", "precision", "f1")
+CALIBRATION_COLUMNS = (
+    "bin",
+    "images",
+    "lowest_confidence",
+    "highest_confidence",
+    "mean_confidence",
+    "accuracy",
+    "accuracy_low",
+    "accuracy_high",
+)
+LABEL_ISSUES_COLUMNS = ("rank", "index", "source", "label", "suggested", "label_probability", "suggested_probability")
 GRADCAM_COLUMNS_0_1 = (
     "index", "label", "prediction", "target", "layer", "map_height", "map_width", "peak_row", "peak_column",
     "deletion_drop", "random_drop",
@@ -46,8 +58,8 @@ FAITHFULNESS_COLUMNS = (
 
 # Columns of names: `0010` and `1e5` are not numbers there, and `null` is not a missing value.
 _TEXT_COLUMNS = (
-    "run", "state", "source", "label", "prediction", "class", "target", "layer", "infill", "verdict", "git_commit",
-    "device",
+    "run", "state", "source", "label", "prediction", "suggested", "class", "target", "layer", "infill", "verdict",
+    "git_commit", "device",
 )
 # fmt: on
 

@@ -76,6 +76,7 @@ def test_a_run_without_hydras_folder_or_any_table_has_a_page(tmp_path):
     "name",
     [
         "metrics.csv", "steps.csv", "schedule.csv", "predictions.csv", "per_class.csv", "confusion.csv", "gradcam.csv",
+        "calibration.csv", "label_issues.csv", "probabilities.npz",
         "summary.csv", "status.json", "environment.json", "config_resolved.yaml", "report_images.npz",
         ".hydra/overrides.yaml",
     ],
