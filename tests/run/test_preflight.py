@@ -12,6 +12,7 @@ from composing import TINY, composed
 from cifar_exp import run as run_module
 from cifar_exp.build import build
 from cifar_exp.cli.evaluate import evaluate_run
+from cifar_exp.config.parse import changed
 from cifar_exp.errors import RequestError
 from cifar_exp.explain.layers import ExplainedLayers
 from cifar_exp.run_dir.saved_run import open_run
@@ -22,7 +23,8 @@ SMALL = (*TINY, "epochs=1", "data.limit_train=70", "data.limit_test=20", "batch_
 
 
 def config_of(name, *overrides, **options):
-    return composed(*SMALL, *overrides) | {"model": {"name": "mine", "_target_": f"awkward_networks.{name}", **options}}
+    node = {"name": "mine", "_target_": f"awkward_networks.{name}", **options}
+    return changed(composed(*SMALL, *overrides), {"model": node})
 
 
 @pytest.mark.parametrize(
@@ -40,7 +42,7 @@ def config_of(name, *overrides, **options):
         ("NoParameters", r"none of its 0 parameter values requires a gradient"),
         ("InitializeThatFails", r"initialize\(images\) fails.*normalized training images.*KeyError: 'of its own'"),
         ("create_model", r"fails with the arguments num_classes=10.*unexpected keyword argument 'in_channels'.*always "
-         r"passes num_classes, in_channels.*function of your own"),
+         r"passes num_classes, in_channels.*use a function that accepts these"),
         ("no_module", r"must return a torch\.nn\.Module, returned a NoneType"),
     ],
 )  # fmt: skip
