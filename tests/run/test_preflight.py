@@ -12,6 +12,7 @@ from composing import TINY, composed
 from cifar_exp import run as run_module
 from cifar_exp.build import build
 from cifar_exp.cli.evaluate import evaluate_run
+from cifar_exp.config.parse import parse, plain
 from cifar_exp.errors import RequestError
 from cifar_exp.explain.layers import ExplainedLayers
 from cifar_exp.run import run
@@ -22,7 +23,8 @@ SMALL = (*TINY, "epochs=1", "data.limit_train=70", "data.limit_test=20", "batch_
 
 
 def config_of(name, *overrides, **options):
-    return composed(*SMALL, *overrides) | {"model": {"name": "mine", "_target_": f"awkward_networks.{name}", **options}}
+    model = {"name": "mine", "_target_": f"awkward_networks.{name}", **options}
+    return parse(plain(composed(*SMALL, *overrides)) | {"model": model})
 
 
 @pytest.mark.parametrize(
@@ -89,7 +91,7 @@ def test_a_layout_that_was_asked_for_is_named_in_the_message():
 def test_a_network_without_a_feature_map_says_so_in_log_and_page(tmp_path, caplog, monkeypatch):
     monkeypatch.setattr(logging.getLogger("cifar_exp"), "propagate", True)
     with caplog.at_level(logging.INFO, logger="cifar_exp"):
-        run(config_of("NoLayerNames", "report=true", stride=8), tmp_path / "run")
+        run(config_of("NoLayerNames", "report=true", stride=32), tmp_path / "run")
     said = "No Grad-CAM: the model has no feature map (N, C, h, w) of at least 2x2."
     assert said in caplog.text
     assert said in (tmp_path / "run" / "report.html").read_text()
