@@ -9,7 +9,7 @@ import pytest
 import torch
 from composing import TINY, composed
 
-from cifar_exp import run as run_module
+from cifar_exp import stages
 from cifar_exp.build import build
 from cifar_exp.cli.evaluate import evaluate_run
 from cifar_exp.config.parse import changed
@@ -91,7 +91,7 @@ def test_a_layout_that_was_asked_for_is_named_in_the_message():
 def test_a_network_without_a_feature_map_says_so_in_log_and_page(tmp_path, caplog, monkeypatch):
     monkeypatch.setattr(logging.getLogger("cifar_exp"), "propagate", True)
     with caplog.at_level(logging.INFO, logger="cifar_exp"):
-        run(config_of("NoLayerNames", "report=true", stride=8), tmp_path / "run")
+        run(config_of("NoLayerNames", "report=true", stride=32), tmp_path / "run")
     said = "No Grad-CAM: the model has no feature map (N, C, h, w) of at least 2x2."
     assert said in caplog.text
     assert said in (tmp_path / "run" / "report.html").read_text()
@@ -161,7 +161,7 @@ def test_an_interruption_after_the_results_leaves_them_and_resume_can_leave_the_
 
     path = tmp_path / "run"
     with monkeypatch.context() as patch:
-        patch.setattr(run_module, "explain_images", interrupted)
+        patch.setattr(stages, "explain_images", interrupted)
         with pytest.raises(KeyboardInterrupt):
             run(composed(*SMALL), path)
     kept = read_table(path / "summary.csv").iloc[0]
