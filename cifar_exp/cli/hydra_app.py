@@ -190,8 +190,7 @@ def _writable_folder(job: Any, key: str) -> Path:
 
 def _check_not_taken(folder: Path) -> None:
     """Refuse a directory that contains a run, before Hydra writes its own files there."""
-    from cifar_exp.run_dir.lifecycle import job_state
-    from cifar_exp.run_dir.run_status import is_taken
+    from cifar_exp.run_dir.run_status import is_taken, job_state
 
     if not is_taken(folder):
         return

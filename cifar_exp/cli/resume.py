@@ -11,7 +11,7 @@ from cifar_exp.cli.hydra_app import run_sweep
 from cifar_exp.config.compose import composition
 from cifar_exp.config.overrides import quoted
 from cifar_exp.errors import DONE, FAILED, RequestError
-from cifar_exp.run_dir import lifecycle, run_status
+from cifar_exp.run_dir import run_status
 from cifar_exp.run_dir.saved_run import open_run
 from cifar_exp.safe_io.untrusted import refuse_irregular
 from cifar_exp.sweeps import RECORD
@@ -71,7 +71,7 @@ def _resume_run(path: Path, overrides: Sequence[str], trust: Sequence[str]) -> i
             f"{path / 'config_resolved.yaml'}: was edited since the run started; a changed config needs a new run "
             "(more epochs, too: the schedule was not planned for them)"
         )
-    state = lifecycle.job_state(path)
+    state = run_status.job_state(path)
     if state == "running":
         raise RequestError(f"{path}: the run is still running; wait for it or stop it first")
     if state == "completed":

@@ -21,7 +21,7 @@ from cifar_exp.config.resolved import config_hash, first_line, resolve
 from cifar_exp.config.schema import ExperimentConfig
 from cifar_exp.config.trusted_settings import check_group_choices, check_hydra_settings, protected_overrides
 from cifar_exp.errors import RequestError
-from cifar_exp.run_dir import lifecycle
+from cifar_exp.run_dir import lifecycle, run_status
 from cifar_exp.safe_io import atomic
 from cifar_exp.sweeps import RECORD
 from cifar_exp.sweeps.launchers import options
@@ -264,7 +264,7 @@ def check_directories(sweep: Sweep, expected: Sequence[str] | None = None) -> No
                 f"{sweep.directory}: job {job.number} is in {expected[job.number]}, not in {shown}; repeat the "
                 "hydra.sweep.subdir=... and hydra.job....=... of the sweep"
             )
-        if lifecycle.job_state(job.directory) is not None and not lifecycle.same_config(job.directory, job.config):
+        if run_status.job_state(job.directory) is not None and not lifecycle.same_config(job.directory, job.config):
             raise RequestError(
                 f"{job.directory}: already contains a run with another config than {job.title}; choose another "
                 "directory with hydra.sweep.dir=..."

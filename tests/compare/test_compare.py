@@ -11,9 +11,9 @@ from cifar_exp.cli.commands import run_command
 from cifar_exp.compare.discover import find_runs, read_runs
 from cifar_exp.compare.tables import compare
 from cifar_exp.errors import RequestError
-from cifar_exp.run_dir import lock
-from cifar_exp.run_dir.lifecycle import job_state
+from cifar_exp.run_dir import run_status
 from cifar_exp.run_dir.read import read_run
+from cifar_exp.run_dir.run_status import job_state
 from cifar_exp.run_dir.saved_run import open_run
 
 main = partial(run_command, "compare")
@@ -275,7 +275,7 @@ def test_a_killed_run_is_interrupted_and_a_running_one_running(tmp_path):
     (tmp_path / "victim").write_text("kept")
     (tmp_path / "link/.lock").symlink_to(tmp_path / "victim")
     os.mkfifo(tmp_path / "pipe/.lock")
-    with lock.held(tmp_path / "going"):
+    with run_status.locked(tmp_path / "going"):
         states = dict(zip(*[compared(tmp_path).runs[column] for column in ("label", "state")], strict=True))
         assert states == {
             "done": "completed",
