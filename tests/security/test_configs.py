@@ -123,7 +123,8 @@ def test_odd_nodes_of_a_saved_config_are_refused(tmp_path, group, node):
 )
 def test_removed_keys_of_a_saved_config_are_dropped_if_they_were_off(tmp_path, group, keys, used):
     config, path = plain(composed(*TINY)), tmp_path / "config_resolved.yaml"
-    saved = config | {group: config.get(group, {}) | keys}
+    # In 0.1.0, `averaging` was no group of options and had other keys.
+    saved = config | {group: keys if group == "averaging" else config[group] | keys}
     path.write_text(to_yaml(saved))
     assert plain(load_saved(path)) == config
     path.write_text(to_yaml(saved | {group: saved[group] | used}))

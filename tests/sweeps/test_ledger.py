@@ -110,9 +110,11 @@ def test_a_diverged_job_is_not_repeated(here, capsys):
 def test_failed_jobs_are_retried_and_finished_ones_are_not_changed(here, image_tree, monkeypatch, capsys):
     root = here / "data"
     asked = ["-m", *SMALL, f"data.root={root}", "seed=0,1", "hydra.sweep.dir=s"]
-    assert main(asked) == 1  # there is no such folder
+    root.mkdir()
+    assert main(asked) == 1  # the folder is empty
     assert states(here / "s") == ["failed", "failed"]
     assert all("data" in row["error"] for row in table(here / "s"))
+    root.rmdir()
     image_tree.rename(root)
     with monkeypatch.context() as patch:
         interrupt_at(patch, 2)  # 18 images: one step a job
@@ -123,7 +125,7 @@ def test_failed_jobs_are_retried_and_finished_ones_are_not_changed(here, image_t
     assert main(["resume", "s"]) == 0
     assert states(here / "s") == ["completed", "completed"]
     assert contents(here / "s", "0") == before
-    assert "Job 0: seed=0: already completed" in capsys.readouterr().out
+    assert "Job 0: seed=0: skipped: already completed" in capsys.readouterr().out
 
 
 def test_interrupted_in_the_second_job_and_repeated(here, monkeypatch, capsys):
@@ -136,14 +138,14 @@ def test_interrupted_in_the_second_job_and_repeated(here, monkeypatch, capsys):
     capsys.readouterr()
     assert main(["-m", *SWEPT, "hydra.sweep.dir=s"]) == 0
     said = capsys.readouterr().out
-    assert "Job 0: epochs=1 max_lr=0.05: already completed" in said
+    assert "Job 0: epochs=1 max_lr=0.05: skipped: already completed" in said
     assert "Job 1: epochs=1 max_lr=0.1: resuming (was interrupted)" in said
     assert contents(here / "s", "0") == before
     for job in "0123":
         assert measured(here / "s" / job) == measured(here / "whole" / job)
 
 
-def test_a_killed_job_is_told_from_one_at_work(here):
+def test_a_killed_job_differs_from_a_running_one(here):
     assert main(["-m", *TINY, "epochs=1", "seed=0,1", "hydra.sweep.dir=s"]) == 0
     status = here / "s" / "1" / "status.json"
     status.write_text(json.dumps(json.loads(status.read_text()) | {"state": "running"}))
@@ -167,7 +169,7 @@ def test_another_sweep_does_not_overwrite_one(here, capsys, change):
     assert main(["-m", *SWEPT, "hydra.sweep.dir=s"]) == 0
     before = contents(here / "s", "0", "1", "2", "3")
     assert main(["-m", *SWEPT, "hydra.sweep.dir=s", change]) == 2
-    assert "a run is never overwritten" in capsys.readouterr().err
+    assert "already contains a run with another config" in capsys.readouterr().err
     assert contents(here / "s", "0", "1", "2", "3") == before
 
 
