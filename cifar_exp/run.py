@@ -2,10 +2,12 @@
 
 import logging
 import os
+import sys
 import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -251,3 +253,13 @@ def explain_images(
         seed=config.seed,
         batch_size=config.batch_size,
     )
+
+
+class _CallableModule(ModuleType):
+    """Makes ``cifar_exp.run(config, out_dir)`` work: importing this module binds that name to the module."""
+
+    def __call__(self, config: ExperimentConfig, out_dir: str | Path, *, resume: bool = False) -> dict[str, Any]:
+        return run(config, Path(out_dir), resume=resume)
+
+
+sys.modules[__name__].__class__ = _CallableModule

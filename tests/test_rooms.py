@@ -22,7 +22,7 @@ LAYERS = (
     ("compare",),
     ("preflight",),
     ("build", "outputs"),
-    ("run",),
+    ("run", "loaded_run"),
     ("sweeps",),
     ("cli",),
 )
