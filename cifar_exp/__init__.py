@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from cifar_exp.run import run
 
 __all__ = ["RequestError", "__version__", "compose", "load_run", "read_runs", "run"]
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 _HOMES = {
     "RequestError": "cifar_exp.errors.RequestError",

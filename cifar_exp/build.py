@@ -2,6 +2,7 @@
 
 import inspect
 import logging
+import math
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -18,6 +19,7 @@ from cifar_exp.compute import memory, seeding
 from cifar_exp.compute.device import Compute, compiled
 from cifar_exp.compute.distributed.ranks import current_ranks
 from cifar_exp.config.fields import AUTO
+from cifar_exp.config.groups.averaging import AveragingConfig
 from cifar_exp.config.schema import ExperimentConfig
 from cifar_exp.config.targets import call
 from cifar_exp.data.augment.backend import choose
@@ -30,8 +32,11 @@ from cifar_exp.errors import RequestError, in_a_line
 from cifar_exp.explain.layers import ExplainedLayers
 from cifar_exp.safe_io.plural import plural
 from cifar_exp.training import schedule
+from cifar_exp.training.ema import WeightAverage
 from cifar_exp.training.learner import Learner
+from cifar_exp.training.loss import Loss, class_weights
 from cifar_exp.training.lr_range_test import LRRange, LRRangeTest, run_lr_range_test
+from cifar_exp.training.mixing import Mixing
 from cifar_exp.training.optimizer import build_optimizer
 from cifar_exp.training.step import TrainingStep
 
@@ -50,6 +55,7 @@ class Parts:
         fingerprint: of the data set (see ``data.Dataset``).
         batches: the augmented training batches.
         learner: the network and what trains it.
+        steps_per_epoch: optimizer steps in an epoch.
         planned: (total_steps,) learning rates that the schedule plans.
         compute: where and in which precision.
         statistics: of the training images.
@@ -64,6 +70,7 @@ class Parts:
     fingerprint: str
     batches: TrainingBatches
     learner: Learner
+    steps_per_epoch: int
     planned: NDArray[np.float64]
     compute: Compute
     statistics: data.Statistics
@@ -108,7 +115,8 @@ def build(
     make_batches = _batch_maker(config, splits.train, dataset.train.images.nbytes, statistics, compute)
     batches = make_batches(shard=current_ranks().shard)
     # --- network ---
-    total_steps = config.epochs * batches.per_epoch  # the only place that converts epochs to steps
+    steps_per_epoch = math.ceil(batches.per_epoch / config.accumulate)
+    total_steps = config.epochs * steps_per_epoch  # the only place that converts epochs to steps
     preflight.check_steps(total_steps)
     preflight.check_indices(config.explain.indices, len(dataset.test))
     model, compute, explained = build_network(
@@ -116,7 +124,7 @@ def build(
     )
     normalize = Normalizer(statistics, compute)
     # --- training ---
-    training_step = TrainingStep(compute, normalize, label_smoothing=config.label_smoothing)
+    training_step = _training_step(config, splits.train.labels, len(dataset.class_names), compute, normalize)
     max_lr, lr_range_test = config.max_lr, None
     if max_lr == AUTO:
         max_lr, lr_range_test = current_ranks().broadcast(
@@ -130,6 +138,7 @@ def build(
         fingerprint=dataset.fingerprint,
         batches=batches,
         learner=learner,
+        steps_per_epoch=steps_per_epoch,
         planned=planned,
         compute=compute,
         statistics=statistics,
@@ -169,6 +178,22 @@ def _batch_maker(
         config.seed,
         alternating_flip=config.augment.alternating_flip,
         low_resolution=_low_resolution(config),
+        balanced=config.data.sampler == "balanced",
+    )
+
+
+def _training_step(
+    config: ExperimentConfig, labels: NDArray[np.int64], classes: int, compute: Compute, normalize: Normalizer
+) -> TrainingStep:
+    weights = class_weights(config.loss.class_weights, labels, classes, compute.device)
+    alphas = config.mixing.mixup_alpha, config.mixing.cutmix_alpha
+    return TrainingStep(
+        compute,
+        normalize,
+        loss=Loss(config.label_smoothing, weights),
+        mixing=None if alphas == (None, None) else Mixing(*alphas, config.mixing.probability, classes, config.seed),
+        clip_grad_norm=config.optimizer.clip_grad_norm,
+        accumulate=config.accumulate,
     )
 
 
@@ -189,10 +214,15 @@ def _build_learner(
         scheduler=schedule.build_scheduler(config.scheduler, optimizer, **plan),
         interval=config.scheduler.interval,
         total_steps=total_steps,
-        training_step=replace(training_step, world_size=ranks.world_size),
+        training_step=replace(training_step, rank=ranks.rank, world_size=ranks.world_size),
+        average=_average(config.averaging, model),
         ranks=ranks,
     )
     return learner, schedule.planned_learning_rates(config.scheduler, **plan)
+
+
+def _average(node: AveragingConfig, model: torch.nn.Module) -> WeightAverage | None:
+    return None if node.name == "none" else WeightAverage(model, decay=node.decay, every_steps=node.every_steps)
 
 
 def _find_max_lr(
@@ -288,7 +318,7 @@ def describe(name: str, parts: Parts) -> list[str]:
     processes = f"{world_size} processes, each with " if world_size > 1 else ""
     return [
         f"{name}: {len(splits.train):,} training, {held_out:,} validation and {len(splits.test):,} test images of "
-        f"{len(parts.class_names)} classes; {plural(parts.batches.per_epoch, 'step')} an epoch, "
+        f"{len(parts.class_names)} classes; {plural(parts.steps_per_epoch, 'step')} an epoch, "
         f"{learner.total_steps:,} in all",
         f"{preflight.count_parameters(learner.model):,} parameters on {compute.device} in "
         f"{str(compute.precision).removeprefix('torch.')}, {processes}"

@@ -25,7 +25,8 @@ from cifar_exp.data.normalize import Normalizer
 from cifar_exp.data.sources.image_files import read_images
 from cifar_exp.data.sources.resize import fit, resize_all
 from cifar_exp.errors import RequestError
-from cifar_exp.explain.layers import choose_layers, grad_cam
+from cifar_exp.explain.gradcam import explaining
+from cifar_exp.explain.layers import choose_layers
 from cifar_exp.run_dir import checkpoint, tables
 from cifar_exp.run_dir.saved_run import SavedRun, open_run
 
@@ -151,21 +152,14 @@ class TrainedNetwork:
         Raises:
             RequestError: the network has no such layer, or none that can be explained.
         """
+        if not len(images):
+            return np.zeros(images.shape[:3], np.float32)
         node = replace(self.config.explain, images=1, indices=None, layers=[layer] if layer else None)
-        maps = [np.zeros((0, *images.shape[1:3]), np.float32)]
-        explained = (
-            choose_layers(self.model, self.normalize(torch.from_numpy(images[:1])), node) if len(images) else None
-        )
-        if explained and not explained.layers:
+        explained = choose_layers(self.model, self.normalize(torch.from_numpy(images[:1])), node)
+        if not explained.layers:
             raise RequestError(explained.note or "the network has no layer that Grad-CAM can explain")
-        for start in range(0, len(images), self.config.batch_size) if explained else ():
-            part = slice(start, start + self.config.batch_size)
-            inputs = self.normalize(torch.from_numpy(images[part]))
-            wanted = torch.from_numpy(classes[part]).to(self.compute.device)
-            name = layer or explained.headline or explained.layers[-1].name
-            heat = F.interpolate(grad_cam(self.model, name, inputs, wanted).relu(), images.shape[1:3], mode="bilinear")
-            maps.append(heat.squeeze(1).cpu().numpy())
-        return np.concatenate(maps)
+        with explaining(self.model, self.compute, self.normalize, self.config.batch_size, node.infill) as explainer:
+            return explainer.maps(images, classes, explained.layers[-1].name).heat
 
 
 def in_channels(images: NDArray[np.uint8], channels: int) -> NDArray[np.uint8]:

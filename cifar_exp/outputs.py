@@ -1,7 +1,6 @@
 """What a run leaves for people: its tables, its figures, its summary and its closing lines."""
 
 import logging
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +12,10 @@ from cifar_exp.compute import memory
 from cifar_exp.config.schema import ExperimentConfig
 from cifar_exp.errors import RequestError
 from cifar_exp.evaluation.metrics import Evaluation, confusion_matrix, confusion_rows, per_class_rows, prediction_rows
-from cifar_exp.explain.gradcam import CamMap, gradcam_rows
+from cifar_exp.explain.faithfulness import Explanation, faithfulness_rows
+from cifar_exp.explain.gradcam import gradcam_rows
 from cifar_exp.explain.layers import is_wanted
+from cifar_exp.explain.verdict import HEADLINES, WRONG_PLACE, finding, sanity
 from cifar_exp.preflight import count_parameters
 from cifar_exp.reports.figures.confusion import confusion
 from cifar_exp.reports.figures.curves import curves, learning_rate
@@ -85,9 +86,11 @@ def write_schedule(parts: Parts, out_dir: Path) -> None:
 def used_schedule(config: ExperimentConfig, parts: Parts, out_dir: Path) -> ScheduleUse:
     """How much of the schedule the steps in ``steps.csv`` used; logs it."""
     steps = tables.read_table(out_dir / "steps.csv")
+    # With early stopping the end of an open-ended schedule is not missed.
+    planned = parts.planned if config.early_stopping.patience is None else parts.planned[: len(steps)]
     use = schedule_use(
         config.scheduler.interval,
-        parts.planned,
+        planned,
         steps["learning_rate"].to_numpy(),
         int(steps["epoch"].iloc[-1]),
     )
@@ -108,24 +111,25 @@ def write_tables(parts: Parts, evaluation: Evaluation, out_dir: Path) -> None:
     tables.write_table(out_dir / "confusion.csv", ["label", *names], confusion_rows(counts, names))
 
 
-def write_gradcam(
-    parts: Parts, evaluation: Evaluation, indices: NDArray[np.int64], maps: Sequence[CamMap], out_dir: Path
-) -> None:
-    """``gradcam.csv``, and what it says in a sentence."""
-    images, headline = judged(parts, evaluation, indices), parts.explained.headline
+def write_gradcam(parts: Parts, evaluation: Evaluation, explanation: Explanation, out_dir: Path) -> None:
+    """``gradcam.csv`` and ``faithfulness.csv``, and what they say in a sentence."""
+    images = judged(parts, evaluation, explanation.indices)
     labels = {one.index: one.label for one in images}
     predictions = {one.index: one.prediction for one in images}
-    tables.write_table(out_dir / "gradcam.csv", tables.GRADCAM_COLUMNS, gradcam_rows(maps, labels, predictions))
-    read_first = [cam for cam in maps if cam.layer.name == headline and cam.target == "predicted"]
-    if read_first:
-        log.info(
-            "Grad-CAM (%s, %s): hiding the most attended fifth of the pixels lowers the predicted class's "
-            "probability by %.2f, hiding random ones by %.2f",
-            headline,
-            plural(len(read_first), "image"),
-            np.mean([cam.deletion_drop for cam in read_first]),
-            np.mean([cam.random_drop for cam in read_first]),
+    rows = gradcam_rows(explanation.maps, labels, predictions)
+    tables.write_table(out_dir / "gradcam.csv", tables.GRADCAM_COLUMNS, rows)
+    tables.write_table(out_dir / "faithfulness.csv", tables.FAITHFULNESS_COLUMNS, faithfulness_rows(explanation.tests))
+    for test in explanation.tests:
+        name, effect, found = test.layer.name, test.effect, test.verdict
+        if test.target != "predicted" or name != explanation.read_first or effect is None or found is None:
+            continue
+        (log.warning if found == WRONG_PLACE else log.info)(
+            "%s. %s",
+            HEADLINES[found],
+            finding(name, effect.attended_drop, effect.control_drop, effect.low, effect.high, test.n),
         )
+        if test.correlation is not None and (warning := sanity(name, test.correlation)):
+            log.warning(warning)
 
 
 # --- figures: one that cannot be drawn is a warning ----------------------------------------------------
@@ -147,8 +151,7 @@ def draw_evaluation(
     config: ExperimentConfig,
     parts: Parts,
     evaluation: Evaluation,
-    indices: NDArray[np.int64],
-    maps: Sequence[CamMap],
+    explanation: Explanation,
     out_dir: Path,
     status: dict[str, Any] | None,
 ) -> None:
@@ -166,8 +169,8 @@ def draw_evaluation(
         misclassified(gallery, len(wrong), len(test), folder / "misclassified.png")
     if is_wanted(config.explain):
         with lifecycle.survived(out_dir, "gradcam.png", status):
-            images = judged(parts, evaluation, indices)
-            gradcam(images, maps, parts.explained.headline, folder / "gradcam.png", reason=parts.explained.note)
+            images = judged(parts, evaluation, explanation.indices)
+            gradcam(images, explanation, folder / "gradcam.png", reason=parts.explained.note)
 
 
 def draw_augmentations(config: ExperimentConfig, parts: Parts, out_dir: Path, status: dict[str, Any] | None) -> None:

@@ -5,13 +5,14 @@ import os
 import sys
 import time
 from collections.abc import Callable
-from functools import partial
+from contextlib import AbstractContextManager
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
 
 from cifar_exp import outputs, trackers
 from cifar_exp.build import Parts, build, describe
@@ -26,10 +27,11 @@ from cifar_exp.data import Split
 from cifar_exp.errors import DivergedError
 from cifar_exp.evaluation.metrics import Evaluation, evaluate
 from cifar_exp.evaluation.tta import view_accuracy
-from cifar_exp.explain.gradcam import CamMap, explain
+from cifar_exp.explain import faithfulness
+from cifar_exp.explain.gradcam import CamMap, Explainer, explain, explaining
 from cifar_exp.explain.layers import is_wanted
 from cifar_exp.reports.run_page.live import LivePage
-from cifar_exp.run_dir import checkpoint, lifecycle, run_status
+from cifar_exp.run_dir import checkpoint, lifecycle, run_status, tables
 from cifar_exp.training.fit import FitOptions, Fitted, fit
 from cifar_exp.training.recorder import Recorder
 from cifar_exp.training.savepoint import Savepoint
@@ -80,7 +82,7 @@ def run(config: ExperimentConfig, out_dir: Path, *, resume: bool = False) -> dic
                 config,
                 parts,
                 savepoint,
-                Recorder(out_dir, status, enabled=True),
+                _recorder(config, out_dir, status),
                 resume=resume,
                 after_epoch=_each(tell_tracker, page.update),
             )
@@ -102,18 +104,22 @@ def run(config: ExperimentConfig, out_dir: Path, *, resume: bool = False) -> dic
 
         write_summary()
         # --- explanation and figures ---
-        indices = images_to_explain(config, evaluation)
-        maps: list[CamMap] = []
-        with lifecycle.survived(out_dir, "Grad-CAM", status):
-            maps = explain_images(config, parts, evaluation, indices)
-        outputs.write_gradcam(parts, evaluation, indices, maps, out_dir)
+        explanation = explain_run(config, parts, evaluation, out_dir, status)
         outputs.draw_progress(config, parts, use, out_dir, status)
         outputs.draw_augmentations(config, parts, out_dir, status)
-        outputs.draw_evaluation(config, parts, evaluation, indices, maps, out_dir, status)
-        page.keep_images(parts.splits.test, evaluation, maps)
+        outputs.draw_evaluation(config, parts, evaluation, explanation, out_dir, status)
+        page.keep_images(parts.splits.test, evaluation, explanation.maps)
         summary = write_summary()
         outputs.log_results(config, parts, fitted, summary, out_dir)
         return summary
+
+
+def _recorder(config: ExperimentConfig, out_dir: Path, status: dict[str, Any]) -> Recorder:
+    """Records the columns that every run has, and those of what this one uses."""
+    metrics = ["val_accuracy_raw", "test_accuracy_raw"] if config.averaging.name != "none" else []
+    metrics += [config.selection_metric] if config.selection_metric not in tables.METRICS_COLUMNS else []
+    steps = ["gradient_norm"] if config.optimizer.clip_grad_norm is not None else []
+    return Recorder(out_dir, status, enabled=True, more_metrics=metrics, more_steps=steps)
 
 
 def run_on_other_rank(task: dict[str, Any], resume: bool) -> None:
@@ -165,8 +171,10 @@ def _fit(
             test_each_epoch=config.evaluate_test_each_epoch,
             keep_best=config.checkpoint.best,
             resume=resume,
+            metric=config.selection_metric,
+            patience=config.early_stopping.patience,
         ),
-        measure=partial(measure, config, parts),
+        measure=lambda model, split, after_batch: measure(config, parts, split, after_batch, model),
         savepoint=savepoint,
         recorder=recorder,
         after_epoch=after_epoch,
@@ -186,12 +194,16 @@ def _loader_workers(configured: int | None, *, on_gpu: bool) -> int:
 
 
 def measure(
-    config: ExperimentConfig, parts: Parts, split: Split, after_batch: Callable[[], None] = lambda: None
+    config: ExperimentConfig,
+    parts: Parts,
+    split: Split,
+    after_batch: Callable[[], None] = lambda: None,
+    model: nn.Module | None = None,
 ) -> Evaluation:
-    """Evaluate the network on a split as the config says."""
+    """Evaluate the network (or another ``model`` of its kind) on a split as the config says."""
     memory.release_free_memory()  # a training batch's memory is of no use to an evaluation batch, and the reverse
     evaluation = evaluate(
-        parts.learner.model,
+        model or parts.learner.model,
         split,
         compute=parts.compute,
         normalize=parts.normalize,
@@ -238,21 +250,63 @@ def images_to_explain(config: ExperimentConfig, evaluation: Evaluation) -> np.nd
     return evaluation.most_confidently_wrong()[: config.explain.images]
 
 
+def explain_run(
+    config: ExperimentConfig, parts: Parts, evaluation: Evaluation, out_dir: Path, status: dict[str, Any] | None = None
+) -> faithfulness.Explanation:
+    """Grad-CAM and the test whether it matters, with ``gradcam.csv`` and ``faithfulness.csv``.
+
+    What cannot be computed is a warning; ``status`` lists it if ``out_dir`` is a run directory.
+    """
+    indices = images_to_explain(config, evaluation)
+    maps: list[CamMap] = []
+    tests: list[faithfulness.Faithfulness] = []
+    with lifecycle.survived(out_dir, "Grad-CAM", status):
+        maps = explain_images(config, parts, evaluation, indices)
+    with lifecycle.survived(out_dir, "The test of Grad-CAM", status):
+        tests = measure_faithfulness(config, parts, evaluation)
+    explanation = faithfulness.Explanation(indices, maps, tests)
+    outputs.write_gradcam(parts, evaluation, explanation, out_dir)
+    return explanation
+
+
 def explain_images(
     config: ExperimentConfig, parts: Parts, evaluation: Evaluation, indices: np.ndarray[Any, np.dtype[np.int64]]
 ) -> list[CamMap]:
     """Grad-CAM of test images for the predicted and the true class."""
-    return explain(
-        parts.learner.model,
-        parts.splits.test.images[indices],
-        indices,
-        {"predicted": evaluation.predictions[indices], "true": evaluation.labels[indices]},
-        parts.explained.layers,
-        compute=parts.compute,
-        normalize=parts.normalize,
-        seed=config.seed,
-        batch_size=config.batch_size,
-    )
+    with _explainer(config, parts) as explainer:
+        return explain(
+            explainer,
+            parts.splits.test.images[indices],
+            indices,
+            {"predicted": evaluation.predictions[indices], "true": evaluation.labels[indices]},
+            parts.explained.layers,
+            config.seed,
+        )
+
+
+def measure_faithfulness(
+    config: ExperimentConfig, parts: Parts, evaluation: Evaluation
+) -> list[faithfulness.Faithfulness]:
+    """Whether each layer's Grad-CAM maps matter, on a random sample of test images."""
+    wanted, seed, layers = config.explain.faithfulness_images, config.seed, parts.explained.layers
+    if wanted == 0 or not layers:
+        return []
+    labels, predictions = evaluation.labels, evaluation.predictions
+    count = faithfulness.affordable(wanted, len(labels), len(layers))
+    chosen = faithfulness.sample(labels, predictions, count, seed)
+    with _explainer(config, parts) as explainer:
+        return faithfulness.measure(
+            explainer,
+            parts.splits.test.images[chosen],
+            labels[chosen],
+            predictions[chosen],
+            layers,
+            seed,
+        )
+
+
+def _explainer(config: ExperimentConfig, parts: Parts) -> AbstractContextManager[Explainer]:
+    return explaining(parts.learner.model, parts.compute, parts.normalize, config.batch_size, config.explain.infill)
 
 
 class _CallableModule(ModuleType):

@@ -36,7 +36,7 @@ def test_the_wheel_carries_every_config(installed):
 
 def test_the_wheel_carries_what_pages_are_made_from(installed):
     for folder in ("templates", "vendor"):
-        inside = Path("cifar_exp", "pages", folder)
+        inside = Path("cifar_exp", "reports", "html", folder)
         assert {path.name for path in (installed / inside).iterdir()} == {
             path.name for path in (ROOT / inside).iterdir()
         }

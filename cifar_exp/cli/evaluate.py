@@ -22,9 +22,8 @@ from cifar_exp.config.schema import OVERRIDABLE, ExperimentConfig
 from cifar_exp.data import Statistics
 from cifar_exp.errors import RequestError
 from cifar_exp.evaluation.metrics import Evaluation
-from cifar_exp.explain.gradcam import CamMap
-from cifar_exp.run import explain_images, images_to_explain, measure, measure_views
-from cifar_exp.run_dir import checkpoint, lifecycle, tables
+from cifar_exp.run import explain_run, measure, measure_views
+from cifar_exp.run_dir import checkpoint, tables
 from cifar_exp.run_dir.environment import describe_environment
 from cifar_exp.run_dir.saved_run import SavedRun, new_directory
 from cifar_exp.safe_io import atomic
@@ -87,12 +86,8 @@ def evaluate_run(run: SavedRun, overrides: list[str], weights: str | None, out: 
         "accuracy_tta": measure_views(config, parts),
     }
     tables.write_table(out_dir / "evaluation.csv", EVALUATION_COLUMNS, [row])
-    indices = images_to_explain(config, evaluation)
-    maps: list[CamMap] = []
-    with lifecycle.survived(out_dir, "Grad-CAM"):
-        maps = explain_images(config, parts, evaluation, indices)
-    outputs.write_gradcam(parts, evaluation, indices, maps, out_dir)
-    outputs.draw_evaluation(config, parts, evaluation, indices, maps, out_dir, None)
+    explanation = explain_run(config, parts, evaluation, out_dir)
+    outputs.draw_evaluation(config, parts, evaluation, explanation, out_dir, None)
     environment = describe_environment(parts.compute.device, parts.compute.precision, parts.compute.memory_format)
     atomic.write_json(out_dir / "environment.json", environment | {"data_fingerprint": parts.fingerprint})
     log.info(

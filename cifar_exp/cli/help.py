@@ -46,7 +46,7 @@ Flags: --cfg job (only the config), -m (a sweep), --config-dir DIR (options of y
 called), --version, --hydra-help (all flags). Shell completion: eval "$(cifar-exp -sc install=bash)" (or zsh, fish).
 Exit codes: 0 done, 1 a run failed or diverged, 2 the request is wrong, 130 interrupted."""
 
-_GROUPS = (*GROUPS, "tracker", "experiment")
+_GROUPS = (*GROUPS, "averaging", "tracker", "experiment")
 _MOST_NAME, _MOST_VALUE = 36, 22  # characters of the columns; longer ones push the rest to the right
 
 

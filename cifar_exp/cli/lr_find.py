@@ -72,7 +72,7 @@ def _build(config: ExperimentConfig, lr_range: LRRange) -> Parts:
     parts = build(changed(config, idle))
     log.info(describe(config.name, parts)[0].rsplit(";", 1)[0])
     low, high, steps = lr_range.low, lr_range.high, lr_range.steps
-    epoch = parts.batches.per_epoch
+    epoch = parts.steps_per_epoch
     log.info("LR range test: up to %d steps from %g to %g (%d steps per epoch)", steps, low, high, epoch)
     return parts
 

@@ -11,7 +11,6 @@ import numpy as np
 import pandas as pd
 
 from cifar_exp.compare.pairs import Pair, predictions_of
-from cifar_exp.compare.render import settings_in_words
 from cifar_exp.compare.tables import Comparison
 from cifar_exp.config.groups.data import CifarConfig, DataConfig, ImageCsvConfig, ImageFolderConfig
 from cifar_exp.config.resolved import load_saved
@@ -57,15 +56,9 @@ def changed_images(comparison: Comparison, pairs: Sequence[Pair], most: int) -> 
             )
         ]
 
-    both = runs.iloc[[baseline, pair.position]]
-    columns = [column for column in comparison.differing if len(both[column].unique()) > 1]
-    names = [
-        f"{one['label']} ({words})" if (words := settings_in_words(one, columns)) else str(one["label"])
-        for _, one in both.iterrows()
-    ]
     return Change(
-        name_a=names[0],
-        name_b=names[1],
+        name_a=runs["name"].iloc[baseline],
+        name_b=runs["name"].iloc[pair.position],
         fixed=worst(fixed, a),
         broken=worst(broken, b),
         images=len(a),

@@ -9,9 +9,19 @@ from pathlib import Path
 from typing import TextIO
 
 from cifar_exp.compare.discover import RUN_FILES, find_runs, read_runs, status_of
+from cifar_exp.compare.more_seeds import advice
 from cifar_exp.compare.output import as_csv, check_out, runs_frame, write
 from cifar_exp.compare.pairs import Pair, against_baseline
-from cifar_exp.compare.render import Table, as_markdown, as_text, groups_table, headline, legend, runs_table
+from cifar_exp.compare.render import (
+    Table,
+    as_markdown,
+    as_text,
+    groups_legend,
+    groups_table,
+    headline,
+    legend,
+    runs_table,
+)
 from cifar_exp.compare.tables import Comparison, compare
 from cifar_exp.errors import RequestError
 from cifar_exp.safe_io.console import for_terminal
@@ -44,6 +54,7 @@ def compare_runs(
     *,
     metric: str | None = None,
     baseline: str | None = None,
+    over: Sequence[str] = ("seed",),
     top: int = 20,
     page: bool = True,
     command: str,
@@ -55,6 +66,7 @@ def compare_runs(
         out: folder that the files are written to.
         metric: numeric column of ``summary.csv`` to order by; None as in ``tables.compare``.
         baseline: run to compare the others with; None takes the best (see ``tables.compare``).
+        over: keys of the config whose values make repetitions of one setting.
         top: how many runs are shown, tested and drawn.
         page: whether to write ``comparison.html``.
         command: that repeats the comparison, for the page.
@@ -67,11 +79,11 @@ def compare_runs(
     chosen = None
     if baseline is not None:
         chosen, directories = _baseline(baseline, directories)
-    comparison = compare(read_runs(directories), metric, chosen)
+    comparison = compare(read_runs(directories), metric, chosen, over)
     shown = _shown(comparison, top)
     usable = [position for position in shown if comparison.runs["usable"].iloc[position]]
     pairs = against_baseline(comparison, [position for position in usable if position != comparison.baseline])
-    asked = {"paths": [str(path) for path in paths], "top": top}
+    asked = {"paths": [str(path) for path in paths], "top": top, "over": list(over)}
     remarks = [*remarks, *comparison.remarks]
     files, remarks = write(out, comparison, usable, pairs, range_tests, remarks, asked, command, page=page)
     return Compared(comparison, shown, pairs, remarks, f"Written to {out}: {', '.join(files)}", top)
@@ -127,18 +139,28 @@ def _shown(comparison: Comparison, top: int) -> list[int]:
 def _report(compared: Compared, as_table: Callable[[Table], str]) -> str:
     """The printed text: the runs, the groups, and the remarks about them."""
     comparison, top = compared.comparison, compared.top
-    parts = [headline(comparison), as_table(runs_table(comparison, compared.shown, compared.pairs))]
+    parts = [headline(comparison), *_about_settings(comparison, top, as_table)]
+    if comparison.has_repeats:
+        parts.append("Run by run (each verdict is about two networks, not about their settings):")
+    parts.append(as_table(runs_table(comparison, compared.shown, compared.pairs)))
     if hidden := len(comparison.runs) - len(compared.shown):
         parts.append(f"{hidden:,} more in comparison.csv (--top {top}).")
     parts.append(legend(comparison, compared.pairs))
-    if groups := groups_table(comparison, top):
-        parts.append("Runs that differ by their seed only:")
-        parts.append(as_table(groups))
-        if (hidden := len(comparison.groups) - top) > 0:
-            parts.append(f"{hidden:,} more in groups.csv (--top {top}).")
     if compared.remarks:
         parts.append("\n".join(f"- {remark}" for remark in compared.remarks))
     return "\n\n".join(part for part in [*parts, compared.written] if part) + "\n"
+
+
+def _about_settings(comparison: Comparison, top: int, as_table: Callable[[Table], str]) -> list[str]:
+    """Which setting is better, and what more seeds would show."""
+    parts = []
+    if groups := groups_table(comparison, top):
+        parts += [f"Settings (runs that differ by {comparison.repetition} only):", as_table(groups)]
+        if (hidden := len(comparison.groups) - top) > 0:
+            parts.append(f"{hidden:,} more in groups.csv (--top {top}).")
+        parts.append(groups_legend(comparison))
+    told = advice(comparison)
+    return [*parts, "\n".join("\n    ".join([one.text, *one.commands]) for one in told)]
 
 
 def _print(text: str, stream: TextIO) -> None:

@@ -1,5 +1,7 @@
 """What makes two runs different experiments, and which of it is worth a column."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
@@ -49,23 +51,24 @@ def result_columns(runs: pd.DataFrame, metric: str) -> list[str]:
     return [*keys, "device"] if cost and "device" in runs.columns else keys
 
 
-def partition(runs: pd.DataFrame, keys: list[str]) -> NDArray[np.int64]:
-    """Number the runs so that two have the same number where they agree in all keys but the seed."""
+def partition(runs: pd.DataFrame, keys: Sequence[str], over: Sequence[str] = (SEED,)) -> NDArray[np.int64]:
+    """Number the runs so that two have the same number where they agree in all keys but those in ``over``."""
     group = np.zeros(len(runs), np.int64)
     for key in keys:
-        group = _divided(group, runs, key)
+        if key not in over:
+            group = _divided(group, runs, key)
     return group
 
 
 def _divided(group: NDArray[np.int64], runs: pd.DataFrame, key: str) -> NDArray[np.int64]:
     """The numbers of ``partition`` with one more key, in the order of the former and then of the key's values."""
     codes = pd.factorize(runs[key], use_na_sentinel=False)[0]
-    if key == SEED or not codes.any():
+    if not codes.any():
         return group
     return np.unique(group * (int(codes.max()) + 1) + codes, return_inverse=True)[1].astype(np.int64)
 
 
-def differing_columns(runs: pd.DataFrame, keys: list[str]) -> list[str]:
+def differing_columns(runs: pd.DataFrame, keys: Sequence[str], over: Sequence[str] = (SEED,)) -> list[str]:
     """The keys to show: those with at least two values, without what another shown one implies.
 
     A key that only some runs have (another option of a group, or an older version) is shown only where nothing else
@@ -85,13 +88,13 @@ def differing_columns(runs: pd.DataFrame, keys: list[str]) -> list[str]:
             continue
         shown.append(key)
     within = runs.loc[completed]
-    group = partition(within, shown)
-    wanted, told_apart = _parts(partition(within, keys)), _parts(group)
+    group = partition(within, shown, over)
+    wanted, told_apart = _parts(partition(within, keys, over)), _parts(group)
     already = set(shown)
     for key in keys:
         if told_apart == wanted:
             break
-        if key == SEED or key in already or within[key].notna().all() or within[key].isna().all():
+        if key in over or key in already or within[key].notna().all() or within[key].isna().all():
             continue
         if (parts := _parts(divided := _divided(group, within, key))) > told_apart:
             shown.append(key)

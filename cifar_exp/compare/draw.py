@@ -9,9 +9,10 @@ import numpy as np
 import pandas as pd
 
 from cifar_exp.compare.files import CURVES, FIXED_AND_BROKEN, HEAT_MAP, LINE, MAX_LR
+from cifar_exp.compare.naming import heading, one_line
+from cifar_exp.compare.ordering import is_lower_better
 from cifar_exp.compare.range_tests import draw_over_range_tests, with_numbers
-from cifar_exp.compare.render import one_line, settings_in_words
-from cifar_exp.compare.tables import Comparison, heading, is_lower_better
+from cifar_exp.compare.tables import Comparison
 from cifar_exp.evaluation.statistics import LARGEST
 from cifar_exp.reports.figures.comparison import PALETTE, Curve, Varied, heat_map, line, overlaid_curves
 from cifar_exp.reports.figures.fixed_and_broken import COLUMNS, Change, fixed_and_broken
@@ -79,11 +80,11 @@ def _curves(comparison: Comparison, shown: Sequence[int], path: Path) -> _Outcom
     # Losses of other data in the same axes would invite a comparison that means nothing.
     here = runs[runs["data_set"] == runs["data_set"].iloc[0]]
     remarks = ["The figures show the runs on the baseline's data only."] if len(here) < len(runs) else []
-    varied = [column for column in comparison.varied if len(here[column].unique()) > 1]
-    labels: dict[int, str] = {}
-    for group, members in here.groupby("group", sort=False):
-        more = f" and {len(members) - 1} of other seeds" if len(members) > 1 else ""
-        labels[group] = settings_in_words(members.iloc[0], varied) or f"{members['label'].iloc[0]}{more}"
+    named = dict(zip(comparison.groups["group"], comparison.groups["name"], strict=True))
+    labels = {
+        group: members["name"].iloc[0] if len(members) == 1 else f"{named[group]}, {len(members)} runs"
+        for group, members in here.groupby("group", sort=False)
+    }
     looks = {group: look for look, group in enumerate(labels)}
     curves: list[Curve] = []
     missing: list[str] = []

@@ -1,6 +1,6 @@
 """The names of what a comparison writes into its folder."""
 
-TABLES = ("comparison.csv", "groups.csv", "pairs.csv")
+TABLES = ("comparison.csv", "groups.csv", "group_pairs.csv", "pairs.csv")
 CURVES, LINE, HEAT_MAP, MAX_LR, FIXED_AND_BROKEN = FIGURES = (
     "curves.png",
     "line.png",

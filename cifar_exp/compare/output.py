@@ -11,6 +11,7 @@ import pandas as pd
 
 from cifar_exp.compare.discover import RUN_FILES, status_of
 from cifar_exp.compare.files import FIGURES, MARK, PAGE, TABLES
+from cifar_exp.compare.group_pairs import GROUP_PAIRS_COLUMNS, group_pair_rows
 from cifar_exp.compare.pairs import PAIRS_COLUMNS, Pair, pair_rows
 from cifar_exp.compare.tables import Comparison
 from cifar_exp.errors import RequestError
@@ -110,6 +111,7 @@ def write(
         atomic.write_json(out / MARK, {"written_by": _WRITTEN_BY})
         _write_frame(out / "comparison.csv", runs_frame(comparison, pairs))
         _write_frame(out / "groups.csv", _groups_frame(comparison))
+        tables.write_table(out / "group_pairs.csv", GROUP_PAIRS_COLUMNS, group_pair_rows(comparison.verdicts))
         rows = [] if baseline is None else pair_rows(comparison.runs, baseline, pairs)
         tables.write_table(out / "pairs.csv", PAIRS_COLUMNS, rows)
         change = changed_images(comparison, pairs, MOST_IMAGES)
@@ -145,7 +147,7 @@ def runs_frame(comparison: Comparison, pairs: Sequence[Pair]) -> pd.DataFrame:
     """The content of ``comparison.csv``: a row per run, in order, as measured and without rounding."""
     runs = comparison.runs
     first = ["run", "state", "error", "problem", "best", "group"]
-    inner = {"path", "label", "value", "usable", "data_set", *first}
+    inner = {"path", "label", "name", "value", "usable", "data_set", *first}
     measured = [column for column in runs.columns if column not in inner and not column.startswith("config.")]
     frame = runs[[*first, *measured, *(c for c in comparison.differing if c.startswith("config."))]].copy()
     frame["group"] = pd.array(comparison.group_numbers, dtype="Int64")

@@ -9,7 +9,15 @@ import numpy as np
 import pandas as pd
 
 from cifar_exp.compare.tables import Comparison
-from cifar_exp.evaluation.statistics import SIGNIFICANCE, Paired, difference_interval, holm, mcnemar_exact, paired
+from cifar_exp.evaluation.statistics import (
+    SIGNIFICANCE,
+    Paired,
+    difference_interval,
+    holm,
+    mcnemar_exact,
+    p_in_words,
+    paired,
+)
 from cifar_exp.run_dir import tables
 
 PAIRS_COLUMNS = (
@@ -55,15 +63,6 @@ class Pair:
             return f"within noise ({p_in_words(self.p_value_corrected)})"
         better = self.counts.accuracy_difference > 0
         return f"{'better' if better else 'worse'} ({p_in_words(self.p_value_corrected)})"
-
-
-def p_in_words(p: float) -> str:
-    """A p-value with as many places as it deserves."""
-    if p < 0.001:
-        return "p < 0.001"
-    if abs(p - SIGNIFICANCE) < 0.0005:  # rounded further, it would no longer show on which side it lies
-        return f"p = {p:.4f}"
-    return f"p = {p:.3f}" if p < 0.1 else f"p = {p:.2f}"
 
 
 class UnreadableError(ValueError):

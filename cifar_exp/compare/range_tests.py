@@ -9,7 +9,8 @@ import pandas as pd
 
 from cifar_exp.compare.differences import SEED, partition, result_columns
 from cifar_exp.compare.discover import config_as_row, fingerprint_of
-from cifar_exp.compare.tables import Comparison, heading
+from cifar_exp.compare.naming import heading
+from cifar_exp.compare.tables import Comparison
 from cifar_exp.config.fields import AUTO
 from cifar_exp.evaluation.statistics import LARGEST
 from cifar_exp.reports.figures.comparison import PALETTE

@@ -2,16 +2,12 @@
 
 import pandas as pd
 
-SELECTION = "val_accuracy"  # column that chooses the winner; the test split takes no part in the choice
+from cifar_exp.compare.ordering import SELECTION, column_of
 
 
-def column_of(runs: pd.DataFrame, name: str) -> pd.Series:
-    """A column; empty cells if the runs have none of that name."""
-    return runs[name] if name in runs.columns else pd.Series(None, index=runs.index, dtype=object)
-
-
-def remarks_about(runs: pd.DataFrame, metric: str, without: pd.DataFrame) -> list[str]:
-    """Cautions about the comparison; ``without`` are the completed runs without a validation accuracy."""
+def remarks_about(runs: pd.DataFrame, metric: str, paths: pd.Series) -> list[str]:
+    """Cautions about the comparison; ``paths`` are those of completed runs without a validation accuracy."""
+    without = runs[runs["path"].isin(paths)]
     remarks = []
     usable = runs[runs["usable"]]
     if (count := usable["data_set"].nunique()) > 1:
@@ -47,8 +43,8 @@ def remarks_about(runs: pd.DataFrame, metric: str, without: pd.DataFrame) -> lis
 
 
 def _some(runs: pd.DataFrame, among: pd.DataFrame) -> str:
-    """The runs by label, the first three of them; all of them by their number."""
+    """The runs by name, the first three of them; all of them by their number."""
     if len(runs) == len(among):
         return f"All {len(runs):,} runs"
-    labels = list(runs["label"])
-    return ", ".join(labels[:3]) + (f" and {len(labels) - 3:,} more" if len(labels) > 3 else "")
+    named = list(runs["name"])
+    return "; ".join(named[:3]) + (f" and {len(named) - 3:,} more" if len(named) > 3 else "")

@@ -7,16 +7,19 @@ from typing import Any
 
 import pandas as pd
 
+from cifar_exp.compare.group_pairs import GroupPair, probability_b_better
+from cifar_exp.compare.naming import heading, one_line
+from cifar_exp.compare.ordering import SELECTION, TEST, is_lower_better
 from cifar_exp.compare.pairs import Pair
-from cifar_exp.compare.remarks import SELECTION
-from cifar_exp.compare.tables import TEST, Comparison, heading, is_lower_better
+from cifar_exp.compare.tables import Comparison
 
 # Shown beside the metric where they were measured; everything else is in comparison.csv.
 ALSO = ("test_accuracy", "val_accuracy", "test_loss", "train_seconds")
 _LONGEST_CELL = 60
-_MOST_LABEL_PARTS = 4
 _MOST_SETTINGS = 12  # that differ, in a printed table; comparison.csv and the page have all
 _RIGHT = frozenset("0123456789+-.")
+_DIFFERENCE = "difference [95% interval]"
+NETWORKS = "these two networks"  # a verdict about a run and the baseline, and not about their settings
 
 Table = tuple[list[str], list[list[str]]]
 
@@ -29,7 +32,7 @@ def runs_table(comparison: Comparison, shown: Sequence[int], pairs: Sequence[Pai
     difference = any(pair.counts for pair in pairs)
     settings, more = _settings_to_show(comparison.differing)
     headings = ["", "run", *map(heading, settings), *more, *metrics]
-    headings += ["difference [95% interval]"] * difference + ["verdict"]
+    headings += [_DIFFERENCE] * difference + [NETWORKS]
     rows = []
     for position in shown:
         run = comparison.runs.iloc[position]
@@ -42,13 +45,6 @@ def runs_table(comparison: Comparison, shown: Sequence[int], pairs: Sequence[Pai
         cells.append(verdict_in_words(comparison, position, pair))
         rows.append(cells)
     return headings, rows
-
-
-def settings_in_words(row: pd.Series, columns: Sequence[str]) -> str:
-    """A run by its settings; empty where there are none, or too many to read."""
-    if len(columns) > _MOST_LABEL_PARTS:
-        return ""
-    return ", ".join(f"{heading(c)} {row[c] or 'null'}" for c in columns if isinstance(row[c], str))
 
 
 def verdict_in_words(comparison: Comparison, position: int, pair: Pair | None) -> str:
@@ -65,33 +61,67 @@ def verdict_in_words(comparison: Comparison, position: int, pair: Pair | None) -
 
 
 def groups_table(comparison: Comparison, most: int) -> Table | None:
-    """The groups of runs that differ by their seed only; None where no group has two."""
-    groups = comparison.groups
+    """The settings over their repetitions, with the verdict about each; None where none was run more than once."""
     if not comparison.has_repeats:
         return None
-    metric = comparison.metric
     settings, more = _settings_to_show(comparison.varied)
-    headings = ["", *map(heading, settings), *more, "n", f"mean {metric}", "std", "95% interval"]
-    with_test = shows_mean_test_accuracy(comparison)
-    headings += [f"mean {TEST}"] * with_test + ["seeds"]
-    left_out = bool(groups["not_averaged"].any())
-    headings += ["not averaged"] * left_out
+    with_test, verdicts = shows_mean_test_accuracy(comparison), comparison.verdicts
+    pairs = {pair.position: pair for pair in verdicts.pairs} if verdicts else {}
+    left_out = bool(comparison.groups["not_averaged"].any())
+    headings = ["", *map(heading, settings), *more, "n", f"mean {comparison.metric}", "std", "95% interval"]
+    headings += [f"mean {TEST}"] * with_test + [_DIFFERENCE, "P(better)", "verdict"] * bool(verdicts)
+    headings += [repetitions(comparison)] + ["not averaged"] * left_out
     rows = []
-    for _, group in groups.head(most).iterrows():
-        low, high = group["interval_low"], group["interval_high"]
-        interval = "" if math.isnan(low) else f"[{number_in_words(metric, low)}, {number_in_words(metric, high)}]"
+    for position, group in comparison.groups.head(most).iterrows():
         cells = ["*" if group["best"] else "", *(_setting(group[column]) for column in settings), *["..."] * len(more)]
-        cells += [
-            str(group["n"]),
-            number_in_words(metric, group["mean"]),
-            number_in_words(metric, group["std"]),
-            interval,
-        ]
+        cells += _mean_and_spread(comparison.metric, group)
         cells += [number_in_words(TEST, group["mean_test_accuracy"])] * with_test
-        cells.append(group["seeds"])
-        cells += [str(group["not_averaged"] or "")] * left_out
-        rows.append(cells)
+        if verdicts and position == verdicts.baseline:
+            cells += ["", "", "baseline"]
+        elif verdicts:
+            cells += _of_group_pair(pairs.get(int(str(position))))
+        rows.append([*cells, group["seeds"], *[str(group["not_averaged"] or "")] * left_out])
     return headings, rows
+
+
+def _mean_and_spread(metric: str, group: pd.Series) -> list[str]:
+    low, high = group["interval_low"], group["interval_high"]
+    interval = "" if math.isnan(low) else f"[{number_in_words(metric, low)}, {number_in_words(metric, high)}]"
+    return [str(group["n"]), number_in_words(metric, group["mean"]), number_in_words(metric, group["std"]), interval]
+
+
+def _of_group_pair(pair: GroupPair | None) -> list[str]:
+    if pair is None:  # on other data, or without a test accuracy
+        return ["", "", ""]
+    return [_points(pair.difference, pair.interval), f"{probability_b_better(pair):.2f}", pair.verdict]
+
+
+def repetitions(comparison: Comparison) -> str:
+    """The heading over what the repetitions of a setting differ by."""
+    return "seeds" if comparison.repetition == "seed" else "/".join(map(heading, comparison.over))
+
+
+def groups_legend(comparison: Comparison) -> str:
+    """What the verdicts about settings mean; empty where there is none."""
+    verdicts = comparison.verdicts
+    if verdicts is None:
+        return ""
+    chosen = (
+        f"the setting with the best mean {verdicts.by}"
+        if verdicts.by
+        else "the setting of the run named with --baseline"
+    )
+    count = verdicts.comparisons
+    corrected = f", corrected for {count:,} comparisons (Holm)" if count > 1 else ""
+    if verdicts.by == TEST:
+        corrected += (
+            ". The baseline was chosen by test accuracy, so its mean is optimistic and every pair of settings counts"
+        )
+    return (
+        f"Baseline: {comparison.groups['name'].iloc[verdicts.baseline]}, {chosen}. Difference: mean test accuracy less "
+        "the baseline's, in points. P(better): share of the pairs of one run of each in which the setting has the "
+        f"higher test accuracy. Verdict: Welch's t test on the test accuracies of the repetitions{corrected}."
+    )
 
 
 def shows_mean_test_accuracy(comparison: Comparison) -> bool:
@@ -124,13 +154,13 @@ def legend(comparison: Comparison, pairs: Sequence[Pair]) -> str:
         return ""
     by, count = comparison.baseline_by, comparison.comparisons(tested)
     baseline = f"the run with the best {by}" if by else "the run named with --baseline"
+    baseline = f"{comparison.runs['name'].iloc[comparison.baseline or 0]}, {baseline}"
     corrected = f", corrected for {count:,} comparisons (Holm)" if count > 1 else ""
     if by not in ("", SELECTION):
         corrected += ": every pair of runs counts, because the baseline was not chosen by validation accuracy"
     return (
         f"Baseline: {baseline}. Difference: test accuracy less the baseline's, in points. Verdict: McNemar's exact "
-        f"test on the same test images{corrected}. The verdict is about these trained networks; whether a setting is "
-        "better shows over several seeds."
+        f"test on the same test images{corrected}. It is about these two networks, not about their settings."
     )
 
 
@@ -161,11 +191,6 @@ def printable(text: Any) -> str:
     """Text from a run's files on one line, without what could steer a terminal."""
     line = one_line(text)
     return line if len(line) <= _LONGEST_CELL else line[: _LONGEST_CELL - 1] + "…"
-
-
-def one_line(text: Any) -> str:
-    """Text from a run's files without line breaks and other letters that do not print."""
-    return "".join(letter if letter.isprintable() else " " for letter in str(text))
 
 
 def _settings_to_show(columns: Sequence[str]) -> tuple[Sequence[str], list[str]]:
@@ -199,7 +224,9 @@ def number_in_words(name: str, value: float) -> str:
 
 
 def _difference(pair: Pair | None) -> str:
-    if pair is None or pair.counts is None:
-        return ""
-    low, high = pair.interval
-    return f"{100 * pair.counts.accuracy_difference:+.2f} [{100 * low:+.2f}, {100 * high:+.2f}]"
+    return "" if pair is None or pair.counts is None else _points(pair.counts.accuracy_difference, pair.interval)
+
+
+def _points(difference: float, interval: tuple[float, float]) -> str:
+    low, high = interval
+    return f"{100 * difference:+.2f}" + ("" if math.isnan(low) else f" [{100 * low:+.2f}, {100 * high:+.2f}]")

@@ -1,8 +1,8 @@
-"""Runs side by side: what differs between their configs, which is best, which differ by their seed only."""
+"""Runs side by side: what differs between their configs, which is best, which repeat one setting."""
 
 import difflib
-import math
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,15 +10,23 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from cifar_exp.compare.differences import SEED, differing_columns, partition, result_columns
-from cifar_exp.compare.discover import natural, short_names
-from cifar_exp.compare.remarks import SELECTION, column_of, remarks_about
+from cifar_exp.compare.discover import short_names
+from cifar_exp.compare.group_pairs import GroupVerdicts, against_baseline_group
+from cifar_exp.compare.groups import grouped
+from cifar_exp.compare.naming import heading, names
+from cifar_exp.compare.ordering import (
+    SELECTION,
+    TEST,
+    best_of_each,
+    column_of,
+    in_order,
+    is_lower_better,
+    metric_values,
+    numbers_of,
+)
+from cifar_exp.compare.remarks import remarks_about
 from cifar_exp.errors import RequestError
-from cifar_exp.evaluation.statistics import LARGEST, t_interval
-from cifar_exp.run_dir import tables
-
-_LOWER_IS_BETTER = ("loss", "seconds", "gap", "misclassified", "memory", "parameters")
-TEST = "test_accuracy"
-_NOT_METRICS = ("path", "run", "label", "state", "error", "problem")
+from cifar_exp.evaluation.statistics import LARGEST
 
 
 @dataclass(frozen=True)
@@ -30,9 +38,11 @@ class Comparison:
         runs: a row per run, best first; those without a value, or on other data than the baseline, come after. Beside
             the columns of ``read_runs``: ``label`` (short name), ``value`` (the metric as a float), ``usable``
             (completed, readable, with a value that is finite and not absurd), ``data_set`` and ``group`` (numbers),
-            ``best``.
-        differing: the columns that differ between the runs' configs, the seed included.
-        groups: a row per group of usable runs that are equal but for their seed, best first.
+            ``best``, and ``name`` (what differs, in words).
+        over: columns whose values make repetitions of one setting: the seed, unless the user named others.
+        differing: the columns that differ between the runs' configs, those of ``over`` included.
+        groups: a row per group of usable runs that are equal but for ``over``, best first; see ``groups.grouped``.
+        verdicts: the groups against one of them; None where there are no two groups.
         baseline: position of the baseline in ``runs``; None where no run is usable.
         baseline_by: column whose best value chose the baseline; empty if the user named it.
         shared: the folder that the labels are relative to.
@@ -41,8 +51,10 @@ class Comparison:
 
     metric: str
     runs: pd.DataFrame
+    over: Sequence[str]
     differing: list[str]
     groups: pd.DataFrame
+    verdicts: GroupVerdicts | None
     baseline: int | None
     baseline_by: str
     shared: str
@@ -50,8 +62,13 @@ class Comparison:
 
     @property
     def varied(self) -> list[str]:
-        """The columns that differ, without the seed."""
-        return [column for column in self.differing if column != SEED]
+        """The columns that differ between groups."""
+        return [column for column in self.differing if column not in self.over]
+
+    @property
+    def repetition(self) -> str:
+        """What repetitions of one setting differ by, in words."""
+        return " and ".join(map(heading, self.over))
 
     def comparisons(self, tested: int) -> int:
         """How many comparisons the p-values of ``tested`` pairs must be corrected for.
@@ -67,7 +84,7 @@ class Comparison:
 
     @property
     def has_repeats(self) -> bool:
-        """Whether any runs differ by their seed only."""
+        """Whether any setting was run more than once."""
         return bool(len(self.groups)) and bool(self.groups["runs"].max() >= 2)
 
     @property
@@ -80,17 +97,9 @@ class Comparison:
         ]
 
 
-def is_lower_better(metric: str) -> bool:
-    """Whether a smaller value of the metric is the better one (losses, times, sizes)."""
-    return any(part in metric for part in _LOWER_IS_BETTER)
-
-
-def heading(column: str) -> str:
-    """A column's name as a table or a figure shows it: ``config.model.name`` is ``model``."""
-    return column.removeprefix("config.").removesuffix(".name")
-
-
-def compare(runs: pd.DataFrame, metric: str | None = None, baseline: str | None = None) -> Comparison:
+def compare(
+    runs: pd.DataFrame, metric: str | None = None, baseline: str | None = None, over: Sequence[str] = ("seed",)
+) -> Comparison:
     """Order, group and describe runs.
 
     Args:
@@ -99,24 +108,25 @@ def compare(runs: pd.DataFrame, metric: str | None = None, baseline: str | None 
             ``test_accuracy``.
         baseline: path of the run to compare with, one of ``runs``; None takes the best by ``val_accuracy`` (by
             ``metric`` unless all completed runs have it) on the data set that most runs share.
+        over: keys of the config whose values make repetitions of one setting.
 
     Raises:
-        RequestError: no such metric, or a baseline without a value.
+        RequestError: no such metric, no such key, or a baseline without a value.
     """
-    runs = runs.copy()
+    runs, repeated = runs.copy(), _columns_over(runs, over)
     shared, runs["label"] = short_names(list(runs["path"]))
     whole = (runs["state"] == "completed") & runs["problem"].isna()
-    validation = _numbers(runs, SELECTION)
+    validation = numbers_of(runs, SELECTION)
     without = runs[whole & validation.isna()]
     by_validation = whole.any() and without.empty
     metric = metric or (SELECTION if by_validation else TEST)
-    runs["value"] = _values(runs, metric)
+    runs["value"] = metric_values(runs, metric)
     runs["usable"] = whole & (runs["value"].abs() <= LARGEST)
     data_set = _data_sets(runs)
     runs["data_set"] = data_set
     keys = result_columns(runs, metric)
-    runs["group"] = partition(runs, keys)
-    differing = differing_columns(runs, keys)
+    runs["group"] = partition(runs, keys, repeated)
+    differing = differing_columns(runs, keys, repeated)
 
     chosen: int | None
     if baseline is not None:
@@ -126,52 +136,31 @@ def compare(runs: pd.DataFrame, metric: str | None = None, baseline: str | None 
     else:
         chosen, baseline_by = _best_run(runs, runs["value"] * (-1 if is_lower_better(metric) else 1)), metric
     main = data_set[chosen] if chosen is not None else _most_common(data_set)
-    order = _order(runs, main, is_lower_better(metric))
+    order = in_order(runs, main, is_lower_better(metric))
     runs = runs.iloc[order].reset_index(drop=True)
-    runs["best"] = _best_of_each(runs)
+    runs["best"] = best_of_each(runs)
     if chosen is not None:
         chosen = int(np.flatnonzero(np.asarray(order) == chosen)[0])
-    groups, repeats = _groups(runs, [column for column in differing if column != SEED], metric)
-    remarks = [*repeats, *remarks_about(runs, metric, without)]
-    return Comparison(metric, runs, differing, groups, chosen, baseline_by, shared, remarks)
+    varied = [column for column in differing if column not in repeated]
+    runs["name"] = names(runs, [*varied, *(column for column in repeated if column in differing)], list(runs["label"]))
+    groups, repeats = grouped(runs, varied, repeated, metric)
+    named = int(runs["group"].iloc[chosen]) if chosen is not None and baseline is not None else None
+    verdicts = against_baseline_group(groups, SELECTION if by_validation else TEST, named)
+    remarks = [*repeats, *remarks_about(runs, metric, without["path"])]
+    return Comparison(metric, runs, repeated, differing, groups, verdicts, chosen, baseline_by, shared, remarks)
 
 
-def _values(runs: pd.DataFrame, metric: str) -> NDArray[np.float64]:
-    """The metric's column as floats, NaN where there is no number."""
-    if metric in _NOT_METRICS:
-        raise RequestError(f"--metric {metric}: is text, not a number; a metric is test_accuracy, val_loss or the like")
-    measured = [column for column in runs.columns if not column.startswith("config.") and column not in _NOT_METRICS]
-    if metric in measured:
-        values = np.array([_number(text) for text in runs[metric]])
-        if not np.isnan(values).all() or runs[metric].isna().all():
-            return values
-        raise RequestError(f"--metric {metric}: is text, not a number; a metric is test_accuracy, val_loss or the like")
-    numeric = [c for c in measured if any(not math.isnan(_number(text)) for text in runs[c].dropna().iloc[:1])]
-    if metric in tables.SUMMARY_COLUMNS or not numeric:  # not measured yet: the states are still worth a table
-        return np.full(len(runs), np.nan)
-    near = difflib.get_close_matches(metric, numeric, n=1)
-    raise RequestError(
-        f"--metric {metric}: no such measured column{f'; did you mean {near[0]}?' if near else ';'} "
-        f"there are {', '.join(numeric)}"
-    )
-
-
-def _numbers(runs: pd.DataFrame, name: str) -> pd.Series:
-    """A column as floats, NaN where it is absent, no number, or too large for one."""
-    values = pd.Series([_number(text) for text in column_of(runs, name)], index=runs.index, dtype=np.float64)
-    return values.where(values.abs() <= LARGEST)
-
-
-def is_number(text: object) -> bool:
-    """Whether a cell holds a number that can be reckoned with."""
-    return abs(_number(text)) <= LARGEST
-
-
-def _number(text: object) -> float:
-    try:
-        return float(text) if isinstance(text, str) else math.nan
-    except ValueError:
-        return math.nan
+def _columns_over(runs: pd.DataFrame, over: Sequence[str]) -> tuple[str, ...]:
+    """The columns of the keys that count as repetitions."""
+    columns = tuple(dict.fromkeys(f"config.{key}" for key in over))
+    for key, column in zip(over, columns, strict=False):
+        if column not in runs.columns and columns != (SEED,):
+            known = [name.removeprefix("config.") for name in runs.columns if name.startswith("config.")]
+            near = difflib.get_close_matches(key, known, n=1)
+            raise RequestError(
+                f"--over {key}: no run has such a config key{f'; did you mean {near[0]}?' if near else ''}"
+            )
+    return columns
 
 
 def _data_sets(runs: pd.DataFrame) -> NDArray[np.int64]:
@@ -210,91 +199,3 @@ def _named_baseline(runs: pd.DataFrame, path: str, metric: str) -> int:
         reason = row["problem"] or (row["state"] if row["state"] != "completed" else f"it has no {metric}")
         raise RequestError(f"--baseline {row['run']}: cannot be compared with ({reason}); name a completed run")
     return position
-
-
-def _order(runs: pd.DataFrame, main: int, lower_is_better: bool) -> list[int]:
-    """Positions of the runs, best first; then other data; then those without a value, by state and name."""
-    value = runs["value"] if lower_is_better else -runs["value"]
-    keys = pd.DataFrame(
-        {
-            "unusable": ~runs["usable"],
-            "other": runs["data_set"] != main,
-            "data_set": runs["data_set"],
-            "value": value.where(runs["usable"], 0.0),
-            "state": runs["state"].where(~runs["usable"], ""),
-        }
-    )
-    # Ties keep the natural order that the runs came in.
-    return [int(i) for i in keys.sort_values(list(keys.columns), kind="stable").index]
-
-
-def _best_of_each(runs: pd.DataFrame) -> pd.Series:
-    """Whether each run has the best value of the runs on its data; equals are all best."""
-    usable = runs[runs["usable"]]
-    firsts = usable.groupby("data_set")["value"].first()
-    return runs["usable"] & (runs["value"] == runs["data_set"].map(firsts))
-
-
-def _groups(runs: pd.DataFrame, varied: list[str], metric: str) -> tuple[pd.DataFrame, list[str]]:
-    """Mean, spread and interval of each group, and remarks about runs that repeat another's seed."""
-    usable = runs[runs["usable"]].copy()
-    seed = column_of(usable, SEED).fillna("")
-    usable["seed"] = seed
-    usable["test"] = _numbers(usable, TEST)
-    # A second run of the same config and seed is no independent draw: repeats are averaged and count once.
-    per_seed = usable.groupby(["group", "seed"], sort=False).agg(
-        value=("value", "mean"), test=("test", "mean"), repeats=("value", "size")
-    )
-    table = (
-        per_seed.reset_index()
-        .groupby("group", sort=False)
-        .agg(
-            n=("value", "size"),
-            mean=("value", "mean"),
-            std=("value", "std"),
-            mean_test_accuracy=("test", "mean"),
-            runs=("repeats", "sum"),
-        )
-    )
-    low, high = t_interval(table["mean"].to_numpy(), table["std"].to_numpy(), table["n"].to_numpy())
-    if metric.endswith("accuracy"):  # few seeds far apart: no accuracy lies outside
-        low, high = np.clip(low, 0.0, 1.0), np.clip(high, 0.0, 1.0)
-    table["interval_low"], table["interval_high"] = low, high
-    seeds: dict[int, list[str]] = {}  # a Python loop is ten times as fast as pandas at making lists
-    for group, one in per_seed.index:
-        seeds.setdefault(group, []).append(one)
-    table["seeds"] = [" ".join(sorted(seeds[group], key=natural)) for group in table.index]
-    firsts = usable.drop_duplicates("group").set_index("group")
-    table = table.join(firsts[["data_set", *varied]])  # at once: thousands of columns set one by one take minutes
-    config = [column for column in runs.columns if column.startswith("config.")]
-    table["not_averaged"] = _not_averaged(runs, config, metric).reindex(table.index).to_numpy()
-    table["metric"] = metric
-    table["value"], table["usable"] = table["mean"], True
-    table["state"] = ""
-    table = table.reset_index()
-    main = int(runs["data_set"].iloc[0])
-    table = table.iloc[_order(table, main, is_lower_better(metric))].reset_index(drop=True)
-    table["best"] = _best_of_each(table)
-
-    repeated = usable[usable.duplicated(["group", "seed"], keep=False)]
-    remarks = []
-    if len(repeated):
-        extra = int(repeated.duplicated(["group", "seed"]).sum())
-        _, example = next(iter(repeated.groupby(["group", "seed"], sort=False)))
-        agree = repeated.groupby(["group", "seed"])["value"].nunique().max() == 1
-        remarks.append(
-            f"{extra} run{'s repeat' if extra > 1 else ' repeats'} the config and the seed of another (such as "
-            f"{example['label'].iloc[1]} that of {example['label'].iloc[0]}), "
-            f"{'with the same' if agree else 'not always with the same'} {metric}: repeats are averaged and count "
-            "as one seed."
-        )
-    return table, remarks
-
-
-def _not_averaged(runs: pd.DataFrame, config: list[str], metric: str) -> pd.Series:
-    """For each group, how many runs of the same config have no value to average: failed, diverged, unfinished."""
-    # By the config alone: what a run would have measured is not known of one that failed.
-    keys = [*result_columns(runs[config], metric), *(key for key in config if key == "config.precision")]
-    same = pd.Series(partition(runs, keys), index=runs.index)
-    missing = same.map((~runs["usable"]).groupby(same).sum())
-    return missing.groupby(runs["group"]).first()

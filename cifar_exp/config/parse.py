@@ -10,6 +10,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from cifar_exp.config.aliases import with_current_targets
+from cifar_exp.config.groups.scheduler import OPEN_ENDED, PlateauConfig
 from cifar_exp.config.schema import REGISTRY, ExperimentConfig, group_schema
 from cifar_exp.config.targets import check_targets
 from cifar_exp.errors import RequestError
@@ -117,12 +118,31 @@ def _contradictions(config: ExperimentConfig) -> Iterator[str]:
     small, full = config.augment.low_resolution.size, config.data.image_size
     if small is not None and small > full:
         yield f"augment.low_resolution.size={small}: must be at most data.image_size={full}"
+    yield from _early_stopping_contradictions(config)
     selects = config.data.validation_fraction > 0 or config.evaluate_test_each_epoch
     if config.evaluation.weights == "best" and not selects:
         yield (
             "evaluation.weights=best: there is nothing to select on; set data.validation_fraction above 0 "
             "or evaluate_test_each_epoch=true"
         )
+
+
+def _early_stopping_contradictions(config: ExperimentConfig) -> Iterator[str]:
+    schedule, patience = config.scheduler, config.early_stopping.patience
+    is_own = isinstance(schedule, OwnNode)
+    if patience is not None and not is_own and schedule._target_.rpartition(".")[2] not in OPEN_ENDED:
+        yield (
+            f"early_stopping.patience={patience}: scheduler={schedule.name} lowers the learning rate up to the last "
+            f"epoch, and stopping early would cut that off; use scheduler={', '.join(OPEN_ENDED[:-1])} or "
+            f"{OPEN_ENDED[-1]}"
+        )
+    is_plateau = isinstance(schedule, PlateauConfig)
+    if is_plateau and schedule.interval != "step":
+        yield "scheduler.interval=epoch: scheduler=plateau always acts at the end of an epoch; leave interval=step"
+    selects = config.data.validation_fraction > 0 or config.evaluate_test_each_epoch
+    if not selects and (patience is not None or is_plateau):
+        what = "scheduler=plateau" if is_plateau else f"early_stopping.patience={patience}"
+        yield f"{what}: needs a selection split; set data.validation_fraction above 0"
 
 
 def plain(node: Any) -> Any:

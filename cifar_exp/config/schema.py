@@ -28,6 +28,7 @@ from cifar_exp.config.fields import (
     one_of,
 )
 from cifar_exp.config.groups.augment import AUGMENTATIONS, AugmentConfig, LowResolutionConfig
+from cifar_exp.config.groups.averaging import AVERAGING, AveragingConfig
 from cifar_exp.config.groups.data import DATA_SETS
 from cifar_exp.config.groups.model import MODELS
 from cifar_exp.config.groups.optimizer import OPTIMIZERS
@@ -36,7 +37,7 @@ from cifar_exp.config.groups.tracker import TRACKERS, TrackerConfig
 from cifar_exp.config.registry import Group
 
 REGISTRY: dict[str, Group] = {
-    group.name: group for group in (MODELS, DATA_SETS, AUGMENTATIONS, OPTIMIZERS, SCHEDULERS, TRACKERS)
+    group.name: group for group in (MODELS, DATA_SETS, AUGMENTATIONS, OPTIMIZERS, SCHEDULERS, AVERAGING, TRACKERS)
 }
 
 _DEVICES = ("auto", "cpu", "cuda", "mps")
@@ -47,6 +48,13 @@ Device = Annotated[
         lambda value: value in _DEVICES or re.fullmatch("cuda:[0-9]{1,3}", value) is not None,
     ),
 ]
+
+
+def _are_weights(value: Any) -> bool:
+    if value is None or value == "balanced":
+        return True
+    numbers = isinstance(value, list) and all(isinstance(one, int | float) for one in value)
+    return numbers and all(not isinstance(one, bool) and 0 <= one < 1e30 for one in value) and any(value)
 
 
 @dataclass
@@ -63,6 +71,31 @@ class EvaluationConfig(Schema):
 
 
 @dataclass
+class MixingConfig(Schema):
+    """Mixup and CutMix of training batches."""
+
+    mixup_alpha: Positive | None = key("mixup with this alpha of the beta distribution; null: off", None)
+    cutmix_alpha: Positive | None = key("CutMix with this alpha of the beta distribution; null: off", None)
+    probability: Fraction = key("probability that a batch is mixed", 1.0)
+
+
+@dataclass
+class LossConfig(Schema):
+    """The training loss beside ``label_smoothing``."""
+
+    class_weights: Annotated[Any, Allowed("null, balanced or a list of numbers of at least 0", _are_weights)] = key(
+        "weights of the classes: null | balanced | [...], in the order of the labels", None
+    )
+
+
+@dataclass
+class EarlyStoppingConfig(Schema):
+    """Ends the training when the selection metric has stopped improving."""
+
+    patience: Count | None = key("stop after so many epochs without improvement; null: never", None)
+
+
+@dataclass
 class ExplainConfig(Schema):
     """LayerGradCam on test images. ``images=0`` turns it off."""
 
@@ -73,7 +106,13 @@ class ExplainConfig(Schema):
     layers: list[str] | None = key(
         "layers to explain; null: every layerN whose map is at least minimum_map on each side", None
     )
-    minimum_map: Count = key("smallest feature map that is explained, in pixels", 5)
+    minimum_map: Count = key("smallest feature map that is explained, in pixels", 1)
+    faithfulness_images: Annotated[int, at_least(0)] = key(
+        "test on so many random test images, at most, whether the maps matter; 0: no test", 200
+    )
+    infill: Annotated[str, one_of("blur", "mean", "road")] = key(
+        "what replaces hidden pixels: blur | mean | road (docs/gradcam.md)", "blur"
+    )
 
 
 @dataclass
@@ -104,6 +143,10 @@ class ExperimentConfig(Schema):
     max_lr: Annotated[Any, LearningRate()] = key(
         "peak learning rate of every scheduler; auto: found by an LR range test"
     )
+    accumulate: Annotated[int, between(1, 10_000)] = key("batches whose gradients are added for one optimizer step", 1)
+    selection_metric: Annotated[str, one_of("val_accuracy", "val_balanced_accuracy", "val_macro_f1", "val_loss")] = key(
+        "selects the best epoch: val_accuracy | val_balanced_accuracy | val_macro_f1 | val_loss", "val_accuracy"
+    )
     label_smoothing: Fraction = key("label smoothing of the training loss, 0 to 1", 0.0)
     device: Device = key("auto | cpu | cuda | mps, or cuda:N", "auto")
     precision: Annotated[str, one_of("auto", "float32", "bfloat16")] = key(
@@ -130,6 +173,10 @@ class ExperimentConfig(Schema):
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     optimizer: Any = MISSING
     scheduler: Any = MISSING
+    averaging: AveragingConfig = field(default_factory=AveragingConfig)
+    mixing: MixingConfig = field(default_factory=MixingConfig)
+    loss: LossConfig = field(default_factory=LossConfig)
+    early_stopping: EarlyStoppingConfig = field(default_factory=EarlyStoppingConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     explain: ExplainConfig = field(default_factory=ExplainConfig)
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
@@ -144,6 +191,9 @@ SCHEMAS: dict[str, list[type[Schema]]] = {
     "": [ExperimentConfig],
     **{group.name: list(group.schemas.values()) for group in REGISTRY.values()},
     "augment.low_resolution": [LowResolutionConfig],
+    "mixing": [MixingConfig],
+    "loss": [LossConfig],
+    "early_stopping": [EarlyStoppingConfig],
     "evaluation": [EvaluationConfig],
     "explain": [ExplainConfig],
     "checkpoint": [CheckpointConfig],

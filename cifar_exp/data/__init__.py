@@ -32,7 +32,15 @@ __all__ = [
 
 
 # Keys of a data node that say what to do with the data set, not which one it is.
-_USE_KEYS = ("validation_fraction", "split_seed", "limit_train", "limit_test", "workers", "statistics_decimals")
+_USE_KEYS = (
+    "validation_fraction",
+    "split_seed",
+    "limit_train",
+    "limit_test",
+    "workers",
+    "sampler",
+    "statistics_decimals",
+)
 
 
 # The last data set that was loaded, under its node as text; None keeps none.

@@ -34,6 +34,7 @@ class TrainingBatches(Dataset[Batch]):
         alternating_flip: mirror each image in every other epoch, half of the images in the first (Jordan 2024, arXiv
             2404.00498): over two epochs the network sees both sides of each, which random mirroring leaves to chance.
         low_resolution: how long to make the images smaller, if at all.
+        balanced: an epoch has as many images of each class; see ``balanced_order``.
     """
 
     backend = "albumentations"
@@ -48,8 +49,10 @@ class TrainingBatches(Dataset[Batch]):
         *,
         alternating_flip: bool = False,
         low_resolution: LowResolution | None = None,
+        balanced: bool = False,
     ) -> None:
         self.split = split
+        self._balanced = balanced
         self.augmentation = augmentation
         self.batch_size = batch_size
         self.seed = seed
@@ -67,7 +70,10 @@ class TrainingBatches(Dataset[Batch]):
 
     def order(self, epoch: int) -> NDArray[np.int64]:
         """Positions of the training images in the order of an epoch (counted from 1)."""
-        return np.random.default_rng(derived_seed(self.seed, "order", epoch)).permutation(len(self.split))
+        generator = np.random.default_rng(derived_seed(self.seed, "order", epoch))
+        if self._balanced:
+            return balanced_order(self.split.labels, generator)
+        return generator.permutation(len(self.split))
 
     def sizes(self, batch: int) -> tuple[int, int]:
         """How many images of a batch (counted from 0) this process counts, and how many the batch has."""
@@ -113,6 +119,8 @@ class TrainingBatches(Dataset[Batch]):
     def as_seen(self, index: int, epoch: int) -> NDArray[np.uint8]:
         """One training image, (H, W, C) uint8, exactly as the network sees it in an epoch."""
         order = self.order(epoch)
+        if index not in order:  # a balanced epoch leaves images out
+            return self.images(epoch, 0, np.array([index]))[0]
         place = int(np.flatnonzero(order == index)[0])
         batch = place // self.batch_size
         for rank in range(self.shard.world_size):
@@ -128,6 +136,21 @@ class TrainingBatches(Dataset[Batch]):
 
     def _bounds(self, batch: int) -> tuple[int, int]:
         return batch * self.batch_size, min((batch + 1) * self.batch_size, len(self.split))
+
+
+def balanced_order(labels: NDArray[np.int64], generator: np.random.Generator) -> NDArray[np.int64]:
+    """(N,) positions of N images in random order, with N / classes of each class (up to 1).
+
+    A large class shows a random part of its images, a small one repeats its images, each nearly as often.
+    """
+    classes = generator.permutation(np.unique(labels))
+    quotas = [len(labels) // len(classes) + (rank < len(labels) % len(classes)) for rank in range(len(classes))]
+    chosen = []
+    for label, quota in zip(classes, quotas, strict=True):
+        positions = np.flatnonzero(labels == label)
+        rounds = [generator.permutation(positions) for _ in range(math.ceil(quota / len(positions)))]
+        chosen.append(np.concatenate(rounds or [positions])[:quota])
+    return generator.permutation(np.concatenate(chosen))
 
 
 class EpochLoader(Protocol):

@@ -59,6 +59,7 @@ class DeviceBatches(TrainingBatches):
         resident: DeviceSplit,
         alternating_flip: bool = False,
         low_resolution: LowResolution | None = None,
+        balanced: bool = False,
     ) -> None:
         super().__init__(
             split,
@@ -68,6 +69,7 @@ class DeviceBatches(TrainingBatches):
             shard,
             alternating_flip=alternating_flip,
             low_resolution=low_resolution,
+            balanced=balanced,
         )
         self._on_device = on_device
         self._resident = resident

@@ -115,6 +115,15 @@ def holm(p_values: Sequence[float], comparisons: int | None = None) -> list[floa
     return [float(value) for value in adjusted]
 
 
+def p_in_words(p: float) -> str:
+    """A p-value with as many places as it deserves."""
+    if p < 0.001:
+        return "p < 0.001"
+    if abs(p - SIGNIFICANCE) < 0.0005:  # rounded further, it would no longer show on which side it lies
+        return f"p = {p:.4f}"
+    return f"p = {p:.3f}" if p < 0.1 else f"p = {p:.2f}"
+
+
 def t_interval(
     mean: NDArray[np.float64], std: NDArray[np.float64], n: NDArray[np.int64]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

@@ -1,10 +1,11 @@
-"""Grad-CAM maps by Captum, and how much they matter to the network.
+"""Grad-CAM maps by Captum, and what hiding the pixels that they mark does to the prediction.
 
-A map is only a picture until it is tested. The test is deletion: hide the pixels that the map points at and see how
-far the probability falls, against hiding as many random ones (after Petsiuk et al. 2018, arXiv 1806.07421).
+A map is only a picture until it is tested. ``faithfulness`` tests each layer's maps on a random sample of images; here
+are the maps themselves, and the numbers of the images that are shown.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,9 +18,11 @@ from torch import nn
 from cifar_exp.compute.device import Compute
 from cifar_exp.compute.seeding import derived_seed
 from cifar_exp.data.normalize import Normalizer
+from cifar_exp.explain.infill import INFILLS
 from cifar_exp.explain.layers import LayerMap, grad_cam
 
-DELETED_FRACTION = 0.2
+HIDDEN_FRACTION = 0.2
+CONTROLS = 5  # other images' masks for each image
 RANDOM_DRAWS = 5
 TARGETS = ("predicted", "true")
 
@@ -28,13 +31,19 @@ TARGETS = ("predicted", "true")
 class CamMap:
     """The explanation of one image by one layer for one target class.
 
+    Each drop is the fall in the target's probability when a fifth of the pixels is hidden; positive if it falls.
+
     Attributes:
         index: position of the image in the test split.
         target: ``predicted`` or ``true``.
         coarse: (h, w) the map as Grad-CAM defines it before its ReLU.
         heat: (H, W) the ReLU of the map, upsampled bilinearly to the image's size; not negative.
-        deletion_drop: fall in the target's probability with the most attended fifth of the pixels hidden.
-        random_drop: the same with random pixels; mean of the draws.
+        attended_drop: with the most attended pixels replaced by the config's infill.
+        control_drop: the same at the places that the maps of other shown images mark (same layer and target); mean
+            over them. None with a single image.
+        deletion_drop: with the most attended pixels in the mean colour (of 0.1.0).
+        random_drop: with scattered random pixels in the mean colour (of 0.1.0); mean of the draws. A weak control:
+            scattered holes disturb a network more than connected ones.
     """
 
     index: int
@@ -42,118 +51,196 @@ class CamMap:
     layer: LayerMap
     coarse: NDArray[np.float32]
     heat: NDArray[np.float32]
+    attended_drop: float
+    control_drop: float | None
     deletion_drop: float
     random_drop: float
 
 
+@dataclass(frozen=True)
+class Maps:
+    """A layer's maps of several images.
+
+    Attributes:
+        coarse: (N, h, w) before Grad-CAM's ReLU.
+        heat: (N, H, W) after it, upsampled to the images' size.
+        attended: (N, H, W) bool, the fifth of the pixels with the most heat.
+    """
+
+    coarse: NDArray[np.float32]
+    heat: NDArray[np.float32]
+    attended: NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Explainer:
+    """A network, and how it is computed.
+
+    Attributes:
+        model: the trained network in evaluation mode, not compiled.
+        compute: where and how to compute.
+        normalize: makes the network's input.
+        batch_size: most images at a time; as many as a training step has memory for.
+        infill: what hidden pixels are replaced by; a key of ``INFILLS``.
+    """
+
+    model: nn.Module
+    compute: Compute
+    normalize: Normalizer
+    batch_size: int
+    infill: str
+
+    def maps(self, images: NDArray[np.uint8], classes: NDArray[np.int64], layer: str) -> Maps:
+        """Grad-CAM (Selvaraju et al. 2017, arXiv 1610.02391) of a layer, in float32.
+
+        Args:
+            images: (N, H, W, C).
+            classes: (N,) the classes to explain.
+            layer: name of a submodule.
+        """
+        coarse, heat, attended = [], [], []
+        for part in self._batches(len(images)):
+            wanted = torch.from_numpy(classes[part]).to(self.compute.device)
+            found = grad_cam(self.model, layer, self.normalize(torch.from_numpy(images[part])), wanted)  # (n, 1, h, w)
+            raw, positive = (_upsampled(one, images.shape[1:3]) for one in (found, found.relu()))
+            coarse.append(found.squeeze(1).cpu().numpy())
+            heat.append(positive)
+            attended.append(most_attended(positive, raw))
+        return Maps(np.concatenate(coarse), np.concatenate(heat), np.concatenate(attended))
+
+    @torch.no_grad()
+    def probabilities(
+        self,
+        images: NDArray[np.uint8],
+        classes: NDArray[np.int64],
+        hidden: NDArray[np.bool_] | None = None,
+        infill: str | None = None,
+    ) -> NDArray[np.float64]:
+        """Softmax probabilities (N,) of one class for each image, in the precision of the evaluation.
+
+        Args:
+            images: (N, H, W, C).
+            classes: (N,).
+            hidden: (N, H, W) the pixels to replace; None leaves the images as they are.
+            infill: a key of ``INFILLS``; None takes the explainer's.
+        """
+        found = []
+        for part in self._batches(len(images)):
+            inputs = self.normalize(torch.from_numpy(images[part]))  # (n, C, H, W)
+            if hidden is not None:
+                inputs = INFILLS[infill or self.infill](inputs, hidden[part])
+            with self.compute.autocast():
+                logits = self.model(inputs)
+            wanted = torch.from_numpy(classes[part]).to(logits.device).unsqueeze(1)
+            found.append(logits.float().softmax(dim=1).gather(1, wanted).squeeze(1).cpu().numpy())
+        return np.concatenate(found).astype(np.float64)
+
+    def _batches(self, images: int) -> list[slice]:
+        return [slice(start, start + self.batch_size) for start in range(0, images, self.batch_size)]
+
+
+@contextmanager
+def explaining(
+    model: nn.Module, compute: Compute, normalize: Normalizer, batch_size: int, infill: str
+) -> Iterator[Explainer]:
+    """An explainer, for which the network is in evaluation mode; its mode is restored afterwards.
+
+    In training mode, attribution would change the statistics of batch normalization.
+    """
+    was_training = model.training
+    model.eval()
+    try:
+        yield Explainer(model, compute, normalize, batch_size, infill)
+    finally:
+        model.train(was_training)
+
+
 def explain(
-    model: nn.Module,
+    explainer: Explainer,
     images: NDArray[np.uint8],
     indices: NDArray[np.int64],
     targets: Mapping[str, NDArray[np.int64]],
     layers: Sequence[LayerMap],
-    *,
-    compute: Compute,
-    normalize: Normalizer,
     seed: int,
-    batch_size: int,
 ) -> list[CamMap]:
-    """Explain images by Grad-CAM (Selvaraju et al. 2017, arXiv 1610.02391), in float32.
-
-    For a batch, each layer and target takes a forward and a backward pass, and a forward pass more for the deletion
-    test; the random deletions are a few forward passes for all maps together.
+    """Explain images for people to look at.
 
     Args:
-        model: the trained network, not compiled. Its mode and gradients are left as they were.
+        explainer: the network.
         images: (N, H, W, C) uint8.
         indices: (N,) the images' positions in the test split; they also seed the random deletions.
         targets: for ``predicted`` and ``true``, the (N,) classes to explain.
         layers: from ``choose_layers``.
-        compute: where to compute.
-        normalize: makes the network's input; its mean colour, which becomes 0, hides pixels.
-        seed: of the random deletions.
-        batch_size: most images at a time; as many as a training step has memory for.
+        seed: of the controls.
 
     Returns:
         A map for each image, layer and target, in that order.
     """
-    if not layers:
+    if not layers or not len(images):
         return []
-    was_training = model.training
-    # In training mode, attribution would change the statistics of batch normalization.
-    model.eval()
-    maps: list[CamMap] = []
-    for start in range(0, len(images), batch_size):
-        part = slice(start, start + batch_size)
-        inputs = normalize(torch.from_numpy(images[part]))  # (N, C, H, W)
-        classes = {name: torch.from_numpy(values[part]).to(compute.device) for name, values in targets.items()}
-        maps += _explain_batch(model, inputs, indices[part], classes, layers, seed)
-    model.train(was_training)
-    return maps
-
-
-def _explain_batch(
-    model: nn.Module,
-    inputs: torch.Tensor,
-    indices: NDArray[np.int64],
-    classes: Mapping[str, torch.Tensor],
-    layers: Sequence[LayerMap],
-    seed: int,
-) -> list[CamMap]:
-    size = tuple(inputs.shape[2:])
-    whole = _probabilities(model, inputs)
-    random = _random_probabilities(model, inputs, indices, seed)
-    maps: dict[tuple[int, str, str], CamMap] = {}
-    for target, wanted in classes.items():
+    controls = control_rows(len(images), derived_seed(seed, "controls"))  # (K, N)
+    found: dict[tuple[int, str, str], CamMap] = {}
+    for target, classes in targets.items():
+        before = explainer.probabilities(images, classes)
+        random = np.mean(
+            [explainer.probabilities(images, classes, one, "mean") for one in _random_masks(images, indices, seed)],
+            axis=0,
+        )
         for layer in layers:
-            coarse = grad_cam(model, layer.name, inputs, wanted)  # (N, 1, h, w)
-            raw = LayerAttribution.interpolate(coarse, size, interpolate_mode="bilinear").squeeze(1)
-            heat = LayerAttribution.interpolate(coarse.relu(), size, interpolate_mode="bilinear").squeeze(1)
-            hidden = _most_attended(heat.cpu().numpy(), raw.cpu().numpy())  # (N, H, W)
-            deleted = _probabilities(model, _hide(inputs, hidden))
+            maps = explainer.maps(images, classes, layer.name)
+            attended = before - explainer.probabilities(images, classes, maps.attended)
+            deleted = before - explainer.probabilities(images, classes, maps.attended, "mean")
+            others = [before - explainer.probabilities(images, classes, maps.attended[rows]) for rows in controls]
+            control = np.mean(others, axis=0) if others else None
             for row, index in enumerate(indices):
-                column = int(wanted[row])
-                before = float(whole[row, column])
-                maps[row, layer.name, target] = CamMap(
+                found[row, layer.name, target] = CamMap(
                     index=int(index),
                     target=target,
                     layer=layer,
-                    coarse=coarse[row, 0].cpu().numpy(),
-                    heat=heat[row].cpu().numpy(),
-                    deletion_drop=before - float(deleted[row, column]),
-                    random_drop=before - float(random[row, column]),
+                    coarse=maps.coarse[row],
+                    heat=maps.heat[row],
+                    attended_drop=float(attended[row]),
+                    control_drop=None if control is None else float(control[row]),
+                    deletion_drop=float(deleted[row]),
+                    random_drop=float(before[row] - random[row]),
                 )
-    return [maps[row, layer.name, target] for row in range(len(indices)) for layer in layers for target in classes]
+    return [found[row, layer.name, target] for row in range(len(indices)) for layer in layers for target in targets]
 
 
-@torch.no_grad()
-def _probabilities(model: nn.Module, inputs: torch.Tensor) -> torch.Tensor:
-    """Softmax probabilities, (N, classes); ``inputs`` stays as it is, whatever the network does with its input."""
-    logits: torch.Tensor = model(inputs.clone())
-    return logits.softmax(dim=1)
+def control_rows(images: int, seed: int) -> NDArray[np.int64]:
+    """For each image, other images: seeded derangements (K, N) of 0 to N - 1.
+
+    They are shifts of one shuffled order by 1 to K, so an image meets neither itself nor another one twice. K is
+    ``CONTROLS``, or N - 1 if that is smaller.
+    """
+    order = np.random.default_rng(seed).permutation(images)
+    rows = np.zeros((max(min(CONTROLS, images - 1), 0), images), dtype=np.int64)
+    for shift, row in enumerate(rows, start=1):
+        row[order] = np.roll(order, shift)
+    return rows
 
 
-def _random_probabilities(
-    model: nn.Module, inputs: torch.Tensor, indices: NDArray[np.int64], seed: int
-) -> torch.Tensor:
-    """Mean probabilities over the draws of random hidden pixels, (N, classes)."""
-    height, width = inputs.shape[2:]
-    count = _hidden_pixels(height, width)
-    total = torch.zeros(1, device=inputs.device)
-    for draw in range(RANDOM_DRAWS):
-        hidden = np.zeros((len(indices), height * width), bool)
-        for row, index in enumerate(indices):
-            generator = np.random.default_rng(derived_seed(seed, "random deletion", int(index), draw))
-            hidden[row, generator.permutation(height * width)[:count]] = True
-        total = total + _probabilities(model, _hide(inputs, hidden.reshape(-1, height, width)))
-    return total / RANDOM_DRAWS
+def _upsampled(maps: torch.Tensor, size: tuple[int, ...]) -> NDArray[np.float32]:
+    """(N, 1, h, w) to (N, H, W), bilinearly."""
+    found: torch.Tensor = LayerAttribution.interpolate(maps, size, interpolate_mode="bilinear")
+    return found.squeeze(1).cpu().numpy()
+
+
+def _random_masks(images: NDArray[np.uint8], indices: NDArray[np.int64], seed: int) -> NDArray[np.bool_]:
+    """Scattered random pixels of each image, (draws, N, H, W)."""
+    height, width = images.shape[1:3]
+    hidden = np.zeros((RANDOM_DRAWS, len(indices), height * width), bool)
+    for draw, row in np.ndindex(hidden.shape[:2]):
+        generator = np.random.default_rng(derived_seed(seed, "random deletion", int(indices[row]), draw))
+        hidden[draw, row, generator.permutation(height * width)[: _hidden_pixels(height, width)]] = True
+    return hidden.reshape(RANDOM_DRAWS, -1, height, width)
 
 
 def _hidden_pixels(height: int, width: int) -> int:
-    return round(DELETED_FRACTION * height * width)
+    return round(HIDDEN_FRACTION * height * width)
 
 
-def _most_attended(heat: NDArray[np.float32], raw: NDArray[np.float32]) -> NDArray[np.bool_]:
+def most_attended(heat: NDArray[np.float32], raw: NDArray[np.float32]) -> NDArray[np.bool_]:
     """Masks (N, H, W) of the most attended pixels: by the heat that is shown, then by the map before its ReLU.
 
     The second key matters where less than a fifth of the image has any heat: it prefers the least negative pixels.
@@ -163,12 +250,6 @@ def _most_attended(heat: NDArray[np.float32], raw: NDArray[np.float32]) -> NDArr
     for row in range(len(heat)):
         hidden[row, np.lexsort((-raw[row].ravel(), -heat[row].ravel()))[:count]] = True
     return hidden.reshape(heat.shape)
-
-
-def _hide(inputs: torch.Tensor, hidden: NDArray[np.bool_]) -> torch.Tensor:
-    """Give pixels the data set's mean colour, which is 0 after normalization."""
-    mask = torch.from_numpy(hidden).to(inputs.device).unsqueeze(1)  # (N, 1, H, W)
-    return inputs.masked_fill(mask, 0.0)
 
 
 def gradcam_rows(
@@ -195,6 +276,8 @@ def gradcam_rows(
                 "peak_column": None if peak[1] is None else int(peak[1]),
                 "deletion_drop": cam.deletion_drop,
                 "random_drop": cam.random_drop,
+                "attended_drop": cam.attended_drop,
+                "control_drop": cam.control_drop,
             }
         )
     return rows

@@ -35,12 +35,10 @@ class ExplainedLayers:
 
     Attributes:
         layers: in order of depth; empty if there are none.
-        headline: the deepest layer with a large enough map; None if there is none.
         note: a sentence for the log and the page if the layers are not those that the config asks for.
     """
 
     layers: list[LayerMap]
-    headline: str | None = None
     note: str | None = None
 
 
@@ -76,7 +74,7 @@ def choose_layers(model: nn.Module, inputs: torch.Tensor, node: ExplainConfig) -
         layers = [_named_layer(model, inputs, found, name) for name in named]
         if small := _small(layers, minimum):
             log.warning("Grad-CAM maps under %dx%d say little about where: %s", minimum, minimum, small)
-        return ExplainedLayers(layers, _deepest(layers, minimum))
+        return ExplainedLayers(layers)
     layers = []
     for name in (name for name, _ in model.named_children() if name.rstrip("0123456789") == "layer"):
         layer = _explainable(model, inputs, found, name)
@@ -90,7 +88,7 @@ def choose_layers(model: nn.Module, inputs: torch.Tensor, node: ExplainConfig) -
         log.info("Grad-CAM leaves out maps under %dx%d: %s (explain.layers names them)", minimum, minimum, small)
     layers = [layer for layer in layers if layer.at_least(minimum)]
     note = None if layers else f"Grad-CAM: every layer's map is smaller than {minimum}x{minimum} (explain.minimum_map)."
-    return ExplainedLayers(layers, _deepest(layers, minimum), note)
+    return ExplainedLayers(layers, note)
 
 
 def feature_maps(model: nn.Module, inputs: torch.Tensor) -> dict[str, LayerMap | str]:
@@ -162,7 +160,11 @@ def _named_layer(model: nn.Module, inputs: torch.Tensor, found: Mapping[str, Lay
 def _last_feature_map(
     model: nn.Module, inputs: torch.Tensor, found: Mapping[str, LayerMap | str], minimum: int
 ) -> ExplainedLayers:
-    """The last feature map that is large enough and has a gradient, for a network without a usable ``layerN``."""
+    """The last feature map that is large enough and has a gradient, for a network without a usable ``layerN``.
+
+    A map of one pixel, as global pooling returns it, says nothing about where.
+    """
+    minimum = max(minimum, 2)
     large = [layer for layer in found.values() if isinstance(layer, LayerMap) and layer.at_least(minimum)]
     for layer in large[::-1][:_MOST_TRIED]:
         if isinstance(_explainable(model, inputs, found, layer.name), LayerMap):
@@ -170,15 +172,11 @@ def _last_feature_map(
                 f"Grad-CAM explains {layer.name} ({layer.height}x{layer.width}), the last feature map of at least "
                 f"{minimum}x{minimum}: the model has no usable layer1, layer2, ... (explain.layers names others)."
             )
-            return ExplainedLayers([layer], layer.name, note)
+            return ExplainedLayers([layer], note)
     return ExplainedLayers(
-        [], None, f"No Grad-CAM: the model has no feature map (N, C, h, w) of at least {minimum}x{minimum}."
+        [], f"No Grad-CAM: the model has no feature map (N, C, h, w) of at least {minimum}x{minimum}."
     )
 
 
 def _small(layers: Sequence[LayerMap], minimum: int) -> str:
     return ", ".join(f"{one.name} ({one.height}x{one.width})" for one in layers if not one.at_least(minimum))
-
-
-def _deepest(layers: Sequence[LayerMap], minimum: int) -> str | None:
-    return next((layer.name for layer in reversed(layers) if layer.at_least(minimum)), None)

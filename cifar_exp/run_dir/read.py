@@ -47,6 +47,7 @@ class RunDirectory:
         per_class: a row per class.
         confusion: names in the first column, then a column of counts for each class.
         gradcam: a row per image, layer and target.
+        faithfulness: a row per layer and target; None for a run that did not test its maps.
         images: those kept for the page.
         log_tail: the last lines of ``run.log``.
         files: what there is beside the page, relative to the directory.
@@ -67,6 +68,7 @@ class RunDirectory:
     per_class: pd.DataFrame | None
     confusion: pd.DataFrame | None
     gradcam: pd.DataFrame | None
+    faithfulness: pd.DataFrame | None
     images: KeptImages | None
     log_tail: str
     files: list[str]
@@ -134,7 +136,8 @@ def read_run(path: Path, *, at_work: bool = False) -> RunDirectory:
         predictions=reader.table("predictions.csv", tables.PREDICTIONS_COLUMNS),
         per_class=reader.table("per_class.csv", ("class", "images", "correct", "accuracy")),
         confusion=confusion,
-        gradcam=reader.table("gradcam.csv", tables.GRADCAM_COLUMNS),
+        gradcam=reader.table("gradcam.csv", tables.GRADCAM_COLUMNS_0_1),
+        faithfulness=reader.table("faithfulness.csv", tables.FAITHFULNESS_COLUMNS),
         images=reader.images(),
         log_tail=reader.log_tail(),
         files=reader.files(),

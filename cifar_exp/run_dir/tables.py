@@ -68,7 +68,7 @@ SUMMARY_COLUMNS = (
 LR_FIND_COLUMNS = ("step", "learning_rate", "loss", "smoothed_loss")
 PREDICTIONS_COLUMNS = ("index", "source", "label", "prediction", "confidence", "correct")
 PER_CLASS_COLUMNS = ("class_index", "class", "images", "correct", "accuracy", "predicted", "precision")
-GRADCAM_COLUMNS = (
+GRADCAM_COLUMNS_0_1 = (
     "index",
     "label",
     "prediction",
@@ -81,6 +81,22 @@ GRADCAM_COLUMNS = (
     "deletion_drop",
     "random_drop",
 )
+GRADCAM_COLUMNS = (*GRADCAM_COLUMNS_0_1, "attended_drop", "control_drop")
+FAITHFULNESS_COLUMNS = (
+    "layer",
+    "target",
+    "map_height",
+    "map_width",
+    "n",
+    "infill",
+    "attended_drop",
+    "control_drop",
+    "difference",
+    "ci_low",
+    "ci_high",
+    "verdict",
+    "rank_correlation_reinitialized",
+)
 
 # Columns of names: `0010` and `1e5` are not numbers there, and `null` is not a missing value.
 _TEXT_COLUMNS = (
@@ -92,6 +108,8 @@ _TEXT_COLUMNS = (
     "class",
     "target",
     "layer",
+    "infill",
+    "verdict",
     "git_commit",
     "device",
 )

@@ -146,7 +146,7 @@ def _measure(job: Job) -> Cost:
     return Cost(
         step=step,
         image=image,
-        steps=parts.batches.per_epoch,
+        steps=parts.steps_per_epoch,
         validation=0 if held_out is None else len(held_out),
         test=len(parts.splits.test),
         checkpoint=4.0 * (copies * parameters + slots),

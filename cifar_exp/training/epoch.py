@@ -2,8 +2,9 @@
 
 import math
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any
 
 import torch
@@ -13,7 +14,7 @@ from cifar_exp.errors import DivergedError
 from cifar_exp.training.learner import Learner
 from cifar_exp.training.optimizer import momentum_of
 from cifar_exp.training.progress import EpochProgress
-from cifar_exp.training.step import StepResult
+from cifar_exp.training.step import Size, StepResult
 
 
 @dataclass
@@ -27,6 +28,7 @@ class EpochState:
         rates: learning rate and momentum of each step.
         seen: images.
         seconds: training time.
+        norms: gradient norm of each step, (); empty without clipping.
     """
 
     loss_sum: torch.Tensor
@@ -35,6 +37,7 @@ class EpochState:
     rates: list[tuple[float, float | None]] = field(default_factory=list)
     seen: int = 0
     seconds: float = 0.0
+    norms: list[torch.Tensor] = field(default_factory=list)
 
     @classmethod
     def start(cls, device: torch.device) -> "EpochState":
@@ -57,6 +60,8 @@ class EpochState:
         self.loss_sum += result.loss_sum
         self.correct += result.correct
         self.seen += result.images
+        if result.gradient_norm is not None:
+            self.norms.append(result.gradient_norm)
 
     def state_dict(self) -> dict[str, Any]:
         """As tensors and plain values."""
@@ -64,13 +69,15 @@ class EpochState:
             "loss_sum": self.loss_sum.cpu(),
             "correct": self.correct.cpu(),
             "losses": torch.stack(self.losses).cpu() if self.losses else torch.zeros(0),
+            "norms": torch.stack(self.norms).cpu() if self.norms else torch.zeros(0),
         }
 
     @classmethod
     def from_state_dict(cls, state: Mapping[str, Any], device: torch.device) -> "EpochState":
         """Restore ``state_dict``."""
-        tensors = {name: state[name].to(device) for name in ("loss_sum", "correct", "losses")}
-        return cls(**{**state, **tensors, "losses": list(tensors["losses"].unbind())})
+        sums = {name: state[name].to(device) for name in ("loss_sum", "correct")}
+        steps = {name: list(state[name].to(device).unbind()) for name in ("losses", "norms") if name in state}
+        return cls(**{**state, **sums, **steps})
 
 
 @dataclass(frozen=True)
@@ -101,7 +108,7 @@ def train_epoch(
     *,
     images: int,
     epochs: int,
-    sizes: Callable[[int], tuple[int, int]],
+    sizes: Callable[[int], Size],
     after_step: Callable[[], None] = lambda: None,
 ) -> EpochResult:
     """Take the epoch's steps; ``learner.end_epoch`` then closes it.
@@ -123,17 +130,19 @@ def train_epoch(
     """
     learner.start_epoch()
     started = time.perf_counter() - state.seconds
-    done = sum(sizes(batch)[1] for batch in range(state.steps))
+    per_step = learner.training_step.accumulate
+    done = sum(sizes(batch)[1] for batch in range(state.steps * per_step))
     with EpochProgress(learner.epoch + 1, epochs, images, done=done, visible=learner.ranks.is_rank_0) as progress:
-        for batch in batches:  # (N, H, W, C) uint8, (N,)
-            size = sizes(state.steps)
-            result = learner.take_step(batch, size)
+        for step_batches in _groups(batches, per_step):  # each (N, H, W, C) uint8, (N,)
+            first = state.steps * per_step
+            step_sizes = [sizes(first + position) for position in range(len(step_batches))]
+            result = learner.take_step(step_batches, step_sizes)
             state.add(result, learner.learning_rate, momentum_of(learner.optimizer))
             learner.end_step()
             state.seconds = time.perf_counter() - started
             if learner.device.type == "cpu":
                 _check_loss(learner, state)
-            progress.update(size[1], result, state.correct, state.seen, state.rates[-1][0])
+            progress.update(sum(size for _, size in step_sizes), result, state.correct, state.seen, state.rates[-1][0])
             after_step()
 
     rows = _step_rows(learner, state)  # synchronizes with the device
@@ -160,7 +169,18 @@ def _check_loss(learner: Learner, state: EpochState) -> None:
 def _step_rows(learner: Learner, state: EpochState) -> list[Mapping[str, Any]]:
     first, epoch = learner.step - state.steps + 1, learner.epoch + 1
     losses = learner.ranks.sum(torch.stack(state.losses).tolist())  # one transfer from the device for the whole epoch
-    return [
+    rows: list[dict[str, Any]] = [
         {"step": first + i, "epoch": epoch, "learning_rate": rate, "momentum": momentum, "loss": loss}
         for i, (loss, (rate, momentum)) in enumerate(zip(losses, state.rates, strict=True))
     ]
+    if state.norms:
+        for row, norm in zip(rows, torch.stack(state.norms).tolist(), strict=True):
+            row["gradient_norm"] = norm
+    return list(rows)
+
+
+def _groups(batches: Iterable[Batch], size: int) -> Iterator[list[Batch]]:
+    """Lists of ``size`` consecutive batches; the last one may be shorter."""
+    iterator = iter(batches)
+    while group := list(islice(iterator, size)):
+        yield group

@@ -9,6 +9,7 @@ from functools import partial
 from typing import Any
 
 import torch
+from torch import nn
 
 from cifar_exp.compute import memory
 from cifar_exp.data import Split
@@ -19,14 +20,15 @@ from cifar_exp.evaluation.metrics import Evaluation
 from cifar_exp.training.epoch import EpochResult, EpochState, train_epoch
 from cifar_exp.training.learner import Learner
 from cifar_exp.training.recorder import Recorder
-from cifar_exp.training.savepoint import Savepoint
+from cifar_exp.training.savepoint import Best, Savepoint
+from cifar_exp.training.selection import score
 from cifar_exp.training.signals import Interruption
 
 log = logging.getLogger(__name__)
 
 _LONG_EPOCH_SECONDS = 30.0  # the period of the load average
 
-Measure = Callable[[Split, Callable[[], None]], Evaluation]
+Measure = Callable[[nn.Module, Split, Callable[[], None]], Evaluation]
 
 
 @dataclass(frozen=True)
@@ -38,12 +40,16 @@ class FitOptions:
         test_each_epoch: evaluate the test split after every epoch, not only after the last.
         keep_best: write ``best.pt`` after each epoch that is better than all before.
         resume: continue from the checkpoint, if there is one; rows recorded after it are made again.
+        metric: that selects the best epoch; see ``selection``.
+        patience: stop after so many epochs without a better one; None trains all epochs.
     """
 
     epochs: int
     test_each_epoch: bool
     keep_best: bool
     resume: bool = False
+    metric: str = "val_accuracy"
+    patience: int | None = None
 
 
 @dataclass
@@ -54,8 +60,9 @@ class Fitted:
         selection_split: ``validation`` or ``test``; None if no epoch is selected.
         metrics: the rows of ``metrics.csv``.
         test: evaluation of the final weights on the test split.
-        best_epoch: the first epoch with the best accuracy on the selection split, from 1.
-        best_accuracy: that accuracy.
+        best_epoch: the first epoch with the best score on the selection split, from 1.
+        best_accuracy: its accuracy on that split.
+        best_score: its score: the value of the selection metric, higher is better.
     """
 
     selection_split: str | None
@@ -63,21 +70,50 @@ class Fitted:
     test: Evaluation | None = None
     best_epoch: int | None = None
     best_accuracy: float | None = None
+    best_score: float | None = None
 
     @property
-    def best(self) -> tuple[int | None, float | None]:
-        """Epoch and accuracy of the best epoch so far."""
-        return self.best_epoch, self.best_accuracy
+    def best(self) -> Best:
+        """Epoch, accuracy and score of the best epoch so far."""
+        return self.best_epoch, self.best_accuracy, self.best_score
 
-    def add_epoch(self, row: Mapping[str, Any], validation: Evaluation | None, test: Evaluation | None) -> bool:
+    def is_better(self, score: float | None) -> bool:
+        """Whether a score is better than the best so far."""
+        return score is not None and (self.best_score is None or score > self.best_score)
+
+    def add_epoch(self, row: Mapping[str, Any], evaluated: "EpochEvaluation") -> bool:
         """Add an epoch; returns whether it is the best so far."""
         self.metrics.append(row)
-        self.test = test
-        selected = validation if self.selection_split == "validation" else test if self.selection_split else None
-        if selected is None or (self.best_accuracy is not None and selected.accuracy <= self.best_accuracy):
+        self.test = evaluated.test
+        if not self.is_better(evaluated.score):
             return False
-        self.best_epoch, self.best_accuracy = row["epoch"], selected.accuracy
+        self.best_epoch, self.best_accuracy, self.best_score = row["epoch"], evaluated.accuracy, evaluated.score
         return True
+
+    def exhausts(self, patience: int | None, epoch: int) -> bool:
+        """Whether so many epochs up to this one were not better than the best."""
+        return patience is not None and self.best_epoch is not None and epoch - self.best_epoch >= patience
+
+
+@dataclass(frozen=True)
+class EpochEvaluation:
+    """What an epoch's network was measured at.
+
+    Attributes:
+        validation: None without a validation split.
+        test: None if it was not measured after this epoch.
+        raw: with averaged weights, the accuracy of the raw ones, by column of ``metrics.csv``.
+        accuracy: on the selection split; None without one.
+        score: on the selection split, higher is better.
+        is_last: whether training ends with this epoch.
+    """
+
+    validation: Evaluation | None
+    test: Evaluation | None
+    raw: Mapping[str, float | None]
+    accuracy: float | None
+    score: float | None
+    is_last: bool
 
 
 def fit(
@@ -95,6 +131,7 @@ def fit(
 
     The test split is measured after the last epoch, or after each if the config asks for that. The best epoch is
     selected on the validation split. Without one, it is selected on the test split if that is measured each epoch.
+    With averaged weights, those are measured and selected, and are the network's weights at the end.
 
     Args:
         learner: changed in place.
@@ -115,34 +152,70 @@ def fit(
     log.info(_TABLE_HEAD)
     warned = False
     with Interruption() as interruption:
-        for epoch in range(learner.epoch + 1, options.epochs + 1):
+        for epoch in _remaining_epochs(learner, fitted, options):
             state = state or EpochState.start(learner.device)
             save_or_stop = partial(_save_or_stop, learner, state, fitted, savepoint, interruption)
 
             trained = _train(learner, loader, state, options, recorder, save_or_stop)
             started = time.perf_counter()
-            validation = measure(splits.validation, save_or_stop) if splits.validation is not None else None
-            with_test = options.test_each_epoch or epoch == options.epochs
-            test = measure(splits.test, save_or_stop) if with_test else None
-            row = _metrics_row(learner, trained, validation, test, eval_seconds=time.perf_counter() - started)
+            evaluated = _evaluate(learner, splits, options, fitted, measure, save_or_stop)
+            row = _metrics_row(learner, trained, evaluated, options, time.perf_counter() - started)
 
-            learner.end_epoch()
+            learner.end_epoch(evaluated.score)
             state = None
-            is_best = fitted.add_epoch(row, validation, test)
+            is_best = fitted.add_epoch(row, evaluated)
             # The checkpoint comes last: a resumed run makes again whatever was lost before it was written.
             recorder.append_steps(trained.steps)
             recorder.append_epoch(row)
             if is_best and options.keep_best:
                 savepoint.write_best(learner)
-            if epoch % savepoint.every_epochs == 0 or epoch == options.epochs:
+            if epoch % savepoint.every_epochs == 0 or evaluated.is_last:
                 savepoint.write(learner, None, fitted.best)
             recorder.set_epochs_completed(epoch)
             log.info(_table_line(row, options.epochs, is_best))
             warned = warned or _warn_of_cpu_contention(trained.seconds, learner.device)
             after_epoch()
+            if evaluated.is_last:
+                break
+        if fitted.exhausts(options.patience, learner.epoch) and learner.epoch < options.epochs:
+            log.info("Early stopping: no better %s since epoch %d.", options.metric, fitted.best_epoch)
         if fitted.test is None:  # resumed after the last epoch
-            fitted.test = measure(splits.test, lambda: None)
+            fitted.test = measure(learner.evaluated_model, splits.test, lambda: None)
+    learner.use_average()
     return fitted
+
+
+def _evaluate(
+    learner: Learner,
+    splits: Splits,
+    options: FitOptions,
+    fitted: Fitted,
+    measure: Measure,
+    after_batch: Callable[[], None],
+) -> EpochEvaluation:
+    raw: dict[str, float | None] = {}
+
+    def evaluate(split: Split | None, name: str) -> Evaluation | None:
+        if learner.average is not None:
+            raw[f"{name}_accuracy_raw"] = measure(learner.model, split, after_batch).accuracy if split else None
+        return measure(learner.evaluated_model, split, after_batch) if split is not None else None
+
+    validation = evaluate(splits.validation, "val")
+    test = evaluate(splits.test, "test") if options.test_each_epoch else None
+    selected = validation if fitted.selection_split == "validation" else test if fitted.selection_split else None
+    value = score(selected, options.metric) if selected is not None else None
+    epoch = learner.epoch + 1
+    exhausted = not fitted.is_better(value) and fitted.exhausts(options.patience, epoch)
+    is_last = epoch == options.epochs or exhausted
+    if is_last and test is None:
+        test = evaluate(splits.test, "test")
+    return EpochEvaluation(validation, test, raw, selected.accuracy if selected else None, value, is_last)
+
+
+def _remaining_epochs(learner: Learner, fitted: Fitted, options: FitOptions) -> range:
+    if fitted.exhausts(options.patience, learner.epoch):  # resumed after early stopping
+        return range(0)
+    return range(learner.epoch + 1, options.epochs + 1)
 
 
 def _selection_split(splits: Splits, options: FitOptions) -> str | None:
@@ -165,7 +238,7 @@ def _train(
     try:
         return train_epoch(
             learner,
-            loader.epoch(learner.epoch + 1, first=state.steps),
+            loader.epoch(learner.epoch + 1, first=state.steps * learner.training_step.accumulate),
             state,
             images=len(loader.batches.split),
             epochs=options.epochs,
@@ -178,14 +251,10 @@ def _train(
 
 
 def _metrics_row(
-    learner: Learner,
-    trained: EpochResult,
-    validation: Evaluation | None,
-    test: Evaluation | None,
-    *,
-    eval_seconds: float,
+    learner: Learner, trained: EpochResult, evaluated: EpochEvaluation, options: FitOptions, eval_seconds: float
 ) -> dict[str, Any]:
-    return {
+    validation, test = evaluated.validation, evaluated.test
+    row = {
         "epoch": learner.epoch + 1,
         "step": learner.step,
         "learning_rate": trained.learning_rate,
@@ -198,7 +267,9 @@ def _metrics_row(
         "train_seconds": trained.seconds,
         "eval_seconds": eval_seconds,
         "images_per_second": trained.images / trained.seconds,
+        **evaluated.raw,
     }
+    return row if options.metric in row else row | {options.metric: evaluated.score}
 
 
 def _warn_of_cpu_contention(seconds: float, device: torch.device) -> bool:
@@ -239,7 +310,7 @@ def _resume(learner: Learner, fitted: Fitted, savepoint: Savepoint, recorder: Re
     """Restore checkpoint and records; returns the state of the current epoch. Without a checkpoint, start again."""
     state = None
     if learner.ranks.broadcast(savepoint.path.exists):
-        state, (fitted.best_epoch, fitted.best_accuracy) = savepoint.read(learner)
+        state, (fitted.best_epoch, fitted.best_accuracy, fitted.best_score) = savepoint.read(learner)
     fitted.metrics += recorder.restore(learner.epoch)
     log.info("Resuming after step %d (epoch %d).", learner.step, learner.epoch + bool(state))
     return state

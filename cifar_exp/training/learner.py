@@ -1,16 +1,17 @@
 """The network and everything else that training changes."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import nn
-from torch.optim.lr_scheduler import LRScheduler
+from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
 from cifar_exp.compute.distributed.ranks import Ranks
 from cifar_exp.data.batches import Batch
-from cifar_exp.training.step import StepResult, TrainingStep
+from cifar_exp.training.ema import WeightAverage
+from cifar_exp.training.step import Size, StepResult, TrainingStep
 
 
 @dataclass
@@ -18,13 +19,14 @@ class Learner:
     """Everything that training changes, and the plan that it follows.
 
     Attributes:
-        model: the network; checkpoints hold its weights.
+        model: the network that is trained.
         forward: what training calls: the network, or its compiled or distributed form.
         optimizer: of the network's parameters.
         scheduler: of the optimizer's learning rate.
         interval: ``step`` or ``epoch``: when the schedule advances.
         total_steps: length of the schedule.
         training_step: computes one optimizer step.
+        average: moving average of the weights; None without averaging.
         ranks: of the run.
         step: optimizer steps taken so far.
         epoch: epochs completed so far.
@@ -37,6 +39,7 @@ class Learner:
     interval: str
     total_steps: int
     training_step: TrainingStep
+    average: WeightAverage | None = None
     ranks: Ranks = field(default_factory=Ranks)
     step: int = 0
     epoch: int = 0
@@ -51,6 +54,11 @@ class Learner:
         """Of the optimizer's first group."""
         return float(self.optimizer.param_groups[0]["lr"])
 
+    @property
+    def evaluated_model(self) -> nn.Module:
+        """The network that is evaluated and selected: the averaged one, if there is one."""
+        return self.model if self.average is None else self.average.model
+
     def start_epoch(self) -> None:
         """Put the network into training mode and tell it which epoch starts, if it has a method for that."""
         self.model.train()
@@ -59,22 +67,34 @@ class Learner:
         if begin_epoch is not None and not self.ranks.is_distributed:
             begin_epoch(self.epoch + 1)
 
-    def take_step(self, batch: Batch, size: tuple[int, int]) -> StepResult:
-        """Take an optimizer step on a batch; see ``TrainingStep``."""
-        result = self.training_step(self.forward, self.optimizer, batch, size)
+    def take_step(self, batches: Sequence[Batch], sizes: Sequence[Size]) -> StepResult:
+        """Take an optimizer step; see ``TrainingStep``."""
         self.step += 1
+        result = self.training_step(self.forward, self.optimizer, batches, sizes, number=self.step)
+        if self.average is not None:
+            self.average.after_step(self.model, self.step)
         return result
 
     def end_step(self) -> None:
         """Advance a schedule with ``interval=step``."""
         self._advance_schedule("step")
 
-    def end_epoch(self) -> None:
-        """Count the epoch, and advance a schedule with ``interval=epoch``."""
+    def end_epoch(self, score: float | None = None) -> None:
+        """Count the epoch, and advance a schedule with ``interval=epoch`` or one that depends on the score."""
         self.epoch += 1
+        if isinstance(self.scheduler, ReduceLROnPlateau):
+            assert score is not None  # build refuses a plateau schedule without a selection split
+            self.scheduler.step(score)
         self._advance_schedule("epoch")
 
+    def use_average(self) -> None:
+        """Replace the network's weights by the averaged ones, if there are any; for the end of training."""
+        if self.average is not None:
+            self.model.load_state_dict(self.average.model.state_dict())
+
     def _advance_schedule(self, interval: str) -> None:
+        if isinstance(self.scheduler, ReduceLROnPlateau):
+            return
         # PyTorch's schedulers raise an error beyond their last step.
         if self.interval == interval and self.scheduler.last_epoch + 1 < self.total_steps:
             self.scheduler.step()
@@ -86,11 +106,22 @@ class Learner:
             "scheduler": self.scheduler.state_dict(),
             "step": self.step,
             "epoch": self.epoch,
+            **self.raw_weights(),
         }
 
+    def raw_weights(self) -> dict[str, Any]:
+        """The trained weights, if the averaged ones are evaluated; a checkpoint holds those under ``model``."""
+        if self.average is None:
+            return {}
+        return {"raw_model": self.model.state_dict(), "average": self.average.state_dict()}
+
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Restore ``state_dict`` and the network's weights (``state["model"]``)."""
-        self.model.load_state_dict(state["model"])
+        """Restore ``state_dict`` and the evaluated network's weights (``state["model"]``)."""
+        if self.average is None:
+            self.model.load_state_dict(state["model"])
+        else:
+            self.model.load_state_dict(state["raw_model"])
+            self.average.load_state_dict(state["average"], state["model"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.scheduler.load_state_dict(state["scheduler"])
         self.step = state["step"]

@@ -7,6 +7,7 @@ import copy
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -184,9 +185,11 @@ def run_lr_range_test(
             set_momentum(optimizer, config.scheduler.base_momentum)  # the momentum at the peak learning rate
         rates = np.geomspace(lr_range.low, lr_range.high, lr_range.steps).tolist()
         shown = tqdm(rates, desc="LR range test", unit=" steps", disable=not sys.stderr.isatty(), leave=False)
-        for rate, batch in zip(shown, _full_batches(batches), strict=False):
+        batches_of_steps = _full_batches(batches)
+        for number, rate in enumerate(shown, start=1):
             set_max_lr(optimizer, config.optimizer, trained, rate)
-            result.add(rate, training_step(trained, optimizer, batch).loss.item())
+            step_batches = list(islice(batches_of_steps, training_step.accumulate))
+            result.add(rate, training_step(trained, optimizer, step_batches, number=number).loss.item())
             if result.diverged:
                 break
         shown.close()

@@ -16,6 +16,7 @@ _GROUP_KEYS = (
     "bias_lr_factor",
     "head_lr_factor",
     "sgd_momentum",
+    "clip_grad_norm",
 )
 
 

@@ -20,9 +20,21 @@ class Recorder:
         out_dir: the run directory.
         status: content of ``status.json``, changed in place.
         enabled: whether to write at all.
+        more_metrics: columns of ``metrics.csv`` beside those that every run has.
+        more_steps: columns of ``steps.csv`` likewise.
     """
 
-    def __init__(self, out_dir: Path, status: dict[str, Any], *, enabled: bool) -> None:
+    def __init__(
+        self,
+        out_dir: Path,
+        status: dict[str, Any],
+        *,
+        enabled: bool,
+        more_metrics: Sequence[str] = (),
+        more_steps: Sequence[str] = (),
+    ) -> None:
+        self._metrics_columns = (*tables.METRICS_COLUMNS, *more_metrics)
+        self._steps_columns = (*tables.STEPS_COLUMNS, *more_steps)
         self._out_dir = out_dir
         self._status = status
         self._enabled = enabled
@@ -30,12 +42,12 @@ class Recorder:
     def append_steps(self, rows: Sequence[Row]) -> None:
         """Append rows to ``steps.csv``."""
         if self._enabled:
-            tables.append_rows(self._out_dir / "steps.csv", tables.STEPS_COLUMNS, rows)
+            tables.append_rows(self._out_dir / "steps.csv", self._steps_columns, rows)
 
     def append_epoch(self, row: Row) -> None:
         """Append a row to ``metrics.csv``."""
         if self._enabled:
-            tables.append_rows(self._out_dir / "metrics.csv", tables.METRICS_COLUMNS, [row])
+            tables.append_rows(self._out_dir / "metrics.csv", self._metrics_columns, [row])
 
     def set_epochs_completed(self, epochs: int) -> None:
         """Update ``status.json``."""

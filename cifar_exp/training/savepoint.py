@@ -13,7 +13,7 @@ from cifar_exp.run_dir import checkpoint
 from cifar_exp.training.epoch import EpochState
 from cifar_exp.training.learner import Learner
 
-Best = tuple[int | None, float | None]  # epoch and accuracy of the best epoch so far
+Best = tuple[int | None, float | None, float | None]  # epoch, accuracy and score of the best epoch so far
 
 
 class Savepoint:
@@ -45,7 +45,7 @@ class Savepoint:
         Args:
             learner: the network and what trains it.
             epoch_state: of the current epoch; None between epochs.
-            best: epoch and accuracy of the best epoch so far.
+            best: epoch, accuracy and score of the best epoch so far.
         """
         own = {
             "epoch_so_far": None if epoch_state is None else epoch_state.state_dict(),
@@ -60,22 +60,24 @@ class Savepoint:
             return
         checkpoint.save(
             self.path,
-            learner.model,
+            learner.evaluated_model,
             **learner.state_dict(),
             **rank_0,
             other_processes=other_ranks,
             best_epoch=best[0],
             best_accuracy=best[1],
+            best_score=best[2],
             seconds=self.seconds_before + time.monotonic() - self._started,
             **self._about,
         )
         self._written = time.monotonic()
 
     def write_best(self, learner: Learner) -> None:
-        """Write the network's weights to ``best.pt``; only on rank 0."""
+        """Write the evaluated network's weights to ``best.pt``; only on rank 0."""
         if learner.ranks.is_rank_0:
             path = self.path.with_name("best.pt")
-            checkpoint.save(path, learner.model, epoch=learner.epoch, step=learner.step, **self._about)
+            state = {"epoch": learner.epoch, "step": learner.step, **learner.raw_weights()}
+            checkpoint.save(path, learner.evaluated_model, **state, **self._about)
 
     def read(self, learner: Learner) -> tuple[EpochState | None, Best]:
         """Restore ``learner`` and the random generators from ``last.pt``; returns the rest as ``write`` takes it.
@@ -100,7 +102,7 @@ class Savepoint:
                 epoch_state = _merge_for_new_world_size([one["epoch_so_far"] for one in saved], keep=ranks.is_rank_0)
             return (
                 None if epoch_state is None else EpochState.from_state_dict(epoch_state, device),
-                (state["best_epoch"], state["best_accuracy"]),
+                (state["best_epoch"], state["best_accuracy"], state.get("best_score", state["best_accuracy"])),
             )
         except (LookupError, TypeError, ValueError, AttributeError, RuntimeError) as error:
             reason = (str(error) or type(error).__name__).splitlines()[0]

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch.optim.lr_scheduler import LambdaLR, LRScheduler, OneCycleLR
+from torch.optim.lr_scheduler import LambdaLR, LRScheduler, OneCycleLR, ReduceLROnPlateau
 
 from cifar_exp.config.groups.scheduler import SchedulerConfig
 from cifar_exp.config.targets import call
@@ -120,11 +120,40 @@ def constant(
     )
 
 
+def plateau(
+    optimizer: torch.optim.Optimizer, *, max_lr: float, total_steps: int, factor: float, patience: int, threshold: float
+) -> LRScheduler:
+    """``max_lr``, multiplied by ``factor`` when the selection metric has stopped improving.
+
+    Args:
+        optimizer: with ``max_lr``.
+        max_lr: at the start.
+        total_steps: of the run.
+        factor: of each reduction.
+        patience: epochs without improvement before a reduction.
+        threshold: smallest change of the metric that counts as an improvement.
+    """
+    return ReduceLROnPlateau(
+        optimizer,
+        mode="max",
+        factor=factor,
+        patience=patience,
+        threshold=threshold,
+        threshold_mode="abs",
+        eps=0.0,  # by default PyTorch ignores reductions of tiny learning rates
+    )
+
+
 def planned_learning_rates(node: SchedulerConfig, *, max_lr: float, total_steps: int) -> NDArray[np.float64]:
-    """The learning rate of each planned step, (total_steps,), computed by the scheduler itself."""
+    """The learning rate of each planned step, (total_steps,), computed by the scheduler itself.
+
+    For a plateau schedule it is ``max_lr`` throughout: its reductions are not known beforehand.
+    """
     # Any optimizer serves, as schedules do not use gradients; this one has a momentum to cycle.
     optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=max_lr, momentum=0.9)
     scheduler = build_scheduler(node, optimizer, max_lr=max_lr, total_steps=total_steps)
+    if isinstance(scheduler, ReduceLROnPlateau):
+        return np.full(total_steps, max_lr)
     rates = [optimizer.param_groups[0]["lr"]]
     for _ in range(total_steps - 1):
         optimizer.step()

@@ -1,14 +1,20 @@
 """One optimizer step, the same for training and for the LR range test."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
 
 import torch
+from torch import Tensor
 from torch.nn import functional as F
 
 from cifar_exp.compute.device import Compute
 from cifar_exp.data.batches import Batch
 from cifar_exp.data.normalize import Normalizer
+from cifar_exp.training.loss import Loss
+from cifar_exp.training.mixing import Mixing
+
+Size = tuple[int, int]  # images of a batch that count on this rank, and images of the batch on all ranks
 
 
 @dataclass(frozen=True)
@@ -17,69 +23,119 @@ class StepResult:
 
     Attributes:
         loss: (), this rank's part of the mean loss that the step reduces, nats.
-        loss_sum: (), cross-entropy without label smoothing, summed over the counted images, nats.
-        correct: (), correct predictions among the counted images.
+        loss_sum: (), cross-entropy without label smoothing and class weights, summed over the counted images, nats.
+        correct: (), counted images whose predicted class is the label (with mixing, the dominant one).
         images: number of counted images.
+        gradient_norm: (), before clipping; None without clipping.
     """
 
-    loss: torch.Tensor
-    loss_sum: torch.Tensor
-    correct: torch.Tensor
+    loss: Tensor
+    loss_sum: Tensor
+    correct: Tensor
     images: int
+    gradient_norm: Tensor | None = None
 
 
 @dataclass(frozen=True)
 class TrainingStep:
-    """Forward pass, loss, backward pass and update for one batch.
+    """Forward passes, losses, backward passes and the update of one step.
 
     Attributes:
         compute: device and precision.
         normalize: makes the network's input.
-        label_smoothing: of the loss, in [0, 1].
+        loss: that the step reduces.
+        mixing: mixup or CutMix; None for neither.
+        clip_grad_norm: maximum norm of the gradient; None for no clipping.
+        accumulate: batches of a step, whose gradients are added.
+        rank: of this process.
         world_size: number of ranks, over which the gradients are averaged.
     """
 
     compute: Compute
     normalize: Normalizer
-    label_smoothing: float = 0.0
+    loss: Loss = field(default_factory=Loss)
+    mixing: Mixing | None = None
+    clip_grad_norm: float | None = None
+    accumulate: int = 1
+    rank: int = 0
     world_size: int = 1
 
     def __call__(
         self,
-        forward: Callable[[torch.Tensor], torch.Tensor],
+        forward: Callable[[Tensor], Tensor],
         optimizer: torch.optim.Optimizer,
-        batch: Batch,
-        size: tuple[int, int] | None = None,
+        batches: Sequence[Batch],
+        sizes: Sequence[Size] | None = None,
+        *,
+        number: int = 0,
     ) -> StepResult:
-        """Take the step.
+        """Take the step: its loss is the mean over the images of all its batches, on all ranks.
 
         Args:
             forward: maps (N, C, H, W) float32 to logits (N, classes).
             optimizer: of the network's parameters.
-            batch: this rank's shard: (N, H, W, C) uint8 and (N,) int64.
-            size: how many images of the shard count, and how many the whole batch has; None if all count.
+            batches: this rank's shard of each: (N, H, W, C) uint8 and (N,) int64.
+            sizes: of the batches; None if all images count.
+            number: of the step in the run; mixing depends on it.
         """
+        sizes = sizes or [(len(labels), len(labels)) for _, labels in batches]
+        whole = sum(size for _, size in sizes)
+        optimizer.zero_grad(set_to_none=True)
+        results = []
+        for position, (batch, (counted, _)) in enumerate(zip(batches, sizes, strict=True)):
+            last = position == len(batches) - 1
+            with nullcontext() if last else _without_synchronization(forward):
+                results.append(self._backward(forward, batch, counted, whole, (number, position)))
+        norm = None
+        if self.clip_grad_norm is not None:
+            parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+            norm = torch.nn.utils.clip_grad_norm_(parameters, self.clip_grad_norm)
+        optimizer.step()
+        return _total(results, norm)
+
+    def _backward(
+        self, forward: Callable[[Tensor], Tensor], batch: Batch, counted: int, whole: int, draw: tuple[int, int]
+    ) -> StepResult:
+        """Add the gradient of a batch; ``whole`` is the number of images of the step."""
         pixels, labels = batch
-        counted, whole = size or (len(labels), len(labels))
         inputs = self.normalize(pixels)  # (N, C, H, W) float32
-        labels = labels.to(self.compute.device, non_blocking=True)  # (N,)
+        targets = labels.to(self.compute.device, non_blocking=True)  # (N,)
+        if self.mixing is not None:
+            own = (self.rank,) if self.world_size > 1 else ()
+            inputs, targets = self.mixing(inputs, targets, *draw, *own)  # targets: (N, classes)
         with self.compute.autocast():
             logits = forward(inputs)  # (N, classes)
         logits = logits.float()
-        loss = F.cross_entropy(logits, labels, label_smoothing=self.label_smoothing)
-        optimizer.zero_grad(set_to_none=True)
-        # The ranks' gradients are averaged; this weight makes the average the gradient of the whole batch's mean loss.
+        loss = self.loss(logits, targets)
+        # The ranks' gradients are averaged; this weight makes the average the gradient of the whole step's mean loss.
         _scale(loss, self.world_size * counted / whole).backward()
-        optimizer.step()
         with torch.no_grad():
-            plain = F.cross_entropy(logits, labels) if self.label_smoothing else loss.detach()
+            plain = loss.detach() if self.loss.is_plain else F.cross_entropy(logits, targets)
+            dominant = targets if targets.ndim == 1 else targets.argmax(dim=1)
             return StepResult(
                 loss=_scale(loss.detach(), counted / whole),
                 loss_sum=plain * counted,
-                correct=(logits.argmax(dim=1) == labels)[:counted].sum(),
+                correct=(logits.argmax(dim=1) == dominant)[:counted].sum(),
                 images=counted,
             )
 
 
-def _scale(tensor: torch.Tensor, factor: float) -> torch.Tensor:
+def _without_synchronization(forward: Callable[[Tensor], Tensor]) -> AbstractContextManager[None]:
+    """DistributedDataParallel averages the gradients over the ranks once a step, with its last batch."""
+    no_sync = getattr(forward, "no_sync", nullcontext)
+    context: AbstractContextManager[None] = no_sync()
+    return context
+
+
+def _total(results: Sequence[StepResult], norm: Tensor | None) -> StepResult:
+    first, *others = results
+    if not others:
+        return StepResult(first.loss, first.loss_sum, first.correct, first.images, norm)
+    loss, loss_sum, correct = (
+        torch.stack([getattr(result, name) for result in results]).sum() for name in ("loss", "loss_sum", "correct")
+    )
+    return StepResult(loss, loss_sum, correct, sum(result.images for result in results), norm)
+
+
+def _scale(tensor: Tensor, factor: float) -> Tensor:
     return tensor if factor == 1 else tensor * factor

@@ -32,16 +32,16 @@ def restored() -> Iterator[Callable[[dict[Any, Any]], None]]:
         mapping.update(before)
 
 
-def module_of(path: str) -> ModuleType:
-    """The module of a file, a new one where there is no such file; test modules are loaded apart."""
+def module_of(path: str, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """The module of a file, or a new module if there is no such file; test modules are loaded separately."""
     name = path.removesuffix(".py").replace("/", ".")
     is_test = name.startswith("tests.")
     if (ROOT / path).is_file() and not is_test:
         return importlib.import_module(name)
-    sys.modules[name] = ModuleType(name)
+    monkeypatch.setitem(sys.modules, name, ModuleType(name))
     if (ROOT / path).is_file():
         spec = spec_from_file_location(name, ROOT / path)
-        sys.modules[name] = module_from_spec(spec)
+        monkeypatch.setitem(sys.modules, name, module_from_spec(spec))
         spec.loader.exec_module(sys.modules[name])
     return sys.modules[name]
 
@@ -59,13 +59,13 @@ def test_an_example_works_as_it_is_written(title, tmp_path, monkeypatch, restore
         return resolve(without_hydra(compose_jobs(list(overrides), config_dir=str(tmp_path))[0]))
 
     monkeypatch.setattr(composing, "composed", composed)
-    for mapping in (sys.modules, REGISTRY[group].schemas, REGISTRY[group].targets):
+    for mapping in (REGISTRY[group].schemas, REGISTRY[group].targets):
         restored(mapping)
     (tmp_path / group).mkdir()
     (tmp_path / group / f"{option}.yaml").write_text(blocks.pop(yaml))
     tests = {}
     for path, code in blocks.items():
-        module = module_of(path)
+        module = module_of(path, monkeypatch)
         restored(module.__dict__)
         before = set(module.__dict__)
         exec(compile(code, path, "exec"), module.__dict__)

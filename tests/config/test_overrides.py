@@ -25,8 +25,8 @@ def test_a_text_arrives_as_it_was_written(text):
 
 def test_the_texts_of_a_sweep_arrive_each_for_itself():
     jobs = compose_sweep(Request(["name=a b,c=d,1e5", "max_lr=1e-2,1e-1"])).jobs
-    assert [job.config["name"] for job in jobs[::2]] == ["a b", "c=d", "1e5"]
-    assert [job.config["max_lr"] for job in jobs[:2]] == [0.01, 0.1]
+    assert [job.config.name for job in jobs[::2]] == ["a b", "c=d", "1e5"]
+    assert [job.config.max_lr for job in jobs[:2]] == [0.01, 0.1]
 
 
 @pytest.mark.parametrize(

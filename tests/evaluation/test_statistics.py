@@ -8,12 +8,13 @@ from scipy import stats
 from statsmodels.stats.contingency_tables import mcnemar
 from statsmodels.stats.multitest import multipletests
 
-from cifar_exp.compare.pairs import Pair, p_in_words
+from cifar_exp.compare.pairs import Pair
 from cifar_exp.evaluation.statistics import (
     Paired,
     difference_interval,
     holm,
     mcnemar_exact,
+    p_in_words,
     paired,
     t_interval,
     wilson_interval,

@@ -14,7 +14,7 @@ from cifar_exp.config.schema import ExplainConfig
 from cifar_exp.data import Statistics
 from cifar_exp.data.normalize import Normalizer
 from cifar_exp.errors import RequestError
-from cifar_exp.explain.gradcam import explain, gradcam_rows
+from cifar_exp.explain.gradcam import explain, explaining, gradcam_rows
 from cifar_exp.explain.layers import ExplainedLayers, LayerMap, choose_layers
 
 CPU = Compute(torch.device("cpu"), torch.float32, torch.contiguous_format)
@@ -38,9 +38,8 @@ def chosen(model: nn.Module, named: list[str] | None = None, **changes: object) 
 
 def explained(model, pixels, indices, targets, layers, *, seed=0, batch_size=8):
     """``explain`` on the CPU in float32."""
-    return explain(
-        model, pixels, indices, targets, layers, compute=CPU, normalize=NORMALIZE, seed=seed, batch_size=batch_size
-    )
+    with explaining(model, CPU, NORMALIZE, batch_size, "blur") as explainer:
+        return explain(explainer, pixels, indices, targets, layers, seed)
 
 
 def by_hand(model: nn.Module, layer: str, inputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
@@ -94,7 +93,8 @@ def test_batches_hold_no_more_images_than_they_may_and_change_no_map():
     for one, other in zip(parts, whole, strict=True):
         assert (one.index, one.layer, one.target) == (other.index, other.layer, other.target)
         np.testing.assert_allclose(one.coarse, other.coarse, atol=1e-5)
-        assert one.random_drop == pytest.approx(other.random_drop, abs=1e-5)
+        for name in ("random_drop", "attended_drop", "control_drop"):
+            assert getattr(one, name) == pytest.approx(getattr(other, name), abs=1e-5)
 
 
 def test_explaining_leaves_the_model_as_it_was():
@@ -132,6 +132,9 @@ def test_deletion_matters_where_the_network_looks():
     # The gradient's mean is positive, so the map is the red channel: its 16 pixels are among the 20 hidden.
     assert predicted.deletion_drop == pytest.approx(1 / (1 + np.exp(-2)) - 0.5, abs=1e-6)
     assert true.deletion_drop <= 0
+    # The blur keeps part of the corner's red; there is no other image whose map could be the control.
+    assert 0 < predicted.attended_drop < predicted.deletion_drop
+    assert predicted.control_drop is None
     # Random pixels hide about a fifth of the corner.
     assert 0 < predicted.random_drop < predicted.deletion_drop / 2
     rows = gradcam_rows([predicted, true], {7: "a"}, {7: "b"})
@@ -176,15 +179,15 @@ def test_a_named_layer_without_a_map_is_refused(name, message):
 
 
 @pytest.mark.parametrize(
-    ("changes", "layers", "headline", "note"),
+    ("changes", "layers", "note"),
     [
-        ({}, ["layer1", "layer2", "layer3"], "layer3", None),  # layer4 is 4x4
-        ({"minimum_map": 33}, [], None, "every layer's map is smaller than 33x33"),
-        ({"images": 0}, [], None, None),
-        ({"indices": []}, [], None, None),
+        ({}, ["layer1", "layer2", "layer3"], None),  # layer4 is 4x4
+        ({"minimum_map": 33}, [], "every layer's map is smaller than 33x33"),
+        ({"images": 0}, [], None),
+        ({"indices": []}, [], None),
     ],
 )
-def test_small_maps_are_left_out(changes, layers, headline, note):
+def test_small_maps_are_left_out(changes, layers, note):
     found = chosen(resnet(), **{"minimum_map": 5} | changes)
-    assert ([layer.name for layer in found.layers], found.headline) == (layers, headline)
+    assert [layer.name for layer in found.layers] == layers
     assert note in found.note if note else found.note is None

@@ -17,6 +17,7 @@ TINY = (
     "figures=false",
     "report=false",
     "explain.images=2",
+    "explain.faithfulness_images=0",
 )
 
 

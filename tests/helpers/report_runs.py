@@ -13,6 +13,7 @@ from composing import TINY, composed
 from cifar_exp.config.parse import flatten, plain
 from cifar_exp.config.resolved import config_hash, to_yaml
 from cifar_exp.evaluation.metrics import confusion_matrix, confusion_rows, per_class_rows
+from cifar_exp.explain.verdict import verdict
 from cifar_exp.run_dir import tables
 from cifar_exp.run_dir.kept_images import write_images
 from cifar_exp.safe_io import atomic
@@ -51,7 +52,7 @@ def write_run(
         state: how it ended.
         name: of the run.
         used_share: of the schedule's steps.
-        attended: the mean ``deletion_drop`` for the predicted class in layer2; the random one is 0.2.
+        attended: the mean drop of layer2 for the predicted class with attended pixels hidden; the control's is 0.2.
     """
     path.mkdir(parents=True)
     config = _config() | {"name": name, "epochs": 3}
@@ -155,10 +156,34 @@ def _write_evaluation(path: Path, classes: Sequence[str], attended: float) -> No
                 "peak_column": 1,
                 "deletion_drop": drops.get((layer, target), 0.05),
                 "random_drop": 0.2,
+                "attended_drop": drops.get((layer, target), 0.05),
+                "control_drop": 0.2,
             }
             for index in WRONG
             for layer, size in (("layer1", 16), ("layer2", 8))
             for target in ("predicted", "true")
+        ],
+    )
+    tables.write_table(
+        path / "faithfulness.csv",
+        tables.FAITHFULNESS_COLUMNS,
+        [
+            {
+                "layer": layer,
+                "target": "predicted",
+                "map_height": size,
+                "map_width": size,
+                "n": 20,
+                "infill": "blur",
+                "attended_drop": drop,
+                "control_drop": 0.2,
+                "difference": drop - 0.2,
+                "ci_low": drop - 0.25,
+                "ci_high": drop - 0.15,
+                "verdict": verdict(drop - 0.25, drop - 0.15),
+                "rank_correlation_reinitialized": 0.95,
+            }
+            for layer, size, drop in (("layer1", 16, 0.1), ("layer2", 8, attended))
         ],
     )
     generator = np.random.default_rng(0)

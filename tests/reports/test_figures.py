@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 from PIL import Image
 
+from cifar_exp.explain.faithfulness import Effect, Explanation, Faithfulness
 from cifar_exp.explain.gradcam import CamMap, LayerMap
 from cifar_exp.reports.figures import curves as curves_module
 from cifar_exp.reports.figures import fonts, style
@@ -134,18 +135,26 @@ def test_augmentations_of_gray_and_colour(tmp_path):
         augmentations(images, [images, images], ["a"] * 4, "none", tmp_path / "a.png")
 
 
-@pytest.mark.parametrize("heat", [0.0, 1.0])
-@pytest.mark.parametrize("count", [1, 10])
-def test_gradcam_with_and_without_heat(tmp_path, drawn, heat, count):
+@pytest.mark.parametrize(
+    ("heat", "count", "low", "title"),
+    [
+        (0.0, 10, -0.1, "No evidence that Grad-CAM marks what the prediction depends on (layer1)"),
+        (1.0, 1, 0.05, "Grad-CAM marks what the prediction depends on (layer1)"),
+        (1.0, 10, 0.05, "Grad-CAM marks what the prediction depends on (layer1)"),
+    ],
+)
+def test_gradcam_with_and_without_heat(tmp_path, drawn, heat, count, low, title):
     images = judged(count)
     layers = [LayerMap("layer1", 32, 32), LayerMap("layer2", 16, 16), LayerMap("layer3", 8, 8)]
     maps = [
-        CamMap(i, target, layer, np.zeros((8, 8), np.float32), np.full((32, 32), heat, np.float32), 0.5, 0.6)
+        CamMap(i, target, layer, np.zeros((8, 8), np.float32), np.full((32, 32), heat, np.float32), -0.5, 0.6, 0.5, 0.6)
         for i in range(count)
         for layer in layers
         for target in ("predicted", "true")
     ]
-    gradcam(images, maps, "layer3", tmp_path / "g.png")
+    tests = [Faithfulness(layer, "predicted", 200, "blur", Effect(0.3, 0.2, low, 0.2)) for layer in layers]
+    gradcam(images, Explanation(np.arange(count), maps, tests), tmp_path / "g.png")
+    assert drawn[0].texts[0].get_text() == title
     assert overlapping_texts(drawn[0]) == []
 
 
@@ -153,7 +162,7 @@ def test_gradcam_with_and_without_heat(tmp_path, drawn, heat, count):
     ("images", "said"), [([], "No test image was misclassified"), (judged(1), "warning in run.log")]
 )
 def test_gradcam_with_nothing_to_show_says_why(tmp_path, drawn, images, said):
-    gradcam(images, [], None, tmp_path / "g.png")
+    gradcam(images, Explanation(np.arange(1), [], []), tmp_path / "g.png")
     assert said in drawn[0].texts[0].get_text()
 
 

@@ -90,8 +90,8 @@ def test_every_mistake_is_in_the_gallery_with_its_own_pixels(real_run):
         assert one["confidence"] == row["confidence"]
     kept = kept_images.read_images(real_run / "report_images.npz")
     assert kept.image.shape[1:] == (32, 32, 1)
-    assert kept.layers == ("layer1", "layer2")
-    assert kept.heat.shape == (3, 2, 2, 32, 32)
+    assert kept.layers == ("layer1", "layer2", "layer3")
+    assert kept.heat.shape == (3, 3, 2, 32, 32)
     assert tuple(EXPLAINED_TARGETS) == kept_images.TARGETS
 
 
@@ -103,10 +103,10 @@ def test_each_map_comes_with_its_row_of_gradcam_csv(real_run):
         for target, maps in one["maps"].items():
             for layer, shown in zip(explained["layers"], maps, strict=True):
                 row = table.loc[(one["index"], layer, target)]
-                assert (shown["attended"], shown["random"]) == (row["deletion_drop"], row["random_drop"])
+                assert (shown["attended"], shown["control"]) == (row["attended_drop"], row["control_drop"])
                 assert (shown["image"] is None) == pd.isna(row["peak_row"])
                 compared += 1
-    assert compared == len(table) == 12
+    assert compared == len(table) == 18
 
 
 def test_every_cell_that_a_statement_names_holds_what_it_says(real_run, by_hand):
@@ -148,9 +148,11 @@ def test_what_the_numbers_of_a_run_worked_by_hand_say(by_hand):
     assert "a gap of +10.00\u00a0points" in _statement(by_hand, "Overfitting").text
     assert "lowest in epoch 2 (0.5) and 0.75 at the end" in _statement(by_hand, "The validation loss rose again").text
     assert "All 15 planned steps" in _statement(by_hand, "The schedule was used as planned").text
-    attention = _statement(by_hand, "The attention matters to the prediction")
-    assert "by 0.50 on average, hiding random ones by 0.20; in 3 of 3 images" in attention.text
-    assert "Not so in layer1" in attention.text
+    attention = _statement(by_hand, "Grad-CAM marks what the prediction depends on")
+    assert "layer2's maps mark lowers the predicted class's probability by 0.50" in attention.text
+    assert "lowers it by 0.20. Difference 0.300, 95% interval 0.250 to 0.350, 20 test images." in attention.text
+    assert "layer1: marks the wrong place." in attention.text
+    assert "rank correlation 0.95): they do not depend on what that block learned" in attention.text
     classes = _statement(by_hand, "Hardest and easiest class").text
     assert "Hardest: dog, right in 66.67% of its 6 images" in classes
     assert "dog taken for ship, 2 times" in classes
@@ -166,7 +168,7 @@ def test_warnings_come_first_and_say_what_mends_it(tmp_path):
     found = statements(read_run(path))
     assert [one.kind for one in found[:2]] == ["bad", "bad"]
     assert "Only 3 of 15 planned steps" in _statement(path, "The schedule was not used").text
-    assert _statement(path, "Attention that does not matter to the prediction").kind == "bad"
+    assert _statement(path, "Grad-CAM marks the wrong place").kind == "bad"
     config = (path / "config_resolved.yaml").read_text().replace("interval: step", "interval: epoch")
     (path / "config_resolved.yaml").write_text(config)
     assert "scheduler.interval=step" in _statement(path, "The schedule was not used").text

@@ -167,11 +167,11 @@ def test_whole_numbers_of_hundreds_of_digits_do_not_stop_the_page(by_hand, name,
 def test_settings_of_hundreds_of_digits_do_not_stop_the_page(by_hand):
     config = by_hand / "config_resolved.yaml"
     before = config.read_text()
-    assert "\n  minimum_map: 5\n" in before
-    config.write_text(before.replace("\n  minimum_map: 5\n", f"\n  minimum_map: {DIGITS}\n"))
+    assert "\n  minimum_map: 1\n" in before
+    config.write_text(before.replace("\n  minimum_map: 1\n", f"\n  minimum_map: {DIGITS}\n"))
     assert DIGITS in visible_text(page.run_page(by_hand))
     # Python reads such a number in hexadecimal only, and does not write it in decimal.
-    config.write_text(before.replace("\n  minimum_map: 5\n", f"\n  minimum_map: 0x{'f' * 6000}\n"))
+    config.write_text(before.replace("\n  minimum_map: 1\n", f"\n  minimum_map: 0x{'f' * 6000}\n"))
     (by_hand / ".hydra" / "overrides.yaml").write_text(f"- 0x{'f' * 6000}\n")
     assert "config_resolved.yaml: cannot be read: " in visible_text(page.run_page(by_hand))
 

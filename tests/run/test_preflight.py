@@ -60,7 +60,7 @@ def test_a_network_that_cannot_be_trained_is_refused_before_training(name, messa
         ("UncalledLayer", {"layer1", "layer2"}, "leaves out layer3: it is never called"),
         ("ChannelsLastFeatures", {"layer1"}, "leaves out layer2: its output shape is (1, 16, 16, 24): channels last"),
         ("Reentrant", {"layer2"}, "leaves out layer1: it has no gradient"),
-        ("NoLayerNames", {"body"}, "Grad-CAM explains body (16x16), the last feature map of at least 5x5"),
+        ("NoLayerNames", {"body"}, "Grad-CAM explains body (16x16), the last feature map of at least 2x2"),
         ("OldWeightNorm", {"layer1", "layer2"}, ""),
         ("InitializeOfItsOwn", {"layer1", "layer2"}, "initialize is not called: it does not take one argument"),
     ],
@@ -90,7 +90,7 @@ def test_a_network_without_a_feature_map_says_so_in_log_and_page(tmp_path, caplo
     monkeypatch.setattr(logging.getLogger("cifar_exp"), "propagate", True)
     with caplog.at_level(logging.INFO, logger="cifar_exp"):
         run(config_of("NoLayerNames", "report=true", stride=8), tmp_path / "run")
-    said = "No Grad-CAM: the model has no feature map (N, C, h, w) of at least 5x5."
+    said = "No Grad-CAM: the model has no feature map (N, C, h, w) of at least 2x2."
     assert said in caplog.text
     assert said in (tmp_path / "run" / "report.html").read_text()
 

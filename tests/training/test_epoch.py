@@ -14,6 +14,7 @@ from cifar_exp.data.normalize import Normalizer
 from cifar_exp.errors import DivergedError
 from cifar_exp.training.epoch import EpochState, train_epoch
 from cifar_exp.training.learner import Learner
+from cifar_exp.training.loss import Loss
 from cifar_exp.training.schedule import one_cycle
 from cifar_exp.training.step import TrainingStep
 
@@ -40,7 +41,7 @@ def learner(max_lr: float = 0.1, interval: str = "step", compute: Compute = CPU,
     model = network()
     optimizer = torch.optim.SGD(model.parameters(), lr=max_lr, momentum=0.9, nesterov=True)
     scheduler = one_cycle(optimizer, max_lr=max_lr, total_steps=TOTAL)
-    step = TrainingStep(compute, Normalizer(Statistics(MEAN, STD), CPU), **options)
+    step = TrainingStep(compute, Normalizer(Statistics(MEAN, STD), CPU), loss=Loss(**options))
     return Learner(model, model, optimizer, scheduler, interval, TOTAL, step)
 
 

@@ -27,6 +27,13 @@ def main(arguments: list[str]) -> int:
         "--baseline", metavar="RUN", help="run to compare the others with (default: the best by val_accuracy)"
     )
     parser.add_argument(
+        "--over",
+        metavar="KEY[,KEY...]",
+        default="seed",
+        help="config keys whose values are repetitions of one setting, such as seed,data.split_seed "
+        "(default: %(default)s)",
+    )
+    parser.add_argument(
         "--out",
         metavar="DIR",
         type=Path,
@@ -52,6 +59,7 @@ def main(arguments: list[str]) -> int:
         options.out,
         metric=options.metric,
         baseline=options.baseline,
+        over=[key.strip() for key in options.over.split(",")],
         top=options.top,
         page=options.page,
         command=shlex.join(["cifar-exp", "compare", *arguments]),

@@ -6,25 +6,28 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 from PIL import Image
 
+from cifar_exp.compare.more_seeds import advice
+from cifar_exp.compare.naming import heading, one_line
+from cifar_exp.compare.ordering import TEST
 from cifar_exp.compare.page.charts import (
     MOST_AXES,
     HeatMap,
     by_class,
-    differences,
-    finite,
     heat_maps,
     parallel_coordinates,
+    run_differences,
+    setting_differences,
 )
 from cifar_exp.compare.page.curves import curve_charts, read_curves
-from cifar_exp.compare.page.table import MOST_ROWS, kind_of, link, runs_table, setting, written
+from cifar_exp.compare.page.settings import settings_table, settings_tiles
+from cifar_exp.compare.page.table import MOST_ROWS, finite, link, runs_table, written
 from cifar_exp.compare.page.words import in_words, statements, test_accuracy_of
 from cifar_exp.compare.pairs import Pair
-from cifar_exp.compare.render import from_here, headline, legend, one_line, shows_mean_test_accuracy
-from cifar_exp.compare.tables import TEST, Comparison, heading
+from cifar_exp.compare.render import NETWORKS, from_here, groups_legend, headline, legend
+from cifar_exp.compare.tables import Comparison
 from cifar_exp.reports.figures.fixed_and_broken import Change, Changed
 from cifar_exp.reports.html import page
 from cifar_exp.reports.html.charts import Chart
@@ -33,7 +36,6 @@ from cifar_exp.reports.html.table import Column, Table
 
 MOST_IMAGES = 24  # of each kind
 _LARGEST_IMAGE = 96  # pixels a side; larger ones are shown smaller
-_MOST_GROUPS = 1_000
 
 
 def comparison_page(
@@ -60,15 +62,18 @@ def comparison_page(
     drawn: dict[str, Chart] = curve_charts(curves)
     lines, line_rows, left_out = parallel_coordinates(comparison, MOST_ROWS)
     maps = heat_maps(comparison)
-    difference = differences(comparison, pairs)
     drawn |= {"settings": lines} if lines else {}
     drawn |= {f"map_{number}": one.chart for number, one in enumerate(maps)}
-    drawn |= {"differences": difference} if difference else {}
+    for name, differences in (
+        ("setting_differences", setting_differences(comparison)),
+        ("differences", run_differences(comparison, pairs)),
+    ):
+        drawn |= {name: differences} if differences else {}
     drawn |= {"by_class": by_class(change)} if change else {}
     table = runs_table(comparison, pairs, out)
     tables = {"runs": table}
-    if groups := _groups_table(comparison):
-        tables["groups"] = groups
+    if settings := settings_table(comparison):
+        tables["groups"] = settings
     if any(pair.counts for pair in pairs):
         tables["pairs"] = _pairs_table(comparison, pairs, out)
     hidden = len(comparison.runs) - len(table.rows)
@@ -90,7 +95,10 @@ def comparison_page(
         tiles=_tiles(comparison, pairs),
         statements=statements(comparison, pairs),
         remarks=[one_line(remark) for remark in remarks],
-        baseline=None if comparison.baseline is None else one_line(comparison.runs["label"].iloc[comparison.baseline]),
+        baseline=None if comparison.baseline is None else one_line(comparison.runs["name"].iloc[comparison.baseline]),
+        repetition=comparison.repetition,
+        groups_legend=groups_legend(comparison),
+        advice=advice(comparison),
         legend=legend(comparison, pairs),
         curves=curves,
         maps=maps,
@@ -110,69 +118,29 @@ def _tiles(comparison: Comparison, pairs: Sequence[Pair]) -> list[tuple[str, str
     """Label, value and note of the page's headline figures."""
     runs, metric = comparison.runs, comparison.metric
     states = runs["state"].value_counts()
-    tiles = []
+    tiles = settings_tiles(comparison)
     if runs["usable"].iloc[0]:
         best = written(metric, float(runs["value"].iloc[0]))
         beside = test_accuracy_of(comparison, runs.iloc[0])
-        note = f"run {one_line(runs['label'].iloc[0])}" + (f", {TEST} {beside}" if beside else "")
+        note = one_line(runs["name"].iloc[0]) + (f", {TEST} {beside}" if beside else "")
         tiles.append((f"Best {metric}", best, note))
     tiles.append(
         ("Runs", f"{len(runs):,}", ", ".join(f"{count:,} {one_line(state)}" for state, count in states.items()))
     )
-    settings = comparison.groups[comparison.groups["n"] > 1]
-    if len(settings):
-        best_setting = settings.iloc[0]
-        low, high = (written(metric, best_setting[end]) for end in ("interval_low", "interval_high"))
-        note = f"n = {best_setting['n']}" + (f", 95% interval {low} to {high}" if low else "")
-        tiles.append(("Best mean over seeds", written(metric, best_setting["mean"]), note))
     tested = [pair.verdict.split()[0] for pair in pairs if pair.counts is not None]
     if tested:
         told = [f"{tested.count(word)} {shown}" for word, shown in _VERDICTS.items() if word in tested]
-        tiles.append(("Tested against the baseline", str(len(tested)), ", ".join(told)))
+        tiles.append(("Networks against the baseline", str(len(tested)), ", ".join(told)))
     return tiles
 
 
 _VERDICTS = {"better": "better", "within": "within noise", "worse": "worse"}
 
 
-def _groups_table(comparison: Comparison) -> Table | None:
-    """Runs that differ by their seed only; None where no group has two."""
-    groups = comparison.groups
-    if not comparison.has_repeats:
-        return None
-    kind = kind_of(comparison.metric)
-    columns = [
-        *(Column(heading(name), note=name) for name in comparison.varied),
-        Column("n", "integer", note="different seeds"),
-        Column(f"mean {comparison.metric}", kind, bar=True, key=True),
-        Column("std", kind, note="standard deviation, n - 1"),
-        Column("low", kind, note="lower end of the 95% t interval of the mean"),
-        Column("high", kind, note="upper end of it"),
-        Column(f"mean {TEST}", "percent", hidden=not shows_mean_test_accuracy(comparison), key=True),
-        Column("seeds"),
-        Column("not averaged", "integer", hidden=not groups["not_averaged"].any()),
-    ]
-    rows = [
-        [
-            *(setting(group[name]) for name in comparison.varied),
-            group["n"],
-            *(
-                finite(float(group[name]))
-                for name in ("mean", "std", "interval_low", "interval_high", "mean_test_accuracy")
-            ),
-            group["seeds"],
-            None if pd.isna(group["not_averaged"]) else int(group["not_averaged"]),
-        ]
-        for group in groups.head(_MOST_GROUPS).to_dict("records")
-    ]
-    marks = {position: "best" for position, best in enumerate(groups["best"].head(_MOST_GROUPS)) if best}
-    return Table(columns, rows, marks=marks, choose=len(columns) > 8, find=len(rows) > 10, shown=20)
-
-
 def _pairs_table(comparison: Comparison, pairs: Sequence[Pair], out: Path) -> Table:
     columns = [
         Column("run"),
-        Column("verdict"),
+        Column(NETWORKS),
         Column("difference", "points", note="test accuracy less the baseline's, in percentage points"),
         Column("low", "points", note="lower end of its 95% interval"),
         Column("high", "points", note="upper end of it"),
@@ -187,7 +155,7 @@ def _pairs_table(comparison: Comparison, pairs: Sequence[Pair], out: Path) -> Ta
         run, counts = comparison.runs.iloc[pair.position], pair.counts
         rows.append(
             [
-                link(run["label"], run["path"], here),
+                link(run["name"], run["path"], here),
                 pair.verdict,
                 counts.accuracy_difference if counts else None,
                 *(finite(end) for end in pair.interval),

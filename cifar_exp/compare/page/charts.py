@@ -1,6 +1,5 @@
 """The page's charts beside the curves: settings against the metric, differences with their intervals, classes."""
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations, islice
@@ -11,15 +10,17 @@ import pandas as pd
 
 from cifar_exp.compare.discover import natural
 from cifar_exp.compare.draw import MOST_LEVELS, are_numbers, main_groups
-from cifar_exp.compare.page.table import kind_of, number_or_text, setting, written
+from cifar_exp.compare.naming import heading, one_line
+from cifar_exp.compare.ordering import is_lower_better
+from cifar_exp.compare.page.table import finite, kind_of, number_or_text, setting, written
 from cifar_exp.compare.pairs import Pair
-from cifar_exp.compare.render import one_line, settings_in_words
-from cifar_exp.compare.tables import Comparison, heading, is_lower_better
+from cifar_exp.compare.tables import Comparison
 from cifar_exp.evaluation.statistics import SIGNIFICANCE
 from cifar_exp.reports.figures.comparison import LOG_FROM
 from cifar_exp.reports.figures.fixed_and_broken import Change
 from cifar_exp.reports.html import charts
 from cifar_exp.reports.html.charts import Chart
+from cifar_exp.reports.html.interval_chart import Interval, interval_chart
 
 MOST_LINES = 1_000
 MOST_AXES = 7
@@ -27,6 +28,7 @@ _MOST_CATEGORIES = 30
 _LONG_LABEL = 14  # letters
 _MANY_LINES = 150  # from which single ones no longer show
 _MOST_MAPS = 4
+_MOST_DIFFERENCES = 50
 _MOST_IN_MAPS = 20  # numbers that are looked at for them, each with every other
 _MOST_LEVELS_AS_NAMES = 12  # up to which the values of a number stand evenly spaced on their axis
 _MOST_NUMBERED_CELLS = 144
@@ -62,11 +64,7 @@ def parallel_coordinates(comparison: Comparison, most_rows: int) -> tuple[Chart 
         {"name": metric, "scale": True, "axisLabel": {"formatter": f"{kind_of(metric)}Axis"} | _READABLE, "z": 5}
         | ({"inverse": True} if is_lower_better(metric) else {})
     )
-    names = [
-        f"{run['label']}: {written(metric, run['value'])}"
-        + (f" ({words})" if (words := settings_in_words(run, varied)) else "")
-        for _, run in here.iterrows()
-    ]
+    names = [f"{name}: {written(metric, value)}" for name, value in zip(here["name"], here["value"], strict=True)]
     sign = -1 if is_lower_better(metric) else 1
     chart = charts.parallel(
         axes,
@@ -162,62 +160,52 @@ def _heat_map(comparison: Comparison, groups: pd.DataFrame, pair: tuple[str, str
     return HeatMap(chart, f"{metric} by {names[0]} and {names[1]}", note, pair, (rows, columns))
 
 
-def differences(comparison: Comparison, pairs: Sequence[Pair]) -> Chart | None:
-    """The difference of each run from the baseline as a line in a box that spans its 95% interval."""
-    tested = [pair for pair in pairs if pair.counts is not None]
-    if not tested:
-        return None
-    names = [one_line(comparison.runs["label"].iloc[pair.position]) for pair in tested]
-    data = []
-    for pair in tested:
-        assert pair.counts is not None
-        middle, (low, high) = pair.counts.accuracy_difference, pair.interval
-        colour = "var(--gray)"
-        if pair.p_value_corrected < SIGNIFICANCE:
-            colour = "var(--right)" if middle > 0 else "var(--wrong)"
-        look = {"borderColor": colour, "color": "var(--tint)", "borderWidth": 2}
-        data.append({"value": [low, low, middle, high, high], "itemStyle": look})
-    most = max(pair.counts.accuracy_difference for pair in tested if pair.counts)
-    least = min(pair.counts.accuracy_difference for pair in tested if pair.counts)
-    option = {
-        "grid": {"left": 10, "right": 24, "top": 10, "bottom": 34, "containLabel": True},
-        "tooltip": {"trigger": "item", "formatter": "interval", "confine": True},
-        "xAxis": {
-            "type": "value",
-            "name": "difference of test accuracy, percentage points",
-            "nameLocation": "middle",
-            "nameGap": 26,
-            "axisLabel": {"formatter": "pointsAxis", "hideOverlap": True},
-            "axisPointer": {"show": False},
-        },
-        "yAxis": {
-            "type": "category",
-            "data": names,
-            "inverse": True,
-            "axisTick": {"show": False},
-            "axisLabel": {"width": 130, "overflow": "truncate", "interval": 0},
-        },
-        "series": [
-            {
-                "type": "boxplot",
-                "name": "difference",
-                "data": data,
-                "boxWidth": [6, 14],
-                "markLine": {
-                    "silent": True,
-                    "symbol": "none",
-                    "label": {"show": False},
-                    "lineStyle": {"color": "var(--quiet)", "type": "solid", "width": 1},
-                    "data": [{"xAxis": 0}],
-                },
-            }
+def run_differences(comparison: Comparison, pairs: Sequence[Pair]) -> Chart | None:
+    """The difference of each tested run from the baseline, with its interval; None where none was tested."""
+    return _differences(
+        [
+            (
+                comparison.runs["name"].iloc[pair.position],
+                pair.counts.accuracy_difference,
+                pair.interval,
+                pair.p_value_corrected,
+            )
+            for pair in pairs
+            if pair.counts
         ],
-    }
-    description = (
-        f"Difference of test accuracy from the baseline for {len(tested)} runs, from {100 * least:+.2f} to "
-        f"{100 * most:+.2f} points, each with its 95% interval; the table below has the numbers."
+        "runs",
     )
-    return Chart(option, description, height=70 + 26 * len(tested))
+
+
+def setting_differences(comparison: Comparison) -> Chart | None:
+    """The same of each setting from the baseline's, in means over their repetitions; None without an interval."""
+    pairs = comparison.verdicts.pairs[:_MOST_DIFFERENCES] if comparison.verdicts else []
+    if not any(pair.result for pair in pairs):
+        return None
+    names = comparison.groups["name"]
+    return _differences(
+        [(names.iloc[pair.position], pair.difference, pair.interval, pair.p_value_corrected) for pair in pairs],
+        "settings",
+    )
+
+
+def _differences(drawn: Sequence[tuple[str, float, tuple[float, float], float]], what: str) -> Chart | None:
+    """A chart of name, difference, interval and corrected p-value of each."""
+    if not drawn:
+        return None
+    intervals = []
+    for name, middle, (low, high), p_value in drawn:
+        colour = "var(--gray)"
+        if p_value < SIGNIFICANCE:
+            colour = "var(--right)" if middle > 0 else "var(--wrong)"
+        intervals.append(Interval(one_line(name), middle, finite(low), finite(high), colour))
+    most, least = (100 * end(one.value for one in intervals) for end in (max, min))
+    return interval_chart(
+        intervals,
+        f"Difference of test accuracy from the baseline for {len(drawn)} {what}, from {least:+.2f} to {most:+.2f} "
+        "points, each with its 95% interval; the table beside it has the numbers.",
+        "difference of test accuracy, percentage points",
+    )
 
 
 def by_class(change: Change) -> Chart:
@@ -251,8 +239,3 @@ def by_class(change: Change) -> Chart:
         f"({int(net[best]):+d}); least: {change.classes[worst]} ({int(net[worst]):+d})."
     )
     return Chart(option, description, height=280)
-
-
-def finite(value: float) -> float | None:
-    """The value, or None where there is none."""
-    return None if math.isnan(value) else value

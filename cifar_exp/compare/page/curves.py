@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cifar_exp.compare.render import one_line, settings_in_words
+from cifar_exp.compare.naming import one_line
 from cifar_exp.compare.tables import Comparison
 from cifar_exp.evaluation.statistics import LARGEST
 from cifar_exp.reports.html import charts
@@ -58,8 +58,6 @@ def read_curves(comparison: Comparison, most_rows: int) -> Curves:
     # Losses of other data in the same axes would invite a comparison that means nothing.
     wanted = runs["usable"] & (runs["data_set"] == runs["data_set"].iloc[0])
     rows = [int(row) for row in wanted.to_numpy().nonzero()[0][:MOST_RUNS]]
-    here = runs.iloc[rows]
-    varied = [column for column in comparison.differing if len(here[column].unique()) > 1]
     found: dict[str, dict[int, Points]] = {"train_loss": {}, "val_accuracy": {}, "test_accuracy": {}}
     for row in rows:
         for column, points in _read(Path(runs["path"].iloc[row]) / "metrics.csv", tuple(found)).items():
@@ -67,11 +65,7 @@ def read_curves(comparison: Comparison, most_rows: int) -> Curves:
     split = "val" if len(found["val_accuracy"]) >= len(found["test_accuracy"]) else "test"
     accuracy = found[f"{split}_accuracy"]
     drawn = [row for row in rows if row in found["train_loss"] or row in accuracy]
-    names = {}
-    for row in drawn:
-        run = runs.iloc[row]
-        words = settings_in_words(run, varied)
-        names[row] = one_line(f"{run['label']}: {words}" if words else run["label"])
+    names = {row: one_line(runs["name"].iloc[row]) for row in drawn}
     groups = {row: int(runs["group"].iloc[row]) for row in drawn}
     return Curves(found["train_loss"], accuracy, _SPLITS[split], names, groups)
 

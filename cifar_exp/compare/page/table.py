@@ -10,14 +10,16 @@ from urllib.parse import quote
 
 import pandas as pd
 
+from cifar_exp.compare.naming import heading, one_line
+from cifar_exp.compare.ordering import TEST
 from cifar_exp.compare.pairs import Pair
-from cifar_exp.compare.render import ALSO, one_line, verdict_in_words
-from cifar_exp.compare.tables import TEST, Comparison, heading
+from cifar_exp.compare.render import ALSO, NETWORKS, verdict_in_words
+from cifar_exp.compare.tables import Comparison
 from cifar_exp.reports.html import formats
 from cifar_exp.reports.html.table import Column, Table
 
 MOST_ROWS = 2_000  # more, and the page would take longer to open than to read; comparison.csv holds all
-_INNER = {"path", "run", "label", "state", "error", "problem", "best", "group", "value", "usable", "data_set"}
+_INNER = {"path", "run", "label", "name", "state", "error", "problem", "best", "group", "value", "usable", "data_set"}
 _WHOLE = ("epochs_completed", "best_epoch", "misclassified", "parameters", "memory", "steps")
 
 
@@ -77,9 +79,12 @@ def _add_verdicts(comparison: Comparison, runs: pd.DataFrame, pairs: Sequence[Pa
         verdicts.append(verdict_in_words(comparison, position, pair))
     if any(pair.counts for pair in pairs):
         add(Column("difference", "points", note="test accuracy less the baseline's, in percentage points"), differences)
-    add(Column("verdict", note="McNemar's exact test against the baseline, corrected (Holm)"), verdicts)
+    add(
+        Column(NETWORKS, note="verdict about this network and the baseline's: McNemar's exact test, corrected (Holm)"),
+        verdicts,
+    )
     groups = comparison.group_numbers[: len(runs)]
-    add(Column("group", "integer", hidden=True, note="row of groups.csv: runs that differ by their seed only"), groups)
+    add(Column("group", "integer", hidden=True, note="row of groups.csv: runs that repeat one setting"), groups)
 
 
 def _links(runs: pd.DataFrame, out: Path) -> list[Any]:
@@ -135,3 +140,8 @@ def number_or_text(value: Any) -> Any:
     if not (plain and math.isfinite(number)) or (value[0] == "0" and value[1:2].isdigit()):
         return one_line(value)
     return int(number) if number.is_integer() and abs(number) < 2**53 else number
+
+
+def finite(value: float) -> float | None:
+    """The value, or None where there is none."""
+    return None if math.isnan(value) else value

@@ -15,6 +15,7 @@ from cifar_exp.config.fields import (
     Seed,
     between,
     key,
+    one_of,
 )
 from cifar_exp.config.registry import Group
 from cifar_exp.safe_io.untrusted import address_problem
@@ -43,6 +44,9 @@ class DataConfig(Schema):
     limit_test: Count | None = key("use only this many test images, stratified", None)
     workers: Annotated[int, between(0, 128)] | None = key(
         "loader processes; null: 0 on a CPU or where the device augments, up to 4 on a GPU", None
+    )
+    sampler: Annotated[str, one_of("shuffled", "balanced")] = key(
+        "training images of an epoch: shuffled (each once) | balanced (as many of each class)", "shuffled"
     )
     statistics_decimals: Annotated[int, between(0, 15)] | None = key(
         "round the images' mean and standard deviation to so many places; null: exact", None

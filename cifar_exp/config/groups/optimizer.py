@@ -17,6 +17,7 @@ class OptimizerConfig(Schema):
     weight_decay: NotNegative = key("weight decay (L2 penalty; decoupled for AdamW)", 0.0)
     decay_norms_and_biases: bool = key("apply the weight decay to normalization layers and biases, too", False)
     bias_lr_factor: Positive = key("learning rate of norms and biases, relative to the others'", 1.0)
+    clip_grad_norm: Positive | None = key("scale the gradient down to this norm if it is larger; null: never", None)
 
 
 @dataclass
@@ -62,3 +63,4 @@ class MuonConfig(Schema):
     sgd_momentum: Fraction = key("momentum of all other parameters")
     head_lr_factor: Positive = key("learning rate of linear layers, relative to max_lr")
     bias_lr_factor: Positive = key("learning rate of norms and biases, relative to max_lr")
+    clip_grad_norm: Positive | None = key("scale the gradient down to this norm if it is larger; null: never", None)

@@ -5,7 +5,17 @@ from typing import Annotated
 
 from omegaconf import MISSING
 
-from cifar_exp.config.fields import Allowed, Fraction, FractionBelowOne, Positive, Schema, key, one_of
+from cifar_exp.config.fields import (
+    Allowed,
+    Count,
+    Fraction,
+    FractionBelowOne,
+    NotNegative,
+    Positive,
+    Schema,
+    key,
+    one_of,
+)
 from cifar_exp.config.registry import Group
 
 
@@ -78,3 +88,20 @@ class ConstantConfig(SchedulerConfig):
 
     _target_: str = "cifar_exp.training.schedule.constant"
     warmup_fraction: Fraction = key("fraction of the steps with a linear warm-up", 0.0)
+
+
+@SCHEDULERS.option("base_plateau")
+@dataclass
+class PlateauConfig(SchedulerConfig):
+    """max_lr, multiplied by factor when the selection metric has stopped improving."""
+
+    _target_: str = "cifar_exp.training.schedule.plateau"
+    factor: Annotated[float, Allowed("above 0 and below 1", lambda value: 0 < value < 1)] = key(
+        "factor of each reduction"
+    )
+    patience: Count = key("epochs without improvement before a reduction")
+    threshold: NotNegative = key("smallest change of the selection metric that counts as an improvement", 0.0)
+
+
+# Schedules that do not plan towards a last epoch, so that training can stop early.
+OPEN_ENDED = ("constant", "multistep", "plateau")

@@ -9,10 +9,15 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from cifar_exp.explain.faithfulness import Explanation
 from cifar_exp.explain.gradcam import TARGETS, CamMap
-from cifar_exp.reports.figures.style import GRAY, WRONG, bare, message_figure, save, shorten, show_image, styled
+from cifar_exp.explain.layers import LayerMap
+from cifar_exp.explain.verdict import HEADLINES, MARKS, WRONG_PLACE
+from cifar_exp.reports.figures.style import GRAY, RIGHT, WRONG, bare, message_figure, save, shorten, show_image, styled
 
 _COLUMNS = 5
+# Of the Grad-CAM figure, in inches: a map, the space between maps, a row, its label, and what is above and below.
+_CELL, _GAP, _ROW, _LABEL, _HEADER, _LINE = 0.84, 0.09, 1.06, 1.15, 1.05, 0.19
 
 
 @dataclass(frozen=True)
@@ -85,75 +90,112 @@ def augmentations(
         save(figure, path)
 
 
-def gradcam(
-    judged: Sequence[Judged],
-    maps: Sequence[CamMap],
-    headline: str | None,
-    path: Path,
-    *,
-    reason: str | None = None,
-) -> None:
-    """A column for each image, a row for each layer under it: for the predicted class, then for the true one.
+def gradcam(judged: Sequence[Judged], explanation: Explanation, path: Path, *, reason: str | None = None) -> None:
+    """A row for each image: the image, then each layer's map for the predicted class and for the true one.
 
     Args:
-        judged: the images, as columns.
-        maps: for each image, layer and target.
-        headline: the layer to read first.
+        judged: the images, as rows.
+        explanation: their maps, and whether each layer's maps matter.
         path: of the PNG.
         reason: why there are no maps; None if they could not be computed.
     """
     with styled():
-        if not judged or not maps:
-            reason = reason or "See the warning in run.log."
-            if not judged:
-                reason = "No test image was misclassified."
+        if not judged or not explanation.maps:
+            reason = "No test image was misclassified." if not judged else reason or "See the warning in run.log."
             save(message_figure(f"No Grad-CAM to show. {reason}"), path)
             return
-        layers = list(dict.fromkeys(cam.layer for cam in maps))
-        by_place = {(cam.index, cam.layer.name, cam.target): cam for cam in maps}
-        rows, columns = 1 + len(layers) * len(TARGETS), len(judged)
-        figure = Figure(figsize=(columns * 1.25 + 1.3, rows * 1.27 + 0.9), layout="constrained")
-        figure.get_layout_engine().set(w_pad=0.02, h_pad=0.02, wspace=0.02, hspace=0.02)  # type: ignore[union-attr, call-arg]
-        figure.suptitle(
-            "Where the network looks: Grad-CAM for the predicted class, then for the true class\n"
-            "(each map scaled to its own maximum; numbers: the fall in the class's probability\n"
-            "when the most attended fifth of the pixels is hidden / when random ones are;\n"
-            "orange where random ones matter more)",
-            fontsize=10,
-        )
-        grid = figure.subplots(rows, columns, squeeze=False)
-        for column, one in enumerate(judged):
-            show_image(grid[0, column], one.image)
-            grid[0, column].set_title(_caption(one, 10), fontsize=7, fontweight="normal")
-            _row_label(grid[0, 0], "input")
-            row = 1
-            for target in TARGETS:
-                for layer in layers:
-                    cam = by_place[one.index, layer.name, target]
-                    _overlay(grid[row, column], one.image, cam)
-                    if column == 0:
-                        mark = "\nread first" if layer.name == headline and target == TARGETS[0] else ""
-                        _row_label(
-                            grid[row, 0], f"{shorten(layer.name, 14)}\n{layer.height}x{layer.width}\n{target}{mark}"
+        layers = list(dict.fromkeys(cam.layer for cam in explanation.maps))
+        notes = _map_notes(explanation)
+        width = _LABEL + (_CELL + _GAP) * (1 + len(TARGETS) * len(layers)) + _GAP * len(TARGETS)
+        height = _HEADER + _ROW * len(judged) + _LINE * len(notes) + 0.1
+        figure = Figure(figsize=(width, height))
+
+        def place(column: int, row: int) -> Any:
+            """The axes of a cell; column 0 holds the images."""
+            group = 0 if column == 0 else 1 + (column - 1) // len(layers)
+            left, top = _LABEL + column * (_CELL + _GAP) + group * _GAP, _HEADER + row * _ROW
+            return figure.add_axes((left / width, 1 - (top + _CELL) / height, _CELL / width, _CELL / height))
+
+        figure.text(0.5, 1 - 0.08 / height, _map_title(explanation), ha="center", va="top", fontsize=12, weight="bold")
+        by_place = {(cam.index, cam.layer.name, cam.target): cam for cam in explanation.maps}
+        columns = [(target, layer) for target in TARGETS for layer in layers]
+        for row, one in enumerate(judged):
+            show_image(axes := place(0, row), one.image)
+            _row_label(axes, _map_caption(one))
+            for column, (target, layer) in enumerate(columns, start=1):
+                axes = place(column, row)
+                _overlay(axes, one.image, by_place[one.index, layer.name, target])
+                if row == 0:
+                    _map_header(axes, explanation, layer, target)
+                    if layer == layers[0]:
+                        text = f"For the {target} class"
+                        axes.annotate(
+                            text, (0, 1), (0, 40), "axes fraction", "offset points", fontsize=10, weight="bold"
                         )
-                    row += 1
+        for line, note in enumerate(reversed(notes)):
+            figure.text(0.1 / width, (0.06 + _LINE * line) / height, note, fontsize=9)
         save(figure, path)
 
 
+def _map_title(explanation: Explanation) -> str:
+    found = {test.layer.name: test.verdict for test in explanation.tests if test.target == "predicted"}
+    verdict = found.get(str(explanation.read_first))
+    return f"{HEADLINES[verdict]} ({explanation.read_first})" if verdict else "Grad-CAM, not tested"
+
+
+def _map_caption(one: Judged) -> str:
+    if one.label == one.prediction:
+        return f"{shorten(one.label, 14)}\nright ({one.confidence:.2f})"
+    return f"said {shorten(one.prediction, 12)}\n({one.confidence:.2f})\nis {shorten(one.label, 14)}"
+
+
+def _map_header(axes: Any, explanation: Explanation, layer: LayerMap, target: str) -> None:
+    """The layer, the size of its map, and whether its maps matter: the mean difference and the verdict's colour."""
+    test = next((one for one in explanation.tests if (one.layer, one.target) == (layer, target)), None)
+    first = layer.name == explanation.read_first
+    name = shorten(layer.name, 11)
+    axes.set_title(f"{name}\n{layer.height}x{layer.width}", fontsize=9, weight="bold" if first else "normal", pad=14)
+    if test is not None and test.effect is not None:
+        colour = {MARKS: RIGHT, WRONG_PLACE: WRONG}.get(str(test.verdict), GRAY)
+        axes.annotate(
+            f"{test.effect.difference:.3f}",
+            (0.5, 1),
+            (0, 3),
+            "axes fraction",
+            "offset points",
+            ha="center",
+            color=colour,
+        )
+
+
+def _map_notes(explanation: Explanation) -> list[str]:
+    """Lines under the maps: what the numbers are."""
+    notes = [
+        "Under a map: drop in the class's probability with the fifth of the pixels that the map marks hidden, and in",
+        "brackets with the places hidden that the maps of other shown images mark. Each map has its own colour scale.",
+    ]
+    if explanation.tests:
+        most = max(test.n for test in explanation.tests)
+        notes += [
+            f"Above: the mean difference on {most:,} random test images; green: marks what the prediction depends on,",
+            "gray: no evidence that it does, orange: marks the wrong place (by the 95% interval). Bold: read first.",
+        ]
+    return notes
+
+
 def _overlay(axes: Any, image: NDArray[np.uint8], cam: CamMap) -> None:
-    gray = image.mean(axis=2)
-    axes.imshow(gray, cmap="gray", vmin=0, vmax=255)
+    axes.imshow(image.mean(axis=2), cmap="gray", vmin=0, vmax=255)
     peak = float(cam.heat.max())
     if peak > 0:
         axes.imshow(cam.heat / peak, cmap="inferno", alpha=0.6, vmin=0, vmax=1)
-        # Adding 0 turns -0.0 into 0.0; what reads the same is coloured as the same.
-        attended, random = round(cam.deletion_drop, 2) + 0.0, round(cam.random_drop, 2) + 0.0
-        text = f"{attended:+.2f} / {random:+.2f}"
-        axes.set_xlabel(text, fontsize=7, labelpad=1.5, color=WRONG if attended < random else "black")
+        # Adding 0 turns -0.0 into 0.0.
+        text = f"{round(cam.attended_drop, 2) + 0.0:.2f}"
+        text += "" if cam.control_drop is None else f" ({round(cam.control_drop, 2) + 0.0:.2f})"
+        axes.set_xlabel(text, fontsize=9, labelpad=1.5)
     else:
-        axes.set_xlabel("no positive evidence", fontsize=7, labelpad=1.5, color=GRAY)
+        axes.set_xlabel("no heat", fontsize=9, labelpad=1.5, color=GRAY)
     bare(axes)
 
 
 def _row_label(axes: Any, text: str) -> None:
-    axes.set_ylabel(text, rotation=0, ha="right", va="center", fontsize=8)
+    axes.set_ylabel(text, rotation=0, ha="right", va="center", fontsize=9)

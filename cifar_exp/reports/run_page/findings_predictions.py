@@ -7,8 +7,10 @@ import numpy as np
 import pandas as pd
 
 from cifar_exp.evaluation.statistics import wilson_interval
+from cifar_exp.explain.verdict import HEADLINES, MARKS, UNCLEAR, WRONG_PLACE, finding, sanity, verdict
 from cifar_exp.reports.html.formats import integer, number, percent, points
 from cifar_exp.reports.run_page.sources import Source, Statement, summary_cells
+from cifar_exp.run_dir import tables
 from cifar_exp.run_dir.read import RunDirectory
 
 # From where on a number is worth a word. They decide on the wording only; the numbers stand beside them.
@@ -97,16 +99,19 @@ def confidence(run: RunDirectory) -> Iterator[Statement]:
 
 
 def headline_layer(run: RunDirectory) -> str | None:
-    """The layer to read first: the deepest one whose map is large enough to say where."""
-    if run.gradcam is None:
-        return None
-    minimum = run.setting("explain.minimum_map")
-    layers = run.gradcam.drop_duplicates("layer")
-    if isinstance(minimum, int):
-        # Compared by Python: to NumPy, a whole number of hundreds of digits is an error.
-        large = layers[[side >= minimum for side in layers[["map_height", "map_width"]].min(axis=1).tolist()]]
-        layers = layers if large.empty else large
-    return str(layers["layer"].iloc[-1])
+    """The layer to read first: the one with the highest measured faithfulness; without a test, the deepest one."""
+    tested = _tested_layers(run)
+    if not tested.empty:
+        return str(tested["layer"].iloc[int(tested["difference"].to_numpy(dtype=np.float64).argmax())])
+    return None if run.gradcam is None or run.gradcam.empty else str(run.gradcam["layer"].iloc[-1])
+
+
+def _tested_layers(run: RunDirectory) -> pd.DataFrame:
+    """The rows of ``faithfulness.csv`` for the predicted class that were measured; empty if there are none."""
+    if run.faithfulness is None:
+        return pd.DataFrame(columns=list(tables.FAITHFULNESS_COLUMNS))
+    rows = run.faithfulness[run.faithfulness["target"] == "predicted"]
+    return rows.dropna(subset=["n", "attended_drop", "control_drop", "difference", "ci_low", "ci_high"])
 
 
 def explained_layers(run: RunDirectory) -> Iterator[Statement]:
@@ -118,31 +123,29 @@ def explained_layers(run: RunDirectory) -> Iterator[Statement]:
 
 
 def attention(run: RunDirectory) -> Iterator[Statement]:
-    """Whether the Grad-CAM maps point at what the predictions rest on."""
-    layer = headline_layer(run)
-    if run.gradcam is None or layer is None:
+    """Whether the Grad-CAM maps mark what the predictions depend on."""
+    layer, tested = headline_layer(run), _tested_layers(run)
+    if layer is None or run.gradcam is None:
         return
-    predicted = run.gradcam[run.gradcam["target"] == "predicted"].dropna(subset=["deletion_drop", "random_drop"])
-    rows = predicted[predicted["layer"] == layer]
-    if rows.empty:
+    if tested.empty:
+        text = "The run has no measured faithfulness, so its maps are pictures only."
+        if run.faithfulness is None:
+            text += " `cifar-exp evaluate` measures it for the run's checkpoint."
+        source = Source("gradcam.csv", f"all {len(run.gradcam):,}", "layer", layer)
+        yield Statement("plain", "Grad-CAM was not tested", text, (source,))
         return
-    attended, random = float(rows["deletion_drop"].mean()), float(rows["random_drop"].mean())
-    more = int((rows["deletion_drop"] > rows["random_drop"]).sum())
-    text = (
-        f"Hiding the fifth of the pixels that {layer}'s map points at lowers the predicted class's probability by "
-        f"{attended:.2f} on average, hiding random ones by {random:.2f}; in {more} of {len(rows)} images the map's "
-        "matter more."
-    )
-    mean = predicted.groupby("layer", sort=False)[["deletion_drop", "random_drop"]].mean()
-    idle = [str(name) for name in mean.index[mean["deletion_drop"] <= mean["random_drop"]] if name != layer]
-    where = f"layer {layer}, target predicted"
+    verdicts = {str(one["layer"]): verdict(one["ci_low"], one["ci_high"]) for one in tested.to_dict("records")}
+    row = tested[tested["layer"] == layer].iloc[0]
+    text = finding(layer, row["attended_drop"], row["control_drop"], row["ci_low"], row["ci_high"], int(row["n"]))
+    for found in (MARKS, UNCLEAR, WRONG_PLACE):
+        if others := [name for name in verdicts if verdicts[name] == found and name != layer]:
+            text += f" {', '.join(others)}: {found}."
+    correlation = row["rank_correlation_reinitialized"]
+    if pd.notna(correlation) and (warning := sanity(layer, correlation)):
+        text += f" {warning}"
     sources = tuple(
-        Source("gradcam.csv", where, column, f"mean {value:.4f}")
-        for column, value in (("deletion_drop", attended), ("random_drop", random))
+        Source("faithfulness.csv", f"layer {layer}, target predicted", column, f"{row[column]:.4f}")
+        for column in ("attended_drop", "control_drop", "difference", "ci_low", "ci_high")
     )
-    if attended <= random:
-        text += " The map does not show what the prediction rests on: do not explain the network by it."
-        yield Statement("bad", "Attention that does not matter to the prediction", text, sources)
-    else:
-        text += f" Not so in {', '.join(idle)}: do not read those." if idle else ""
-        yield Statement("good", "The attention matters to the prediction", text, sources)
+    kind = {MARKS: "good", UNCLEAR: "note", WRONG_PLACE: "bad"}[verdicts[layer]]
+    yield Statement(kind, HEADLINES[verdicts[layer]], text, sources)

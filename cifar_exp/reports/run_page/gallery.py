@@ -86,8 +86,8 @@ def _map(heat: Any, row: dict[Any, Any] | None, palette: Any) -> dict[str, Any]:
         "image": image_uri(heat, palette) if heat.any() else None,
         "height": row.get("map_height"),
         "width": row.get("map_width"),
-        "attended": row.get("deletion_drop"),
-        "random": row.get("random_drop"),
+        "attended": row.get("attended_drop"),
+        "control": row.get("control_drop"),
     }
 
 

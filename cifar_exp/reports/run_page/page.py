@@ -144,7 +144,12 @@ def _progress(run: RunDirectory) -> dict[str, Any] | None:
 
 
 def _tables(run: RunDirectory, names: list[str]) -> dict[str, Table]:
-    made = {"per_class": _per_class(run, names), "confusions": _confusions(run, names), "gradcam": _gradcam(run)}
+    made = {
+        "per_class": _per_class(run, names),
+        "confusions": _confusions(run, names),
+        "gradcam": _gradcam(run),
+        "faithfulness": _faithfulness(run),
+    }
     return {name: table for name, table in made.items() if table is not None}
 
 
@@ -200,32 +205,52 @@ def _confusions(run: RunDirectory, names: list[str]) -> Table | None:
 def _gradcam(run: RunDirectory) -> Table | None:
     if run.gradcam is None:
         return None
-    return Table(
+    columns = [
+        Column("image", "integer"),
+        *(Column(name) for name in ("label", "prediction", "target", "layer", "map")),
+    ]
+    rows = [
         [
-            Column("image", "integer"),
-            Column("label"),
-            Column("prediction"),
-            Column("target"),
-            Column("layer"),
-            Column("map"),
-            Column("fall, attended hidden", "points", note="deletion_drop: fall in the target's probability"),
-            Column("fall, random hidden", "points", note="random_drop: the same with random pixels"),
-        ],
-        [
-            [
-                row["index"],
-                row["label"],
-                row["prediction"],
-                row["target"],
-                row["layer"],
-                f"{integer(row['map_height'])}x{integer(row['map_width'])}",
-                row["deletion_drop"],
-                row["random_drop"],
-            ]
-            for row in run.gradcam.to_dict("records")
-        ],
-        shown=20,
-    )
+            *(row[key] for key in ("index", "label", "prediction", "target", "layer")),
+            f"{integer(row['map_height'])}x{integer(row['map_width'])}",
+        ]
+        for row in run.gradcam.to_dict("records")
+    ]
+    notes = {
+        "attended_drop": "with the fifth of the pixels that the map marks hidden",
+        "control_drop": "with the places hidden that other shown images' maps mark",
+        "deletion_drop": "with the fifth that the map marks in the mean colour",
+        "random_drop": "with scattered random pixels in the mean colour: a weak control",
+    }
+    for name, note in notes.items():
+        if name in run.gradcam:
+            columns.append(Column(name, "number", note=f"drop in the target's probability {note}"))
+            for cells, value in zip(rows, run.gradcam[name].tolist(), strict=True):
+                cells.append(value)
+    return Table(columns, rows, shown=20)
+
+
+def _faithfulness(run: RunDirectory) -> Table | None:
+    if run.faithfulness is None or run.faithfulness["difference"].isna().all():
+        return None
+    numbers = {
+        "attended_drop": "drop in probability, mean over the images",
+        "control_drop": "the same at the places that other images' maps mark",
+        "difference": "attended less control",
+        "ci_low": "95% paired bootstrap interval of the difference",
+        "ci_high": "95% paired bootstrap interval of the difference",
+        "rank_correlation_reinitialized": "Spearman's, with the maps after the last block is re-initialized; near 1: "
+        "the maps do not depend on what was learned",
+    }
+    columns = [
+        Column("layer"),
+        Column("target", note="true: of the misclassified images"),
+        Column("verdict", key=True, note="by the interval alone"),
+        Column("n", "integer", note="images; too few have no verdict"),
+        *(Column(name, "number", note=note) for name, note in numbers.items()),
+    ]
+    rows = run.faithfulness[[column.label for column in columns]]
+    return Table(columns, rows.astype(object).where(rows.notna(), None).to_numpy().tolist(), find=False)
 
 
 def _image_counts(run: RunDirectory) -> dict[str, int]:

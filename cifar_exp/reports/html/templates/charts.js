@@ -10,11 +10,27 @@ page.charts = (() => {
       if (COLOURS.has(key)) return value.startsWith("var(") ? page.colour(value.slice(4, -1)) : value;
       if (key === "valueFormatter") return (number) => page.format(number, value);
       if (key === "formatter") return formatter(value, chart);
+      if (key === "renderItem") return whiskers;
       return value;
     }
     if (Array.isArray(value)) return value.map((one) => revived(one, key, chart));
     if (value === null || typeof value !== "object") return value;
     return Object.fromEntries(Object.entries(value).map(([name, one]) => [name, name === "data" && !one[0]?.itemStyle ? one : revived(one, name, chart)]));
+  }
+
+  // A point with whiskers for [low, middle, high, row].
+  function whiskers(_, api) {
+    const [low, middle, high] = [0, 1, 2].map((end) => api.coord([api.value(end), api.value(3)]));
+    const stroke = api.visual("color"), cap = 5;
+    const line = (x1, y1, x2, y2) => ({ type: "line", shape: { x1, y1, x2, y2 }, style: { stroke, lineWidth: 2 } });
+    return {
+      type: "group",
+      children: [
+        line(low[0], low[1], high[0], high[1]),
+        ...[low, high].map(([x, y]) => line(x, y - cap, x, y + cap)),
+        { type: "circle", shape: { cx: middle[0], cy: middle[1], r: 4.5 }, style: { fill: stroke } },
+      ],
+    };
   }
 
   const escaped = (text) => echarts.format.encodeHTML(String(text));
@@ -32,8 +48,8 @@ page.charts = (() => {
     }
     if (name === "interval") {
       return ({ name: label, data }) => {
-        // ECharts puts the position before the five values.
-        const [low, , middle, , high] = data.value.slice(-5).map((value) => page.format(value, "points"));
+        const [low, middle, high] = data.value.map((value) => page.format(value, "points"));
+        if (low === high) return `${escaped(label)}<br><b>${middle}</b> points, without an interval`;
         return `${escaped(label)}<br><b>${middle}</b> points, 95% interval ${low} to ${high}`;
       };
     }

@@ -4,7 +4,7 @@ page.gradcam = (() => {
   const data = page.data("explained"), place = document.getElementById("gradcam");
   if (!data || !place) return null;
   const { element } = page, share = (value) => (page.missing(value) ? "" : ` with ${Math.round(100 * value)}%`);
-  const fall = (value) => (page.missing(value) ? "–" : `${value > 0.0005 ? "−" : value < -0.0005 ? "+" : ""}${Math.abs(100 * value).toFixed(1)}`);
+  const drop = (value) => (page.missing(value) ? "–" : value.toFixed(2).replace(/^-0\.00$/, "0.00").replace("-", "−"));
 
   const strip = element("div", { class: "strip", role: "group", "aria-label": "Explained images" },
     ...data.images.map((one) => element("button", { type: "button", "data-index": one.index, "aria-pressed": "false", onclick: () => show(one.index) },
@@ -21,12 +21,11 @@ page.gradcam = (() => {
       element("img", { src: one.image, class: "pixels", alt: `Image ${one.index}` }),
       map.image ? element("img", { src: map.image, class: "heat", alt: `Where ${layer} finds ${name}` }) : null);
     const size = page.missing(map.height) ? "" : ` (${map.height}×${map.width})`;
-    const idle = !page.missing(map.attended) && map.attended <= map.random;
     return element("figure", { class: "map" }, stack, element("figcaption", {},
       element("b", {}, layer), size, layer === data.headline ? element("span", { class: "quiet-text" }, " read first") : null,
       map.image
-        ? element("span", { class: `numbers${idle ? " idle" : ""}`, title: idle ? "Random pixels matter as much or more" : null },
-          element("span", {}, `attended ${fall(map.attended)}`), element("span", {}, `random ${fall(map.random)}${idle ? " ⚠" : ""}`))
+        ? element("span", { class: "numbers" },
+          element("span", {}, `drop ${drop(map.attended)}`), element("span", {}, `control ${drop(map.control)}`))
         : element("span", { class: "numbers" }, "no positive evidence")));
   }
 

@@ -12,6 +12,7 @@ page.tables = (() => {
     const searched = texts.map((row) => row.join("\u0000").toLowerCase());
     const ranges = data.columns.map((column, c) => {
       if (!column.bar) return null;
+      if (column.kind === "percent") return [0, 1];
       const numbers = data.rows.map((row) => value(row[c])).filter((one) => typeof one === "number");
       return [column.from_zero ? 0 : Math.min(...numbers), Math.max(...numbers)];
     });

@@ -1,0 +1,223 @@
+"""Pairs of groups: whether one setting is better than another, by the test accuracies of their seeds."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from cifar_exp.evaluation.group_tests import (
+    ENOUGH_SEEDS,
+    RELEVANT_DIFFERENCE,
+    Welch,
+    detectable_difference,
+    probability_better,
+    seeds_needed,
+    welch,
+)
+from cifar_exp.evaluation.statistics import SIGNIFICANCE, holm, p_in_words
+
+GROUP_PAIRS_COLUMNS = (
+    "group_a",
+    "group_b",
+    "n_a",
+    "n_b",
+    "mean_a",
+    "mean_b",
+    "difference",
+    "ci_low",
+    "ci_high",
+    "p_value",
+    "p_value_corrected",
+    "probability_a_better",
+    "detectable_difference",
+    "seeds_needed",
+)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What more seeds could show about a pair of groups; all with a probability of 80%.
+
+    Attributes:
+        detectable: the smallest true difference that the seeds at hand could have shown.
+        seeds: of each group, that would show the difference seen; None if too many.
+        seeds_for_relevant: the same for half a percentage point.
+    """
+
+    detectable: float
+    seeds: int | None
+    seeds_for_relevant: int | None
+
+
+@dataclass(frozen=True)
+class GroupPair:
+    """Group A (the baseline) and group B.
+
+    Attributes:
+        position: row of B in the comparison's groups.
+        a: test accuracies of A's seeds.
+        b: those of B's.
+        result: of Welch's test, B less A; None where a group has one seed or no group has any spread.
+        p_value_corrected: corrected for several comparisons (Holm); NaN without a verdict.
+        plan: None where there is a verdict, or too few seeds for a plan.
+    """
+
+    position: int
+    a: tuple[float, ...]
+    b: tuple[float, ...]
+    result: Welch | None
+    p_value_corrected: float = float("nan")
+    plan: Plan | None = None
+
+    @property
+    def difference(self) -> float:
+        """Mean test accuracy of B less that of A."""
+        return float(np.mean(self.b) - np.mean(self.a))
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """Its 95% confidence interval; NaN where there is none."""
+        return (self.result.low, self.result.high) if self.result else (float("nan"), float("nan"))
+
+    @property
+    def has_enough_seeds(self) -> bool:
+        """Whether both groups have enough seeds for a verdict."""
+        return min(len(self.a), len(self.b)) >= ENOUGH_SEEDS
+
+    @property
+    def outcome(self) -> str:
+        """``better``, ``worse``, ``no evidence`` or ``too few seeds``: of B against A."""
+        if not self.has_enough_seeds:
+            return "too few seeds"
+        if not self.p_value_corrected < SIGNIFICANCE:
+            return "no evidence"
+        return "better" if self.difference > 0 else "worse"
+
+    @property
+    def verdict(self) -> str:
+        """In plain words, whether B is better than A."""
+        if not self.has_enough_seeds:
+            return "too few seeds for a verdict"
+        if self.result is None:
+            return "no verdict: all seeds have the same accuracy"
+        told = "no evidence of a difference" if self.outcome == "no evidence" else self.outcome
+        return f"{told} ({p_in_words(self.p_value_corrected)})"
+
+
+@dataclass(frozen=True)
+class GroupVerdicts:
+    """The groups on the baseline's data against one of them.
+
+    Attributes:
+        baseline: row of group A in the comparison's groups.
+        by: column whose best mean chose A; empty if the user named it.
+        pairs: A against each other group, in the order of the groups.
+        comparisons: how many the p-values are corrected for.
+    """
+
+    baseline: int
+    by: str
+    pairs: list[GroupPair]
+    comparisons: int
+
+
+def against_baseline_group(groups: pd.DataFrame, by: str, named: int | None) -> GroupVerdicts | None:
+    """Test all groups on the first one's data set against the baseline group.
+
+    Args:
+        groups: see ``groups.grouped``.
+        by: ``val_accuracy`` or ``test_accuracy``, whose best mean chooses the baseline group.
+        named: number of the group that the user named instead.
+
+    Returns:
+        None where there are no two groups with a test accuracy.
+    """
+    here = groups[groups["data_set"] == groups["data_set"].iloc[0]] if len(groups) else groups
+    here = here[here["tests"].map(len) > 0]
+    baseline = _baseline(here, by, named)
+    if baseline is None or len(here) < 2:
+        return None
+    a = tuple(here["tests"][baseline])
+    pairs = [
+        GroupPair(int(str(position)), a, tuple(tests), welch(a, tests))
+        for position, tests in here["tests"].items()
+        if position != baseline
+    ]
+    tested = [number for number, pair in enumerate(pairs) if pair.has_enough_seeds and pair.result]
+    comparisons = len(tested)
+    if named is None and by == "test_accuracy":  # any two groups could have been the pair with the largest difference
+        able = int((here["tests"].map(len) >= ENOUGH_SEEDS).sum())
+        comparisons = max(comparisons, able * (able - 1) // 2)
+    corrected = holm([_p(pairs[number]) for number in tested], comparisons)
+    for number, p_value in zip(tested, corrected, strict=True):
+        pairs[number] = _with_plan(replace(pairs[number], p_value_corrected=p_value), comparisons)
+    return GroupVerdicts(baseline, "" if named is not None else by, pairs, comparisons)
+
+
+def _baseline(here: pd.DataFrame, by: str, named: int | None) -> int | None:
+    """The named group, or the best of those with enough seeds; of all where none has."""
+    if named is not None:
+        own = here.index[here["group"] == named]
+        return int(str(own[0])) if len(own) else None
+    enough = here[here["tests"].map(len) >= ENOUGH_SEEDS]
+    choice = (enough if len(enough) else here)["selection" if by == "val_accuracy" else "mean_test_accuracy"]
+    return int(str(choice.idxmax())) if choice.notna().any() else None
+
+
+def _p(pair: GroupPair) -> float:
+    assert pair.result is not None
+    return pair.result.p_value
+
+
+def _with_plan(pair: GroupPair, comparisons: int) -> GroupPair:
+    """With what more seeds would show, at the level that the correction leaves to a single comparison."""
+    if pair.p_value_corrected < SIGNIFICANCE:
+        return pair
+    spread, n = (float(np.std(pair.a, ddof=1)), float(np.std(pair.b, ddof=1))), (len(pair.a), len(pair.b))
+    level = SIGNIFICANCE / comparisons
+    plan = Plan(
+        detectable_difference(spread, n, level),
+        seeds_needed(pair.difference, spread, level),
+        seeds_needed(RELEVANT_DIFFERENCE, spread, level),
+    )
+    return replace(pair, plan=plan)
+
+
+def group_pair_rows(verdicts: GroupVerdicts | None) -> list[dict[str, Any]]:
+    """Rows of ``group_pairs.csv``; groups by their row in ``groups.csv``, from 1."""
+    rows: list[dict[str, Any]] = []
+    for pair in verdicts.pairs if verdicts else ():
+        assert verdicts is not None
+        row: dict[str, Any] = {
+            "group_a": verdicts.baseline + 1,
+            "group_b": pair.position + 1,
+            "n_a": len(pair.a),
+            "n_b": len(pair.b),
+            "mean_a": float(np.mean(pair.a)),
+            "mean_b": float(np.mean(pair.b)),
+            "difference": pair.difference,
+            "probability_a_better": probability_better(pair.a, pair.b),
+        }
+        if pair.result:
+            row |= {"ci_low": pair.result.low, "ci_high": pair.result.high}
+        if pair.result and pair.has_enough_seeds:
+            row |= {"p_value": pair.result.p_value, "p_value_corrected": pair.p_value_corrected}
+        if pair.plan:
+            row |= {"detectable_difference": pair.plan.detectable, "seeds_needed": pair.plan.seeds}
+        rows.append(row)
+    return rows
+
+
+def probability_b_better(pair: GroupPair) -> float:
+    """Share of the pairs of seeds in which B has the higher test accuracy than A."""
+    return 1 - probability_better(pair.a, pair.b)
+
+
+def outcomes(pairs: Sequence[GroupPair]) -> dict[str, list[GroupPair]]:
+    """The pairs by their outcome."""
+    return {
+        word: [pair for pair in pairs if pair.outcome == word]
+        for word in ("better", "worse", "no evidence", "too few seeds")
+    }

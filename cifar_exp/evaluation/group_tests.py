@@ -1,0 +1,116 @@
+"""Whether one setting is better than another, from the accuracies that each reached with several seeds.
+
+A verdict about a setting needs the spread between seeds, which two single networks do not show. Formulas use
+``scipy.special``; the tests check them against ``scipy.stats`` and statsmodels.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.special import nctdtr, stdtr, stdtrit
+
+from cifar_exp.evaluation.statistics import CONFIDENCE, SIGNIFICANCE
+
+ENOUGH_SEEDS = 3  # per group, for a verdict
+POWER = 0.8
+RELEVANT_DIFFERENCE = 0.005  # half a percentage point of accuracy
+MOST_SEEDS = 100  # per group; a plan that needs more is none
+
+
+@dataclass(frozen=True)
+class Welch:
+    """Two groups compared by Welch's t test.
+
+    Attributes:
+        difference: mean of B less mean of A.
+        low: lower end of its 95% confidence interval.
+        high: upper end.
+        p_value: two-sided.
+    """
+
+    difference: float
+    low: float
+    high: float
+    p_value: float
+
+
+def welch(a: Sequence[float], b: Sequence[float]) -> Welch | None:
+    """Compare the means of two groups that may differ in spread and size (Welch 1947, doi:10.1093/biomet/34.1-2.28).
+
+    Returns:
+        None where a group has fewer than two values, or neither group has any spread.
+    """
+    if min(len(a), len(b)) < 2 or np.ptp(a) == 0 == np.ptp(b):
+        return None
+    spread = float(np.std(a, ddof=1)), float(np.std(b, ddof=1))
+    error, df = _standard_error(spread, (len(a), len(b)))
+    difference = float(np.mean(b)) - float(np.mean(a))
+    half = error * float(stdtrit(df, (1 + CONFIDENCE) / 2))
+    p_value = 2 * float(stdtr(df, -abs(difference) / error))
+    return Welch(difference, difference - half, difference + half, p_value)
+
+
+def probability_better(a: Sequence[float], b: Sequence[float]) -> float:
+    """Share of the pairs (one value of A, one of B) in which A is larger, ties counting half.
+
+    This is U / (n_a n_b) of Mann and Whitney (1947, doi:10.1214/aoms/1177730491).
+    """
+    return float(np.mean(np.sign(np.subtract.outer(a, b)))) / 2 + 0.5
+
+
+def power(difference: float, spread: tuple[float, float], n: tuple[int, int], level: float = SIGNIFICANCE) -> float:
+    """Probability that Welch's test finds a true difference.
+
+    Args:
+        difference: of the two means.
+        spread: standard deviation of each group, not both 0.
+        n: values in each group, at least two.
+        level: of significance, two-sided.
+    """
+    error, df = _standard_error(spread, n)
+    critical, shift = float(stdtrit(df, 1 - level / 2)), abs(difference) / error
+    within = float(nctdtr(df, shift, critical))
+    beyond = float(nctdtr(df, shift, -critical))
+    # SciPy returns NaN for tails that are too small for a float.
+    return 1 - (0.0 if math.isnan(within) else within) + (0.0 if math.isnan(beyond) else beyond)
+
+
+def detectable_difference(spread: tuple[float, float], n: tuple[int, int], level: float = SIGNIFICANCE) -> float:
+    """The smallest true difference that Welch's test finds with probability ``POWER``; see ``power``."""
+    error, df = _standard_error(spread, n)
+    low, high = 0.0, error * (2 * float(stdtrit(df, 1 - level / 2)) + 10)
+    for _ in range(40):  # bisection
+        middle = (low + high) / 2
+        low, high = (low, middle) if power(middle, spread, n, level) >= POWER else (middle, high)
+    return high
+
+
+def seeds_needed(difference: float, spread: tuple[float, float], level: float = SIGNIFICANCE) -> int | None:
+    """The least number of seeds in each group with which Welch's test finds a difference with probability ``POWER``.
+
+    Returns:
+        None where more than ``MOST_SEEDS`` are needed. Never fewer than ``ENOUGH_SEEDS``.
+    """
+    if not difference or not _is_enough(MOST_SEEDS, difference, spread, level):
+        return None
+    return _first(lambda n: _is_enough(n, difference, spread, level), ENOUGH_SEEDS, MOST_SEEDS)
+
+
+def _is_enough(n: int, difference: float, spread: tuple[float, float], level: float) -> bool:
+    return power(difference, spread, (n, n), level) >= POWER
+
+
+def _first(holds: Callable[[int], bool], low: int, high: int) -> int:
+    """The smallest number in [low, high] for which ``holds``, which stays true once it is; it is at ``high``."""
+    while low < high:
+        middle = (low + high) // 2
+        low, high = (low, middle) if holds(middle) else (middle + 1, high)
+    return low
+
+
+def _standard_error(spread: tuple[float, float], n: tuple[int, int]) -> tuple[float, float]:
+    """Standard error of the difference of two means, and its degrees of freedom after Welch and Satterthwaite."""
+    a, b = (one**2 / count for one, count in zip(spread, n, strict=True))
+    return math.sqrt(a + b), (a + b) ** 2 / (a**2 / (n[0] - 1) + b**2 / (n[1] - 1))

@@ -1,0 +1,40 @@
+"""What a measured faithfulness says about a layer's maps: one rule and one wording for log, figure and page."""
+
+MARKS = "marks what the prediction depends on"
+UNCLEAR = "no evidence that it does"
+WRONG_PLACE = "marks the wrong place"
+HEADLINES = {
+    MARKS: "Grad-CAM marks what the prediction depends on",
+    UNCLEAR: "No evidence that Grad-CAM marks what the prediction depends on",
+    WRONG_PLACE: "Grad-CAM marks the wrong place",
+}
+
+INSENSITIVE = 0.9  # mean rank correlation from which on maps count as independent of what the last block learned
+
+
+def verdict(low: float, high: float) -> str:
+    """The verdict on a mean difference, attended less control, by its 95% interval alone.
+
+    >>> verdict(0.01, 0.2), verdict(-0.1, 0.1), verdict(-0.2, -0.1)
+    ('marks what the prediction depends on', 'no evidence that it does', 'marks the wrong place')
+    """
+    return MARKS if low > 0 else WRONG_PLACE if high < 0 else UNCLEAR
+
+
+def finding(layer: str, attended: float, control: float, low: float, high: float, n: int) -> str:
+    """The numbers behind a verdict on a layer's maps for the predicted class, as a sentence."""
+    return (
+        f"Hiding the fifth of the pixels that {layer}'s maps mark lowers the predicted class's probability by "
+        f"{attended:.2f}; hiding the places that other images' maps mark lowers it by {control:.2f}. "
+        f"Difference {attended - control:.3f}, 95% interval {low:.3f} to {high:.3f}, {n:,} test images."
+    )
+
+
+def sanity(layer: str, correlation: float) -> str | None:
+    """A sentence if a layer's maps hardly change when the last block loses what it learned; otherwise None."""
+    if correlation < INSENSITIVE:
+        return None
+    return (
+        f"The maps of {layer} hardly change when the network's last block is re-initialized "
+        f"(rank correlation {correlation:.2f}): they do not depend on what that block learned."
+    )
