@@ -56,7 +56,9 @@ def raw_runs(paths: list[Path]) -> tuple[pd.DataFrame, list[str]]:
     """
     directories, _, remarks = discover.find_runs(paths)
     runs = discover.read_runs(directories)
-    status = pd.DataFrame([_status(path) for path in directories], columns=["started_at", "epochs_completed"])
+    status = pd.DataFrame(
+        [started_and_epochs(path) for path in directories], columns=["started_at", "epochs_completed"]
+    )
     runs.insert(5, "started_at", status["started_at"])
     if "epochs_completed" not in runs:
         runs["epochs_completed"] = None
@@ -66,7 +68,7 @@ def raw_runs(paths: list[Path]) -> tuple[pd.DataFrame, list[str]]:
     return runs, remarks
 
 
-def _status(directory: Path) -> tuple[str | None, str | None]:
+def started_and_epochs(directory: Path) -> tuple[str | None, str | None]:
     """When a run started and how many epochs it has completed; a run in progress has no summary yet."""
     try:
         status = read_json(directory / "status.json")

@@ -167,8 +167,12 @@ def with_schema(config: ExperimentConfig) -> DictConfig:
 
 
 def config_hash(config: ExperimentConfig | dict[str, Any]) -> str:
-    """SHA-256 (hexadecimal) of a resolved configuration. The order of keys counts: transforms are applied in it."""
-    return hashlib.sha256(json.dumps(plain(config)).encode()).hexdigest()
+    """SHA-256 (hexadecimal) of a resolved configuration, without the user's note and tags.
+
+    The order of keys counts: transforms are applied in it.
+    """
+    counted = {key: value for key, value in plain(config).items() if key not in ("note", "tags")}
+    return hashlib.sha256(json.dumps(counted).encode()).hexdigest()
 
 
 def to_yaml(config: ExperimentConfig | dict[str, Any]) -> str:

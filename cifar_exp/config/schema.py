@@ -167,6 +167,8 @@ class ExperimentConfig(Schema):
     evaluate_test_each_epoch: bool = key("measure the test split after every epoch, not only after the last", False)
     figures: bool = key("write the PNG figures", True)
     report: bool = key("write report.html during the run and at its end", True)
+    note: str = key("a note of your own; changes no result", "")
+    tags: list[str] = key("tags of your own: tags=[a,b]; change no result", factory=list)
     trust: list[str] = key("packages of your own that the config may call: trust=[PACKAGE]", factory=list)
     model: Any = MISSING
     data: Any = MISSING

@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 
 from cifar_exp.cli.commands.options import add_trust, trusted
+from cifar_exp.cli.run_names import find_run
 from cifar_exp.compute.memory import off_for_imports
 from cifar_exp.config.schema import OVERRIDABLE
 from cifar_exp.safe_io.console import log_to_console
@@ -34,5 +35,5 @@ def main(arguments: list[str]) -> int:
 
     log_to_console()
     trust, overrides = trusted(options, options.overrides)
-    evaluate_run(open_run(options.run, trust=trust), overrides, options.weights, options.out)
+    evaluate_run(open_run(find_run(options.run), trust=trust), overrides, options.weights, options.out)
     return 0

@@ -3,6 +3,7 @@
 import argparse
 from pathlib import Path
 
+from cifar_exp.cli.run_names import find_run
 from cifar_exp.errors import RequestError
 
 
@@ -22,7 +23,7 @@ def main(arguments: list[str]) -> int:
     from cifar_exp.reports.run_page.page import FILE, run_page
     from cifar_exp.safe_io.atomic import write_text
 
-    for run in options.runs:
+    for run in map(find_run, options.runs):
         text = run_page(run)
         try:
             write_text(run / FILE, text)

@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 
 from cifar_exp.cli.commands.options import add_trust, trusted
+from cifar_exp.cli.run_names import find_run
 from cifar_exp.compute.memory import off_for_imports
 from cifar_exp.errors import RequestError
 from cifar_exp.safe_io.console import log_to_console
@@ -45,5 +46,5 @@ def main(arguments: list[str]) -> int:
         raise RequestError(
             f"{others[0]}: a reproduction takes the run's own config; only trust=[PACKAGE] is given again"
         )
-    saved = open_run(options.run, trust=trust)
+    saved = open_run(find_run(options.run), trust=trust)
     return 0 if reproduce(saved, out, data_root=options.data_root, tolerance=options.tolerance)["same"] else 1

@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 
 from cifar_exp.cli.commands.options import add_trust, trusted
+from cifar_exp.cli.run_names import find_run
 from cifar_exp.safe_io.console import log_to_console
 
 
@@ -33,4 +34,4 @@ def main(arguments: list[str]) -> int:
 
     log_to_console()
     trust, settings = trusted(options, options.settings)
-    return resume(options.path, settings, trust=trust, config_dir=options.config_dir)
+    return resume(find_run(options.path), settings, trust=trust, config_dir=options.config_dir)
