@@ -31,7 +31,7 @@ def contact_sheet(
     columns = min(_COLUMNS, len(images))
     rows = -(-len(images) // columns)
     with styled():
-        figure = Figure(figsize=(max(columns, 4) * 1.3, rows * 1.7 + 0.5), layout="constrained")
+        figure = Figure(figsize=(max(columns, 4) * 1.3, rows * 1.6 + 0.5), layout="constrained")
         figure.suptitle(title, fontsize=10)
         grid = figure.subplots(rows, columns, squeeze=False).ravel()
         for axes in grid:
