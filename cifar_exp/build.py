@@ -270,7 +270,6 @@ def build_network(
         model = call(node, **to_classify)
         if not isinstance(model, torch.nn.Module):
             raise RequestError(f"{node._target_}: must return a torch.nn.Module, returned a {type(model).__name__}")
-        model = model.to(compute.device)
         preflight.complete(model, name, train.images[:1], Normalizer(statistics, compute))
         return compute.place(model)
 

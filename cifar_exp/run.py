@@ -26,7 +26,7 @@ from cifar_exp.config.schema import ExperimentConfig
 from cifar_exp.data import Split
 from cifar_exp.errors import DivergedError
 from cifar_exp.evaluation.metrics import Evaluation, evaluate
-from cifar_exp.evaluation.tta import view_accuracy
+from cifar_exp.evaluation.probability_records import fitted_temperature, probability_scores
 from cifar_exp.explain import faithfulness
 from cifar_exp.explain.gradcam import CamMap, Explainer, explain, explaining
 from cifar_exp.explain.layers import is_wanted
@@ -89,14 +89,15 @@ def run(config: ExperimentConfig, out_dir: Path, *, resume: bool = False) -> dic
         except DivergedError:
             outputs.draw_progress(config, parts, outputs.used_schedule(config, parts, out_dir), out_dir, status)
             raise
-        evaluation = _final_evaluation(config, parts, fitted, out_dir)
+        evaluation, validation = _final_evaluations(config, parts, fitted, out_dir)
         distributed.end()  # rank 0 does the rest
         # --- results: from here on, nothing that fails takes them along ---
         use = outputs.used_schedule(config, parts, out_dir)
-        outputs.write_tables(parts, evaluation, out_dir)
-        results = outputs.results(config, parts, fitted, evaluation, use, environment) | {
-            "test_accuracy_tta": measure_views(config, parts)
-        }
+        tta = measure_views(config, parts)
+        suspects = outputs.write_tables(parts, evaluation, tta, out_dir)
+        results = outputs.results(config, parts, fitted, evaluation, use, environment)
+        results |= {"test_accuracy_tta": tta.accuracy if tta else None}
+        results |= probability_scores(evaluation, fitted_temperature(validation))
 
         def write_summary() -> dict[str, Any]:
             seconds = savepoint.seconds_before + time.perf_counter() - started
@@ -108,7 +109,7 @@ def run(config: ExperimentConfig, out_dir: Path, *, resume: bool = False) -> dic
         outputs.draw_progress(config, parts, use, out_dir, status)
         outputs.draw_augmentations(config, parts, out_dir, status)
         outputs.draw_evaluation(config, parts, evaluation, explanation, out_dir, status)
-        page.keep_images(parts.splits.test, evaluation, explanation.maps)
+        page.keep_images(parts.splits.test, evaluation, explanation.maps, suspects)
         summary = write_summary()
         outputs.log_results(config, parts, fitted, summary, out_dir)
         return summary
@@ -128,7 +129,7 @@ def run_on_other_rank(task: dict[str, Any], resume: bool) -> None:
     parts = build(config)
     recorder = Recorder(nowhere, {}, enabled=False)
     fitted = _fit(config, parts, _savepoint(config, parts, nowhere), recorder, resume=resume)
-    _final_evaluation(config, parts, fitted, nowhere)
+    _final_evaluations(config, parts, fitted, nowhere)
 
 
 def _each(*functions: Callable[[], None]) -> Callable[[], None]:
@@ -199,8 +200,10 @@ def measure(
     split: Split,
     after_batch: Callable[[], None] = lambda: None,
     model: nn.Module | None = None,
+    *,
+    views: str = "none",
 ) -> Evaluation:
-    """Evaluate the network (or another ``model`` of its kind) on a split as the config says."""
+    """Evaluate the network (or another ``model`` of its kind) on a split, with the views of test-time augmentation."""
     memory.release_free_memory()  # a training batch's memory is of no use to an evaluation batch, and the reverse
     evaluation = evaluate(
         model or parts.learner.model,
@@ -208,36 +211,32 @@ def measure(
         compute=parts.compute,
         normalize=parts.normalize,
         batch_size=config.evaluation.batch_size,
+        views=views,
         after_batch=after_batch,
     )
     memory.release_free_memory()
     return evaluation
 
 
-def _final_evaluation(config: ExperimentConfig, parts: Parts, fitted: Fitted, out_dir: Path) -> Evaluation:
-    """The test split under the weights that the config asks for, which are then in the model."""
+def _final_evaluations(
+    config: ExperimentConfig, parts: Parts, fitted: Fitted, out_dir: Path
+) -> tuple[Evaluation, Evaluation | None]:
+    """Test and validation split (None without one) under the configured weights, which are then in the model."""
     if config.evaluation.weights == "best" and fitted.best_epoch not in (None, config.epochs):
         if current_ranks().is_rank_0:  # evaluation broadcasts the weights
             best = checkpoint.load(out_dir / "checkpoints" / "best.pt", parts.compute.device)
             parts.learner.model.load_state_dict(best["model"])
-        return measure(config, parts, parts.splits.test)
+        held_out = parts.splits.validation
+        validation = None if held_out is None else measure(config, parts, held_out)
+        return measure(config, parts, parts.splits.test), validation
     assert fitted.test is not None  # measured after the last epoch
-    return fitted.test
+    return fitted.test, fitted.validation
 
 
-def measure_views(config: ExperimentConfig, parts: Parts) -> float | None:
-    """Accuracy on the test split with test-time augmentation; None where the config asks for none."""
+def measure_views(config: ExperimentConfig, parts: Parts) -> Evaluation | None:
+    """The test split with test-time augmentation; None if the config asks for none."""
     views = config.evaluation.test_time_augmentation
-    if views == "none":
-        return None
-    return view_accuracy(
-        parts.learner.model,
-        parts.splits.test,
-        views,
-        compute=parts.compute,
-        normalize=parts.normalize,
-        batch_size=config.evaluation.batch_size,
-    )
+    return None if views == "none" else measure(config, parts, parts.splits.test, views=views)
 
 
 def images_to_explain(config: ExperimentConfig, evaluation: Evaluation) -> np.ndarray[Any, np.dtype[np.int64]]:

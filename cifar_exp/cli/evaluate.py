@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
@@ -22,6 +23,7 @@ from cifar_exp.config.schema import OVERRIDABLE, ExperimentConfig
 from cifar_exp.data import Statistics
 from cifar_exp.errors import RequestError
 from cifar_exp.evaluation.metrics import Evaluation
+from cifar_exp.evaluation.probability_records import probability_scores
 from cifar_exp.run import explain_run, measure, measure_views
 from cifar_exp.run_dir import checkpoint, tables
 from cifar_exp.run_dir.environment import describe_environment
@@ -41,6 +43,13 @@ EVALUATION_COLUMNS = (
     "misclassified",
     "changed_predictions",
     "accuracy_tta",
+    "ece",
+    "brier",
+    "temperature",
+    "ece_calibrated",
+    "top5_accuracy",
+    "balanced_accuracy",
+    "macro_f1",
 )
 
 
@@ -69,7 +78,8 @@ def evaluate_run(run: SavedRun, overrides: list[str], weights: str | None, out: 
     except OSError as error:
         raise RequestError(f"--out {out_dir}: cannot be made: {error.strerror}") from error
     evaluation = measure(config, parts, parts.splits.test)
-    outputs.write_tables(parts, evaluation, out_dir)
+    tta = measure_views(config, parts)
+    outputs.write_tables(parts, evaluation, tta, out_dir)
     # The run's own table is of the weights that the run itself measured.
     same_weights = which == run.config.evaluation.weights
     changed = _changed_predictions(run, parts, evaluation) if same_weights else None
@@ -83,7 +93,8 @@ def evaluate_run(run: SavedRun, overrides: list[str], weights: str | None, out: 
         "accuracy": evaluation.accuracy,
         "misclassified": int((~evaluation.correct).sum()),
         "changed_predictions": changed,
-        "accuracy_tta": measure_views(config, parts),
+        "accuracy_tta": tta.accuracy if tta else None,
+        **probability_scores(evaluation, _temperature(run) if same_weights else None),
     }
     tables.write_table(out_dir / "evaluation.csv", EVALUATION_COLUMNS, [row])
     explanation = explain_run(config, parts, evaluation, out_dir)
@@ -188,6 +199,16 @@ def _statistics_of(state: dict[str, Any], path: Path, *, channels: int) -> Stati
     if len(numbers) != 2 * channels or min(numbers[channels:]) <= 0:
         raise RequestError(f"{path}: the statistics of its training images are missing, damaged or of other channels")
     return Statistics(tuple(numbers[:channels]), tuple(numbers[channels:]))
+
+
+def _temperature(run: SavedRun) -> float | None:
+    """The temperature that the run fitted on its validation split; None if it has none."""
+    if not (run.path / "summary.csv").exists():
+        return None
+    found = run.table("summary.csv", ("run",)).get("temperature")
+    if found is None or not pd.api.types.is_numeric_dtype(found) or not 0 < found.iloc[0] < math.inf:
+        return None
+    return float(found.iloc[0])
 
 
 def _changed_predictions(run: SavedRun, parts: Parts, evaluation: Evaluation) -> int | None:

@@ -203,8 +203,7 @@ def _folder(job: Any, key: str) -> Path:
 
 def _check_not_taken(folder: Path) -> None:
     """Refuse a directory that is in use: Hydra would write its own files there before the run could refuse."""
-    from cifar_exp.run_dir.lifecycle import job_state
-    from cifar_exp.run_dir.run_status import is_taken
+    from cifar_exp.run_dir.run_status import is_taken, job_state
 
     if not is_taken(folder):
         return

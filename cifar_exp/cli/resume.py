@@ -18,7 +18,7 @@ from cifar_exp.config.compose import composition
 from cifar_exp.config.overrides import quoted
 from cifar_exp.config.trusted_settings import check_group_choices, is_hydras_own
 from cifar_exp.errors import DONE, FAILED, RequestError
-from cifar_exp.run_dir import lifecycle, run_status
+from cifar_exp.run_dir import run_status
 from cifar_exp.run_dir.saved_run import is_mlflow_store, open_run
 from cifar_exp.safe_io import atomic
 from cifar_exp.safe_io.untrusted import refuse_irregular
@@ -74,7 +74,7 @@ def _resume_run(path: Path, settings: Sequence[str], trust: Sequence[str]) -> in
             f"{path / 'config_resolved.yaml'}: was edited since the run started; a changed config (more epochs, too, "
             "for which the schedule was not planned) is a new run"
         )
-    state = lifecycle.job_state(path)
+    state = run_status.job_state(path)
     if state == "running":
         raise RequestError(f"{path}: a run is going on there; wait for it or stop it first")
     if state == "completed":

@@ -21,12 +21,22 @@ def verdict(low: float, high: float) -> str:
     return MARKS if low > 0 else WRONG_PLACE if high < 0 else UNCLEAR
 
 
+def decimal(value: float, places: int = 2) -> str:
+    """A drop in probability, never a negative zero.
+
+    >>> decimal(0.716), decimal(-0.001), decimal(-0.25, 3)
+    ('0.72', '0.00', '-0.250')
+    """
+    return f"{round(value, places) + 0.0:.{places}f}"
+
+
 def finding(layer: str, attended: float, control: float, low: float, high: float, n: int) -> str:
     """The numbers behind a verdict on a layer's maps for the predicted class, as a sentence."""
     return (
         f"Hiding the fifth of the pixels that {layer}'s maps mark lowers the predicted class's probability by "
-        f"{attended:.2f}; hiding the places that other images' maps mark lowers it by {control:.2f}. "
-        f"Difference {attended - control:.3f}, 95% interval {low:.3f} to {high:.3f}, {n:,} test images."
+        f"{decimal(attended)}; hiding the places that other images' maps mark lowers it by {decimal(control)}. "
+        f"Difference {decimal(attended - control, 3)}, 95% interval {decimal(low, 3)} to {decimal(high, 3)}, "
+        f"{n:,} test images."
     )
 
 

@@ -18,7 +18,7 @@ from cifar_exp.data.batches import Batch
 from cifar_exp.errors import DONE, RequestError
 from cifar_exp.evaluation.metrics import evaluate
 from cifar_exp.preflight import count_parameters
-from cifar_exp.run_dir import lifecycle
+from cifar_exp.run_dir import run_status
 from cifar_exp.safe_io.console import log_to_console
 from cifar_exp.safe_io.plural import plural
 from cifar_exp.sweeps.grid import Job, duplicates
@@ -94,7 +94,7 @@ def show_plan(jobs: Sequence[Job], sweep_dir: Path) -> int:
     todo = 0
     lines = []
     for job in jobs:
-        state = lifecycle.job_state(job.directory)
+        state = run_status.job_state(job.directory)
         key = json.dumps([plain(getattr(job.config, name)) for name in _COST_KEYS])
         if key not in costs:
             costs[key] = _measure(job)

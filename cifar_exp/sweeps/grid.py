@@ -27,7 +27,7 @@ from cifar_exp.config.resolved import PATHS, config_hash, first_line, resolve
 from cifar_exp.config.schema import ExperimentConfig
 from cifar_exp.config.trusted_settings import check_group_choices, check_hydra_settings, typed_in
 from cifar_exp.errors import RequestError
-from cifar_exp.run_dir import lifecycle
+from cifar_exp.run_dir import lifecycle, run_status
 from cifar_exp.safe_io import atomic
 from cifar_exp.sweeps import RECORD
 from cifar_exp.sweeps.launchers import options
@@ -300,7 +300,7 @@ def check_directories(sweep: Sweep, expected: Sequence[str] | None = None) -> No
                 f"{sweep.directory}: job {job.number} is in {expected[job.number]}, not in {shown}; give the sweep's "
                 "settings of hydra.sweep.subdir and hydra.job again"
             )
-        if lifecycle.job_state(job.directory) is not None and not lifecycle.same_config(job.directory, job.config):
+        if run_status.job_state(job.directory) is not None and not lifecycle.same_config(job.directory, job.config):
             raise RequestError(
                 f"{job.directory}: already contains a run of another config than {job.title}; a run is never "
                 "overwritten, choose another hydra.sweep.dir"

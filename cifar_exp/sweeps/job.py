@@ -83,7 +83,8 @@ def run_in_sweep(
 
     with off_for_imports():
         from cifar_exp import data
-        from cifar_exp.run_dir.lifecycle import job_state, run_name, same_config
+        from cifar_exp.run_dir.lifecycle import run_name, same_config
+        from cifar_exp.run_dir.run_status import job_state
         from cifar_exp.run_dir.tables import read_table
 
     log_to_console()

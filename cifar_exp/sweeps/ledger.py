@@ -116,7 +116,7 @@ def _row(sweep_dir: Path, job: Mapping[str, Any]) -> dict[str, Any]:
     row = {"job": job["job"], "run": job["run"], "state": _NOT_STARTED, **job["overrides"]}
     with contextlib.suppress(OSError, ValueError):
         status = run_status.read_status(run)
-        row["state"] = lifecycle.job_state(run) or "failed"
+        row["state"] = run_status.job_state(run) or "failed"
         row["error"] = status.get("error")
         row["epochs_completed"] = status.get("epochs_completed")
         row["resumed"] = len(run_status.resumptions(status))

@@ -78,7 +78,7 @@ def test_a_wrong_request_ends_before_anything_is_made(here, capsys, arguments, m
         (["device=cuda:99"], "device=cuda:99: this machine has"),
         (["optimizer.momentum=0"], "refuses these values: Nesterov"),
         (["+optimizer.lr=3"], "the learning rate is max_lr"),
-        (["data.image_size=5", "augment=none"], "cannot take 5x5x1 images"),
+        (["data.image_size=5", "augment=none"], "cannot process 5x5x1 images"),
         (["explain.layers=[layer9]"], "no layer 'layer9'; it has stem, layer1"),
         (["explain.indices=[100]"], "has images 0 to 99"),
         (["augment.transforms.pad.paddding=4", "augment.transforms.pad.padding=4"], "unknown key"),

@@ -13,7 +13,7 @@ from cifar_exp.cli.main import main
 from cifar_exp.config.resolved import to_yaml
 from cifar_exp.errors import RequestError
 from cifar_exp.run import run
-from cifar_exp.run_dir import checkpoint, lock, tables
+from cifar_exp.run_dir import checkpoint, run_status, tables
 from cifar_exp.training.progress import EpochProgress
 
 STEPS_AN_EPOCH = 3  # of TINY: 270 images, 128 in a batch
@@ -160,8 +160,8 @@ def test_what_resume_refuses(tmp_path, interrupted, capsys):
     refused(capsys, ["resume", str(tmp_path)], "neither a run nor a sweep")
     refused(capsys, ["resume", str(tmp_path / "no")], "there is no such run")
     refused(capsys, [*TINY, f"hydra.run.dir={run_dir}"], "holds a run already (interrupted)", "cifar-exp resume")
-    with lock.held(interrupted):
-        refused(capsys, ["resume", run_dir], "a run is going on there")
+    with run_status.locked(interrupted):
+        refused(capsys, ["resume", run_dir], "another process is running this run")
     assert contents(interrupted) == before
 
     config = composed(*TINY, "epochs=5")
@@ -246,9 +246,9 @@ def test_rows_are_kept_up_to_an_epoch(tmp_path):
 
 
 def test_a_directory_is_locked_by_one_process(tmp_path):
-    assert not lock.is_held(tmp_path)
-    with lock.held(tmp_path):
-        assert lock.is_held(tmp_path)
-        with pytest.raises(RequestError, match="a run is going on there"), lock.held(tmp_path):
+    assert not run_status.is_locked(tmp_path)
+    with run_status.locked(tmp_path):
+        assert run_status.is_locked(tmp_path)
+        with pytest.raises(RequestError, match="another process is running this run"), run_status.locked(tmp_path):
             pass
-    assert not lock.is_held(tmp_path)
+    assert not run_status.is_locked(tmp_path)

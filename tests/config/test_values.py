@@ -61,7 +61,7 @@ def test_a_last_batch_of_one_image_is_refused_where_batch_normalization_cannot_t
     if fits:
         build(config)
     else:
-        with pytest.raises(RequestError, match=r"a last batch of a single one.*more than 1 value per channel"):
+        with pytest.raises(RequestError, match=r"has a single image.*more than 1 value per channel"):
             build(config)
 
 
@@ -81,7 +81,7 @@ def test_the_trial_of_a_batch_of_one_changes_no_number(monkeypatch):
     ("overrides", "message"),
     [
         # a convolution from 8 million channels to as many has 5.8e14 weights, of 12 bytes each with what training adds
-        (["model.width=1000000"], r"model=resnet9: weights, gradients and momentum would take [\d,]{10,}\.\d GB"),
+        (["model.width=1000000"], r"model=resnet9: weights, gradients and momentum take [\d,]{10,}\.\d GB"),
         (["epochs=1000000", "batch_size=1"], r"epochs: 16,000,000 steps are more than the 10,000,000"),
     ],
 )
@@ -155,8 +155,8 @@ BAD = {
     "two channels": (PIXELS[..., :2], LABELS, SOURCES, "1 or 3"),
     "a label too many": (PIXELS, np.array([0, 1, 1]), SOURCES, "2 images but 3 labels"),
     "no images": (PIXELS[:0], LABELS[:0], SOURCES[:0], "0 images"),
-    "images without pixels": (PIXELS[:, :0], LABELS, SOURCES, "hold nothing"),
-    "no array": ("images", LABELS, SOURCES, "made no data set"),
+    "images without pixels": (PIXELS[:, :0], LABELS, SOURCES, "are empty"),
+    "no array": ("images", LABELS, SOURCES, "did not return a data set"),
 }
 
 

@@ -132,8 +132,8 @@ def test_deletion_matters_where_the_network_looks():
     # The gradient's mean is positive, so the map is the red channel: its 16 pixels are among the 20 hidden.
     assert predicted.deletion_drop == pytest.approx(1 / (1 + np.exp(-2)) - 0.5, abs=1e-6)
     assert true.deletion_drop <= 0
-    # The blur keeps part of the corner's red; there is no other image whose map could be the control.
-    assert 0 < predicted.attended_drop < predicted.deletion_drop
+    # The blur of what is seen is black, -2 after normalization; there is no other image for a control.
+    assert predicted.attended_drop == pytest.approx(1 / (1 + np.exp(-2)) - 1 / (1 + np.exp(2)), abs=1e-5)
     assert predicted.control_drop is None
     # Random pixels hide about a fifth of the corner.
     assert 0 < predicted.random_drop < predicted.deletion_drop / 2

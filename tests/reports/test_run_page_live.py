@@ -87,7 +87,7 @@ def test_no_page_where_none_is_wanted(tmp_path):
 
 def test_a_directory_that_is_taken_keeps_its_page(by_hand):
     (by_hand / "report.html").write_text("its own")
-    with pytest.raises(ValueError, match="holds a run already"):
+    with pytest.raises(ValueError, match="already contains a run"):
         run(composed(*TINY, "report=true"), by_hand)
     assert (by_hand / "report.html").read_text() == "its own"
 

@@ -35,9 +35,9 @@ def config_of(name, *overrides, **options):
         ("WrongClasses", r"returned \(N, 7\) in training mode; the data has 10 classes"),
         ("Spatial", r"returned \(N, 10, 1, 1\)"),
         ("Detached", r"the logits in training mode have no gradient"),
-        ("Raises", r"in training mode: the model cannot take 32x32x1 images .*KeyError: 'of its own'"),
-        ("Frozen", r"no parameter requires a gradient \(of \d+ values\)"),
-        ("NoParameters", r"no parameter requires a gradient \(of 0 values\)"),
+        ("Raises", r"in training mode: the model cannot process 32x32x1 images .*KeyError: 'of its own'"),
+        ("Frozen", r"none of its \d+ parameter values requires a gradient"),
+        ("NoParameters", r"none of its 0 parameter values requires a gradient"),
         ("InitializeThatFails", r"initialize\(images\) fails.*normalized training images.*KeyError: 'of its own'"),
         ("create_model", r"fails with the arguments num_classes=10.*unexpected keyword argument 'in_channels'.*always "
          r"passes num_classes, in_channels.*function of your own"),

@@ -123,9 +123,20 @@ def test_gradcam_is_of_the_most_confident_mistakes(finished):
     predictions, cams = table(out_dir, "predictions.csv"), table(out_dir, "gradcam.csv")
     wrong = predictions[~predictions["correct"]].sort_values("confidence", ascending=False, kind="stable")
     assert cams["index"].drop_duplicates().tolist() == wrong["index"].head(3).tolist()
-    assert set(cams["layer"]) == {"layer1", "layer2"}  # layer3's 4x4 is too small to say where
-    assert set(zip(cams["map_height"], cams["map_width"], strict=True)) == {(16, 16), (8, 8)}
-    assert len(cams) == 3 * 2 * 2
+    assert set(cams["layer"]) == {"layer1", "layer2", "layer3"}
+    assert set(zip(cams["map_height"], cams["map_width"], strict=True)) == {(16, 16), (8, 8), (4, 4)}
+    assert len(cams) == 3 * 3 * 2
+
+
+def test_faithfulness_is_measured_on_as_many_images_as_evaluation_pays_for(finished):
+    tested = table(finished[0], "faithfulness.csv")
+    assert tested["layer"].tolist() == ["layer1", "layer2", "layer3"] * 2
+    assert set(tested.loc[tested["target"] == "predicted", "n"]) == {30}  # of 100 test images
+    difference = tested["attended_drop"] - tested["control_drop"]
+    assert np.allclose(difference, tested["difference"], equal_nan=True)
+    measured = tested.dropna(subset=["difference"])
+    assert measured["verdict"].notna().all()
+    assert ((measured["ci_low"] <= measured["difference"]) & (measured["difference"] <= measured["ci_high"])).all()
 
 
 def test_the_checkpoint_holds_the_weights_that_were_measured(finished):
@@ -163,7 +174,7 @@ def test_another_seed_gives_other_numbers_on_the_same_split(finished, tmp_path):
 
 def test_a_directory_that_holds_a_run_is_left_alone(finished):
     before = (finished[0] / "metrics.csv").read_bytes()
-    with pytest.raises(RequestError, match="holds a run already"):
+    with pytest.raises(RequestError, match="already contains a run"):
         run(finished[1], finished[0])
     assert (finished[0] / "metrics.csv").read_bytes() == before
     assert json.loads((finished[0] / "status.json").read_text())["state"] == "completed"
@@ -232,7 +243,7 @@ def test_the_published_defects_are_named(tmp_path, caplog):
     # 100 test images are one batch: the sum of batch means is the loss itself, and is divided by 100 again.
     assert row["test_loss"] / row["test_loss_as_published"] == pytest.approx(100)
     assert table(tmp_path / "run", "metrics.csv")["test_accuracy"].notna().all()
-    for said in ("its accuracy is optimistic", "incomplete: 2 of 6", "means of batches of 128 summed", "layer3 (4x4)"):
+    for said in ("its accuracy is optimistic", "incomplete: 2 of 6", "means of batches of 128 summed"):
         assert said in caplog.text
     assert f"{row['misclassified']} of 100 test images misclassified" in caplog.text
     assert set(table(tmp_path / "run", "gradcam.csv")["layer"]) == {"layer2", "layer3"}

@@ -11,7 +11,7 @@ from runs import measured
 from cifar_exp import data
 from cifar_exp.cli.main import main
 from cifar_exp.config.overrides import quoted
-from cifar_exp.run_dir import lock, tables
+from cifar_exp.run_dir import run_status, tables
 from cifar_exp.sweeps.ledger import winner
 from cifar_exp.training.progress import EpochProgress
 
@@ -146,7 +146,7 @@ def test_a_killed_job_is_told_from_one_at_work(here):
     assert main(["-m", *TINY, "epochs=1", "seed=0,1", "hydra.sweep.dir=s"]) == 0
     status = here / "s" / "1" / "status.json"
     status.write_text(json.dumps(json.loads(status.read_text()) | {"state": "running"}))
-    with lock.held(here / "s" / "1"):
+    with run_status.locked(here / "s" / "1"):
         assert main(["resume", "s"]) == 0
         assert states(here / "s") == ["completed", "running"]
     assert main(["resume", "s"]) == 0

@@ -5,6 +5,7 @@ there, so every gradient is made up; that the kernels compute what they should i
 """
 
 from collections.abc import Iterator
+from contextlib import nullcontext
 
 import pytest
 import torch
@@ -13,8 +14,9 @@ from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTens
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from cifar_exp import preflight
 from cifar_exp.build import Parts, build
-from cifar_exp.compute import device
+from cifar_exp.compute import device, seeding
 from cifar_exp.data.batches import _EpochKeys
 from cifar_exp.evaluation.metrics import evaluate
 from cifar_exp.evaluation.tta import view_accuracy
@@ -41,6 +43,8 @@ def gpu(monkeypatch) -> Iterator[None]:
     """A GPU of which only the name is there."""
     monkeypatch.setattr(device, "resolve_device", lambda _name: GPU)
     monkeypatch.setattr(device.Compute, "place", _placed)
+    monkeypatch.setattr(seeding, "generators_kept", lambda _device: nullcontext())
+    monkeypatch.setattr(preflight.Trial, "with_working_layout", lambda trial, _format: trial)  # has a backward pass
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _device: (9, 0))
     monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _device: Properties)
     monkeypatch.setattr(torch.cuda.amp.common, "amp_definitely_not_available", lambda: False)

@@ -204,7 +204,7 @@ def _differences(drawn: Sequence[tuple[str, float, tuple[float, float], float]],
         intervals,
         f"Difference of test accuracy from the baseline for {len(drawn)} {what}, from {least:+.2f} to {most:+.2f} "
         "points, each with its 95% interval; the table beside it has the numbers.",
-        "difference of test accuracy, percentage points",
+        "points of test accuracy",
     )
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import pandas as pd
 
@@ -15,7 +16,7 @@ from cifar_exp.evaluation.statistics import p_in_words
 from cifar_exp.reports.html import formats
 from cifar_exp.reports.html.table import Column, Table
 
-_MOST_NAMES = 4
+_MOST_NAMES = 2
 _MOST_GROUPS = 1_000
 
 
@@ -105,7 +106,7 @@ def in_words(comparison: Comparison, pair: GroupPair) -> str:
     if pair.result:
         low, high = (formats.signed(100 * end, 2) for end in pair.interval)
         told += f"; 95% interval {low} to {high}"
-    return f"{told}. Its run has the higher test accuracy in {probability_b_better(pair):.0%} of the pairs of runs."
+    return f"{told}. A run of it has the higher test accuracy in {probability_b_better(pair):.0%} of the pairs of runs."
 
 
 def listed(words: Sequence[str]) -> str:
@@ -129,7 +130,7 @@ def settings_table(comparison: Comparison) -> Table | None:
         return None
     kind = kind_of(comparison.metric)
     columns = [
-        *(Column(heading(name), note=name) for name in comparison.varied),
+        Column("setting", note="what differs between the settings"),
         *(
             [Column("verdict", note="Welch's t test against the baseline setting, corrected (Holm)", key=True)]
             * bool(verdicts)
@@ -158,13 +159,14 @@ def settings_table(comparison: Comparison) -> Table | None:
             ),
         ]
     columns += [
+        *(Column(heading(name), note=name, hidden=True) for name in comparison.varied),
         Column(repetitions(comparison)),
         Column("not averaged", "integer", hidden=not groups["not_averaged"].any()),
     ]
     pairs = {pair.position: pair for pair in verdicts.pairs} if verdicts else {}
     rows = []
     for position, group in groups.head(_MOST_GROUPS).iterrows():
-        row = [setting(group[name]) for name in comparison.varied]
+        row: list[Any] = [one_line(group["name"])]
         pair = pairs.get(int(str(position)))
         if verdicts:
             row.append(pair.verdict if pair else "baseline" if position == verdicts.baseline else "")
@@ -174,6 +176,7 @@ def settings_table(comparison: Comparison) -> Table | None:
             for name in ("mean", "std", "interval_low", "interval_high", "mean_test_accuracy")
         ]
         row += _of_pair(pair) if verdicts else []
+        row += [setting(group[name]) for name in comparison.varied]
         row += [group["seeds"], None if pd.isna(group["not_averaged"]) else int(group["not_averaged"])]
         rows.append(row)
     marks = {position: "best" for position, best in enumerate(groups["best"].head(_MOST_GROUPS)) if best}

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from textwrap import fill
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator, PercentFormatter
 from numpy.typing import NDArray
 
-from cifar_exp.reports.figures.style import TEST, TRAIN, VALIDATION, save, shorten, styled
+from cifar_exp.reports.figures.style import TEST, TRAIN, VALIDATION, save, styled
 
 # Okabe and Ito's, the darkest first; yellow is left out, for it does not show as a line.
 PALETTE = (TRAIN, TEST, "#009E73", "#CC79A7", VALIDATION, "#56B4E9", "#222222")
@@ -86,7 +87,7 @@ def overlaid_curves(curves: Sequence[Curve], title: str, path: Path) -> None:
         if len(labels) > 1:
             figure.legend(
                 [named[label] for label in labels],
-                [shorten(label, _LABEL_LENGTH) for label in labels],
+                [fill(label, _LABEL_LENGTH) for label in labels],
                 loc="outside right upper",
                 fontsize=8,
                 title="best first",

@@ -62,7 +62,7 @@ def fixed_and_broken(change: Change, path: Path) -> None:
     kept = _classes_shown(change)
     fixed, broken = int(change.fixed_by_class.sum()), int(change.broken_by_class.sum())
     with styled():
-        galleries = 1.5 * 2 if not change.no_images else 0.9
+        galleries = 1.65 * 2 if not change.no_images else 0.9
         classes = 0.26 * len(kept) + 0.9
         figure: Any = Figure(figsize=(10.5, galleries + classes + 1.1), layout="constrained")
         figure.suptitle(
@@ -98,7 +98,7 @@ def _gallery(part: Any, images: Sequence[Changed], mistaken: str, title: str, co
         if one.image is not None:
             show_image(axes, one.image)
         axes.set_title(
-            f"is {shorten(one.label, 14)}\n{mistaken}: {shorten(one.mistaken_for, 10)} ({one.confidence:.0%})",
+            f"is {shorten(one.label, 18)}\n{mistaken}: {shorten(one.mistaken_for, 18)}\n({one.confidence:.0%} sure)",
             fontsize=7.5,
             fontweight="normal",
         )

@@ -1,5 +1,6 @@
 """Pictures of images: the misclassified ones, what augmentation makes of them, where the network looked."""
 
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,10 +13,11 @@ from numpy.typing import NDArray
 from cifar_exp.explain.faithfulness import Explanation
 from cifar_exp.explain.gradcam import TARGETS, CamMap
 from cifar_exp.explain.layers import LayerMap
-from cifar_exp.explain.verdict import HEADLINES, MARKS, WRONG_PLACE
+from cifar_exp.explain.verdict import HEADLINES, MARKS, WRONG_PLACE, decimal
 from cifar_exp.reports.figures.style import GRAY, RIGHT, WRONG, bare, message_figure, save, shorten, show_image, styled
 
 _COLUMNS = 5
+_CAPTION_WIDTH = 26  # characters that fit over an image
 # Of the Grad-CAM figure, in inches: a map, the space between maps, a row, its label, and what is above and below.
 _CELL, _GAP, _ROW, _LABEL, _HEADER, _LINE = 0.84, 0.09, 1.06, 1.15, 1.05, 0.19
 
@@ -32,7 +34,7 @@ class Judged:
 
 
 def misclassified(judged: Sequence[Judged], total: int, images: int, path: Path) -> None:
-    """A gallery of misclassified images with label, prediction and confidence.
+    """A gallery of misclassified images with test index, label, prediction and confidence.
 
     Args:
         judged: the images to show, in order; may be empty.
@@ -48,16 +50,24 @@ def misclassified(judged: Sequence[Judged], total: int, images: int, path: Path)
             save(message_figure(f"None of the {images:,} test images was misclassified."), path)
             return
         rows = -(-len(judged) // _COLUMNS)
-        figure = Figure(figsize=(_COLUMNS * 1.75, rows * 2.15 + 0.5), layout="constrained")
+        captions = [_full_caption(one) for one in judged]
+        lines = max(caption.count("\n") for caption in captions) + 1
+        figure = Figure(figsize=(_COLUMNS * 1.75, rows * (1.7 + 0.15 * lines) + 0.5), layout="constrained")
         figure.suptitle(
             f"{total:,} of {images:,} test images misclassified; the {len(judged)} most confident mistakes", fontsize=11
         )
         for axes in (grid := figure.subplots(rows, _COLUMNS, squeeze=False).ravel()):
             bare(axes)
-        for axes, one in zip(grid, judged, strict=False):
+        for axes, one, caption in zip(grid, judged, captions, strict=False):
             show_image(axes, one.image)
-            axes.set_title(_caption(one, 16), fontsize=8, fontweight="normal")
+            axes.set_title(caption, fontsize=8, fontweight="normal")
         save(figure, path)
+
+
+def _full_caption(one: Judged) -> str:
+    """Test index (as ``explain.indices`` takes it), answer, confidence and label; long names are wrapped."""
+    texts = (f"index {one.index}", f"said {one.prediction} ({one.confidence:.0%})", f"is {one.label}")
+    return "\n".join(line for text in texts for line in textwrap.wrap(text, _CAPTION_WIDTH))
 
 
 def _caption(one: Judged, length: int) -> str:
@@ -158,7 +168,7 @@ def _map_header(axes: Any, explanation: Explanation, layer: LayerMap, target: st
     if test is not None and test.effect is not None:
         colour = {MARKS: RIGHT, WRONG_PLACE: WRONG}.get(str(test.verdict), GRAY)
         axes.annotate(
-            f"{test.effect.difference:.3f}",
+            decimal(test.effect.difference, 3),
             (0.5, 1),
             (0, 3),
             "axes fraction",
@@ -175,10 +185,11 @@ def _map_notes(explanation: Explanation) -> list[str]:
         "brackets with the places hidden that the maps of other shown images mark. Each map has its own colour scale.",
     ]
     if explanation.tests:
-        most = max(test.n for test in explanation.tests)
+        n = {test.target: test.n for test in explanation.tests}
         notes += [
-            f"Above: the mean difference on {most:,} random test images; green: marks what the prediction depends on,",
-            "gray: no evidence that it does, orange: marks the wrong place (by the 95% interval). Bold: read first.",
+            f"Above: the mean difference on {n['predicted']:,} random test images, for the true class on the mistakes",
+            "among them. By its 95% interval, green: marks what the prediction depends on; gray: no evidence that it",
+            "does; orange: marks the wrong place. Bold: the layer to read first.",
         ]
     return notes
 
@@ -188,9 +199,8 @@ def _overlay(axes: Any, image: NDArray[np.uint8], cam: CamMap) -> None:
     peak = float(cam.heat.max())
     if peak > 0:
         axes.imshow(cam.heat / peak, cmap="inferno", alpha=0.6, vmin=0, vmax=1)
-        # Adding 0 turns -0.0 into 0.0.
-        text = f"{round(cam.attended_drop, 2) + 0.0:.2f}"
-        text += "" if cam.control_drop is None else f" ({round(cam.control_drop, 2) + 0.0:.2f})"
+        text = decimal(cam.attended_drop)
+        text += "" if cam.control_drop is None else f" ({decimal(cam.control_drop)})"
         axes.set_xlabel(text, fontsize=9, labelpad=1.5)
     else:
         axes.set_xlabel("no heat", fontsize=9, labelpad=1.5, color=GRAY)

@@ -8,14 +8,10 @@ import pandas as pd
 
 from cifar_exp.evaluation.statistics import wilson_interval
 from cifar_exp.explain.verdict import HEADLINES, MARKS, UNCLEAR, WRONG_PLACE, finding, sanity, verdict
-from cifar_exp.reports.html.formats import integer, number, percent, points
+from cifar_exp.reports.html.formats import integer, number, percent
 from cifar_exp.reports.run_page.sources import Source, Statement, summary_cells
 from cifar_exp.run_dir import tables
 from cifar_exp.run_dir.read import RunDirectory
-
-# From where on a number is worth a word. They decide on the wording only; the numbers stand beside them.
-OVERCONFIDENT = 0.03  # mean confidence less accuracy
-SURE = 0.9  # confidence
 
 
 def accuracy(run: RunDirectory) -> Iterator[Statement]:
@@ -74,30 +70,6 @@ def confusion_counts(confusion: pd.DataFrame) -> np.ndarray[Any, np.dtype[np.int
     return confusion.iloc[:, 1:].to_numpy().astype(np.int64)
 
 
-def confidence(run: RunDirectory) -> Iterator[Statement]:
-    """Whether the network is as sure as it is right."""
-    if run.predictions is None or run.predictions["confidence"].isna().any():
-        return
-    confidence, correct = run.predictions["confidence"], run.predictions["correct"]
-    wrong = int((~correct).sum())
-    excess = float(confidence.mean() - correct.mean())
-    sure = int((~correct & (confidence > SURE)).sum())
-    text = f"Mean confidence {percent(confidence.mean())}, accuracy {percent(correct.mean())}: {points(excess)}."
-    if wrong:
-        text += f" {sure:,} of {wrong:,} mistakes were made with a confidence above {percent(SURE, 0)}."
-    rows = f"all {len(confidence):,}"
-    sources = (
-        Source("predictions.csv", rows, "confidence", f"mean {confidence.mean():.4f}"),
-        Source("predictions.csv", "correct is False", "confidence", f"{sure:,} above {SURE}"),
-    )
-    if excess > OVERCONFIDENT:
-        yield Statement("note", "Surer than it should be", text, sources)
-    elif excess < -OVERCONFIDENT:
-        yield Statement("note", "Less sure than it could be", text, sources)
-    else:
-        yield Statement("good", "About as sure as it should be", text, sources)
-
-
 def headline_layer(run: RunDirectory) -> str | None:
     """The layer to read first: the one with the highest measured faithfulness; without a test, the deepest one."""
     tested = _tested_layers(run)
@@ -140,12 +112,13 @@ def attention(run: RunDirectory) -> Iterator[Statement]:
     for found in (MARKS, UNCLEAR, WRONG_PLACE):
         if others := [name for name in verdicts if verdicts[name] == found and name != layer]:
             text += f" {', '.join(others)}: {found}."
+    kind = {MARKS: "good", UNCLEAR: "note", WRONG_PLACE: "bad"}[verdicts[layer]]
     correlation = row["rank_correlation_reinitialized"]
     if pd.notna(correlation) and (warning := sanity(layer, correlation)):
         text += f" {warning}"
+        kind = "bad" if kind == "bad" else "note"
     sources = tuple(
         Source("faithfulness.csv", f"layer {layer}, target predicted", column, f"{row[column]:.4f}")
         for column in ("attended_drop", "control_drop", "difference", "ci_low", "ci_high")
     )
-    kind = {MARKS: "good", UNCLEAR: "note", WRONG_PLACE: "bad"}[verdicts[layer]]
     yield Statement(kind, HEADLINES[verdicts[layer]], text, sources)
