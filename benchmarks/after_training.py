@@ -44,11 +44,11 @@ def product_side(orders: Orders, overrides: list[str], cam_images: int) -> None:
     """``("evaluate",)``, ``("maps",)``, ``("figures", folder)``: seconds; ``("passes",)``."""
     from cifar_exp import run
     from cifar_exp.build import build
-    from cifar_exp.config.compose import compose_jobs, without_hydra
+    from cifar_exp.config.compose import compose_job, without_hydra
     from cifar_exp.config.resolved import resolve
 
     logging.getLogger("cifar_exp").setLevel(logging.WARNING)
-    config = resolve(without_hydra(compose_jobs(overrides)[0]))
+    config = resolve(without_hydra(compose_job(overrides)))
     parts = build(config)
     model = parts.learner.model
     test = parts.splits.test

@@ -24,7 +24,9 @@ SIZES = (1_000, 3_000, 10_000)
 PREDICTION_VARIANTS = 50
 COMMAND = """\
 import sys
-from cifar_exp.cli.commands.compare import main
+from cifar_exp.cli.commands import run_command
+
+main = partial(run_command, "compare")
 code = main(sys.argv[1:])
 assert "torch" not in sys.modules, "compare must not import torch"
 sys.exit(code)

@@ -30,7 +30,7 @@ from measuring import Limit, Report, Result, arguments, overrides_for_synthetic_
 
 from cifar_exp import build
 from cifar_exp import run as run_module
-from cifar_exp.config.compose import compose_jobs, without_hydra
+from cifar_exp.config.compose import compose_job, without_hydra
 from cifar_exp.config.resolved import resolve
 from cifar_exp.run import run
 from cifar_exp.training import epoch, fit
@@ -41,7 +41,7 @@ QUIET = ["figures=false", "report=false", "explain.images=0", "checkpoint.best=f
 
 def finished_run(overrides: list[str], folder: Path) -> dict[str, Any]:
     """A whole run; returns its summary."""
-    return run(resolve(without_hydra(compose_jobs([*overrides_for_synthetic_data(), *QUIET, *overrides])[0])), folder)
+    return run(resolve(without_hydra(compose_job([*overrides_for_synthetic_data(), *QUIET, *overrides]))), folder)
 
 
 def plain_loop(device: torch.device, epochs: int, warm_up: int = 20) -> float:

@@ -51,7 +51,7 @@ def product_side(orders: Orders, overrides: list[str], folder: str) -> None:
     import torch
 
     from cifar_exp import run
-    from cifar_exp.config.compose import compose_jobs, without_hydra
+    from cifar_exp.config.compose import compose_job, without_hydra
     from cifar_exp.config.resolved import resolve
     from cifar_exp.training import fit
 
@@ -77,7 +77,7 @@ def product_side(orders: Orders, overrides: list[str], folder: str) -> None:
         return train_epoch(learner, *args, **options)
 
     fit.train_epoch = gated
-    config = resolve(without_hydra(compose_jobs(overrides)[0]))
+    config = resolve(without_hydra(compose_job(overrides)))
     run.run(config, Path(folder) / "run")
 
 

@@ -1,11 +1,9 @@
 """A saved run for use: its config, its tables, and its network on images of your own."""
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -13,67 +11,25 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 from torch import nn
-from torch.nn import functional as F
 
 from cifar_exp.build import build_network
 from cifar_exp.compute import seeding
 from cifar_exp.compute.device import Compute
 from cifar_exp.config.parse import changed
 from cifar_exp.config.schema import ExperimentConfig
-from cifar_exp.data import Split, Statistics
+from cifar_exp.data import Split
 from cifar_exp.data.normalize import Normalizer
 from cifar_exp.data.sources.image_files import read_images
 from cifar_exp.data.sources.resize import fit, resize_all
 from cifar_exp.errors import RequestError
+from cifar_exp.evaluation.metrics import evaluate
+from cifar_exp.evaluation.weights import read_weights
 from cifar_exp.explain.gradcam import explaining
 from cifar_exp.explain.layers import choose_layers
-from cifar_exp.run_dir import checkpoint, tables
+from cifar_exp.run_dir import tables
 from cifar_exp.run_dir.saved_run import SavedRun, open_run
 
 Images = NDArray[np.uint8] | Sequence[str | Path | Image.Image]
-
-
-@dataclass(frozen=True)
-class Weights:
-    """A checkpoint with what it takes to use it.
-
-    Attributes:
-        state: the checkpoint's content; ``model`` holds the weights.
-        class_names: in the order of the labels.
-        statistics: of the training images. They belong to the weights: those of other data would shift every input.
-    """
-
-    state: dict[str, Any]
-    class_names: tuple[str, ...]
-    statistics: Statistics
-
-    def load_into(self, model: nn.Module, path: Path) -> None:
-        """Give a network these weights.
-
-        Raises:
-            RequestError: they do not fit.
-        """
-        try:
-            model.load_state_dict(self.state["model"])
-        except (RuntimeError, TypeError, AttributeError) as error:
-            raise RequestError(f"{path}: does not fit the config's network: {str(error).splitlines()[0]}") from error
-
-
-def read_weights(path: Path) -> Weights:
-    """Read a checkpoint; no code in it runs.
-
-    Raises:
-        RequestError: there is none, or it is damaged.
-    """
-    state = checkpoint.load(path, torch.device("cpu"))
-    names, mean, std = (state.get(key) for key in ("class_names", "mean", "std"))
-    if not isinstance(names, list) or len(names) < 2 or not all(isinstance(name, str) for name in names):
-        raise RequestError(f"{path}: holds no class names")
-    numbers = [*mean, *std] if isinstance(mean, list) and isinstance(std, list) else []
-    finite = all(isinstance(value, float) and math.isfinite(value) for value in numbers)
-    if not finite or not len(mean or []) == len(std or []) in (1, 3) or min(std or [0]) <= 0:
-        raise RequestError(f"{path}: the statistics of its training images are missing or damaged")
-    return Weights(state, tuple(names), Statistics(tuple(mean or []), tuple(std or [])))
 
 
 @dataclass(frozen=True)
@@ -128,16 +84,15 @@ class TrainedNetwork:
                 pixels[place] = one[0]
         return in_channels(pixels, self.channels)
 
-    @torch.inference_mode()
     def probabilities(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Softmax probabilities (N, classes) of fitted images, in the batches and the precision of the evaluation."""
-        found = [np.zeros((0, len(self.class_names)), np.float32)]
+        if not len(images):
+            return np.zeros((0, len(self.class_names)), np.float32)
+        unlabelled = Split(images, np.zeros(len(images), np.int64), np.zeros(len(images), np.str_))
         batch_size = self.config.evaluation.batch_size
-        for start in range(0, len(images), batch_size):
-            with self.compute.autocast():
-                logits = self.model(self.normalize(torch.from_numpy(images[start : start + batch_size])))
-            found.append(F.log_softmax(logits.float(), dim=1).exp().cpu().numpy())
-        return np.concatenate(found)
+        return evaluate(
+            self.model, unlabelled, compute=self.compute, normalize=self.normalize, batch_size=batch_size
+        ).probabilities
 
     def gradcam(
         self, images: NDArray[np.uint8], classes: NDArray[np.int64], layer: str | None = None

@@ -64,7 +64,9 @@ def _listed(raw: pd.DataFrame, sort: str | None) -> pd.DataFrame:
     key = next((name for name in (sort, f"config.{sort}") if name in runs), None)
     by = listed[sort] if sort in listed else None if key is None else runs[key]
     if by is None:
-        near = difflib.get_close_matches(sort, [*listed, *runs, *(name.removeprefix("config.") for name in runs)], n=1)
+        near = difflib.get_close_matches(
+            sort, [*listed, *runs.columns, *(str(name).removeprefix("config.") for name in runs)], n=1
+        )
         raise RequestError(f"--sort {sort}: no such column{f' (did you mean {near[0]}?)' if near else ''}")
     is_setting = sort not in listed and key is not None and key.startswith("config.")
     is_score = pd.api.types.is_float_dtype(by) and not is_setting and not is_lower_better(sort)

@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cifar_exp.cli.run_names import find_run
 from cifar_exp.compare.render import as_text as as_table
 from cifar_exp.compute import seeding
 from cifar_exp.data.sources.image_files import as_text, has_image_suffix, image_file, list_folder, read_images
@@ -41,7 +40,7 @@ def main(options: argparse.Namespace) -> int:
     Raises:
         RequestError: the request itself is wrong.
     """
-    run = open_run(find_run(options.run), trust=options.trust)
+    run = open_run(options.run, trust=options.trust)
     files = list_images(options.paths)
     out_dir = new_directory(options.out, "predictions")
     network = load_network(run, weights=options.weights, device=options.device)

@@ -3,13 +3,10 @@
 Importing this module does not import PyTorch: `compare` does without it, and other commands import it later.
 """
 
-import atexit
 import ctypes
-import gc
 import os
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -91,26 +88,6 @@ def other_load(threads: int) -> float | None:
         return None
     others = os.getloadavg()[0] - threads
     return others if others > _NEGLIGIBLE_LOAD and threads + others > (os.cpu_count() or 1) else None
-
-
-@contextmanager
-def off_for_imports() -> Iterator[None]:
-    """Import libraries with the garbage collector off, and exempt their objects from later collections.
-
-    PyTorch and the others make about a million objects that live as long as the program. Collections during the
-    imports traverse them again and again, which takes a quarter of the time to the first training step.
-    """
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        # Only once: later, it would also exempt the garbage of an earlier run, its network included.
-        if gc.get_freeze_count() == 0:
-            gc.freeze()
-            atexit.register(gc.unfreeze)  # some libraries warn at exit about uncollected objects
-        if enabled:
-            gc.enable()
 
 
 def reset_peak_memory() -> None:

@@ -58,8 +58,8 @@ FAITHFULNESS_COLUMNS = (
 
 # Columns of names: `0010` and `1e5` are not numbers there, and `null` is not a missing value.
 _TEXT_COLUMNS = (
-    "run", "state", "source", "label", "prediction", "suggested", "class", "target", "layer", "infill", "verdict", "git_commit",
-    "device",
+    "run", "state", "source", "label", "prediction", "suggested", "class", "target", "layer", "infill", "verdict",
+    "git_commit", "device",
 )
 # fmt: on
 

@@ -1,12 +1,13 @@
 """`cifar-exp compare` on runs whose every number is known."""
 
 import os
+from functools import partial
 
 import pandas as pd
 import pytest
 from compare_runs import make_run
 
-from cifar_exp.cli.commands.compare import main
+from cifar_exp.cli.commands import run_command
 from cifar_exp.compare.discover import find_runs, read_runs
 from cifar_exp.compare.tables import compare
 from cifar_exp.errors import RequestError
@@ -14,6 +15,8 @@ from cifar_exp.run_dir import run_status
 from cifar_exp.run_dir.read import read_run
 from cifar_exp.run_dir.run_status import job_state
 from cifar_exp.run_dir.saved_run import open_run
+
+main = partial(run_command, "compare")
 
 
 @pytest.fixture(autouse=True)

@@ -141,7 +141,7 @@ def test_the_table_of_runs_is_that_of_pandas_with_the_types_of_the_config(run_di
         (lambda run: run.gradcam(np.zeros((1, 32, 32), np.uint8), ["cat"]), "no class 'cat'"),
         (lambda run: run.gradcam(np.zeros((1, 32, 32), np.uint8), ["1", "2"]), "2 classes for 1 images"),
         (lambda run: run.gradcam(np.zeros((1, 32, 32), np.uint8), layer="head"), "no layer 'head'"),
-        (lambda run: run.table("metric"), "it has confusion, "),
+        (lambda run: run.table("metric"), "it has calibration, confusion, "),
         (lambda run: cifar_exp.load_run(run.path.parent), "not a run directory"),
         (lambda run: cifar_exp.load_run(run.path, device="cuda:99").model(), "cuda:99"),
     ],
@@ -218,7 +218,7 @@ def test_a_wrong_request_is_refused_before_anything_is_written(run_dir, files, t
     path = {"folder": tmp_path / "empty", "missing": "nowhere.png", "unreadable": tmp_path / "empty" / "notes.txt"}
     message = {
         "state": "not completed (state: failed)",
-        "checkpoint": "there is no such checkpoint",
+        "checkpoint": "last.pt: no such checkpoint",
         "folder": "holds no images (of 1 file)",
         "missing": "nowhere.png: there is no such file or folder",
         "unreadable": "none of 1 file is an image that can be read",

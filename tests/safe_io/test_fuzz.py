@@ -9,6 +9,7 @@ import json
 import shutil
 from collections.abc import Iterator
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 import pytest
@@ -17,7 +18,7 @@ from composing import TINY, composed
 from fuzzing import FACTOR, FOLDER, SEEDS, VALUES, bitten, fuzz, put, tried
 from hypothesis import strategies as st
 
-from cifar_exp.cli.commands.compare import main as compare_main
+from cifar_exp.cli.commands import run_command
 from cifar_exp.compare.discover import find_runs, read_runs
 from cifar_exp.compare.pairs import UnreadableError, read_predictions
 from cifar_exp.compare.tables import compare
@@ -27,6 +28,8 @@ from cifar_exp.errors import RequestError
 from cifar_exp.run_dir import checkpoint, run_status, tables
 from cifar_exp.run_dir.saved_run import open_run
 from cifar_exp.safe_io.untrusted import spreadsheet_safe, spreadsheet_text
+
+compare_main = partial(run_command, "compare")
 
 CONFIG = composed(*TINY)
 KEYS = """

@@ -67,12 +67,13 @@ def test_a_deleted_current_folder_is_refused(tmp_path, monkeypatch, capsys):
         assert capsys.readouterr().err.startswith("cifar-exp: the current folder cannot be used")
 
 
-def test_output_onto_a_full_disk_is_one_line_and_exit_code_1():
+@pytest.mark.parametrize("arguments", [["--cfg", "job"], ["compare", "--help"]])
+def test_output_onto_a_full_disk_is_one_line_and_exit_code_1(arguments):
     if not os.path.exists("/dev/full"):
         pytest.skip("no /dev/full here")
     with open("/dev/full", "w") as full:
         done = subprocess.run(
-            [sys.executable, "-m", "cifar_exp", "--cfg", "job"], stdout=full, stderr=subprocess.PIPE, text=True
+            [sys.executable, "-m", "cifar_exp", *arguments], stdout=full, stderr=subprocess.PIPE, text=True
         )
     assert done.returncode == 1
     assert done.stderr == "cifar-exp: standard output cannot be written: No space left on device\n"

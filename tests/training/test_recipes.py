@@ -239,7 +239,7 @@ def test_a_plateau_schedule_is_torchs(tmp_path):
     ("overrides", "error"),
     [
         (["early_stopping.patience=3"], "early_stopping.patience=3: scheduler=one_cycle lowers"),
-        (["early_stopping.patience=3", "scheduler=cosine"], "scheduler=cosine lowers the learning rate up to the last"),
+        (["early_stopping.patience=3", "scheduler=cosine"], "scheduler=cosine plans the learning rate up to the last"),
         (["scheduler=plateau", "data.validation_fraction=0"], "scheduler=plateau: needs a selection split"),
         (["scheduler=plateau", "scheduler.interval=epoch"], "leave interval=step"),
         (["loss.class_weights=heavy"], "loss.class_weights=heavy: must be null, balanced or a list of numbers"),
