@@ -89,9 +89,8 @@ def _accuracy(run: RunDirectory) -> dict[str, str] | None:
             return {
                 "label": f"{label} accuracy",
                 "value": percent(row[column]),
-                "note": f"after epoch {integer(row['epoch'])}; the test images were not evaluated"
-                if column != "test_accuracy"
-                else f"after epoch {integer(row['epoch'])}",
+                "note": f"after epoch {integer(row['epoch'])}"
+                + ("" if column == "test_accuracy" else "; the test images were not evaluated"),
             }
     return None
 
