@@ -23,11 +23,11 @@ from cifar_exp.training.recorder import Recorder
 log = logging.getLogger(__name__)
 
 
-def run(config: ExperimentConfig, out_dir: Path, *, resume: bool = False) -> dict[str, Any]:
+def run(config: ExperimentConfig, out_dir: str | Path, *, resume: bool = False) -> dict[str, Any]:
     """Train, evaluate, explain and report one experiment.
 
     Args:
-        config: resolved configuration (``config.resolve`` or ``config.load_saved``).
+        config: resolved configuration (``cifar_exp.compose``, ``config.resolve`` or ``config.load_saved``).
         out_dir: the run directory, created here; must not contain a run already.
         resume: continue the run in ``out_dir``, whose config this is; results are identical to an uninterrupted run.
 
@@ -38,6 +38,7 @@ def run(config: ExperimentConfig, out_dir: Path, *, resume: bool = False) -> dic
         RequestError: the config or what it points to is wrong.
         DivergedError: the loss became infinite or not a number; everything until then is recorded.
     """
+    out_dir = Path(out_dir)
     validate(config)
     started = time.perf_counter()
     with (

@@ -19,6 +19,7 @@ def run_command(name: str, arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(prog=f"cifar-exp {name}")
     COMMANDS[name](parser)
     options = parser.parse_intermixed_args(arguments)  # an override may follow an option
+    _find_runs(options)
     options.command = shlex.join(["cifar-exp", name, *arguments])
     with off_for_imports():
         module = import_module(f"cifar_exp.cli.{name.replace('-', '_')}")
@@ -32,16 +33,31 @@ def run_command(name: str, arguments: Sequence[str]) -> int:
     return int(module.main(options))
 
 
+def _find_runs(options: argparse.Namespace) -> None:
+    """Replace shortened names of runs by their directories."""
+    from cifar_exp.cli.run_names import find_run
+
+    for name in ("run", "path"):
+        if name in options:
+            setattr(options, name, find_run(getattr(options, name)))
+    if "runs" in options:
+        options.runs = [find_run(run) for run in options.runs]
+
+
 def _add_out(parser: argparse.ArgumentParser, folder: str) -> None:
     what = f"new directory (default: outputs/{folder}/DATE/TIME)"
     parser.add_argument("--out", metavar="DIR", type=Path, help=what)
 
 
+def _add_trust(parser: argparse.ArgumentParser) -> None:
+    what = "allow the run to call your own package"
+    parser.add_argument("--trust", metavar="PACKAGE", action="append", default=[], help=what)
+
+
 def _add_overrides(parser: argparse.ArgumentParser, metavar: str, what: str) -> None:
     """The overrides; and the packages to trust, by ``--trust PACKAGE`` or ``trust=[PACKAGE]``."""
     parser.add_argument("overrides", nargs="*", metavar=metavar, help=what)
-    what = "allow the run to call your own package"
-    parser.add_argument("--trust", metavar="PACKAGE", action="append", default=[], help=what)
+    _add_trust(parser)
 
 
 def _add_config_dir(parser: argparse.ArgumentParser) -> None:
@@ -79,6 +95,33 @@ def _evaluate(parser: argparse.ArgumentParser) -> None:
     what = "checkpoint to evaluate (default: the one that the run evaluated)"
     parser.add_argument("--weights", choices=("last", "best"), help=what)
     _add_out(parser, "evaluations")
+
+
+def _predict(parser: argparse.ArgumentParser) -> None:
+    parser.description = "Classify images by a run's network, from the run directory alone; no labels are needed."
+    parser.epilog = "Example: cifar-exp predict latest photo.jpg folder --explain"
+    parser.add_argument("run", metavar="RUN", type=Path, help="directory of a completed run")
+    what = "image, folder of images, or - for a list of paths on standard input"
+    parser.add_argument("paths", metavar="PATH", nargs="+", help=what)
+    what = "write the probabilities of all classes, not only of the best five"
+    parser.add_argument("--probabilities", action="store_true", help=what)
+    parser.add_argument("--explain", action="store_true", help="draw Grad-CAM maps of the first 40 images")
+    what = "checkpoint to use (default: the one that the run evaluated)"
+    parser.add_argument("--weights", choices=("last", "best"), help=what)
+    what = "auto, cpu, cuda or mps (default: the device of the run's config)"
+    parser.add_argument("--device", metavar="DEVICE", help=what)
+    _add_out(parser, "predictions")
+    _add_trust(parser)
+    parser.set_defaults(overrides=[])
+
+
+def _list(parser: argparse.ArgumentParser) -> None:
+    parser.description = "List the runs under the paths, newest first."
+    parser.add_argument("paths", metavar="PATH", nargs="*", type=Path, help="folder (default: outputs)")
+    what = "column of the list or of summary.csv, or config key; the best first, settings in ascending order"
+    parser.add_argument("--sort", metavar="COLUMN", help=what)
+    what = "format of the list (default: %(default)s)"
+    parser.add_argument("--format", choices=("table", "csv", "json"), default="table", help=what)
 
 
 def _compare(parser: argparse.ArgumentParser) -> None:
@@ -128,6 +171,8 @@ COMMANDS: dict[str, Callable[[argparse.ArgumentParser], None]] = {
     "resume": _resume,
     "reproduce": _reproduce,
     "evaluate": _evaluate,
+    "predict": _predict,
+    "list": _list,
     "compare": _compare,
     "lr-find": _lr_find,
     "report": _report,

@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from omegaconf import OmegaConf
@@ -21,11 +20,11 @@ from cifar_exp.config import parse
 from cifar_exp.config.compose import compose_job
 from cifar_exp.config.resolved import SCHEMA_ERRORS, first_line, resolve, with_schema
 from cifar_exp.config.schema import OVERRIDABLE, ExperimentConfig
-from cifar_exp.data import Statistics
 from cifar_exp.errors import DONE, RequestError
 from cifar_exp.evaluation.metrics import Evaluation
 from cifar_exp.evaluation.probability_records import probability_scores
-from cifar_exp.run_dir import checkpoint, tables
+from cifar_exp.evaluation.weights import read_weights
+from cifar_exp.run_dir import tables
 from cifar_exp.run_dir.environment import describe_environment
 from cifar_exp.run_dir.saved_run import SavedRun, new_directory, open_run
 from cifar_exp.safe_io import atomic
@@ -159,18 +158,17 @@ def _apply_overrides(config: ExperimentConfig, overrides: list[str]) -> Experime
 
 def _restore(config: ExperimentConfig, path: Path, run: SavedRun) -> tuple[Parts, dict[str, Any]]:
     """The config's data and network, with the weights, class names and statistics of the checkpoint."""
-    state = checkpoint.load(path, torch.device("cpu"))
-    names = state.get("class_names")
-    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-        raise RequestError(f"{path}: contains no class names")
+    found = read_weights(path)
+    names = found.class_names
     fingerprint = run.environment.get("data_fingerprint")
-    dataset = data.load_to_evaluate(config.data, tuple(names), run.config.data, fingerprint)
-    if tuple(names) != dataset.class_names:
+    dataset = data.load_to_evaluate(config.data, names, run.config.data, fingerprint)
+    if names != dataset.class_names:
         raise RequestError(
             f"the classes differ: the run has {_listed(names)}; the data has {_listed(dataset.class_names)}"
         )
     test = dataset.test
-    statistics = _statistics_of(state, path, channels=test.images.shape[3])
+    if len(found.statistics.mean) != test.images.shape[3]:
+        raise RequestError(f"{path}: the run's images are not of the data's {test.images.shape[3]} channels")
     # Nothing is trained: no held-out split, no augmentation, no LR range test. Two batches of two images replace the
     # training split, because networks may refuse a batch of one image and schedules a single step.
     placeholder = test.take(np.zeros(4, np.int64))
@@ -181,32 +179,15 @@ def _restore(config: ExperimentConfig, path: Path, run: SavedRun) -> tuple[Parts
         "compile": False,
         "max_lr": 1.0,
     }
-    parts = build(parse.changed(config, unused), trained=(dataclasses.replace(dataset, train=placeholder), statistics))
-    try:
-        parts.learner.model.load_state_dict(state["model"])
-    except (RuntimeError, TypeError, AttributeError) as error:
-        raise RequestError(f"{path}: does not match the config's network: {str(error).splitlines()[0]}") from error
-    return parts, state
+    parts = build(
+        parse.changed(config, unused), trained=(dataclasses.replace(dataset, train=placeholder), found.statistics)
+    )
+    found.load_into(parts.learner.model, path)
+    return parts, found.state
 
 
 def _listed(names: Sequence[str]) -> str:
     return ", ".join(names[:4]) + (f", ... ({len(names)})" if len(names) > 4 else "")
-
-
-def _statistics_of(state: dict[str, Any], path: Path, *, channels: int) -> Statistics:
-    """Mean and standard deviation of the training images, with which the weights were trained."""
-    numbers = [
-        value
-        for values in (state.get("mean"), state.get("std"))
-        if isinstance(values, list) and len(values) == channels
-        for value in values
-        if isinstance(value, float) and math.isfinite(value)
-    ]
-    if len(numbers) != 2 * channels or min(numbers[channels:]) <= 0:
-        raise RequestError(
-            f"{path}: the training statistics (mean, std) are missing, damaged or for another number of channels"
-        )
-    return Statistics(tuple(numbers[:channels]), tuple(numbers[channels:]))
 
 
 def _temperature(run: SavedRun) -> float | None:

@@ -33,6 +33,8 @@ Commands about existing runs:
   cifar-exp resume RUN         continue an interrupted run or sweep
   cifar-exp reproduce RUN      run the saved config again and compare the metrics
   cifar-exp evaluate RUN       evaluate the checkpoint again, on its own or on other data
+  cifar-exp predict RUN PATH   classify images, from the run directory alone
+  cifar-exp list [PATH...]     list the runs, newest first
   cifar-exp report RUN...      write report.html again, from the run directory alone
 
 Options of each config group (GROUP=OPTION; `cifar-exp --help GROUP` describes them):

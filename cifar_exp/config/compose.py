@@ -4,7 +4,7 @@ Hydra composes again when it runs the job. Composing here first means that a mis
 file is written.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
@@ -24,7 +24,7 @@ from omegaconf import DictConfig, open_dict
 from cifar_exp.config.hydra_errors import COMPOSITION_ERRORS, explain
 from cifar_exp.config.overrides import with_quotes
 from cifar_exp.config.resolved import check_keys, resolve
-from cifar_exp.config.schema import register_schemas
+from cifar_exp.config.schema import ExperimentConfig, register_schemas
 from cifar_exp.config.trusted_settings import (
     check_choices,
     check_group_choices,
@@ -72,6 +72,23 @@ def compose_job(
     if config_dir or config_name != "config" or searches_elsewhere:
         check_hydra_settings(job, shipped(protected_overrides(parsed)), parsed)
     return job
+
+
+def compose_config(overrides: Sequence[str] = (), *, config_dir: str | Path | None = None) -> ExperimentConfig:
+    """Compose the config of one run, as ``cifar-exp KEY=VALUE ...`` does.
+
+    Args:
+        overrides: such as ``["experiment=quickstart", "epochs=3"]``.
+        config_dir: a folder of your own with more options for the groups.
+
+    Returns:
+        The config, typed and checked; relative paths start from the current folder.
+
+    Raises:
+        RequestError: the first mistake found, in one or two lines.
+    """
+    job = compose_job(list(overrides), config_dir=None if config_dir is None else str(config_dir))
+    return resolve(without_hydra(job))
 
 
 def shipped(overrides: list[str]) -> DictConfig:

@@ -162,8 +162,12 @@ def with_schema(config: ExperimentConfig) -> DictConfig:
 
 
 def config_hash(config: ExperimentConfig | dict[str, Any]) -> str:
-    """SHA-256 (hexadecimal) of a resolved configuration. Key order matters: it is the order of the transforms."""
-    return hashlib.sha256(json.dumps(plain(config)).encode()).hexdigest()
+    """SHA-256 (hexadecimal) of a resolved configuration, without the user's note and tags.
+
+    Key order matters: it is the order of the transforms.
+    """
+    counted = {key: value for key, value in plain(config).items() if key not in ("note", "tags")}
+    return hashlib.sha256(json.dumps(counted).encode()).hexdigest()
 
 
 def to_yaml(config: ExperimentConfig | dict[str, Any]) -> str:

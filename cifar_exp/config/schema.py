@@ -166,6 +166,8 @@ class ExperimentConfig(Schema):
     evaluate_test_each_epoch: bool = key("evaluate the test split after every epoch, not only after the last", False)
     figures: bool = key("write the PNG figures", True)
     report: bool = key("write report.html during the run and at its end", True)
+    note: str = key("your own note; changes no result", "")
+    tags: list[str] = key("your own tags: tags=[a,b]; change no result", factory=list)
     trust: list[str] = key("your own packages that the config may call: trust=[PACKAGE]", factory=list)
     model: Any = MISSING
     data: Any = MISSING

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 from torch.nn import functional as F
-from tqdm import tqdm
+from tqdm.auto import tqdm
 
 from cifar_exp.compute.device import Compute
 from cifar_exp.compute.distributed.ranks import current_ranks

@@ -21,16 +21,18 @@ MLFLOW_RUN_FILE = "mlflow_run.json"  # which of MLflow's runs a run directory is
 
 @dataclass(frozen=True)
 class SavedRun:
-    """A finished run.
+    """A run that can be used.
 
     Attributes:
         path: its directory.
+        state: one of ``run_status.STATES``, or ``unknown``.
         config: its resolved config, checked as overrides are.
         environment: the content of ``environment.json``; {} if the run has none.
         edited: whether the saved config was changed after the run had started.
     """
 
     path: Path
+    state: str
     config: ExperimentConfig
     environment: dict[str, Any]
     edited: bool
@@ -81,7 +83,7 @@ def open_run(path: Path, *, trust: Sequence[str] = (), completed: bool = True) -
     if completed or not has_known_tracker(config, path):
         own |= {"tracker.name": "none", "tracker.store": None}
     config = changed(config, own)
-    return SavedRun(path, config, _read_json(path / "environment.json"), edited)
+    return SavedRun(path, state, config, _read_json(path / "environment.json"), edited)
 
 
 def new_directory(out: Path | None, kind: str) -> Path:

@@ -9,7 +9,7 @@ import urllib.request
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
+from tqdm.auto import tqdm
 
 from cifar_exp.data.sources.cache import locked
 from cifar_exp.errors import RequestError

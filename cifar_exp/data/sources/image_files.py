@@ -16,7 +16,7 @@ import numpy as np
 from joblib import Parallel, delayed
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
-from tqdm import tqdm
+from tqdm.auto import tqdm
 
 from cifar_exp.data.dataset import Split
 from cifar_exp.data.sources.resize import fit, room_for
@@ -130,23 +130,42 @@ def decode(base: Path, train: list[ImageFile], test: list[ImageFile], size: int)
 def _decode(
     base: Path, files: list[ImageFile], size: int, split: str, problems: list[str], seen: Counter[str]
 ) -> Split:
-    paths = [base / file.path for file in files]
+    images, of_split, seen_in_split = read_images([base / file.path for file in files], size, split)
+    problems += of_split.values()
+    seen.update(seen_in_split)
+    labels = np.array([file.label for file in files], np.int64)
+    return Split(images, labels, np.array([as_text(file.path) for file in files]))
+
+
+def read_images(paths: list[Path], size: int, what: str) -> tuple[NDArray[np.uint8], dict[int, str], Counter[str]]:
+    """Read image files, many of them in parallel.
+
+    Args:
+        paths: of regular files.
+        size: of the images in pixels; see ``resize.fit``.
+        what: the images are, for the progress bar.
+
+    Returns:
+        (N, size, size, 3) images, black if the file cannot be read; by position, why it cannot; how many images were
+        changed in which way.
+    """
     chunks = [paths[start : start + _CHUNK] for start in range(0, len(paths), _CHUNK)]
     # Processes, as small images are mostly decoded in Python code, where threads block each other. For few files,
     # starting processes takes longer than decoding.
-    workers = 1 if len(files) < 4 * _CHUNK else -1
+    workers = 1 if len(paths) < 4 * _CHUNK else -1
     decoded = Parallel(n_jobs=workers, return_as="generator")(delayed(_read_all)(chunk, size) for chunk in chunks)
-    images = room_for((len(files), size, size, 3), split)
+    images = room_for((len(paths), size, size, 3), what)
+    problems: dict[int, str] = {}
+    seen: Counter[str] = Counter()
     done = 0
-    with tqdm(total=len(files), desc=f"decoding {split}", unit=" images", disable=None, leave=False) as bar:
+    with tqdm(total=len(paths), desc=f"decoding {what}", unit=" images", disable=None, leave=False) as bar:
         for part, of_part, seen_in_part in decoded:
             images[done : done + len(part)] = part
-            problems += of_part
+            problems |= {done + place: problem for place, problem in of_part.items()}
             seen.update(seen_in_part)
             done += len(part)
             bar.update(len(part))
-    labels = np.array([file.label for file in files], np.int64)
-    return Split(images, labels, np.array([as_text(file.path) for file in files]))
+    return images, problems, seen
 
 
 def as_text(name: str) -> str:
@@ -154,17 +173,23 @@ def as_text(name: str) -> str:
     return printable(name.encode("utf-8", "backslashreplace").decode())
 
 
-def _read_all(paths: list[Path], size: int) -> tuple[NDArray[np.uint8], list[str], Counter[str]]:
+def _read_all(paths: list[Path], size: int) -> tuple[NDArray[np.uint8], dict[int, str], Counter[str]]:
     """The images (black if unreadable), a line for each unreadable file, and the number of conversions by kind."""
     images = np.zeros((len(paths), size, size, 3), np.uint8)
-    problems: list[str] = []
+    problems: dict[int, str] = {}
     seen: Counter[str] = Counter()
     for place, path in enumerate(paths):
         try:
             images[place] = _read(path, size, seen)
         except RequestError as error:
-            problems.append(str(error))
+            problems[place] = str(error)
     return images, problems, seen
+
+
+def has_image_suffix(name: str) -> bool:
+    """Whether a file's name ends like those of the image formats that can be read."""
+    _formats()  # makes Pillow know its suffixes
+    return Image.registered_extensions().get(os.path.splitext(name)[1].lower()) in _FORMATS
 
 
 @contextmanager

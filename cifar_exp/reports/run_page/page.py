@@ -55,6 +55,7 @@ def run_page(path: Path, *, at_work: bool = False) -> str:
         name=title,
         run=run,
         running=running,
+        tags=run.config["tags"] if isinstance(run.config.get("tags"), list) else [],
         accuracy=_accuracy(run),
         tiles=_tiles(run),
         progress=_progress(run),
