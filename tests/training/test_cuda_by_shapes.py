@@ -6,6 +6,7 @@ there, so every gradient is made up; that the kernels compute what they should i
 
 from collections.abc import Iterator
 from contextlib import nullcontext
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -43,6 +44,8 @@ def gpu(monkeypatch) -> Iterator[None]:
     monkeypatch.setattr(device, "resolve_device", lambda _name: GPU)
     monkeypatch.setattr(device.Compute, "place", _placed)
     monkeypatch.setattr(seeding, "generators_kept", lambda _device: nullcontext())
+    # A copy would read values that are not there.
+    monkeypatch.setattr(preflight, "copy", SimpleNamespace(deepcopy=lambda network: network))
     monkeypatch.setattr(preflight.Trial, "with_working_layout", lambda trial, _format: trial)  # has a backward pass
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _device: (9, 0))
     monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _device: Properties)
