@@ -28,11 +28,10 @@ import synthetic
 import torch
 from measuring import Limit, Report, Result, arguments, overrides_for_synthetic_data
 
-from cifar_exp import build
-from cifar_exp import run as run_module
-from cifar_exp.config.compose import compose_jobs, without_hydra
+from cifar_exp import build, stages
+from cifar_exp.config.compose import compose_job, without_hydra
 from cifar_exp.config.resolved import resolve
-from cifar_exp.run import run
+from cifar_exp.runner import run
 from cifar_exp.training import epoch, fit
 
 EPOCHS, PLAIN_EPOCHS, BATCH = 20, 2, 128
@@ -41,7 +40,7 @@ QUIET = ["figures=false", "report=false", "explain.images=0", "checkpoint.best=f
 
 def finished_run(overrides: list[str], folder: Path) -> dict[str, Any]:
     """A whole run; returns its summary."""
-    return run(resolve(without_hydra(compose_jobs([*overrides_for_synthetic_data(), *QUIET, *overrides])[0])), folder)
+    return run(resolve(without_hydra(compose_job([*overrides_for_synthetic_data(), *QUIET, *overrides]))), folder)
 
 
 def plain_loop(device: torch.device, epochs: int, warm_up: int = 20) -> float:
@@ -99,7 +98,7 @@ def timed(module: ModuleType, name: str) -> Iterator[list[float]]:
 
 def speedrun_seconds(overrides: list[str], folder: Path) -> float:
     """What airbench counts of its own program: the whitening layer, training, and one evaluation of the six views."""
-    with timed(build, "_initialize") as whitening, timed(run_module, "measure_views") as views:
+    with timed(build, "_initialize") as whitening, timed(stages, "measure_tta") as views:
         training: float = finished_run(overrides, folder)["train_seconds"]
     return sum(whitening) + training + sum(views)
 

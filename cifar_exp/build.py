@@ -119,7 +119,9 @@ def build(
     total_steps = config.epochs * steps_per_epoch  # the only place that converts epochs to steps
     preflight.check_steps(total_steps)
     preflight.check_indices(config.explain.indices, len(dataset.test))
-    model, compute, explained = _network(config, splits.train, statistics, compute, classes=len(dataset.class_names))
+    model, compute, explained = build_network(
+        config, splits.train, statistics, compute, classes=len(dataset.class_names)
+    )
     normalize = Normalizer(statistics, compute)
     # --- training ---
     training_step = _training_step(config, splits.train.labels, len(dataset.class_names), compute, normalize)
@@ -252,7 +254,7 @@ def _low_resolution(config: ExperimentConfig) -> LowResolution | None:
     return None if node.size is None else LowResolution(node.size, node.fraction, config.epochs)
 
 
-def _network(
+def build_network(
     config: ExperimentConfig, train: data.Split, statistics: data.Statistics, compute: Compute, *, classes: int
 ) -> tuple[torch.nn.Module, Compute, ExplainedLayers]:
     """The network as training starts from it, the layout that it works with, and the layers to explain.
@@ -268,7 +270,6 @@ def _network(
         model = call(node, **to_classify)
         if not isinstance(model, torch.nn.Module):
             raise RequestError(f"{node._target_}: must return a torch.nn.Module, returned a {type(model).__name__}")
-        model = model.to(compute.device)
         preflight.complete(model, name, train.images[:1], Normalizer(statistics, compute))
         return compute.place(model)
 

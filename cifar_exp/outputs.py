@@ -12,11 +12,13 @@ from cifar_exp.compute import memory
 from cifar_exp.config.schema import ExperimentConfig
 from cifar_exp.errors import RequestError
 from cifar_exp.evaluation.metrics import Evaluation, confusion_matrix, confusion_rows, per_class_rows, prediction_rows
+from cifar_exp.evaluation.probability_records import write_probabilities
 from cifar_exp.explain.faithfulness import Explanation, faithfulness_rows
 from cifar_exp.explain.gradcam import gradcam_rows
 from cifar_exp.explain.layers import is_wanted
 from cifar_exp.explain.verdict import HEADLINES, WRONG_PLACE, finding, sanity
 from cifar_exp.preflight import count_parameters
+from cifar_exp.reports.figures.calibration import calibration
 from cifar_exp.reports.figures.confusion import confusion
 from cifar_exp.reports.figures.curves import curves, learning_rate
 from cifar_exp.reports.figures.images import Judged, augmentations, gradcam, misclassified
@@ -98,9 +100,13 @@ def used_schedule(config: ExperimentConfig, parts: Parts, out_dir: Path) -> Sche
     return use
 
 
-def write_tables(parts: Parts, evaluation: Evaluation, out_dir: Path) -> None:
-    """Predictions, per-class figures and confusion matrix."""
-    names = parts.class_names
+def write_tables(parts: Parts, evaluation: Evaluation, tta: Evaluation | None, out_dir: Path) -> NDArray[np.int64]:
+    """Predictions, probabilities, per-class figures, confusion matrix, calibration and labels worth a second look.
+
+    ``tta`` is the evaluation with test-time augmentation; None without one. Returns the positions of the images whose
+    label is probably wrong.
+    """
+    names, sources = parts.class_names, parts.splits.test.sources
     counts = confusion_matrix(evaluation.labels, evaluation.predictions, len(names))
     tables.write_table(
         out_dir / "predictions.csv",
@@ -109,6 +115,7 @@ def write_tables(parts: Parts, evaluation: Evaluation, out_dir: Path) -> None:
     )
     tables.write_table(out_dir / "per_class.csv", tables.PER_CLASS_COLUMNS, per_class_rows(counts, names))
     tables.write_table(out_dir / "confusion.csv", ["label", *names], confusion_rows(counts, names))
+    return write_probabilities(evaluation, tta, sources, names, out_dir)
 
 
 def write_gradcam(parts: Parts, evaluation: Evaluation, explanation: Explanation, out_dir: Path) -> None:
@@ -163,6 +170,9 @@ def draw_evaluation(
         counts = confusion_matrix(evaluation.labels, evaluation.predictions, len(names))
         title = f"{config.name}: {evaluation.accuracy:.2%} of {len(test):,} test images right"
         confusion(counts, names, title, folder / "confusion.png")
+    if np.isfinite(evaluation.probabilities).all():
+        with lifecycle.survived(out_dir, "calibration.png", status):
+            calibration(evaluation.confidences, evaluation.correct, folder / "calibration.png")
     with lifecycle.survived(out_dir, "misclassified.png", status):
         wrong = evaluation.most_confidently_wrong()
         gallery = judged(parts, evaluation, wrong[: config.evaluation.gallery_images])
@@ -228,6 +238,7 @@ def results(
     return {
         "epochs_completed": len(fitted.metrics),
         **{key: row[key] for key in ("train_loss", "train_accuracy", "val_loss", "val_accuracy")},
+        "val_images": None if parts.splits.validation is None else len(parts.splits.validation),
         "test_loss": evaluation.loss,
         "test_accuracy": evaluation.accuracy,
         "best_epoch": fitted.best_epoch,

@@ -1,6 +1,6 @@
-"""Combinations that cannot work, refused before training: too many steps, too little memory, an unfit network.
+"""Refuses combinations that cannot work before training: too many steps, too little memory, an unsuitable network.
 
-The network itself is tried on a copy, so that its weights, its statistics and all generators stay as they are.
+The network is tried on a copy, so that its weights, its statistics and all random generators are unchanged.
 """
 
 import copy
@@ -32,21 +32,20 @@ from cifar_exp.explain.layers import ExplainedLayers, choose_layers
 
 log = logging.getLogger(__name__)
 
-MOST_STEPS = 10_000_000  # planning them takes minutes, and their tables are half a gigabyte
-_TRIED_IMAGES = 2  # batch normalization of 1x1 maps needs more than one
+MOST_STEPS = 10_000_000  # planning them takes minutes, and their tables half a gigabyte
+_TRIED_IMAGES = 2  # batch normalization of 1x1 feature maps needs more than one
 
 
 def check_steps(total_steps: int) -> None:
     """Refuse a plan of more steps than tables can hold."""
     if total_steps > MOST_STEPS:
         raise RequestError(
-            f"epochs: {total_steps:,} steps are more than the {MOST_STEPS:,} that a run can have; take fewer epochs "
-            "or a larger batch_size"
+            f"epochs: a run has at most {MOST_STEPS:,} steps, not {total_steps:,}; reduce epochs or increase batch_size"
         )
 
 
 def check_size(node: ModelConfig, to_classify: dict[str, Any]) -> None:
-    """Refuse a shipped network that does not fit in memory: the attempt could end other programs, too."""
+    """Refuse a shipped network that does not fit in memory; trying it could crash other programs."""
     memory = machine_memory.memory_bytes()
     if isinstance(node, OwnNode) or memory is None:
         return
@@ -54,8 +53,8 @@ def check_size(node: ModelConfig, to_classify: dict[str, Any]) -> None:
         needed = 3 * 4 * count_parameters(call(node, **to_classify))  # float32, with a gradient and a momentum each
     if needed > memory:
         raise RequestError(
-            f"model={node.name}: weights, gradients and momentum would take {needed / 1e9:,.1f} GB, and this "
-            f"machine has {memory / 1e9:,.1f} GB of memory; choose a smaller width"
+            f"model={node.name}: weights, gradients and momentum take {needed / 1e9:,.1f} GB, and this machine has "
+            f"{memory / 1e9:,.1f} GB of memory; choose a smaller width"
         )
 
 
@@ -67,36 +66,37 @@ def check_indices(indices: Sequence[int] | None, images: int) -> None:
 
 
 def count_parameters(model: nn.Module) -> int:
-    """Number of trainable and frozen values, without the statistics of batch normalization."""
+    """Number of trainable and frozen parameter values, without buffers."""
     return sum(parameter.numel() for parameter in model.parameters())
 
 
 def complete(model: nn.Module, name: str, images: NDArray[np.uint8], normalize: Normalizer) -> None:
-    """Give lazy parameters their shapes by a forward pass of (N, H, W, C) uint8 images; other networks stay untouched.
+    """Initialize lazy parameters by a forward pass of (N, H, W, C) uint8 images; other networks are unchanged.
 
     Raises:
         RequestError: the forward pass fails, or leaves a parameter without a shape.
     """
     if not any(map(is_lazy, chain(model.parameters(), model.buffers()))):
         return
-    model.eval()
+    batch = normalize(torch.from_numpy(images))
+    model.to(batch.device).eval()
     with torch.no_grad():
-        _forward(model, normalize(torch.from_numpy(images)), f"model={name}")
+        _forward(model, batch, f"model={name}")
     model.train()
     lazy = [key for key, value in chain(model.named_parameters(), model.named_buffers()) if is_lazy(value)]
     if lazy:
-        raise RequestError(f"model={name}: a forward pass leaves lazy parameters without a shape: {', '.join(lazy)}")
+        raise RequestError(f"model={name}: a forward pass does not initialize the lazy parameters {', '.join(lazy)}")
 
 
 @dataclass(frozen=True)
 class Trial:
-    """A copy of the network as training would start from it, and what it is tried on.
+    """A copy of the initialized network, and the images that it is tried on.
 
     Attributes:
         name: of the config's ``model`` node.
         model: the copy.
         images: (N, H, W, C) uint8, at most two training images.
-        classes: how many logits the network must return.
+        classes: number of logits that the network must return.
         statistics: of the training images.
         compute: device, precision and memory layout.
     """
@@ -119,23 +119,23 @@ class Trial:
         compute: Compute,
         make: Callable[[], nn.Module],
     ) -> "Trial":
-        """Copy the network, or ``make`` another one; ``images`` may be more than the trial takes."""
+        """Copy the network, or ``make`` another one if it cannot be copied; uses the first of ``images``."""
         try:
             copied = copy.deepcopy(model)
-        except Exception:  # PyTorch copies no tensor that was computed, such as the weight of a former weight_norm
+        except Exception:  # PyTorch cannot copy computed tensors, such as the weight of the old weight_norm
             copied = make()
         return cls(name, copied, images[:_TRIED_IMAGES], classes, statistics, compute)
 
     @property
     def inputs(self) -> torch.Tensor:
-        """(N, C, H, W), made anew: a network may change its input in place."""
+        """(N, C, H, W); new each time, as a network may change its input in place."""
         return Normalizer(self.statistics, self.compute)(torch.from_numpy(self.images))
 
     def with_working_layout(self, memory_format: str) -> "Trial":
-        """Check the network; with ``memory_format=auto`` fall back to contiguous tensors if only those work.
+        """Check the network; ``memory_format=auto`` falls back to contiguous tensors if only those work.
 
         Raises:
-            RequestError: the network cannot be trained, whatever the layout.
+            RequestError: the network cannot be trained, or only in another layout than the one set.
         """
         try:
             self.check()
@@ -165,15 +165,15 @@ class Trial:
             begin_epoch(1)
         if not any(parameter.requires_grad for parameter in self.model.parameters()):
             raise RequestError(
-                f"model={self.name}: no parameter requires a gradient (of {count_parameters(self.model):,} values), so "
-                "there is nothing to train"
+                f"model={self.name}: none of its {count_parameters(self.model):,} parameter values requires a "
+                "gradient, so it cannot be trained"
             )
         for training in (True, False):
             self.model.train(training)
             with nullcontext() if training else torch.inference_mode(), self.compute.autocast():
                 mode = "training" if training else "evaluation"
                 output = _forward(self.model, self.inputs, f"model={self.name}, in {mode} mode")
-            if wrong := self._what_is_wrong_with(output):
+            if wrong := self._wrong_output(output):
                 raise RequestError(
                     f"model={self.name}: must return (N, classes), returned {wrong} in {mode} mode; "
                     f"the data has {self.classes} classes"
@@ -182,7 +182,7 @@ class Trial:
                 self._backward(output)
         self.model.zero_grad(set_to_none=True)
 
-    def _what_is_wrong_with(self, output: Any) -> str | None:
+    def _wrong_output(self, output: Any) -> str | None:
         if not isinstance(output, torch.Tensor):
             return "None" if output is None else f"a {type(output).__name__}"
         if tuple(output.shape) != (len(self.images), self.classes):
@@ -204,14 +204,14 @@ class Trial:
             raise RequestError(f"model={self.name}: the backward pass fails: {in_a_line(error)}") from error
 
     def check_low_resolution(self, size: int) -> None:
-        """Refuse training images of ``size`` pixels if the network cannot take them."""
+        """Refuse training images of ``size`` pixels if the network cannot process them."""
         zeros = torch.zeros(len(self.images), self.images.shape[3], size, size, device=self.compute.device)
         self.model.eval()
         with torch.no_grad():
             _forward(self.model, zeros, f"augment.low_resolution.size={size}")
 
     def check_smallest_batch(self, images: int, batch_size: int) -> None:
-        """Refuse a batch of one image if the network cannot train on one (batch normalization of 1x1 maps)."""
+        """Refuse a last batch of one image if the network cannot train on it (batch normalization of 1x1 maps)."""
         if images > 1 and batch_size > 1 and images % batch_size != 1:
             return
         self.model.train()
@@ -220,11 +220,11 @@ class Trial:
                 self.model(self.inputs[:1])
         except ValueError as error:
             raise RequestError(
-                f"batch_size={batch_size}: of {images:,} training images it leaves a last batch of a single one, which "
-                f"the model cannot be trained on ({error}); choose another batch_size or data.limit_train"
+                f"batch_size={batch_size}: the last batch of {images:,} training images has a single image, on which "
+                f"the model cannot be trained ({error}); choose another batch_size or data.limit_train"
             ) from error
         except Exception as error:
-            log.debug("reported by check: %s", error)
+            log.debug("check() reports this: %s", error)
 
     def explained_layers(self, node: ExplainConfig) -> ExplainedLayers:
         """See ``choose_layers``."""
@@ -234,8 +234,8 @@ class Trial:
 def _forward(model: nn.Module, inputs: torch.Tensor, what: str) -> Any:
     try:
         return model(inputs)
-    except Exception as error:  # whatever a user's network raises
+    except Exception as error:  # a user's network can raise anything
         size = "x".join(str(inputs.shape[axis]) for axis in (2, 3, 1))
         raise RequestError(
-            f"{what}: the model cannot take {size} images (data.image_size): {in_a_line(error)}"
+            f"{what}: the model cannot process {size} images (data.image_size): {in_a_line(error)}"
         ) from error

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 from browser_pages import quiet_pages
-from cifar_format import CIFAR10_FOLDER, Archive, cifar10_members, write_archive
+from cifar_format import CIFAR10_FOLDER, Archive, cifar10_members, publish, write_archive
 from PIL import Image
 
 
@@ -67,15 +67,17 @@ def image_tree(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def cifar10_archive(tmp_path: Path) -> Archive:
-    """``cifar-10-python.tar.gz`` in a folder of its own: 5 x 20 training and 20 test images, two a class in each."""
+def cifar10_archive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Archive:
+    """``cifar-10-python.tar.gz`` of 5 x 20 training and 20 test images; counts as the published one."""
     generator = np.random.default_rng(1)
     names = [*(f"data_batch_{number}" for number in range(1, 6)), "test_batch"]
     data = {name: generator.integers(0, 256, (20, 3072), dtype=np.uint8) for name in names}
     members = cifar10_members(data, {name: [row % 10 for row in range(20)] for name in names})
     path = tmp_path / "archive" / "cifar-10-python.tar.gz"
     path.parent.mkdir()
-    return Archive(path, write_archive(path, CIFAR10_FOLDER, members), members, data)
+    archive = Archive(path, write_archive(path, CIFAR10_FOLDER, members), members, data)
+    publish(monkeypatch, "cifar10", archive.sha256, members)
+    return archive
 
 
 @pytest.fixture(scope="session")

@@ -1,1 +1,1 @@
-"""The command line: the entry point, one module per command, and Hydra's application."""
+"""The command line: ``main``, one module per command, and Hydra's application."""

@@ -1,4 +1,4 @@
-"""Hydra's side of the command line: composing first, then one run, or a sweep's jobs by whichever launcher.
+"""Hydra's side of the command line: compose and check first, then run one experiment or the jobs of a sweep.
 
 The only module that knows Hydra's runtime and ``sys.argv``.
 """
@@ -13,14 +13,14 @@ from cifar_exp.config.overrides import quoted
 from cifar_exp.errors import DONE, WRONG_REQUEST, RequestError
 from cifar_exp.safe_io.console import complain
 
-_ON_THIS_MACHINE = ("basic", "joblib")  # launchers
+_LOCAL_LAUNCHERS = ("basic", "joblib")
 
 if TYPE_CHECKING:
     from cifar_exp.sweeps.grid import Request
 
 
-def experiment(arguments: list[str]) -> int:
-    """One run or a sweep, from Hydra's arguments; returns the exit code.
+def run_experiment(arguments: list[str]) -> int:
+    """Run one experiment or a sweep, from Hydra's arguments; returns the exit code.
 
     Raises:
         RequestError: the request itself is wrong.
@@ -29,64 +29,67 @@ def experiment(arguments: list[str]) -> int:
 
     flags = parse(arguments)
     if flags.experimental_rerun:
-        raise RequestError("--experimental-rerun unpickles a file; `cifar-exp reproduce RUN` does not")
+        raise RequestError("--experimental-rerun unpickles a file; use `cifar-exp reproduce RUN` instead")
     if flags.config_path:
-        raise RequestError("--config-path would hide the shipped options; --config-dir adds yours to them")
+        raise RequestError("--config-path hides the shipped options; --config-dir adds yours to them")
     if sum(map(bool, (flags.run, flags.multirun, flags.cfg, flags.info, flags.shell_completion))) > 1:
         raise RequestError("only one of --run, -m, --cfg, --info and --shell-completion at a time")
+    name = flags.config_name or "config"
+    config_dir = os.path.abspath(flags.config_dir) if flags.config_dir else None
     if flags.help:
         from cifar_exp.cli.help import show_help
 
-        return show_help(flags.overrides, config_dir=_config_dir(flags))
+        return show_help(flags.overrides, config_dir=config_dir)
     _register_launchers()
-    arguments = as_arguments(flags)
-    if flags.multirun or not (flags.hydra_help or flags.info or flags.shell_completion or flags.cfg):
+    shows_hydra = flags.hydra_help or flags.info or flags.shell_completion
+    if flags.multirun or not (shows_hydra or flags.cfg):
         from cifar_exp.config.compose import is_multirun
 
-        name, config_dir = flags.config_name or "config", _config_dir(flags)
         if flags.multirun or is_multirun(flags.overrides, name, config_dir):
             from cifar_exp.sweeps.grid import Request
 
             return run_sweep(Request(flags.overrides, name, config_dir))
-    if flags.hydra_help or flags.info or flags.shell_completion:
-        _hand_over(arguments, _sweep_task)
-        return DONE
-    jobs = _compose(flags)
-    if flags.cfg:
-        _hand_over(arguments, _sweep_task)
-        return DONE
-    run_dir = _folder(jobs[0], "hydra.run.dir")
-    _check_not_taken(run_dir)
-    return _run(run_dir, [*arguments, f"hydra.run.dir={quoted(str(run_dir))}"])
+    arguments = as_arguments(flags)
+    if not shows_hydra:
+        from cifar_exp.config.compose import compose_job
+
+        job = compose_job(flags.overrides, config_name=name, config_dir=config_dir)
+        if not flags.cfg:
+            return _run(job, arguments)
+    _hand_over(arguments, _sweep_task)
+    return DONE
 
 
-def _run(run_dir: Path, arguments: list[str]) -> int:
-    """Do one run; a wrong request leaves nothing behind, not even the folders that were made for it."""
+def _run(job: Any, arguments: list[str]) -> int:
+    """Check and run one composed experiment; a wrong request leaves no file and no folder behind."""
+    from cifar_exp.cli.preflight import check
+    from cifar_exp.config.compose import without_hydra
+    from cifar_exp.config.resolved import resolve
     from cifar_exp.run_dir.lifecycle import Leftovers
     from cifar_exp.sweeps.job import run_job
 
+    check(resolve(without_hydra(job)))
+    run_dir = _writable_folder(job, "hydra.run.dir")
+    _check_not_taken(run_dir)
     leftovers = Leftovers(run_dir)
     codes = [DONE]
 
     def task(config: Any) -> None:
-        # Hydra would write lines of its own about an error that it sees.
+        # Hydra would print lines of its own about an exception that reaches it.
         try:
             codes.append(run_job(_resolved(config)[0], run_dir)[0])
         except RequestError as error:
             complain(str(error))
             codes.append(WRONG_REQUEST)
 
-    _hand_over(arguments, task)
+    _hand_over([*arguments, f"hydra.run.dir={quoted(str(run_dir))}"], task)
     if codes[-1] == WRONG_REQUEST:
         leftovers.remove()
     return codes[-1]
 
 
 def run_sweep(request: "Request") -> int:
-    """Run the jobs of a sweep; those that are done return at once.
-
-    Returns:
-        The exit code.
+    """Run the jobs of a sweep, completed ones excepted; returns the exit code.
 
     Raises:
         RequestError: the request itself is wrong.
@@ -98,14 +101,14 @@ def run_sweep(request: "Request") -> int:
     _register_launchers()
     sweep = grid.compose_sweep(request)
     for job in sweep.jobs:
-        check(job.config, here=sweep.master.hydra.runtime.choices["hydra/launcher"] in _ON_THIS_MACHINE)
-    _folder(sweep.master, "hydra.sweep.dir")
+        check(job.config, here=sweep.master.hydra.runtime.choices["hydra/launcher"] in _LOCAL_LAUNCHERS)
+    _writable_folder(sweep.master, "hydra.sweep.dir")
     grid.check_directories(sweep, request.directories)
     if sweep.master.sweep.plan:
         from cifar_exp.sweeps.estimate import show_plan
 
         if sweep.is_search:
-            raise RequestError("sweep.plan=true: only for hydra/sweeper=basic, whose jobs are known beforehand")
+            raise RequestError("sweep.plan=true: needs hydra/sweeper=basic, whose jobs are known in advance")
         return show_plan(sweep.jobs, sweep.directory)
     ledger.begin(sweep, request)
     try:
@@ -122,19 +125,19 @@ def _register_launchers() -> None:
 
 
 def _hand_over(arguments: list[str], task: Any) -> None:
-    """Let Hydra do what the arguments say with ``task``."""
+    """Let Hydra process the arguments and call ``task``."""
     import hydra
 
     from cifar_exp.config.schema import register_schemas
 
     register_schemas()
-    os.environ["HYDRA_FULL_ERROR"] = "1"  # an error comes out as it is, without Hydra's own lines about it
-    sys.argv = [sys.argv[0], *arguments]  # where Hydra looks
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # let an exception pass, without Hydra's own lines about it
+    sys.argv = [sys.argv[0], *arguments]  # where Hydra reads them
     hydra.main(version_base="1.3", config_path="pkg://cifar_exp.conf", config_name="config")(task)()
 
 
 def _sweep_task(config: Any) -> float | None:
-    """One job of a sweep. It stands at the module's level because launchers send it to other processes by name."""
+    """Run one job of a sweep. At module level because launchers send it to other processes by name."""
     from hydra.core.hydra_config import HydraConfig
 
     from cifar_exp.sweeps.job import run_in_sweep
@@ -162,27 +165,11 @@ def _resolved(config: Any) -> tuple[Any, Any]:
     return resolve(config, runtime.cwd), runtime
 
 
-def _config_dir(flags: Any) -> str | None:
-    return os.path.abspath(flags.config_dir) if flags.config_dir else None
-
-
-def _compose(flags: Any) -> list[Any]:
-    """Compose and validate the run before it starts."""
-    from cifar_exp.cli.preflight import check
-    from cifar_exp.config.compose import compose_jobs, without_hydra
-    from cifar_exp.config.resolved import resolve
-
-    jobs = compose_jobs(flags.overrides, config_name=flags.config_name or "config", config_dir=_config_dir(flags))
-    if not flags.cfg:
-        check(resolve(without_hydra(jobs[0])), here=True)
-    return jobs
-
-
-def _folder(job: Any, key: str) -> Path:
-    """A folder that Hydra is to write to.
+def _writable_folder(job: Any, key: str) -> Path:
+    """The output folder that a key of Hydra's names.
 
     Raises:
-        RequestError: it cannot be written to, or its name cannot be resolved.
+        RequestError: the folder is not writable, or its name cannot be resolved.
     """
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
@@ -191,20 +178,19 @@ def _folder(job: Any, key: str) -> Path:
 
     try:
         folder = Path(str(OmegaConf.select(job, key)))
-        there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+        existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
     except OmegaConfBaseException as error:
         raise RequestError(f"{key}: {first_line(error)}") from error
     except OSError as error:
-        raise RequestError(f"{folder}: {error.strerror}; name another folder by {key}=...") from error
-    if not (there.is_dir() and os.access(there, os.W_OK)):
-        raise RequestError(f"{folder}: {there} is not a folder that can be written to; name another by {key}=...")
+        raise RequestError(f"{folder}: {error.strerror}; choose another folder with {key}=...") from error
+    if not (existing.is_dir() and os.access(existing, os.W_OK)):
+        raise RequestError(f"{folder}: {existing} is not a writable folder; choose another with {key}=...")
     return folder
 
 
 def _check_not_taken(folder: Path) -> None:
-    """Refuse a directory that is in use: Hydra would write its own files there before the run could refuse."""
-    from cifar_exp.run_dir.lifecycle import job_state
-    from cifar_exp.run_dir.run_status import is_taken
+    """Refuse a directory that contains a run, before Hydra writes its own files there."""
+    from cifar_exp.run_dir.run_status import is_taken, job_state
 
     if not is_taken(folder):
         return
@@ -212,5 +198,7 @@ def _check_not_taken(folder: Path) -> None:
         state = str(job_state(folder))
     except RequestError:
         state = "its status cannot be read"
-    goes_on = f"; `cifar-exp resume {folder}` goes on with it" if state in ("interrupted", "failed") else ""
-    raise RequestError(f"{folder}: holds a run already ({state}){goes_on}; hydra.run.dir=... names another directory")
+    resume = f"continue it with `cifar-exp resume {folder}`, or " if state in ("interrupted", "failed") else ""
+    raise RequestError(
+        f"{folder}: already contains a run ({state}); {resume}choose another directory with hydra.run.dir=..."
+    )

@@ -1,4 +1,4 @@
-"""Hydra's command line, parsed as a person writes it, and under Python 3.14, too."""
+"""Hydra's command line, with flags anywhere between overrides, also under Python 3.14."""
 
 import argparse
 from typing import Any, NoReturn
@@ -7,20 +7,20 @@ from cifar_exp.config.overrides import split_trust, with_quotes
 from cifar_exp.config.suggestions import suggest_for_flag
 from cifar_exp.errors import RequestError
 
-# Flags of Hydra's with a value, and those without.
+# Hydra's flags with a value, and those without.
 _WITH_VALUE = ("cfg", "package", "config_name", "config_dir", "info")
 _SWITCHES = ("resolve", "run", "multirun", "shell_completion", "hydra_help")
 
 
 def parse(arguments: list[str]) -> argparse.Namespace:
-    """The flags, and as ``overrides`` the rest; flags may stand anywhere between overrides.
+    """The flags, and as ``overrides`` the rest.
 
     Raises:
         RequestError: an unknown flag, or one without its value.
     """
-    from hydra._internal.utils import get_args_parser
+    from hydra._internal.utils import get_args_parser  # Hydra has no public parser; its flags must be its own
 
-    make_parsable()
+    patch_help_check()
     parser = get_args_parser()
     parser.add_argument("--trust", action="append", default=[])
     parser.error = _refuse  # type: ignore[method-assign]
@@ -42,26 +42,26 @@ def _refuse(message: str) -> NoReturn:
 
 
 def as_arguments(flags: argparse.Namespace) -> list[str]:
-    """What ``parse`` read, in the order in which Hydra itself can read it: flags first."""
+    """The arguments in the order that Hydra itself can parse: flags first."""
     switches = [f"--{name.replace('_', '-')}" for name in _SWITCHES if getattr(flags, name)]
     valued = [f"--{name.replace('_', '-')}={getattr(flags, name)}" for name in _WITH_VALUE if getattr(flags, name)]
     return [*switches, *valued, *flags.overrides]
 
 
-def make_parsable() -> None:
-    """Have argparse look only into a help that is text.
+def patch_help_check() -> None:
+    """Make argparse check only help texts that are strings.
 
-    Hydra 1.3 gives one of its options a help that becomes text only when it is shown. Python 3.14 looks into every help
-    as soon as the option is added, and raises (facebookresearch/hydra#3121). Hydra prints its help itself.
+    Hydra 1.3 passes one help text as an object that becomes a string when it is shown. Python 3.14 checks every help
+    text when the option is added, and raises (facebookresearch/hydra#3121).
 
-    Does nothing where argparse does not look (before Python 3.14). Calling it again is harmless.
+    Does nothing before Python 3.14, nor when it is called again.
     """
     check = getattr(argparse.ArgumentParser, "_check_help", None)
-    if check is None or getattr(check, "only_text", False):
+    if check is None or getattr(check, "only_strings", False):
         return
 
-    def check_text(parser: argparse.ArgumentParser, action: argparse.Action) -> Any:
+    def check_string(parser: argparse.ArgumentParser, action: argparse.Action) -> Any:
         return check(parser, action) if isinstance(action.help, str) else None
 
-    check_text.only_text = True  # type: ignore[attr-defined]
-    argparse.ArgumentParser._check_help = check_text  # type: ignore[attr-defined]
+    check_string.only_strings = True  # type: ignore[attr-defined]
+    argparse.ArgumentParser._check_help = check_string  # type: ignore[attr-defined]

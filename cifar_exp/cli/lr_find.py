@@ -1,5 +1,7 @@
-"""The command ``lr-find``: an LR range test of the composed experiment, its files and a sweep to try next."""
+"""``cifar-exp lr-find``: an LR range test of the composed experiment, its files and a sweep to try next."""
 
+import argparse
+import dataclasses
 import logging
 import math
 import os
@@ -8,11 +10,11 @@ from pathlib import Path
 
 from cifar_exp import outputs
 from cifar_exp.build import Parts, build, describe
-from cifar_exp.config.compose import compose_jobs, without_hydra
+from cifar_exp.config.compose import compose_job, without_hydra
 from cifar_exp.config.parse import changed
 from cifar_exp.config.resolved import resolve, to_yaml
 from cifar_exp.config.schema import ExperimentConfig
-from cifar_exp.errors import RequestError
+from cifar_exp.errors import DONE, FAILED, RequestError
 from cifar_exp.reports.figures.lr_range_test import draw_lr_range_test
 from cifar_exp.run_dir import tables
 from cifar_exp.run_dir.saved_run import new_directory
@@ -34,22 +36,34 @@ _FEWEST_STEPS = 3 * FIRST_STEPS
 _MOST_STEPS = 1_000_000
 
 
-def lr_find(overrides: list[str], lr_range: LRRange, out: Path | None, config_dir: str | None = None) -> Suggestion:
-    """Compose the experiment, run the test, write curve, figure, config and environment, say what to try.
-
-    Args:
-        overrides: of the experiment.
-        lr_range: the learning rates.
-        out: a new directory; None makes one under ``outputs/lr_find``.
-        config_dir: a folder of the user's own with more options for the groups.
+def main(options: argparse.Namespace) -> int:
+    """Run the command; returns 0 with a suggestion, 1 without.
 
     Raises:
-        RequestError: the learning rates make no range, the experiment cannot be composed or built, or the directory
-            exists.
+        RequestError: the request itself is wrong.
+    """
+    given = {"low": options.min_lr, "high": options.max_lr, "steps": options.steps}
+    lr_range = dataclasses.replace(LRRange(), **{name: value for name, value in given.items() if value is not None})
+    overrides = options.overrides + ([f"trust=[{','.join(options.trust)}]"] if options.trust else [])
+    suggestion = lr_find(overrides, lr_range, options.out, options.config_dir)
+    return DONE if suggestion.max_lr is not None else FAILED
+
+
+def lr_find(overrides: list[str], lr_range: LRRange, out: Path | None, config_dir: str | None = None) -> Suggestion:
+    """Compose the experiment, run the test, write its files and log a suggestion.
+
+    Args:
+        overrides: overrides of the experiment.
+        lr_range: the learning rates to test.
+        out: new output directory; None makes one under ``outputs/lr_find``.
+        config_dir: folder with the user's own config options.
+
+    Raises:
+        RequestError: the learning rates make no range, the experiment cannot be built, or the directory exists.
     """
     _check(lr_range)
     folder = os.path.abspath(config_dir) if config_dir else None
-    config = resolve(without_hydra(compose_jobs(overrides, config_dir=folder)[0]))
+    config = resolve(without_hydra(compose_job(overrides, config_dir=folder)))
     out_dir = new_directory(out, "lr_find")
     parts = _build(config, lr_range)
     result = run_lr_range_test(config, parts.learner.model, parts.batches, parts.learner.training_step, lr_range)
@@ -67,9 +81,9 @@ def lr_find(overrides: list[str], lr_range: LRRange, out: Path | None, config_di
 
 
 def _build(config: ExperimentConfig, lr_range: LRRange) -> Parts:
-    # The test does not use max_lr, and with `auto` building would run a test itself. Nothing is explained either.
-    idle = {"max_lr": lr_range.low, "compile": False, "explain.layers": [], "explain.indices": None}
-    parts = build(changed(config, idle))
+    # The test does not use max_lr; with `auto`, `build` would run a test of its own. Grad-CAM is not needed.
+    unused = {"max_lr": lr_range.low, "compile": False, "explain.layers": [], "explain.indices": None}
+    parts = build(changed(config, unused))
     log.info(describe(config.name, parts)[0].rsplit(";", 1)[0])
     low, high, steps = lr_range.low, lr_range.high, lr_range.steps
     epoch = parts.steps_per_epoch
@@ -106,7 +120,7 @@ def _log_result(
 
 
 def sweep_command(overrides: list[str], config_dir: str | None, max_lr: float) -> str:
-    """The sweep around a suggestion, as it can be pasted into a shell."""
+    """The command of a sweep around a suggestion, quoted for a shell."""
     kept = [override for override in overrides if override.split("=")[0].lstrip("+") != "max_lr"]
     values = ",".join(f"{value:g}" for value in neighbours(max_lr))
     folder = ["--config-dir", config_dir] if config_dir else []

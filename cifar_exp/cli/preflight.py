@@ -1,4 +1,4 @@
-"""What can be checked of a request before anything is made: packages, paths, the device."""
+"""Checks of a request before any file is written: packages, paths, the device."""
 
 from importlib.util import find_spec
 from pathlib import Path
@@ -14,14 +14,14 @@ _MNIST5K_IMAGES = 4_000  # for training
 
 
 def check(config: ExperimentConfig, *, here: bool = True) -> None:
-    """Refuse a config that names what is not there. PyTorch is imported only where a GPU is asked for.
+    """Refuse a config with a missing package, path or device. PyTorch is imported only if a GPU is requested.
 
     Args:
         config: of the run.
-        here: the run is for this machine, and not for another of a cluster.
+        here: whether the run is for this machine, not for another one of a cluster.
 
     Raises:
-        RequestError: what is missing, and what to do.
+        RequestError: names the missing item, and what to do.
     """
     trackers.check(config)
     _check_batch(config)
@@ -39,20 +39,20 @@ def _check_packages(config: ExperimentConfig) -> None:
         package = str(target).split(".", 1)[0]
         if package in config.trust and find_spec(package) is None:
             raise RequestError(
-                f"{path}={target}: cannot be imported: there is no package {package!r}; a package of your own must be "
-                "installed or on PYTHONPATH"
+                f"{path}={target}: cannot be imported: no package {package!r}; "
+                "your own package must be installed or on PYTHONPATH"
             )
 
 
 def _check_root(node: DataConfig) -> None:
-    """The data's place; what lies there is for the loader to check."""
-    places = {key: getattr(node, key) for key in ("root", "csv_file") if hasattr(node, key)}
-    if isinstance(node, ImageFolderConfig) and not any(places.values()):
+    """Check that the data's folder or file exists; the loader checks its content."""
+    paths = {key: getattr(node, key) for key in ("root", "csv_file") if hasattr(node, key)}
+    if isinstance(node, ImageFolderConfig) and not any(paths.values()):
         key = "csv_file" if isinstance(node, ImageCsvConfig) else "root"
-        raise RequestError(f"data={node.name}: needs the place of the images: data.{key}=PATH")
-    for key, place in places.items():
-        if isinstance(node, CifarConfig | ImageFolderConfig) and place is not None and not Path(place).exists():
-            raise RequestError(f"data.{key}={place}: there is no such file or folder")
+        raise RequestError(f"data={node.name}: needs the path of the images: data.{key}=PATH")
+    for key, path in paths.items():
+        if isinstance(node, CifarConfig | ImageFolderConfig) and path is not None and not Path(path).exists():
+            raise RequestError(f"data.{key}={path}: no such file or folder")
 
 
 def _check_batch(config: ExperimentConfig) -> None:
@@ -61,4 +61,4 @@ def _check_batch(config: ExperimentConfig) -> None:
     if node._target_ == "cifar_exp.data.mnist5k":
         known.append(_MNIST5K_IMAGES)
     if known and size > min(known):
-        raise RequestError(f"batch_size={size}: is more than the {min(known):,} training images; take a smaller one")
+        raise RequestError(f"batch_size={size}: is more than the {min(known):,} training images; choose a smaller one")

@@ -1,5 +1,6 @@
-"""A saved config run again, and whether the numbers are the same."""
+"""``cifar-exp reproduce RUN``: run a saved config again and compare the metrics."""
 
+import argparse
 import logging
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -16,29 +17,29 @@ from cifar_exp.config import parse
 from cifar_exp.config.schema import ExperimentConfig
 from cifar_exp.data.augment.backend import choose
 from cifar_exp.data.augment.policy import Augmentation
-from cifar_exp.errors import DivergedError, RequestError
-from cifar_exp.run import run
+from cifar_exp.errors import DONE, FAILED, DivergedError, RequestError
 from cifar_exp.run_dir import tables
 from cifar_exp.run_dir.environment import Change, changes, describe_environment, source_state, tell_changes
-from cifar_exp.run_dir.saved_run import SavedRun
+from cifar_exp.run_dir.saved_run import SavedRun, new_directory, open_run
+from cifar_exp.runner import run
 from cifar_exp.safe_io import atomic
 from cifar_exp.safe_io.plural import plural
 
 log = logging.getLogger(__name__)
 
-# They tell how long something took, which no machine repeats.
+# Durations, which differ from run to run.
 TIMING_COLUMNS = ("train_seconds", "eval_seconds", "images_per_second")
 
 
 @dataclass(frozen=True)
 class Difference:
-    """The first cell of a table in which the reproduction is not the run.
+    """The first cell in which the reproduction's table differs from the run's.
 
     Attributes:
         table: the file.
         row: ``epoch 3`` or ``step 17``.
-        column: the column; None where a row itself is missing.
-        then: the run's value; None where it has none.
+        column: the column; None if the whole row is missing in one of them.
+        then: the run's value; None if it has none.
         now: the reproduction's value.
     """
 
@@ -49,16 +50,32 @@ class Difference:
     now: float | str | None
 
 
+def main(options: argparse.Namespace) -> int:
+    """Run the command; returns 0 if the numbers are the same, 1 if they differ.
+
+    Raises:
+        RequestError: the request itself is wrong.
+    """
+    if not options.tolerance >= 0:
+        raise RequestError(f"--tolerance {options.tolerance}: must be at least 0")
+    out = new_directory(options.out, "reproductions")
+    if options.overrides:
+        raise RequestError(f"{options.overrides[0]}: a reproduction runs the saved config; only trust=[...] can be set")
+    saved = open_run(options.run, trust=options.trust)
+    verdict = reproduce(saved, out, data_root=options.data_root, tolerance=options.tolerance)
+    return DONE if verdict["same"] else FAILED
+
+
 def reproduce(
     saved: SavedRun, out_dir: Path, *, data_root: Path | None = None, tolerance: float = 0.0
 ) -> dict[str, Any]:
     """Run ``saved`` again in ``out_dir`` and compare.
 
     Args:
-        saved: the run; nothing in its directory is touched.
+        saved: the run; its directory is not changed.
         out_dir: a new directory.
-        data_root: takes the place of the config's ``data.root``.
-        tolerance: values that differ by at most this count as the same; 0 asks for the same bits.
+        data_root: replaces the config's ``data.root``.
+        tolerance: largest difference between two values that count as the same; 0 requires the same bits.
 
     Returns:
         The content of ``reproduction.json``.
@@ -72,8 +89,8 @@ def reproduce(
             raise RequestError(f"--data-root: data={config.data.name} has no root")
         config = parse.changed(config, {"data.root": str(data_root.absolute())})
     if not config.deterministic:
-        log.warning("The run was made with deterministic=false: the same bits are not promised.")
-    # Before a minute is spent on what cannot be compared.
+        log.warning("The run used deterministic=false: identical bits are not guaranteed.")
+    # Read first, so that a damaged table is reported before the training.
     metrics = saved.table("metrics.csv", tables.METRICS_COLUMNS[:-3], numeric=True)
     predictions_then = None
     if (saved.path / "predictions.csv").exists():
@@ -83,8 +100,9 @@ def reproduce(
     try:
         run(config, out_dir)
     except DivergedError as error:
-        log.warning("The reproduction diverged where the run did not: %s", error)
-    again = _read_if_there(out_dir / "metrics.csv", metrics)
+        log.warning("The reproduction diverged, the run did not: %s", error)
+    path = out_dir / "metrics.csv"
+    again = tables.read_table(path) if path.exists() else metrics.iloc[:0]
     first = first_difference("metrics.csv", "epoch", metrics, again, tolerance)
     predictions = _compare_predictions(predictions_then, out_dir)
     verdict: dict[str, Any] = {
@@ -100,16 +118,16 @@ def reproduce(
     if first is None and predictions and predictions["changed"] and tolerance == 0:
         verdict["same"] = False  # the metrics agree although single predictions do not
     atomic.write_json(out_dir / "reproduction.json", verdict)
-    _tell(verdict, first, out_dir)
+    _log_verdict(verdict, first, out_dir)
     return verdict
 
 
 def first_difference(
     table: str, key: str, then: pd.DataFrame, now: pd.DataFrame, tolerance: float
 ) -> Difference | None:
-    """The first row, and in it the first column, in which two tables differ; None where they do not.
+    """The first difference between two tables, row by row; None if there is none.
 
-    Timing columns do not count. Two missing values are the same; a missing one and a number are not.
+    Timing columns are ignored. Two missing values are the same; a missing value and a number differ.
     """
     columns = [name for name in then.columns if name not in TIMING_COLUMNS]
     if absent := [name for name in columns if name not in now.columns]:
@@ -139,7 +157,7 @@ def _plain(value: Any) -> float | str | None:
 
 
 def _final_differences(then: pd.DataFrame, now: pd.DataFrame) -> dict[str, float]:
-    """By how much the last rows differ, for each column that both have a number in."""
+    """Difference of the last rows, for each column with a number in both."""
     if then.empty or now.empty:
         return {}
     columns = [name for name in then.columns if name in now.columns and name not in TIMING_COLUMNS]
@@ -148,7 +166,7 @@ def _final_differences(then: pd.DataFrame, now: pd.DataFrame) -> dict[str, float
 
 
 def _compare_predictions(then: pd.DataFrame | None, out_dir: Path) -> dict[str, int] | None:
-    """How many images the two predict differently; None where either has no predictions."""
+    """Number of images with another prediction; None if a table is missing."""
     if then is None or not (out_dir / "predictions.csv").exists():
         return None
     now = tables.read_table(out_dir / "predictions.csv")
@@ -157,15 +175,11 @@ def _compare_predictions(then: pd.DataFrame | None, out_dir: Path) -> dict[str, 
     return {"images": len(then), "changed": int(np.sum(then["prediction"].to_numpy() != now["prediction"].to_numpy()))}
 
 
-def _read_if_there(path: Path, like: pd.DataFrame) -> pd.DataFrame:
-    return tables.read_table(path) if path.exists() else like.iloc[:0]
-
-
 def _changes(saved: SavedRun, config: ExperimentConfig) -> list[Change]:
-    """What is not as it was, the data included."""
+    """Changes of config, code, packages, machine and data since the run."""
     edited = [Change("config_resolved.yaml", "as the run started", "edited since")] if saved.edited else []
     if not saved.environment:
-        log.warning("The run has no environment.json: what changed since cannot be told.")
+        log.warning("The run has no environment.json: changes since then are unknown.")
         return edited
     compute = Compute.choose(config.device, config.precision, config.memory_format)
     seeding.set_threads(config.threads)
@@ -181,24 +195,24 @@ def _changes(saved: SavedRun, config: ExperimentConfig) -> list[Change]:
 
 
 def _augment_backend(config: ExperimentConfig, images: NDArray[np.uint8], compute: Compute) -> str:
-    """What ``augment_backend`` comes to on this machine."""
+    """The backend that ``augment_backend`` selects on this machine."""
     height, width, channels = images.shape[1:]
-    # Any colour will do: none has a say in the choice.
+    # The fill colour does not affect the choice.
     augmentation = Augmentation(config.augment.transforms, (0.0,) * channels, (height, width, channels))
     return choose(config.augment_backend, augmentation, compute.device, images.nbytes).name
 
 
-def _tell(verdict: dict[str, Any], first: Difference | None, out_dir: Path) -> None:
+def _log_verdict(verdict: dict[str, Any], first: Difference | None, out_dir: Path) -> None:
     epochs, predictions = verdict["epochs_compared"], verdict["predictions"]
-    exactly = "to the last bit" if verdict["tolerance"] == 0 else f"within {verdict['tolerance']:g}"
+    exactly = "identical to the last bit" if verdict["tolerance"] == 0 else f"the same within {verdict['tolerance']:g}"
     if first is None:
-        log.info("Metrics: the same %s in %s%s.", exactly, "all " if epochs > 1 else "", plural(epochs, "epoch"))
+        log.info("Metrics: %s in %s%s.", exactly, "all " if epochs > 1 else "", plural(epochs, "epoch"))
     else:
         where = first.row if first.column is None else f"{first.row}, column {first.column}"
         log.info("Metrics: DIFFERENT, first at %s: %s -> %s", where, first.then, first.now)
         for column in ("train_loss", "val_accuracy", "test_loss", "test_accuracy"):
             if column in verdict["final_differences"]:
-                log.info("  at the end, %-14s differs by %+g", column, verdict["final_differences"][column])
+                log.info("  last row: %-14s differs by %+g", column, verdict["final_differences"][column])
     if predictions is not None:
         log.info("Predictions: %s of %s images changed.", f"{predictions['changed']:,}", f"{predictions['images']:,}")
     log.info("Verdict: %s; written to %s", "SAME" if verdict["same"] else "DIFFERENT", out_dir / "reproduction.json")

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 SEED = "config.seed"
 
 # Keys of the config that never make two runs different experiments: what a run is called and where its files lie.
-_NAMES_AND_PLACES = ("name", "trust", "data.root", "data.cache", "data.url")
+_NAMES_AND_PLACES = ("name", "note", "tags", "trust", "data.root", "data.cache", "data.url")
 # Nor do these, unless time or memory is what is compared: they say where and how fast the same arithmetic is done
 # (metrics agree up to rounding), what is drawn, and what is kept.
 _NO_PART_OF_THE_RESULT = (

@@ -1,14 +1,13 @@
 """Find run directories under any paths and read thousands of them at once.
 
-A run directory is one that holds ``status.json`` or ``summary.csv``. What is in them may have been written by an older
-version, cut off by a full disk or made up by someone else, so every file is parsed as data and none is trusted to
-be whole: a run that cannot be read stays in the list, with its problem.
+A run directory is one that holds ``status.json`` or ``summary.csv``. These may be of an older version, cut off by a
+full disk or a stranger's, so they are only parsed as data. A run that cannot be read is listed with its problem.
 """
 
 import os
 import re
 import stat
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -29,11 +28,11 @@ from cifar_exp.safe_io.untrusted import (
 )
 from cifar_exp.training.lr_range_test import FILE as RANGE_TEST
 
-_MOST_OF_AN_ERROR = 2000  # characters
+_MAX_ERROR_CHARACTERS = 2000
 
-# What a run keeps below its own directory; no other run is looked for in there.
+# Folders of a run directory in which no other run is searched for.
 _OWN_FOLDERS = {"checkpoints", "figures"}
-RUN_FILES = ("status.json", "summary.csv")  # a directory that holds one of them is a run's
+RUN_FILES = ("status.json", "summary.csv")
 
 
 def find_runs(paths: Sequence[Path]) -> tuple[list[Path], list[Path], list[str]]:
@@ -42,11 +41,11 @@ def find_runs(paths: Sequence[Path]) -> tuple[list[Path], list[Path], list[str]]
     Symbolic links are followed, loops included. Hidden folders are left out.
 
     Returns:
-        The directories in natural order (job 2 before job 10), those directories, runs or not, that hold a range
-        test's ``lr_find.csv``, and remarks about what could not be searched.
+        The run directories in natural order (job 2 before job 10), the directories that hold the ``lr_find.csv`` of
+        an LR range test, and remarks about folders that cannot be searched.
 
     Raises:
-        RequestError: a path that does not exist or is a file, or no run under any of them.
+        RequestError: a path does not exist or is a file, or there is no run under any of them.
     """
     found: list[str] = []
     tests: list[str] = []
@@ -57,32 +56,32 @@ def find_runs(paths: Sequence[Path]) -> tuple[list[Path], list[Path], list[str]]
         if status is None:
             raise RequestError(f"{path}: no such folder; name run directories or folders above them")
         if not stat.S_ISDIR(status.st_mode):
-            raise RequestError(f"{path}: is a file; name the run directory that it lies in, or a folder above")
+            raise RequestError(f"{path}: is a file; name its run directory or a folder above")
         before = len(found), len(tests)
         already = _search(os.path.abspath(path), seen, found, tests, remarks)
         if (len(found), len(tests)) == before and not already:
             remarks.append(f"No run under {path}.")
     if not found:
         raise RequestError(
-            f"{', '.join(map(str, paths))}: no run there; a run directory holds status.json or summary.csv"
+            f"{', '.join(map(str, paths))}: no run found; a run directory holds status.json or summary.csv"
         )
     return _in_order(found), _in_order(tests), remarks
 
 
 def status_of(path: Path, named: str = "") -> os.stat_result | None:
-    """What lies at a path that the user named; None if nothing does.
+    """The status of a path from the command line; None if it does not exist.
 
     Args:
-        path: of it.
-        named: what stands before the path in a message, such as ``--out ``.
+        path: of a file or folder.
+        named: the option before the path in a message, such as ``--out ``.
 
     Raises:
-        RequestError: the system does not say: a folder above is not readable, the name is too long.
+        RequestError: the path cannot be accessed, for example without permission or if it is too long.
     """
     try:
         return stat_if_there(path)
     except OSError as error:
-        raise RequestError(f"{named}{path}: cannot be looked at ({error.strerror})") from error
+        raise RequestError(f"{named}{path}: cannot be accessed: {error.strerror}") from error
 
 
 def _in_order(paths: list[str]) -> list[Path]:
@@ -90,7 +89,7 @@ def _in_order(paths: list[str]) -> list[Path]:
 
 
 def _search(top: str, seen: set[tuple[int, int]], found: list[str], tests: list[str], remarks: list[str]) -> bool:
-    """Append the runs and range tests at or under ``top``; returns whether ``top`` had been searched before."""
+    """Append the runs and LR range tests at or under ``top``; returns whether ``top`` was searched before."""
     waiting, again = [top], False
     while waiting:
         folder = waiting.pop()
@@ -129,8 +128,8 @@ def _is_folder(entry: "os.DirEntry[str]", remarks: list[str]) -> bool:
 
 
 def natural(text: str) -> list[tuple[int, str] | str]:
-    """Sort key that counts: ``job/2`` comes before ``job/10``."""
-    # A number by its length and digits, for Python makes no int of thousands of digits.
+    """Sort key by which ``job/2`` comes before ``job/10``."""
+    # Numbers as length and digits: Python converts no more than 4,300 digits to int.
     return [
         (len(part.lstrip("0")), part.lstrip("0")) if position % 2 else part
         for position, part in enumerate(re.split(r"([0-9]+)", text))
@@ -141,35 +140,48 @@ def read_runs(directories: Sequence[Path]) -> pd.DataFrame:
     """Read status and summary of each run directory.
 
     Returns:
-        A row per directory, in order. ``path``, ``run`` (the path, relative to the current folder where it lies below
-        it), ``state``, ``error`` (what the run recorded) and ``problem`` (what is wrong with its files; None
-        if nothing), then the union of the columns of all ``summary.csv``s, as the text that stands there. A cell
-        is missing where a run has no such column; so are empty cells, except those of ``config.*``, where
-        empty means null.
+        A row per directory, in order. ``path``, ``run`` (the path, relative to the current folder if it lies below it),
+        ``state``, ``error`` (from the run's status) and ``problem`` (why its files cannot be read; None if they can),
+        then the union of the columns of all ``summary.csv``s, as text. A cell is missing if the run has no such
+        column or the cell is empty; an empty cell of ``config.*`` stays, as it means null.
     """
-    # One frame for each header that occurs: ten thousand small frames would take minutes to put together.
-    by_header: dict[tuple[str, ...], tuple[list[int], list[list[str]]]] = {}
-    own: list[tuple[str, str, str, str | None, str | None]] = []
-    columns: set[str] = set()
     here = os.getcwd() + os.sep
-    for position, directory in enumerate(directories):
-        path = str(directory)
+    own: list[list[str | None]] = []
+    # One frame for each header that occurs: concatenating ten thousand small frames would take minutes.
+    by_header: dict[tuple[str, ...], tuple[list[int], list[list[str]]]] = {}
+    for position, path in enumerate(map(str, directories)):
         try:
             state, error, problem, header, row = _read_run(path)
         except Exception as unexpected:  # whatever a file makes a library raise, the other runs are compared
             state, error, header, row = "unknown", None, (), []
-            problem = f"cannot be read ({type(unexpected).__name__}: {unexpected})"[:_MOST_OF_AN_ERROR]
-        if len(columns | set(header)) > MOST_COLUMNS:
-            problem, header, row = f"its columns would make more than {MOST_COLUMNS:,} in all", (), []
-        columns |= set(header)
-        own.append((path, displayable(path.removeprefix(here)), state, error, problem))
+            problem = f"cannot be read ({type(unexpected).__name__}: {unexpected})"[:_MAX_ERROR_CHARACTERS]
+        own.append([path, displayable(path.removeprefix(here)), state, error, problem])
         positions, rows = by_header.setdefault(header, ([], []))
         positions.append(position)
         rows.append(row)
-    frames = [_frame(header, positions, rows) for header, (positions, rows) in by_header.items()]
+    fitting = _fitting(by_header)
+    frames = []
+    for header, (positions, rows) in by_header.items():
+        if header in fitting:
+            frames.append(_frame(header, positions, rows))
+            continue
+        frames.append(pd.DataFrame(index=positions))
+        for position in positions:
+            own[position][-1] = f"its columns would make more than {MOST_COLUMNS:,} in all"
     joined = pd.concat(frames).sort_index().drop(columns=["run", "state", "error", "path", "problem"], errors="ignore")
     mine = pd.DataFrame(own, columns=["path", "run", "state", "error", "problem"], dtype=object)
     return pd.concat([mine, joined], axis=1)
+
+
+def _fitting(headers: Iterable[tuple[str, ...]]) -> set[tuple[str, ...]]:
+    """The headers that together have no more than ``MOST_COLUMNS``: short ones first, long ones only if they fit in."""
+    fitting: set[tuple[str, ...]] = set()
+    columns: set[str] = set()
+    for header in sorted(headers, key=len):
+        if len(columns.union(header)) <= MOST_COLUMNS:
+            columns.update(header)
+            fitting.add(header)
+    return fitting
 
 
 def _read_run(path: str) -> tuple[str, str | None, str | None, tuple[str, ...], list[str]]:
@@ -192,7 +204,7 @@ def _frame(header: tuple[str, ...], positions: list[int], rows: list[list[str]])
 
 
 def _first(status_problem: str | None, summary_problem: str | None, status: dict[str, Any]) -> str | None:
-    """The problem to tell. That a run which is still going, or was killed, has no summary yet is none."""
+    """The problem to report. A missing summary is none if the run is not completed."""
     if summary_problem == _MISSING and status.get("state") not in (None, "completed"):
         summary_problem = None
     if status_problem == _MISSING:
@@ -202,25 +214,23 @@ def _first(status_problem: str | None, summary_problem: str | None, status: dict
     return f"summary.csv: {summary_problem}" if summary_problem else None
 
 
-_MISSING = "there is none"
+_MISSING = "is missing"
 
 
 def _read_status(directory: str) -> tuple[dict[str, Any], str | None]:
     try:
-        status = read_json(f"{directory}/status.json")
+        status = run_status.read_status(Path(directory))
     except FileNotFoundError:
         return {}, _MISSING
     except (OSError, ValueError) as error:
         return {}, f"cannot be read ({error})"
-    if not isinstance(status, dict) or status.get("state") not in run_status.STATES:
-        return {}, f"its state must be one of {', '.join(run_status.STATES)}"
-    told = status.get("error")
-    text = None if told is None else str(told)[:_MOST_OF_AN_ERROR]
+    recorded = status.get("error")
+    text = recorded[:_MAX_ERROR_CHARACTERS] if isinstance(recorded, str) else None
     return {"state": run_status.state_of(Path(directory), status), "error": text}, None
 
 
 def _read_summary(directory: str) -> tuple[tuple[str, ...] | None, list[str], str | None]:
-    """Header, row and problem of ``summary.csv``; the header is None where there is no whole row."""
+    """Header, row and problem of ``summary.csv``; the header is None if it has no whole row."""
     try:
         lines = list(islice(read_rows(f"{directory}/summary.csv"), 3))
     except FileNotFoundError:
@@ -233,14 +243,14 @@ def _read_summary(directory: str) -> tuple[tuple[str, ...] | None, list[str], st
         return None, [], f"has {'more than one row' if len(lines) > 2 else 'no row'} below its header"
     header, row = ([spreadsheet_text(cell) for cell in line] for line in lines)
     if len(row) != len(header):
-        return None, [], f"is cut off: {len(row)} of {len(header)} cells are there"
+        return None, [], f"is cut off after {len(row)} of {len(header)} cells"
     if len(set(header)) != len(header):
         return None, [], "names a column twice"
     return tuple(header), [current_cell(column, cell) for column, cell in zip(header, row, strict=False)], None
 
 
 def config_as_row(directory: str) -> tuple[tuple[str, ...], list[str]]:
-    """The saved config as ``summary.csv`` would hold it, for a run that has not got that far, or a range test."""
+    """The saved config as columns of ``summary.csv``, for a run without a summary or an LR range test."""
     from cifar_exp.config.parse import flatten
 
     try:
@@ -254,7 +264,7 @@ def config_as_row(directory: str) -> tuple[tuple[str, ...], list[str]]:
 
 
 def fingerprint_of(directory: Path) -> str | None:
-    """The data fingerprint in ``environment.json``; None where there is none to read."""
+    """The data fingerprint in ``environment.json``; None if it cannot be read."""
     try:
         fingerprint = read_json(directory / "environment.json")["data_fingerprint"]
     except (OSError, ValueError, KeyError, TypeError):
@@ -263,6 +273,6 @@ def fingerprint_of(directory: Path) -> str | None:
 
 
 def short_names(paths: Sequence[str]) -> tuple[str, list[str]]:
-    """The folder that all paths share, and each path's name below it; a path that is that folder keeps its own name."""
+    """The folder that all paths share, and the name of each path below it."""
     shared = os.path.commonpath([os.path.dirname(path) for path in paths])
     return shared, [displayable(path[len(shared) :].lstrip(os.sep)) for path in paths]

@@ -40,10 +40,10 @@ def advice(comparison: Comparison) -> list[Advice]:
     if verdicts is None:
         return []
     few = [pair for pair in verdicts.pairs if not pair.has_enough_seeds]
-    told = [_for_too_few(comparison, verdicts.baseline, few)] if few else []
+    found = [_for_too_few(comparison, verdicts.baseline, few)] if few else []
     for pair in [pair for pair in verdicts.pairs if pair.plan][:_MOST_PAIRS]:
-        told += _for_no_evidence(comparison, verdicts.baseline, pair)
-    return told
+        found += _for_no_evidence(comparison, verdicts.baseline, pair)
+    return found
 
 
 def _for_too_few(comparison: Comparison, baseline: int, few: Sequence[GroupPair]) -> Advice:
@@ -61,7 +61,7 @@ def _for_no_evidence(comparison: Comparison, baseline: int, pair: GroupPair) -> 
     assert pair.plan is not None
     plan, have = pair.plan, min(len(pair.a), len(pair.b))
     a, b = (comparison.groups["name"].iloc[position] for position in (baseline, pair.position))
-    told = [
+    needed = [
         Advice(
             f"{b} against {a}: these seeds find a true difference of {_points(plan.detectable)} with a probability "
             "of 80%.",
@@ -73,11 +73,11 @@ def _for_no_evidence(comparison: Comparison, baseline: int, pair: GroupPair) -> 
         (RELEVANT_DIFFERENCE, plan.seeds_for_relevant, "half a point"),
     ):
         if seeds is None:
-            told.append(Advice(f"For {which} ({_points(difference)}): more than {MOST_SEEDS} seeds of each.", []))
+            needed.append(Advice(f"For {which} ({_points(difference)}): more than {MOST_SEEDS} seeds of each.", []))
         elif seeds > have:
             text = f"For {which} ({_points(difference)}): {seeds} seeds of each, so {seeds - have} more:"
-            told.append(Advice(text, commands(comparison, [baseline, pair.position], seeds - have)))
-    return told
+            needed.append(Advice(text, commands(comparison, [baseline, pair.position], seeds - have)))
+    return needed
 
 
 def _points(difference: float) -> str:
@@ -95,7 +95,8 @@ def commands(comparison: Comparison, positions: Sequence[int], more: int) -> lis
     runs = comparison.runs[comparison.runs["usable"]]
     numbers = comparison.groups["group"].iloc[list(positions)]
     members = runs[runs["group"].isin(numbers)]
-    seeds = pd.concat([pd.to_numeric(members[key], errors="coerce") for key in comparison.over if key in members])
+    used = [pd.to_numeric(members[key], errors="coerce") for key in comparison.over if key in members]
+    seeds = pd.concat(used) if used else pd.Series(dtype=float)
     if seeds.isna().any() or not len(seeds):
         return []
     first = int(seeds.max()) + 1

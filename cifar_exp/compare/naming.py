@@ -19,7 +19,7 @@ def names(table: pd.DataFrame, columns: Sequence[str], labels: Sequence[str]) ->
     """A name for each row, from the values of the first columns that differ.
 
     Args:
-        table: of runs or of groups.
+        table: of runs or of groups, with the column ``usable``.
         columns: that differ.
         labels: of the rows, which stand in or behind where the settings do not name a row alone.
     """
@@ -29,10 +29,10 @@ def names(table: pd.DataFrame, columns: Sequence[str], labels: Sequence[str]) ->
     words = [", ".join(filter(None, row)) for row in zip(*parts, strict=True)] or [""] * len(table)
     if len(columns) > _MOST_PARTS:
         words = [f"{one}, …" if one else "" for one in words]
-    count = Counter(words)
+    count = Counter(one for one, usable in zip(words, table["usable"], strict=True) if usable)  # a retry keeps its name
     return [
-        (one if count[one] == 1 else f"{one} ({label})") if one else label
-        for one, label in zip(words, labels, strict=True)
+        (one if count[one] == usable else f"{one} ({label})") if one else label
+        for one, label, usable in zip(words, labels, table["usable"], strict=True)
     ]
 
 

@@ -11,7 +11,7 @@ from cifar_exp.errors import RequestError
 from cifar_exp.evaluation.statistics import LARGEST
 from cifar_exp.run_dir import tables
 
-_LOWER_IS_BETTER = ("loss", "seconds", "gap", "misclassified", "memory", "parameters")
+_LOWER_IS_BETTER = ("loss", "seconds", "gap", "misclassified", "memory", "parameters", "ece", "brier")
 SELECTION = "val_accuracy"  # column that chooses the winner; the test split takes no part in the choice
 TEST = "test_accuracy"
 _NOT_METRICS = ("path", "run", "label", "state", "error", "problem")

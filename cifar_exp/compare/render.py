@@ -15,6 +15,7 @@ from cifar_exp.compare.tables import Comparison
 
 # Shown beside the metric where they were measured; everything else is in comparison.csv.
 ALSO = ("test_accuracy", "val_accuracy", "test_loss", "train_seconds")
+NOTES = ("config.note", "config.tags")
 _LONGEST_CELL = 60
 _MOST_SETTINGS = 12  # that differ, in a printed table; comparison.csv and the page have all
 _RIGHT = frozenset("0123456789+-.")
@@ -31,13 +32,15 @@ def runs_table(comparison: Comparison, shown: Sequence[int], pairs: Sequence[Pai
     by_position = {pair.position: pair for pair in pairs}
     difference = any(pair.counts for pair in pairs)
     settings, more = _settings_to_show(comparison.differing)
-    headings = ["", "run", *map(heading, settings), *more, *metrics]
+    notes = [name for name in NOTES if name in comparison.runs and any(comparison.runs[name].map(_note))]
+    headings = ["", "run", *map(heading, settings), *more, *map(heading, notes), *metrics]
     headings += [_DIFFERENCE] * difference + [NETWORKS]
     rows = []
     for position in shown:
         run = comparison.runs.iloc[position]
         cells = ["*" if run["best"] else "", printable(run["label"])]
         cells += [_setting(run[column]) for column in settings] + ["..."] * len(more)
+        cells += [_note(run[column]) for column in notes]
         cells += [_measured(name, run[name]) for name in metrics]
         pair = by_position.get(position)
         if difference:
@@ -45,6 +48,11 @@ def runs_table(comparison: Comparison, shown: Sequence[int], pairs: Sequence[Pai
         cells.append(verdict_in_words(comparison, position, pair))
         rows.append(cells)
     return headings, rows
+
+
+def _note(value: Any) -> str:
+    """A note or a list of tags, as saved; empty if there is none."""
+    return printable(value.strip("[]").replace("'", "")) if isinstance(value, str) else ""
 
 
 def verdict_in_words(comparison: Comparison, position: int, pair: Pair | None) -> str:

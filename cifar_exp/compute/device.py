@@ -1,4 +1,4 @@
-"""How a batch is computed: device, precision, memory layout, and the way of uint8 images into the network."""
+"""How a batch is computed: device, precision and memory layout."""
 
 import os
 import shutil
@@ -13,11 +13,12 @@ import torch
 
 from cifar_exp.compute.distributed.ranks import current_ranks
 from cifar_exp.errors import RequestError
+from cifar_exp.safe_io.plural import plural
 
 
 @dataclass(frozen=True)
 class Compute:
-    """The choices that ``auto`` leaves to the machine, made."""
+    """Device, precision and memory layout, with ``auto`` resolved."""
 
     device: torch.device
     precision: torch.dtype
@@ -25,7 +26,7 @@ class Compute:
 
     @classmethod
     def choose(cls, device: str, precision: str, memory_format: str) -> "Compute":
-        """Make the choices from the config's values.
+        """Resolve the config's values.
 
         Raises:
             RequestError: the device is not on this machine.
@@ -44,30 +45,29 @@ class Compute:
 
 
 def compiled(model: torch.nn.Module, device: torch.device) -> Callable[[torch.Tensor], torch.Tensor]:
-    """The network's compiled form; compiling itself happens at the first batch.
+    """The compiled network; compilation happens at the first batch.
 
     Raises:
-        RequestError: the device is the CPU, for which PyTorch writes C++, and there is no compiler, or Python's
-            header files are not there.
+        RequestError: the device is the CPU, and the C++ compiler or Python's header files are missing.
     """
-    # Where PyTorch looks: the environment's CXX, then the system's usual name.
+    # As PyTorch looks for it: the environment's CXX, then the system's usual name.
     name = os.environ.get("CXX") or {"darwin": "clang++", "win32": "cl"}.get(sys.platform, "g++")
     if device.type == "cpu" and shutil.which(name) is None:
         raise RequestError(
-            f"compile=true: needs a C++ compiler on a CPU, and there is no {name!r} here; install one, name one by "
-            "CXX=..., or leave compile=false"
+            f"compile=true: needs a C++ compiler on a CPU, and {name!r} is not installed; install it, name another by "
+            "CXX=..., or set compile=false"
         )
     headers = sysconfig.get_path("include")
     if device.type == "cpu" and not os.path.exists(os.path.join(headers, "Python.h")):
         raise RequestError(
-            f"compile=true: needs Python's own header files on a CPU, and {headers} has no Python.h; install them "
-            "(Debian and Ubuntu: python3-dev), or leave compile=false"
+            f"compile=true: needs Python's header files on a CPU, and {headers} has no Python.h; install them "
+            "(Debian and Ubuntu: python3-dev), or set compile=false"
         )
     return torch.compile(model)
 
 
 def resolve_device(name: str) -> torch.device:
-    """The device to run on. ``auto`` takes CUDA, then Apple's MPS, then the CPU.
+    """The device to run on. ``auto`` selects CUDA, else Apple's MPS, else the CPU.
 
     Raises:
         RequestError: the named device is not on this machine.
@@ -81,35 +81,35 @@ def resolve_device(name: str) -> torch.device:
         count = torch.cuda.device_count() if torch.cuda.is_available() else 0
         if (device.index or 0) >= count:
             raise RequestError(
-                f"device={name}: this machine has {count} CUDA device{'' if count == 1 else 's'} "
-                "that PyTorch can use; device=auto takes the best one there is"
+                f"device={name}: PyTorch can use {plural(count, 'CUDA device')} on this machine; device=auto selects "
+                "the best device available"
             )
     if device.type == "mps" and not torch.backends.mps.is_available():
-        raise RequestError("device=mps: not available on this machine; device=auto takes the best one there is")
+        raise RequestError("device=mps: not available on this machine; device=auto selects the best device available")
     return device
 
 
 def has_fast_bfloat16(device: torch.device) -> bool:
-    """Whether the hardware computes in bfloat16 itself, rather than emulating it (slower than float32)."""
+    """Whether the hardware computes in bfloat16; emulated, it is slower than float32."""
     if device.type == "cuda":
         return torch.cuda.get_device_capability(device) >= (8, 0)
     if device.type == "cpu":
-        return bool(_cpu_flags() & {"amx_bf16", "avx512_bf16", "bf16"})  # the last is ARM's name
+        return bool(_cpu_flags() & {"amx_bf16", "avx512_bf16", "bf16"})  # bf16: ARM
     return False
 
 
 def resolve_precision(name: str, device: torch.device) -> torch.dtype:
-    """The type that convolutions compute in. ``auto`` takes bfloat16 where the hardware has it."""
+    """The type in which convolutions compute. ``auto`` selects bfloat16 if the hardware has it."""
     if name == "auto":
         return torch.bfloat16 if has_fast_bfloat16(device) else torch.float32
     return {"float32": torch.float32, "bfloat16": torch.bfloat16}[name]
 
 
 def resolve_memory_format(name: str, device: torch.device, precision: torch.dtype) -> torch.memory_format:
-    """The layout of images and filters. ``auto`` takes the faster one, by measurement (see below)."""
+    """The layout of images and filters. ``auto`` selects the one that was measured to be faster."""
     if name == "auto":
-        # ResNet-18 in float32: channels_last is 1.1x to 1.2x as fast on AVX-512 CPUs without AMX (Intel's without
-        # bfloat16, AMD's with it), and slower than contiguous on one with AMX.
+        # ResNet-18 in float32: channels_last is 1.1x to 1.2x as fast on AVX-512 CPUs without AMX, and slower on one
+        # with AMX.
         amx = device.type == "cpu" and precision is torch.float32 and "amx_bf16" in _cpu_flags()
         return torch.contiguous_format if amx or device.type == "mps" else torch.channels_last
     return {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}[name]

@@ -1,17 +1,17 @@
-"""The C library's allocator, told to keep the memory of one training step for the next."""
+"""Memory: what the machine has, what the process peaked at, and how the C library and Python reuse it.
 
-import atexit
+Importing this module does not import PyTorch: `compare` does without it, and other commands import it later.
+"""
+
 import ctypes
-import gc
 import os
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:  # `compare` uses this module without the seconds that PyTorch takes to import
+if TYPE_CHECKING:
     import torch
 
 # From glibc's malloc.h; see mallopt(3).
@@ -24,14 +24,14 @@ _MMAP_THRESHOLD_BYTES = 64 * 2**20
 
 
 def keep_freed_memory() -> bool:
-    """Keep freed memory in the process instead of giving it back to the system; returns whether that was done.
+    """Keep freed memory in the process instead of returning it to the system; returns whether that was done.
 
-    A training step on a CPU allocates and frees a gigabyte of activations. By default glibc takes each large block from
-    the system and gives it back at once, and the system fills it with zeros, page by page, every time. Blocks of up to
-    64 MiB are kept from that. This changes no result.
+    A training step on a CPU allocates and frees a gigabyte of activations. By default glibc maps each large block anew
+    and unmaps it at once, and the system zeroes its pages every time. Blocks of up to 64 MiB are kept instead. This
+    changes no result.
 
-    Nothing is done where the C library is another one, or where the user has set glibc's allocator up by the
-    environment (``MALLOC_TRIM_THRESHOLD_``, ``MALLOC_MMAP_THRESHOLD_``, ``MALLOC_TOP_PAD_`` or ``GLIBC_TUNABLES``).
+    Does nothing with another C library, or if the user has configured glibc's allocator by the environment
+    (``MALLOC_TRIM_THRESHOLD_``, ``MALLOC_MMAP_THRESHOLD_``, ``MALLOC_TOP_PAD_`` or ``GLIBC_TUNABLES``).
     """
     libc = _glibc()
     if libc is None:
@@ -41,14 +41,14 @@ def keep_freed_memory() -> bool:
         (_M_TOP_PAD, _TOP_PAD_BYTES),
         (_M_MMAP_THRESHOLD, _MMAP_THRESHOLD_BYTES),
     )
-    taken = [libc.mallopt(option, value) for option, value in settings]
-    return all(taken)
+    accepted = [libc.mallopt(option, value) for option, value in settings]
+    return all(accepted)
 
 
 def release_free_memory() -> None:
-    """Give what is free at the moment back to the system, where ``keep_freed_memory`` works.
+    """Return free memory to the system where ``keep_freed_memory`` works.
 
-    For the seams of a run: training and evaluation use blocks of different sizes, and each would keep its own memory.
+    Called between training and evaluation, whose blocks differ in size: each would keep memory of its own.
     """
     libc = _glibc()
     if libc is not None:
@@ -57,7 +57,7 @@ def release_free_memory() -> None:
 
 @cache
 def _glibc() -> ctypes.CDLL | None:
-    """The C library, if it is a glibc that the user has not set up already."""
+    """The C library if it is a glibc that the user has not configured."""
     if any(name.startswith("MALLOC_") for name in os.environ) or "glibc.malloc" in os.environ.get("GLIBC_TUNABLES", ""):
         return None
     try:
@@ -68,11 +68,11 @@ def _glibc() -> ctypes.CDLL | None:
     return libc if hasattr(libc, "gnu_get_libc_version") and hasattr(libc, "mallopt") else None
 
 
-_A_PROGRAM = 0.7  # load that is more than a moment of something else
+_NEGLIGIBLE_LOAD = 0.7  # of other programs, in CPUs
 
 
 def memory_bytes() -> int | None:
-    """The machine's memory; None where the system does not tell."""
+    """The machine's memory; None if unknown."""
     try:
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (AttributeError, ValueError, OSError):
@@ -80,39 +80,18 @@ def memory_bytes() -> int | None:
 
 
 def other_load(threads: int) -> float | None:
-    """How many CPUs other programs would take beside ``threads`` busy ones of this one, by the last minute's load.
+    """CPUs that other programs use beside this one's ``threads``, by the load of the last minute.
 
-    None where the CPUs are enough for all, or where the system does not tell.
+    None if there are enough CPUs for all, or if the load is unknown.
     """
     if not hasattr(os, "getloadavg"):  # Windows
         return None
     others = os.getloadavg()[0] - threads
-    return others if others > _A_PROGRAM and threads + others > (os.cpu_count() or 1) else None
-
-
-@contextmanager
-def off_for_imports() -> Iterator[None]:
-    """Import libraries without the collector, and leave what they made out of its later rounds.
-
-    PyTorch and the others make about a million objects that live as long as the program. The collector starts again
-    and again while they come, and looks through all of them each time: a quarter of the time to the first training
-    step. Afterwards it would do so in each of its full rounds.
-    """
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        # Only once: later, this would also keep what an earlier run left to be collected, its network included.
-        if gc.get_freeze_count() == 0:
-            gc.freeze()
-            atexit.register(gc.unfreeze)  # some libraries complain at the end about what was not collected
-        if enabled:
-            gc.enable()
+    return others if others > _NEGLIGIBLE_LOAD and threads + others > (os.cpu_count() or 1) else None
 
 
 def reset_peak_memory() -> None:
-    """Measure peak memory from here on, where the system can: the jobs of a sweep share one process."""
+    """Start measuring peak memory anew, if the system can: the jobs of a sweep share one process."""
     import torch
 
     if torch.cuda.is_available() and torch.cuda.is_initialized():
@@ -123,7 +102,9 @@ def reset_peak_memory() -> None:
 
 
 def peak_memory_bytes(device: "torch.device") -> int | None:
-    """Most memory held since ``reset_peak_memory``: allocated on the GPU, or else resident (None where unknown)."""
+    """Peak memory since ``reset_peak_memory``: allocated on the GPU, or else resident; None if unknown."""
+    import torch
+
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
     with suppress(OSError, StopIteration):  # Linux

@@ -11,7 +11,7 @@ import torch
 
 
 def derived_seed(*parts: int | str) -> int:
-    """A seed in [0, 2**32) that depends on all parts and on nothing else.
+    """A seed in [0, 2**32) that is a function of all parts.
 
     Sums and products of seed, epoch and batch collide; a hash of them does not.
 
@@ -23,25 +23,25 @@ def derived_seed(*parts: int | str) -> int:
 
 
 def seed_everything(seed: int, *, deterministic: bool, threads: int | None, device: torch.device) -> None:
-    """Seed the global generators and choose repeatable kernels.
+    """Seed the global generators and select repeatable kernels.
 
-    Runs of one sweep share a process, so every run calls this, and nothing is left over from the one before.
+    Every run calls this, as runs of a sweep may share a process.
     """
     random.seed(seed)
     np.random.seed(seed % 2**32)  # noqa: NPY002 - for libraries that draw from NumPy's global state
     torch.manual_seed(seed)
     if deterministic:
-        # cuBLAS reads this when it starts; without it deterministic matrix products raise.
+        # cuBLAS reads this when it starts; without it, deterministic matrix products raise an error.
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    # On Apple's GPUs max-pooling, among others, has no repeatable form: a warning there, an error elsewhere.
+    # On Apple's GPUs some operations, such as max-pooling, have no repeatable form: a warning there.
     torch.use_deterministic_algorithms(deterministic, warn_only=device.type == "mps")
-    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined] # costs time, and nothing here reads such memory
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined] # takes time, and no code here reads uninitialized memory
     torch.backends.cudnn.benchmark = not deterministic
     set_threads(threads)
 
 
 def device_generator(device: torch.device) -> torch.Generator:
-    """The global generator that draws on a device which is not the CPU."""
+    """The global generator of a GPU."""
     if device.type == "cuda":
         return torch.cuda.default_generators[device.index or 0]
     return torch.mps._get_default_mps_generator()
@@ -49,11 +49,11 @@ def device_generator(device: torch.device) -> torch.Generator:
 
 @contextmanager
 def generators_kept(device: torch.device, *, seed: int | None = None) -> Iterator[None]:
-    """Leave all global generators of random numbers as they were before the block.
+    """Restore all global random generators after the block.
 
     Args:
-        device: whose generator PyTorch draws from, beside the CPU's.
-        seed: of PyTorch's generators in the block; None goes on with their states.
+        device: whose generator is restored, beside the CPU's.
+        seed: of PyTorch's generators in the block; None keeps their states.
     """
     pythons, numpys = random.getstate(), np.random.get_state()  # noqa: NPY002 - a user's network may draw from it
     generators = [torch.default_generator, *([] if device.type == "cpu" else [device_generator(device)])]
@@ -74,5 +74,5 @@ _DEFAULT_THREADS = torch.get_num_threads()
 
 
 def set_threads(threads: int | None) -> None:
-    """Compute with so many CPU threads; None takes as many as PyTorch chose when the program started."""
+    """Set the number of CPU threads; None restores the number that PyTorch chose at the start of the program."""
     torch.set_num_threads(threads or _DEFAULT_THREADS)

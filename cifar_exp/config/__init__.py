@@ -1,1 +1,1 @@
-"""The configuration: schema, composition, saved configs and what a config may call."""
+"""The configuration: schema, composition, saved configs, allowed targets."""

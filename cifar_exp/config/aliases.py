@@ -1,4 +1,4 @@
-"""The names that a ``_target_`` had in version 0.1.0, for configs saved by it."""
+"""Names of ``_target_`` in version 0.1.0, for configs saved by it."""
 
 from typing import Any
 
@@ -12,7 +12,7 @@ _RENAMED = {
 
 
 def current_target(target: Any) -> Any:
-    """A ``_target_`` by its present name; anything else as it is.
+    """The present name of a ``_target_``; any other value unchanged.
 
     >>> current_target("cifar_exp.muon.Muon")
     'cifar_exp.training.muon.Muon'
@@ -21,12 +21,12 @@ def current_target(target: Any) -> Any:
 
 
 def current_cell(column: str, cell: Any) -> Any:
-    """A cell of ``summary.csv`` with its ``_target_`` by the present name."""
+    """A cell of ``summary.csv``, with the present name if the column holds a ``_target_``."""
     return current_target(cell) if column.endswith("._target_") else cell
 
 
 def with_current_targets(node: Any) -> Any:
-    """The same containers, each ``_target_`` by its present name."""
+    """The same containers, each ``_target_`` with its present name."""
     if isinstance(node, dict):
         return {
             key: current_target(value) if key == "_target_" else with_current_targets(value)

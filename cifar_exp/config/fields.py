@@ -1,4 +1,4 @@
-"""What stands at a field of a config class: its description, and which values it takes.
+"""Description and constraint of a config class's field.
 
     width: Annotated[int, at_least(1)] = key("channels of the first layer", 32)
 
@@ -7,6 +7,7 @@ pydantic checks the values when a config is parsed. It is not imported here, so 
 
 import math
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field, fields
 from typing import Annotated, Any
 
@@ -19,8 +20,8 @@ def key(description: str, default: Any = MISSING, *, factory: Any = None) -> Any
     """A field with its one-line description.
 
     Args:
-        description: what ``--help`` says about it.
-        default: its value; without one, a YAML file must give it.
+        description: the text in ``--help``.
+        default: its value; without one, a YAML file must set it.
         factory: makes the default of a list.
     """
     metadata = {"description": description}
@@ -30,7 +31,7 @@ def key(description: str, default: Any = MISSING, *, factory: Any = None) -> Any
 
 
 def descriptions(schema: Any) -> dict[str, str]:
-    """The one-line description of each key of a schema; empty for a key that has none."""
+    """The one-line description of each key of a schema; empty if it has none."""
     return {one.name: one.metadata.get("description", "") for one in fields(schema)}
 
 
@@ -47,7 +48,7 @@ class Schema:
 
 @dataclass(frozen=True)
 class Allowed:
-    """A constraint with its own words: ``Annotated[int, Allowed("an even number", lambda value: value % 2 == 0)]``.
+    """A constraint with its own message: ``Annotated[int, Allowed("an even number", lambda value: value % 2 == 0)]``.
 
     Attributes:
         what: completes "must be ..." in the error message.
@@ -58,7 +59,7 @@ class Allowed:
     accepts: Callable[[Any], bool]
 
     def __get_pydantic_core_schema__(self, source: Any, handler: Callable[[Any], Any]) -> Any:
-        """The field's own schema, followed by this check; pydantic calls it."""
+        """The field's own schema followed by this check; called by pydantic."""
         from pydantic_core import PydanticCustomError, core_schema
 
         def check(value: Any) -> Any:
@@ -98,11 +99,11 @@ NotNegative = Annotated[
 ]
 Seed = Annotated[int, between(0, 2**63 - 1)]
 Pixels = Annotated[int, between(4, 1024)]
-# Far beyond use; what is larger ends the program, or its user's patience, before the first step.
+# Larger values exhaust memory or time before the first step.
 UpToAMillion = Annotated[int, between(1, 1_000_000)]
 Count = Annotated[int, between(1, 1_000_000_000)]
 
-AUTO = "auto"  # max_lr's value where an LR range test is to find it
+AUTO = "auto"  # value of max_lr: an LR range test finds the learning rate
 
 
 @dataclass(frozen=True)
@@ -110,7 +111,7 @@ class LearningRate:
     """Metadata of ``max_lr``: a number, also one written as text, or ``auto``."""
 
     def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> Any:
-        """A schema that makes 1, 1.0 and "1" the same value; pydantic calls it."""
+        """A schema that makes 1, 1.0 and "1" the same value; called by pydantic."""
         from pydantic_core import PydanticCustomError, core_schema
 
         def check(value: Any) -> Any:
@@ -118,10 +119,8 @@ class LearningRate:
                 return AUTO
             number = math.nan
             if isinstance(value, int | float | str) and not isinstance(value, bool):
-                try:
+                with suppress(ValueError, OverflowError):
                     number = float(value)
-                except (ValueError, OverflowError):
-                    number = math.nan
             if not 1 / _LARGEST <= number <= _LARGEST:
                 what = f"must be a finite number above 0, between {1 / _LARGEST:g} and {_LARGEST:g}, or {AUTO}"
                 raise PydanticCustomError("not_allowed", what)

@@ -1,4 +1,4 @@
-"""Hydra's and OmegaConf's errors in a line or two: what is wrong, where, and what was probably meant."""
+"""Hydra's and OmegaConf's errors in one or two lines: what is wrong, where, and the nearest valid name."""
 
 import re
 from typing import Any
@@ -14,22 +14,22 @@ from cifar_exp.config.resolved import SCHEMA_ERRORS, first_line
 from cifar_exp.config.schema import GROUPS
 from cifar_exp.config.suggestions import suggest_key, suggest_option
 
-# Hydra raises ValueError for a group's option that is a number, and lets YAML's own errors through.
+# Hydra raises ValueError if a group's option is a number, and does not wrap YAML's own errors.
 COMPOSITION_ERRORS = (HydraException, *SCHEMA_ERRORS, ValueError, YAMLError)
 
 
 def group_options(group: str) -> list[str]:
-    """The options of a group that a user can choose; the schemas that they start from are not."""
+    """The options of a group that a user can choose, without the schemas that they start from."""
     return [name for name in GlobalHydra.instance().config_loader().get_group_options(group) if name[:5] != "base_"]
 
 
 def explain(error: Exception, overrides: list[str], config_name: str) -> str:
-    """Hydra's error in a line or two, with the nearest valid name.
+    """The message of an error in one or two lines, with the nearest valid name.
 
     Args:
         error: one of ``COMPOSITION_ERRORS``.
-        overrides: that were composed.
-        config_name: of the primary config.
+        overrides: the composed overrides.
+        config_name: the primary config.
     """
     text = str(error)
     cause = error.__cause__
@@ -47,27 +47,27 @@ def explain(error: Exception, overrides: list[str], config_name: str) -> str:
         return f"{match[1]}: {reason}"
     if match := re.search(r"Ambiguous value for argument '(.+)'", text):
         value = match[1].partition("=")[2]
-        return f"{match[1]}: several values make a sweep, which needs -m; one text that holds a comma: \"'{value}'\""
+        return f"{match[1]}: several values make a sweep, which needs -m; quote a text with a comma: \"'{value}'\""
     if match := re.search(r"Could not delete from config. '([^']+)'", text):
-        return f"~{match[1]}: there is no such key to remove"
+        return f"~{match[1]}: no such key to remove"
     if match := re.search(r"Multiple values for (\S+?)\. ", text):
-        return f"{match[1]}: chosen twice; in the defaults of a file of yours write `override /{match[1]}: OPTION`"
+        return f"{match[1]}: chosen twice; in the defaults of your file write `override /{match[1]}: OPTION`"
     return _about_file(error, config_name)
 
 
 def _listed(group: str, options: list[str]) -> str:
-    return f"{group} has {', '.join(options)}" if options else f"there is no group {group!r}"
+    return f"{group} has {', '.join(options)}" if options else f"no such group {group!r}"
 
 
 def _about_yaml(error: YAMLError) -> str:
     reason = " ".join(str(getattr(error, "problem", None) or error).split())
     mark = error.problem_mark if isinstance(error, MarkedYAMLError) else None
     where = "" if mark is None else f"{mark.name}, line {mark.line + 1}: "
-    return f"{where}not readable YAML: {reason}"
+    return f"{where}invalid YAML: {reason}"
 
 
 def _about_override(key: str, overrides: list[str], config_name: str) -> str:
-    """An override of a key, or of an entry in the defaults list, that there is not."""
+    """An override of an unknown key or of an unknown entry in the defaults list."""
     node = re.split(r"[.@/]", key)[0]
     if node == "hydra":
         return f"{key}: unknown key; `cifar-exp --cfg hydra` lists Hydra's own settings"
@@ -75,23 +75,23 @@ def _about_override(key: str, overrides: list[str], config_name: str) -> str:
     if "@" in key and group in GROUPS and not any(override.startswith(key) for override in overrides):
         # In a file, Hydra looks for a group below the file's own.
         return (
-            f"override {group}: is not found from where it is written; a file in {node}/ of yours begins with "
-            f"`# @package _global_`, and its defaults say `override /{group}: OPTION`"
+            f"override {group}: not found from the file's position; start your file in {node}/ with "
+            f"`# @package _global_`, and write `override /{group}: OPTION` in its defaults"
         )
-    # The groups' choices decide which keys there are, so keep those of the overrides that can be kept.
+    # The choices of groups decide which keys exist, so compose with those of the overrides.
     choices = [override for override in overrides if re.fullmatch(r"[\w/]+=\w+", override)]
     known = _known_keys(choices, config_name)
     return f"{key}: unknown key{suggest_key(key, known)}; `cifar-exp --cfg job` lists all"
 
 
 def _about_file(error: Exception, config_name: str) -> str:
-    """A file that does not fit the schema: which one, its key, and what is wrong with the value."""
+    """A file that does not match the schema: its name, the key, and what is wrong with the value."""
     text = str(error)
     file = next(iter(re.findall(r"^In '([^']+)': ", text)), "")
     prefix = f"{file}.yaml: " if file else ""
     full_key = next(iter(re.findall(r"full_key: (.+)", text)), "")
     if file.startswith("experiment/") and full_key.split(".")[0] == "experiment":
-        return f"{prefix}its first line must be `# @package _global_`, so that its keys are the experiment's"
+        return f"{prefix}its first line must be `# @package _global_`, so that its keys are those of the experiment"
     if (match := re.search(r"Key '([^']+)' (?:is )?not in", text)) is not None:
         key = full_key or match[1]
         node = key.split(".")[0]
@@ -104,7 +104,7 @@ def _about_file(error: Exception, config_name: str) -> str:
 
 
 def _known_keys(choices: list[str], config_name: str) -> list[str]:
-    """Every key that the composed config has, inner nodes included."""
+    """Every key of the composed config, including inner nodes."""
     kept: list[str] = []
     for choice in choices:
         if _composes([*kept, choice], config_name) is not None:

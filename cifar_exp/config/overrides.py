@@ -1,4 +1,4 @@
-"""Overrides as a user writes them on the command line, in the form that Hydra's grammar takes."""
+"""Overrides of the command line in the form that Hydra's grammar accepts."""
 
 import re
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ from cifar_exp.config.schema import SCHEMAS
 from cifar_exp.errors import RequestError
 
 _OVERRIDE = re.compile(r"([~+]*[\w./@:-]+)=(.*)", re.DOTALL)
-# A list, a mapping, a text in quotes, or one of the grammar's functions: its author knows the grammar.
+# A list, a mapping, a quoted text or a function of the grammar: written for the grammar, so left unchanged.
 _IN_GRAMMAR = re.compile(
     r"\s*(?:['\"\[{]|(?:choice|range|interval|glob|shuffle|sort|tag|int|float|str|bool|json_str|extend_list)\()"
 )
@@ -20,15 +20,15 @@ _TEXT_TYPES = (str, str | None)
 
 
 def quoted(text: str) -> str:
-    """A text as a value that Hydra's grammar reads back as it is."""
-    # A quote is escaped, and so are backslashes before one; others stand for themselves.
+    """A text quoted for Hydra's grammar."""
+    # Quotes and the backslashes before them are escaped; the grammar takes other backslashes literally.
     return "'" + re.sub(r"(\\*)('|$)", lambda found: found[1] * 2 + (r"\'" if found[2] else ""), text) + "'"
 
 
 def with_quotes(overrides: Sequence[str]) -> list[str]:
-    """Overrides with quotes around each value that the grammar refuses, as a path with a space, or would change.
+    """Overrides with quotes around values that the grammar would refuse (a path with a space) or change (a name 1e5).
 
-    Of a sweep's values, separated by commas, each gets its own. Applying it again changes nothing.
+    Values of a sweep, separated by commas, are quoted one by one. The function is idempotent.
 
     >>> with_quotes(["data.root=~/my images", "name=1e5", "max_lr=1e-3"])
     ["data.root='~/my images'", "name='1e5'", 'max_lr=1e-3']
@@ -66,7 +66,7 @@ def _read_as_is(key: str, value: str, is_text: bool, parser: OverridesParser) ->
 
 
 def _text_keys() -> set[str]:
-    """The keys whose values are texts, in which 1e5 is no number."""
+    """The keys whose values are texts, where 1e5 is not a number."""
     return {
         f"{node}.{name}".lstrip(".")
         for node, schemas in SCHEMAS.items()
@@ -77,10 +77,10 @@ def _text_keys() -> set[str]:
 
 
 def split_trust(settings: Sequence[str]) -> tuple[list[str], list[str]]:
-    """The packages that ``trust=[PACKAGE,...]`` names among overrides, and the other overrides.
+    """The packages of ``trust=[PACKAGE,...]`` among overrides, and the other overrides.
 
     Raises:
-        RequestError: it names none.
+        RequestError: the value is not a list of packages.
     """
     trusted: list[str] = []
     others: list[str] = []

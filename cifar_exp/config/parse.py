@@ -1,7 +1,7 @@
 """Plain containers to a typed config and back.
 
-A config is parsed once: targets, keys, types, values and combinations are checked, and what comes out is an
-``ExperimentConfig``. A node with a ``_target_`` that has no typed config becomes an ``OwnNode``.
+``parse`` checks targets, keys, types, values and combinations, and returns an ``ExperimentConfig``. A node whose
+``_target_`` has no typed config becomes an ``OwnNode``.
 """
 
 from collections.abc import Iterator, Mapping
@@ -12,14 +12,16 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from cifar_exp.config.aliases import with_current_targets
 from cifar_exp.config.groups.scheduler import OPEN_ENDED, PlateauConfig
 from cifar_exp.config.schema import REGISTRY, ExperimentConfig, group_schema
+from cifar_exp.config.suggestions import suggest_key
 from cifar_exp.config.targets import check_targets
 from cifar_exp.errors import RequestError
+from cifar_exp.safe_io.plural import plural
 
 if TYPE_CHECKING:
     from pydantic import TypeAdapter
     from pydantic_core import ErrorDetails
 
-# The groups whose typed config is found by what a node calls.
+# The groups whose typed config is found by the node's ``_target_``.
 BY_TARGET = ("model", "data", "optimizer", "scheduler")
 _MISSING = "???"
 _MOST_SHOWN = 200  # characters of a wrong value
@@ -28,9 +30,9 @@ T = TypeVar("T")
 
 
 class OwnNode(dict[str, Any]):
-    """A group's node whose ``_target_`` has no typed config: a mapping whose keys are attributes, too.
+    """A group's node whose ``_target_`` has no typed config: a mapping whose keys are also attributes.
 
-    The keys that every option of the group shares have their default where the node lacks them.
+    A missing key that all options of the group share has its default.
     """
 
     def __init__(self, group: str, node: Mapping[str, Any]) -> None:
@@ -39,10 +41,10 @@ class OwnNode(dict[str, Any]):
 
 
 def parse(values: Mapping[str, Any]) -> ExperimentConfig:
-    """Check plain containers and make a config of them.
+    """Check plain containers and convert them to a config.
 
     Raises:
-        RequestError: a line for each problem: the key, the value, what is allowed.
+        RequestError: the first two problems, a line each: the key, the value, the allowed values.
     """
     values = with_current_targets(dict(values))
     trust = values.get("trust", [])
@@ -53,7 +55,8 @@ def parse(values: Mapping[str, Any]) -> ExperimentConfig:
     if config is not None and not problems:
         problems += _contradictions(config)
     if problems or config is None:
-        raise RequestError("\n".join(problems))
+        more = f" (and {plural(len(problems) - 2, 'more problem')})" if len(problems) > 2 else ""
+        raise RequestError("\n".join(problems[:2]) + more)
     return config
 
 
@@ -72,7 +75,7 @@ def _parse_group(group: str, node: Any, problems: list[str]) -> Any:
 
 def _parse(schema: type[T], node: Mapping[str, Any], prefix: str, problems: list[str]) -> T | None:
     """An instance of ``schema``; None after adding its problems to the list."""
-    from pydantic import ValidationError  # not at the top: `--help` does without
+    from pydantic import ValidationError  # not at the top: `--help` does not need it
 
     try:
         parsed: T = _adapter(schema).validate_python(node)  # type: ignore[arg-type]  # a class can be hashed
@@ -80,7 +83,7 @@ def _parse(schema: type[T], node: Mapping[str, Any], prefix: str, problems: list
         problems += [_in_words(one, prefix) for one in error.errors(include_url=False)]
         return None
     missing = [prefix + key for key, value in flatten(parsed).items() if value == _MISSING]
-    problems += [f"{key}: is needed" for key in missing]
+    problems += [f"{key}: is required" for key in missing]
     return None if missing else parsed
 
 
@@ -95,22 +98,22 @@ def _in_words(error: "ErrorDetails", prefix: str) -> str:
     key = prefix + ".".join(map(str, error["loc"]))
     value, message = error["input"], error["msg"]
     if error["type"] == "unexpected_keyword_argument":
-        return f"{key}: unknown key"
+        return f"{key}: unknown key{suggest_key(key, [])}"
     if value == _MISSING or error["type"] == "missing":
-        return f"{key}: is needed"
+        return f"{key}: is required"
     return f"{key}={_shown(value)}: {message.replace('Input should be', 'must be')}"
 
 
 def _shown(value: Any) -> str:
     try:
         text = str(value)
-    except ValueError:  # Python writes no whole number of thousands of digits
-        text = "(a number of thousands of digits)"
+    except ValueError:  # Python does not convert an integer with thousands of digits
+        text = "(a number with thousands of digits)"
     return text if len(text) <= _MOST_SHOWN else f"{text[:_MOST_SHOWN]}..."
 
 
 def _contradictions(config: ExperimentConfig) -> Iterator[str]:
-    """A line for each combination of values that cannot work, as far as the config alone tells."""
+    """A line for each combination of values that cannot work, as far as the config alone shows."""
     if config.tracker.name == "mlflow" and config.tracker.store is None:
         yield "tracker.store=null: MLflow needs a folder; the default is outputs/mlflow"
     if config.evaluation.weights == "best" and not config.checkpoint.best:
@@ -122,7 +125,7 @@ def _contradictions(config: ExperimentConfig) -> Iterator[str]:
     selects = config.data.validation_fraction > 0 or config.evaluate_test_each_epoch
     if config.evaluation.weights == "best" and not selects:
         yield (
-            "evaluation.weights=best: there is nothing to select on; set data.validation_fraction above 0 "
+            "evaluation.weights=best: needs an accuracy to select by; set data.validation_fraction above 0 "
             "or evaluate_test_each_epoch=true"
         )
 
@@ -132,9 +135,8 @@ def _early_stopping_contradictions(config: ExperimentConfig) -> Iterator[str]:
     is_own = isinstance(schedule, OwnNode)
     if patience is not None and not is_own and schedule._target_.rpartition(".")[2] not in OPEN_ENDED:
         yield (
-            f"early_stopping.patience={patience}: scheduler={schedule.name} lowers the learning rate up to the last "
-            f"epoch, and stopping early would cut that off; use scheduler={', '.join(OPEN_ENDED[:-1])} or "
-            f"{OPEN_ENDED[-1]}"
+            f"early_stopping.patience={patience}: scheduler={schedule.name} plans the learning rate up to the last "
+            f"epoch and cannot stop early; use scheduler={', '.join(OPEN_ENDED[:-1])} or {OPEN_ENDED[-1]}"
         )
     is_plateau = isinstance(schedule, PlateauConfig)
     if is_plateau and schedule.interval != "step":
@@ -146,11 +148,11 @@ def _early_stopping_contradictions(config: ExperimentConfig) -> Iterator[str]:
 
 
 def plain(node: Any) -> Any:
-    """A config, or a part of one, as plain containers that compare, dump and hash alike however it was made."""
+    """A config, or a part of one, as plain containers, for comparing, saving and hashing."""
     if is_dataclass(node) and not isinstance(node, type):
         items = {one.name: plain(getattr(node, one.name)) for one in fields(node)}
         if isinstance(node, ExperimentConfig):
-            del items["sweep"]  # about the jobs of a sweep, not about any one of them
+            del items["sweep"]  # it concerns the sweep, not the single job
         return items
     if isinstance(node, Mapping):
         return {key: plain(value) for key, value in node.items()}
@@ -161,11 +163,11 @@ def changed(config: ExperimentConfig, values: Mapping[str, Any]) -> ExperimentCo
     """A copy with other values.
 
     Args:
-        config: stays as it is.
-        values: by dotted key, whole nodes as plain containers.
+        config: not modified.
+        values: by dotted key; a whole node as plain containers.
 
     Raises:
-        RequestError: there is no such key, or a value is not allowed.
+        RequestError: no such key, or a value that is not allowed.
     """
     copy = plain(config)
     for key, value in values.items():
@@ -178,7 +180,7 @@ def changed(config: ExperimentConfig, values: Mapping[str, Any]) -> ExperimentCo
 
 
 def flatten(node: Any, prefix: str = "") -> dict[str, Any]:
-    """Leaves by dotted key, in order. Lists of plain values are leaves; an empty mapping has none.
+    """Leaves by dotted key, in order. A list of plain values is a leaf; an empty mapping has no leaf.
 
     >>> flatten({"data": {"root": None, "sizes": [1, 2]}})
     {'data.root': None, 'data.sizes': [1, 2]}

@@ -1,4 +1,4 @@
-"""The options of a config group: what a node's ``_target_`` may be, and which typed config belongs to it."""
+"""The options of a config group: the allowed ``_target_``s and the typed config of each."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
@@ -15,8 +15,8 @@ class Group:
 
     Attributes:
         name: of the group.
-        shared: the keys that every option has, an option of the user's own included.
-        schemas: typed config by the name that a YAML file starts from (``defaults: [base_x, _self_]``).
+        shared: the keys that every option has, including the user's own options.
+        schemas: typed config by the name in a YAML file's ``defaults: [base_x, _self_]``.
         targets: typed config by ``_target_``; None for a callable without one, whose node stays a mapping.
     """
 
@@ -26,22 +26,22 @@ class Group:
     targets: dict[str, type[Schema] | None] = field(default_factory=dict)
 
     def option(self, name: str, *targets: str) -> Callable[[SchemaType], SchemaType]:
-        """Enter the decorated typed config.
+        """Register the decorated typed config.
 
         Args:
-            name: of the base that its YAML file starts from.
-            targets: what it may call; without any, its default ``_target_``.
+            name: of the base in its YAML file's ``defaults``.
+            targets: the allowed ``_target_``s; if empty, its default ``_target_``.
         """
 
-        def enter(schema: SchemaType) -> SchemaType:
+        def register(schema: SchemaType) -> SchemaType:
             self.schemas[name] = schema
             own: Any = schema
             for target in targets or (own._target_,):
                 self.targets[target] = schema
             return schema
 
-        return enter
+        return register
 
     def allow(self, targets: Iterable[str]) -> None:
-        """Let nodes call these, without a typed config."""
+        """Register targets without a typed config."""
         self.targets.update(dict.fromkeys(targets))

@@ -1,7 +1,4 @@
-"""A composed or saved configuration: validated, resolved to plain values, flattened, hashed.
-
-Leaves out Hydra's runtime on purpose: everything here works on a configuration from any source.
-"""
+"""A composed or saved configuration: resolved, checked, saved, loaded, hashed. Independent of Hydra's runtime."""
 
 import hashlib
 import io
@@ -22,17 +19,17 @@ from cifar_exp.config.suggestions import suggest_key
 from cifar_exp.errors import RequestError
 from cifar_exp.safe_io.untrusted import displayable, read_yaml_text
 
-# What giving a configuration its schema can raise; the second, for a whole number that no float can hold.
+# Raised when OmegaConf applies a schema; OverflowError for an integer that is too large for a float.
 SCHEMA_ERRORS = (OmegaConfBaseException, OverflowError)
 PATHS = ("data.root", "data.cache", "tracker.store")
 
 
 def resolve(config: DictConfig, base: str = "") -> ExperimentConfig:
-    """Turn a composed configuration into a typed, checked one: no interpolation left, paths absolute.
+    """Convert a composed configuration to a typed, checked one, with interpolations resolved and absolute paths.
 
     Args:
         config: as composed.
-        base: folder that relative paths start from; the current one if empty.
+        base: folder at which relative paths start; the current one if empty.
 
     Raises:
         RequestError: a value is missing or wrong, or an interpolation cannot be resolved.
@@ -45,7 +42,7 @@ def resolve(config: DictConfig, base: str = "") -> ExperimentConfig:
 
 
 def _with_absolute_paths(values: dict[str, Any], base: str) -> dict[str, Any]:
-    """The same values with absolute paths, so that the saved config means the same from another current folder."""
+    """The same values with absolute paths, so that a saved config does not depend on the current folder."""
     for key in PATHS:
         group, leaf = key.split(".")
         node = values.get(group)
@@ -57,12 +54,12 @@ def _with_absolute_paths(values: dict[str, Any], base: str) -> dict[str, Any]:
 def _absolute(value: Any, key: str, base: str) -> str:
     try:
         return str(Path(base, Path(value).expanduser()).absolute())
-    except (TypeError, RuntimeError) as error:  # no text; the home of a user that there is none of
-        raise RequestError(f"{key}={value}: is not a path: {error}") from error
+    except (TypeError, RuntimeError) as error:  # not a text; the home folder of an unknown user
+        raise RequestError(f"{key}={value}: not a path: {error}") from error
 
 
 def _as_text(node: Any, path: str) -> Any:
-    """The same containers with proper text in them; a path keeps the bytes that the file system knows it by."""
+    """The same containers with displayable texts; a path keeps its bytes, to find the file."""
     if isinstance(node, dict):
         return {key: _as_text(value, f"{path}.{key}" if path else str(key)) for key, value in node.items()}
     if isinstance(node, list):
@@ -71,31 +68,31 @@ def _as_text(node: Any, path: str) -> Any:
 
 
 def validate(config: ExperimentConfig) -> None:
-    """Check again a config that may have been changed since it was parsed.
+    """Check a config again that may have been changed since it was parsed.
 
     Raises:
-        RequestError: one line for each wrong value: what it is, what is allowed.
+        RequestError: one line for each wrong value, with the allowed ones.
     """
     parse(plain(config))
 
 
 def load_saved(path: Path, trust: Sequence[str] = ()) -> ExperimentConfig:
-    """Read a saved ``config_resolved.yaml``, typed and validated as if it had been typed in.
+    """Read a saved ``config_resolved.yaml`` and check it like overrides.
 
-    The file is untrusted: it is parsed by YAML's safe loader, interpolations are refused, and only allowed
-    ``_target_``s pass. What it says about ``trust`` is dropped: only whoever runs it can let a package in.
+    The file is untrusted: YAML's safe loader parses it, interpolations are refused, and only allowed ``_target_``s
+    pass. Its own ``trust`` is ignored: only the user can trust a package.
 
     Args:
         path: of the file.
-        trust: packages that the user lets in.
+        trust: packages that the user trusts.
 
     Raises:
-        RequestError: the file is missing, is not a configuration, or holds what is not allowed.
+        RequestError: the file is missing, not a configuration, or contains a value that is not allowed.
     """
     saved = _read_yaml(path)
     interpolated = [key for key, value in flatten(saved).items() if "${" in str(value)]
     if interpolated:
-        raise RequestError(f"{path}: {interpolated[0]} holds an interpolation; a saved config has none")
+        raise RequestError(f"{path}: {interpolated[0]} contains an interpolation, which a saved config must not")
     saved["trust"] = list(trust)
     try:
         drop_removed_keys(saved)
@@ -105,12 +102,12 @@ def load_saved(path: Path, trust: Sequence[str] = ()) -> ExperimentConfig:
 
 
 def saved_hash(path: Path) -> str:
-    """``config_hash`` of a saved file as it stands, to be held against the one that its run recorded."""
+    """``config_hash`` of a saved file, to compare with the one that its run recorded."""
     return config_hash(_read_yaml(path))
 
 
 def read_plain(path: Path) -> dict[str, Any]:
-    """A saved config as plain containers, to be shown: not checked, nothing filled in, interpolations left as text.
+    """A saved config as plain containers, for display: not checked, no defaults, interpolations as text.
 
     Raises:
         RequestError: the file cannot be read or is not a configuration.
@@ -121,7 +118,7 @@ def read_plain(path: Path) -> dict[str, Any]:
 def _read_yaml(path: Path) -> dict[str, Any]:
     try:
         raw = OmegaConf.load(io.StringIO(read_yaml_text(path)))
-    except Exception as error:  # PyYAML raises whatever a conversion does, and OmegaConf what its grammar does
+    except Exception as error:  # PyYAML and OmegaConf raise errors of many types
         raise RequestError(f"{path}: not a readable config: {first_line(error)}") from error
     if not isinstance(raw, DictConfig):
         raise RequestError(f"{path}: not a config: expected keys and values")
@@ -129,10 +126,10 @@ def _read_yaml(path: Path) -> dict[str, Any]:
 
 
 def check_keys(config: DictConfig) -> None:
-    """Refuse a composed configuration that has other keys than its schema, by ``+key=...`` or ``~key``.
+    """Refuse a composed configuration whose keys differ from the schema, by ``+key=...`` or ``~key``.
 
-    A run of it could not be done, or not be done again: ``load_saved`` gives what it reads the schema. What a group's
-    option holds is for whoever is called with it to refuse.
+    Its run could not be repeated, because ``load_saved`` applies the schema. The keys of a group's option are checked
+    by the callable that gets them.
 
     Raises:
         RequestError: names the key.
@@ -143,20 +140,18 @@ def check_keys(config: DictConfig) -> None:
     except SCHEMA_ERRORS as error:
         unknown = re.search(r"Key '([^']+)' not in", str(error))
         hint = suggest_key(unknown[1], [key for key in flatten(composed) if key != unknown[1]]) if unknown else ""
-        raise RequestError(
-            f"{first_line(error)}{hint}; a run has no keys but those of `cifar-exp --cfg job`"
-        ) from error
+        raise RequestError(f"{first_line(error)}{hint}; `cifar-exp --cfg job` lists the keys") from error
     there, wanted = flatten(composed), flatten(OmegaConf.to_container(whole))
     missing = [key for key in wanted if key not in there and not any(name.startswith(f"{key}.") for name in there)]
     if missing:
-        raise RequestError(f"~{missing[0]}: is needed; it can be given another value, but not be removed")
+        raise RequestError(f"~{missing[0]}: is required; set another value instead of removing it")
 
 
 def with_schema(config: ExperimentConfig) -> DictConfig:
-    """A config as OmegaConf composes one, so that an override of the wrong type is refused.
+    """A config as an OmegaConf container with its schema, which refuses an override of the wrong type.
 
     Raises:
-        SCHEMA_ERRORS: a value that OmegaConf does not take.
+        SCHEMA_ERRORS: a value that OmegaConf refuses.
     """
     whole = OmegaConf.create(plain(config))
     for group in BY_TARGET:
@@ -167,17 +162,21 @@ def with_schema(config: ExperimentConfig) -> DictConfig:
 
 
 def config_hash(config: ExperimentConfig | dict[str, Any]) -> str:
-    """SHA-256 (hexadecimal) of a resolved configuration. The order of keys counts: transforms are applied in it."""
-    return hashlib.sha256(json.dumps(plain(config)).encode()).hexdigest()
+    """SHA-256 (hexadecimal) of a resolved configuration, without the user's note and tags.
+
+    Key order matters: it is the order of the transforms.
+    """
+    counted = {key: value for key, value in plain(config).items() if key not in ("note", "tags")}
+    return hashlib.sha256(json.dumps(counted).encode()).hexdigest()
 
 
 def to_yaml(config: ExperimentConfig | dict[str, Any]) -> str:
-    """The configuration as YAML text that ``load_saved`` reads back to equal values."""
+    """The configuration as YAML text; ``load_saved`` reads it back to equal values."""
     return OmegaConf.to_yaml(OmegaConf.create(plain(config)))
 
 
 def first_line(error: Exception) -> str:
-    """An OmegaConf error's message on one line, with the key that it is about."""
+    """The message of an OmegaConf error on one line, with its key."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
     key = next((line.removeprefix("full_key: ") for line in lines if line.startswith("full_key: ")), None)
     return f"{key}: {lines[0]}" if key and key not in lines[0] else lines[0]

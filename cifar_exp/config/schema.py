@@ -1,9 +1,8 @@
 """The typed schema of the configuration: which keys exist, their types, limits, defaults and descriptions.
 
-The options of the config groups have their classes in ``cifar_exp.config.groups`` and a YAML file in ``conf/GROUP/``
-that starts from it (``defaults: [base_x, _self_]``), so that an unknown key or a wrong type is rejected at
-composition. The dataclasses hold the structure; the values a person tunes stand in the YAML files. Each key's
-description stands beside it, and ``--help`` shows it.
+An option of a config group has its class in ``cifar_exp.config.groups`` and a YAML file in ``conf/GROUP/`` that starts
+from it (``defaults: [base_x, _self_]``). So an unknown key or a wrong type is rejected at composition. The dataclasses
+hold the structure; the values to tune are in the YAML files. ``--help`` shows the description of each key.
 """
 
 import re
@@ -59,10 +58,10 @@ def _are_weights(value: Any) -> bool:
 
 @dataclass
 class EvaluationConfig(Schema):
-    """How the trained network is measured."""
+    """How the trained network is evaluated."""
 
     batch_size: UpToAMillion = key("images in one evaluation batch", 512)
-    weights: Annotated[str, one_of("last", "best")] = key("weights for the final test figures: last | best", "last")
+    weights: Annotated[str, one_of("last", "best")] = key("weights for the final evaluation: last | best", "last")
     gallery_images: Annotated[int, between(0, 200)] = key("images in figures/misclassified.png", 20)
     published_loss: bool = key("also report the loss as the published run computed it (wrongly)", False)
     test_time_augmentation: Annotated[str, one_of("none", "mirror", "mirror_translate")] = key(
@@ -90,9 +89,9 @@ class LossConfig(Schema):
 
 @dataclass
 class EarlyStoppingConfig(Schema):
-    """Ends the training when the selection metric has stopped improving."""
+    """Early end of the training when the selection metric has stopped improving."""
 
-    patience: Count | None = key("stop after so many epochs without improvement; null: never", None)
+    patience: Count | None = key("stop after N epochs without improvement; null: never", None)
 
 
 @dataclass
@@ -100,18 +99,18 @@ class ExplainConfig(Schema):
     """LayerGradCam on test images. ``images=0`` turns it off."""
 
     images: Annotated[int, between(0, 200)] = key(
-        "explain so many of the most confidently misclassified test images; 0: off", 10
+        "number of test images to explain, the most confidently misclassified first; 0: off", 10
     )
     indices: list[Annotated[int, at_least(0)]] | None = key("explain these test images instead, counted from 0", None)
     layers: list[str] | None = key(
-        "layers to explain; null: every layerN whose map is at least minimum_map on each side", None
+        "layers to explain; null: every layerN with a feature map of at least minimum_map pixels on each side", None
     )
-    minimum_map: Count = key("smallest feature map that is explained, in pixels", 1)
+    minimum_map: Count = key("smallest feature map to explain, in pixels", 1)
     faithfulness_images: Annotated[int, at_least(0)] = key(
-        "test on so many random test images, at most, whether the maps matter; 0: no test", 200
+        "largest number of random test images for the faithfulness test; 0: no test", 200
     )
     infill: Annotated[str, one_of("blur", "mean", "road")] = key(
-        "what replaces hidden pixels: blur | mean | road (docs/gradcam.md)", "blur"
+        "replacement of hidden pixels: blur | mean | road (docs/gradcam.md)", "blur"
     )
 
 
@@ -119,17 +118,17 @@ class ExplainConfig(Schema):
 class CheckpointConfig(Schema):
     """When ``checkpoints/last.pt`` is written; the final epoch is always saved."""
 
-    every_epochs: Count = key("save after so many epochs, and after the last", 1)
-    every_seconds: Positive = key("also save within an epoch after so many seconds", 300.0)
+    every_epochs: Count = key("save every N epochs, and after the last", 1)
+    every_seconds: Positive = key("also save within an epoch, every N seconds", 300.0)
     best: bool = key("keep the weights with the best selection accuracy in best.pt", True)
 
 
 @dataclass
 class SweepConfig(Schema):
-    """How a sweep (``-m``) goes about its jobs; no part of the experiment, so a run's saved config lacks it."""
+    """How a sweep (``-m``) runs its jobs; not part of the experiment, so a run's saved config lacks it."""
 
     plan: bool = key("list the jobs, time a few steps, estimate time and disk; train nothing", False)
-    fail_fast: bool = key("start no further job once one has failed", False)
+    fail_fast: bool = key("start no further job after one has failed", False)
 
 
 @dataclass
@@ -155,19 +154,21 @@ class ExperimentConfig(Schema):
     memory_format: Annotated[str, one_of("auto", "contiguous", "channels_last")] = key(
         "auto | contiguous | channels_last", "auto"
     )
-    compile: bool = key("compile the network by torch.compile", False)
+    compile: bool = key("compile the network with torch.compile", False)
     augment_backend: Annotated[str, one_of("auto", "albumentations", "device")] = key(
-        "who augments: auto | albumentations | device; see docs/augmentation.md", "auto"
+        "augmentation backend: auto | albumentations | device; see docs/augmentation.md", "auto"
     )
     sync_batch_norm: bool = key(
-        "several processes on GPUs: normalize by the whole batch, not each process by its shard", False
+        "distributed training on GPUs: normalize by the whole batch, not by each rank's shard", False
     )
     deterministic: bool = key("use deterministic algorithms only", True)
     threads: Annotated[int, between(1, 256)] | None = key("CPU threads; null: PyTorch's choice", None)
-    evaluate_test_each_epoch: bool = key("measure the test split after every epoch, not only after the last", False)
+    evaluate_test_each_epoch: bool = key("evaluate the test split after every epoch, not only after the last", False)
     figures: bool = key("write the PNG figures", True)
     report: bool = key("write report.html during the run and at its end", True)
-    trust: list[str] = key("packages of your own that the config may call: trust=[PACKAGE]", factory=list)
+    note: str = key("your own note; changes no result", "")
+    tags: list[str] = key("your own tags: tags=[a,b]; change no result", factory=list)
+    trust: list[str] = key("your own packages that the config may call: trust=[PACKAGE]", factory=list)
     model: Any = MISSING
     data: Any = MISSING
     augment: AugmentConfig = field(default_factory=AugmentConfig)
@@ -186,7 +187,7 @@ class ExperimentConfig(Schema):
 
 GROUPS = ("model", "data", "augment", "optimizer", "scheduler")
 
-# Every schema that the config's nodes can have, by the node's dotted key.
+# The possible schemas of each node, by its dotted key.
 SCHEMAS: dict[str, list[type[Schema]]] = {
     "": [ExperimentConfig],
     **{group.name: list(group.schemas.values()) for group in REGISTRY.values()},
@@ -205,13 +206,13 @@ OVERRIDABLE = ("data", "device", "precision", "memory_format", "threads", "evalu
 
 
 def group_schema(group: str, target: object) -> type[Schema] | None:
-    """The typed config of a group's node, found by what it would call; None where the node stays a mapping."""
+    """The typed config of a group's node by its ``_target_``; None if the node stays a mapping."""
     registry = REGISTRY[group]
     return registry.targets.get(target) if isinstance(target, str) else None
 
 
 def register_schemas() -> None:
-    """Make the schemas known to Hydra; must come before any composition. Calling it again is harmless."""
+    """Register the schemas with Hydra, before any composition. Calling it again is harmless."""
     store = ConfigStore.instance()
     store.store(name="base_config", node=ExperimentConfig)
     for group in REGISTRY.values():

@@ -1,18 +1,13 @@
-"""What a user probably meant: the nearest name that there is, or ours for a name that is usual elsewhere."""
+"""Suggestions for an unknown name: the nearest known name, or this program's name for a usual one."""
 
 import difflib
 from collections.abc import Sequence
 
-_NO_CLIPPING = "not available: gradients are not clipped; a smaller max_lr keeps a run from diverging"
-_NO_MIXING = "not available: images are not mixed; see augment.transforms and label_smoothing"
-_NO_STOPPING = "not available: a run trains for all its epochs; evaluation.weights=best takes the best epoch's weights"
-_NO_ACCUMULATION = "not available: batch_size is the size of an optimizer step"
 _MIXED = "use precision=bfloat16 (mixed precision), float32 or auto"
 _WARMUP = "use scheduler.warmup_fraction (scheduler=cosine), or scheduler.pct_start (one_cycle)"
-_NO_EMA = "not available; averaging.every_steps turns another average of the weights on (Lookahead)"
-_COMPLETED = "a run is continued by `cifar-exp resume RUN`"
+_RESUME = "continue a run with `cifar-exp resume RUN`"
 
-# The field's usual names, written in lower case with underscores, and what is ours: a key, or a few words.
+# The field's usual names (lower case, underscores), with this program's key or an explanation.
 _USUAL = {
     **dict.fromkeys(("lr", "learning_rate", "base_lr", "peak_lr", "init_lr", "lr0"), "max_lr"),
     **dict.fromkeys(("wd", "decay_rate", "l2"), "optimizer.weight_decay"),
@@ -42,12 +37,14 @@ _USUAL = {
     **dict.fromkeys(("channels_last",), "use memory_format=channels_last"),
     **dict.fromkeys(("num_threads", "n_threads", "cpus"), "threads"),
     **dict.fromkeys(("logger", "tensorboard", "mlflow"), "use tracker=tensorboard or tracker=mlflow"),
-    **dict.fromkeys(("ema", "ema_decay", "swa", "lookahead"), _NO_EMA),
-    **dict.fromkeys(("resume", "resume_from", "checkpoint_path", "ckpt_path", "ckpt"), _COMPLETED),
-    **dict.fromkeys(("grad_clip", "clip_grad", "clip_grad_norm", "max_grad_norm", "gradient_clip_val"), _NO_CLIPPING),
-    **dict.fromkeys(("mixup", "cutmix", "mixup_alpha", "cutmix_alpha"), _NO_MIXING),
-    **dict.fromkeys(("early_stopping", "early_stop", "patience"), _NO_STOPPING),
-    **dict.fromkeys(("accumulate_grad_batches", "grad_accum", "accumulation_steps"), _NO_ACCUMULATION),
+    **dict.fromkeys(("ema", "swa", "model_ema"), "use averaging=ema"),
+    **dict.fromkeys(("ema_decay", "ema_momentum"), "averaging.decay"),
+    **dict.fromkeys(("resume", "resume_from", "checkpoint_path", "ckpt_path", "ckpt"), _RESUME),
+    **dict.fromkeys(("grad_clip", "clip_grad", "max_grad_norm", "gradient_clip_val"), "optimizer.clip_grad_norm"),
+    "mixup": "mixing.mixup_alpha",
+    "cutmix": "mixing.cutmix_alpha",
+    **dict.fromkeys(("early_stop", "early_stopping_patience"), "early_stopping.patience"),
+    **dict.fromkeys(("accumulate_grad_batches", "grad_accum", "accumulation_steps"), "accumulate"),
     **dict.fromkeys(("dropout", "drop_rate", "drop_path"), "not available: the shipped networks have no dropout"),
     **dict.fromkeys(("pretrained",), "not available: every run starts from random weights"),
     **dict.fromkeys(("num_classes", "n_classes"), "the number of classes is read from the data"),
@@ -73,7 +70,7 @@ _USUAL_OPTIONS = {
     "model": {"resnet": "resnet18"},
 }
 
-# Words that other programs have for what ours does without one, or by another.
+# Commands of other programs that have another name here, or none.
 USUAL_COMMANDS = {
     **dict.fromkeys(("train", "run", "fit", "start"), "a run needs no command: cifar-exp KEY=VALUE ..."),
     **dict.fromkeys(("sweep", "multirun", "tune", "search"), "a sweep is cifar-exp -m KEY=VALUE,VALUE ..."),
@@ -87,7 +84,7 @@ USUAL_COMMANDS = {
 
 
 def usual_name(key: str) -> str | None:
-    """What our name for a key of another program's is, or why there is none; None for a name not known."""
+    """This program's key for a usual name, or an explanation; None for an unknown name."""
     return _USUAL.get(_plain(key.rpartition(".")[2]))
 
 
@@ -100,16 +97,16 @@ def _plain(name: str) -> str:
 
 
 def suggest_key(key: str, known: Sequence[str]) -> str:
-    """`` (did you mean 'x'?)``, or nothing where no known key is close.
+    """`` (did you mean 'x'?)``, or an empty text if no known key is close.
 
     Args:
-        key: the unknown one.
-        known: every key that there is, inner nodes included.
+        key: the unknown key.
+        known: every known key, including inner nodes.
     """
-    if key in known:  # it is there, but not to be removed
+    if key in known:  # a known key that must not be removed
         return ""
     meant = usual_name(key)
-    # What the unknown key was written under is there for sure, and no help.
+    # Parents of the unknown key are no suggestion.
     known = [one for one in known if not key.startswith(f"{one}.")]
     typo = difflib.get_close_matches(key, known, n=1, cutoff=0.85)
     if meant is not None and not typo and meant != key:
@@ -122,14 +119,14 @@ def suggest_key(key: str, known: Sequence[str]) -> str:
 
 
 def suggest_for_flag(flag: str, value: str) -> str:
-    """What to write instead of an unknown flag."""
+    """A suggestion for an unknown flag."""
     key = flag.lstrip("-").replace("-", "_")
     meant = usual_name(key) or key
     return f"a key is set without dashes: {meant}={value or 'VALUE'}" if _is_name(meant) else meant
 
 
 def suggest_option(group: str, option: str, known: Sequence[str]) -> str:
-    """`` (did you mean 'x'?)`` for an option of a group, or nothing."""
+    """`` (did you mean 'x'?)`` for an option of a group, or an empty text."""
     meant = _USUAL_OPTIONS.get(group, {}).get(_plain(option))
     near = [meant] if meant in known else difflib.get_close_matches(option, known, n=1, cutoff=0.6)
     return f" (did you mean {near[0]!r}?)" if near else ""

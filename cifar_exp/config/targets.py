@@ -1,7 +1,7 @@
-"""Which callables a configuration may name: every ``_target_`` is checked here before anything is called.
+"""The callables that a configuration may name: every ``_target_`` is checked before anything is called.
 
-A config file can come from someone else, and Hydra's ``instantiate`` would call whatever it names. So each
-group may only name what its registry holds; a package of the user's own is let in by ``trust=[package]``.
+A config file can come from a stranger, and Hydra's ``instantiate`` calls any name. So each group may only name the
+targets of its registry; ``trust=[package]`` allows a package of the user's own.
 """
 
 import inspect
@@ -14,7 +14,7 @@ from hydra.utils import get_object
 from cifar_exp.config.schema import REGISTRY
 from cifar_exp.errors import RequestError, in_a_line
 
-_MADE_BY_THE_RUNNER = {
+_DONE_BY_THE_RUNNER = {
     "albumentations.Normalize",
     "albumentations.ToFloat",
     "albumentations.ToTensorV2",
@@ -26,10 +26,10 @@ def check_targets(config: Mapping[str, Any], trusted: list[str]) -> None:
 
     Args:
         config: the whole configuration as plain containers.
-        trusted: top-level packages whose callables are let in as well.
+        trusted: top-level packages whose callables are allowed, too.
 
     Raises:
-        RequestError: names the first offending value, where it stands and what is allowed there.
+        RequestError: names the first wrong value, its key and the allowed ones.
     """
     for path, target in targets(config):
         if not isinstance(target, str):
@@ -38,14 +38,12 @@ def check_targets(config: Mapping[str, Any], trusted: list[str]) -> None:
         allowed = REGISTRY[group].targets if group in REGISTRY else {}
         if target in allowed or target.split(".", 1)[0] in trusted:
             continue
-        if target in _MADE_BY_THE_RUNNER:
-            raise RequestError(
-                f"{path}={target}: leave it out; images stay uint8 and the runner normalizes them in batch"
-            )
-        near = sorted(allowed) if len(allowed) <= 8 else ["albumentations' transforms of plain values"]
+        if target in _DONE_BY_THE_RUNNER:
+            raise RequestError(f"{path}={target}: remove it; images stay uint8 until the runner normalizes each batch")
+        near = sorted(allowed) if len(allowed) <= 8 else ["Albumentations' transforms with plain arguments"]
         raise RequestError(
-            f"{path}={target}: not on the list of what {group!r} may call ({', '.join(near) or 'nothing'}); "
-            "a package of your own is let in by trust=[PACKAGE]"
+            f"{path}={target}: not an allowed target for group {group!r} (allowed: {', '.join(near) or 'none'}); "
+            "add trust=[PACKAGE] to allow your own package"
         )
 
 
@@ -69,31 +67,31 @@ def options_of(node: Any) -> dict[str, Any]:
 
 
 def call(node: Any, *arguments: Any, without: tuple[str, ...] = (), **extra: Any) -> Any:
-    """Call what a checked node names, with the node's other keys as keyword arguments.
+    """Call a checked node's ``_target_`` with the node's other keys as keyword arguments.
 
     Args:
         node: a group's node; its ``_target_`` has passed ``check_targets``.
-        arguments: positional arguments to put in front.
-        without: keys of the node that are not the callable's business (``name`` never is).
-        extra: keyword arguments that the configuration does not hold.
+        arguments: positional arguments.
+        without: keys of the node that are not passed (``name`` never is).
+        extra: keyword arguments that are not in the configuration.
 
     Raises:
-        RequestError: there is no such callable, it does not take these arguments, or it fails with them.
+        RequestError: the callable does not exist, does not accept these arguments, or fails with them.
     """
     options = options_of(node)
     target = options["_target_"]
     options = {key: value for key, value in options.items() if key not in ("_target_", "name", *without)}
     try:
         function = get_object(target)
-    except Exception as error:  # Hydra wraps whatever the import raised
+    except Exception as error:  # Hydra wraps errors of any type
         raise RequestError(
             f"_target_={target}: cannot be imported ({' '.join(str(error).split())}); "
-            "a package of your own must be installed or on PYTHONPATH"
+            "your own package must be installed or on PYTHONPATH"
         ) from error
     if twice := sorted(options.keys() & extra.keys()):
-        raise RequestError(f"{target}: {', '.join(twice)} is given by the runner (the learning rate is max_lr)")
+        raise RequestError(f"{target}: {', '.join(twice)} is set by the runner (the learning rate is max_lr)")
     try:
-        # Binding alone finds a wrong argument's name without hiding a TypeError from inside the call.
+        # Checks the arguments' names without catching a TypeError from inside the call.
         inspect.signature(function).bind(*arguments, **options, **extra)
     except TypeError as error:
         given = f" (the runner itself passes {', '.join(extra)})" if extra else ""
@@ -103,7 +101,7 @@ def call(node: Any, *arguments: Any, without: tuple[str, ...] = (), **extra: Any
     except RequestError:
         raise
     except Exception as error:
-        if target.startswith("cifar_exp."):  # an error of our own is no wrong request
+        if target.startswith("cifar_exp."):  # a bug, not a wrong request
             raise
         passed = ", ".join(f"{key}={value!r}" for key, value in {**options, **extra}.items())[:300]
         raise RequestError(
@@ -112,11 +110,11 @@ def call(node: Any, *arguments: Any, without: tuple[str, ...] = (), **extra: Any
 
 
 def _how_to_wrap(target: str, extra: Mapping[str, Any]) -> str:
-    """What to do about a user's own callable that does not take what the runner passes."""
+    """Advice for a user's own callable that does not accept the runner's arguments."""
     if not extra or target.split(".")[0] in ("cifar_exp", "torch", "albumentations"):
         return ""
     name = target.rsplit(".", 1)[-1]
     return (
-        f"; the runner always passes {', '.join(extra)}: if {name} calls them otherwise, name a function of your own "
-        f"instead that takes these and calls {name} (docs/networks.md)"
+        f"; the runner always passes {', '.join(extra)}: if {name} names them differently, use a function that "
+        f"accepts these and calls {name} (docs/networks.md)"
     )

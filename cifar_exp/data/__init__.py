@@ -1,4 +1,4 @@
-"""Data sets: each becomes uint8 images, labels, class names and a fingerprint, whatever it was on disk."""
+"""Data sets: loaded from their files as uint8 images, labels, class names and a fingerprint."""
 
 import json
 from typing import Any
@@ -31,7 +31,7 @@ __all__ = [
 ]
 
 
-# Keys of a data node that say what to do with the data set, not which one it is.
+# Keys of a data node that concern the use of the data set, not its content.
 _USE_KEYS = (
     "validation_fraction",
     "split_seed",
@@ -43,22 +43,22 @@ _USE_KEYS = (
 )
 
 
-# The last data set that was loaded, under its node as text; None keeps none.
+# The data set that was loaded last, by its node as text; None: not shared.
 _shared: dict[str, Dataset] | None = None
 
 
 def share_between_runs() -> None:
-    """From now on, keep the data set that was loaded last: the jobs of a sweep mostly work on one."""
+    """Keep the data set that was loaded last, as most jobs of a sweep use the same."""
     global _shared
     if _shared is None:
         _shared = {}
 
 
 def load(node: DataConfig) -> Dataset:
-    """The data set of a resolved ``data`` node, limited to as many images as the node says.
+    """The data set of a resolved ``data`` node, limited to the number of images in the node.
 
     Raises:
-        RequestError: the data is not there, or not what it should be.
+        RequestError: the data is missing or malformed.
     """
     return limit(_whole(node), train=node.limit_train, test=node.limit_test, seed=node.split_seed)
 
@@ -66,18 +66,18 @@ def load(node: DataConfig) -> Dataset:
 def load_to_evaluate(
     node: DataConfig, class_names: tuple[str, ...], trained_on: DataConfig, fingerprint: object
 ) -> Dataset:
-    """The data set of a resolved ``data`` node, to test a trained network on.
+    """The data set of a resolved ``data`` node, for testing a trained network.
 
-    Image files need no training images, and not all classes. The network's own data set is taken as it was split.
+    Image files need no training split, and not all classes. The network's own data set keeps its split.
 
     Args:
         node: the data.
         class_names: of the network.
-        trained_on: the ``data`` node that it was trained with.
-        fingerprint: of the data set that it was trained on, if known.
+        trained_on: the ``data`` node of its training.
+        fingerprint: of the data set of its training, if known.
 
     Raises:
-        RequestError: the data is not there, is not what it should be, or has other classes.
+        RequestError: the data is missing or malformed, or has other classes.
     """
     takes_classes = isinstance(node, ImageFolderConfig)
     if not takes_classes or node._target_ == trained_on._target_:
@@ -97,17 +97,17 @@ def _whole(node: DataConfig) -> Dataset:
     if _shared is not None and key in _shared:
         return _shared[key]
     dataset: Dataset = call(node, without=_USE_KEYS)
-    try:  # a loader of the user's own may not have been as careful as these
+    try:  # a loader of the user's own may not have checked this
         check(dataset.train, dataset.test, dataset.class_names)
     except (ValueError, TypeError, AttributeError) as error:
-        raise RequestError(f"data={node.name}: {node._target_} made no data set: {error}") from error
+        raise RequestError(f"data={node.name}: {node._target_} did not return a data set: {error}") from error
     if _shared is not None:
-        _shared.clear()  # never two at a time in memory
+        _shared.clear()  # keeps one in memory
         _shared[key] = dataset
     return dataset
 
 
-# What the data group's `_target_`s name. All take `cache` and `image_size`; a loader of your own does, too.
+# The targets of the data group. All accept `cache` and `image_size`; so must a loader of your own.
 def cifar10(**options: Any) -> Dataset:
     """CIFAR-10; options as in ``load_cifar``."""
     return load_cifar("cifar10", **options)

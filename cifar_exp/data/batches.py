@@ -1,4 +1,4 @@
-"""The order of the training images, and the batches made of them."""
+"""The order of the training images, and their augmented batches."""
 
 import math
 import signal
@@ -20,21 +20,21 @@ Batch = tuple[torch.Tensor, torch.Tensor]  # (N, H, W, C) uint8, (N,) int64
 
 
 class TrainingBatches(Dataset[Batch]):
-    """Augmented batches by (epoch, batch): what the network sees there, whichever process asks.
+    """Augmented training batches by (epoch, batch), the same in every process.
 
     Attributes:
-        backend: who augments; see ``augment_device.choice``.
+        backend: name of the augmentation backend; see ``augment.backend``.
 
     Args:
         split: the training images.
         augmentation: applied to each batch.
-        batch_size: images in a batch; the last one of an epoch holds what is left.
-        seed: decides order and augmentation.
+        batch_size: images in a batch; the last one of an epoch may be smaller.
+        seed: of order and augmentation.
         shard: this rank's part of each batch.
         alternating_flip: mirror each image in every other epoch, half of the images in the first (Jordan 2024, arXiv
-            2404.00498): over two epochs the network sees both sides of each, which random mirroring leaves to chance.
-        low_resolution: how long to make the images smaller, if at all.
-        balanced: an epoch has as many images of each class; see ``balanced_order``.
+            2404.00498). In two epochs the network sees both sides of each image; random flips do not ensure that.
+        low_resolution: reduces the images of the first epochs; None if not wanted.
+        balanced: an epoch has equally many images of each class; see ``balanced_order``.
     """
 
     backend = "albumentations"
@@ -60,12 +60,12 @@ class TrainingBatches(Dataset[Batch]):
         self.low_resolution = low_resolution
         self._flips_in_odd_epochs: NDArray[np.bool_] | None = None  # (N,)
         if alternating_flip:
-            place = np.random.default_rng(derived_seed(seed, "alternating_flip")).permutation(len(split))
-            self._flips_in_odd_epochs = place % 2 == 0
+            rank = np.random.default_rng(derived_seed(seed, "alternating_flip")).permutation(len(split))
+            self._flips_in_odd_epochs = rank % 2 == 0
 
     @property
     def per_epoch(self) -> int:
-        """Batches, and so optimizer steps, in an epoch."""
+        """Batches, and therefore optimizer steps, in an epoch."""
         return math.ceil(len(self.split) / self.batch_size)
 
     def order(self, epoch: int) -> NDArray[np.int64]:
@@ -76,20 +76,20 @@ class TrainingBatches(Dataset[Batch]):
         return generator.permutation(len(self.split))
 
     def sizes(self, batch: int) -> tuple[int, int]:
-        """How many images of a batch (counted from 0) this process counts, and how many the batch has."""
+        """The number of images in this rank's shard of a batch (counted from 0), and in the batch."""
         start, stop = self._bounds(batch)
         return self.shard.rows(start, stop)[1], stop - start
 
     def own_rows(self, batch: int) -> slice:
-        """Where in the order of an epoch the images lie that this process makes of a batch; at least one."""
+        """This rank's shard of a batch, as rows in the order of an epoch; at least one row."""
         return self.shard.rows(*self._bounds(batch))[0]
 
     def images(
         self, epoch: int, batch: int, indices: NDArray[np.int64], shard: Shard | None = None
     ) -> NDArray[np.uint8]:
-        """The augmented images at ``indices``, which make up a batch (counted from 0) of an epoch.
+        """The augmented images at ``indices``, which are a shard of a batch (counted from 0) of an epoch.
 
-        In a distributed run each rank draws for its own shard.
+        Each shard has its own random draws.
         """
         images = self.split.images[indices]  # (N, H, W, C), a copy
         flipped = self.flipped(epoch, indices)
@@ -100,16 +100,16 @@ class TrainingBatches(Dataset[Batch]):
         return images if shrink is None else shrink(images)
 
     def flipped(self, epoch: int, indices: NDArray[np.int64]) -> NDArray[np.bool_] | None:
-        """(N,) whether the alternating flip mirrors the images at ``indices``; None where there is no such flip."""
+        """(N,) whether the alternating flip mirrors the images at ``indices``; None if it is off."""
         return None if self._flips_in_odd_epochs is None else self._flips_in_odd_epochs[indices] == (epoch % 2 == 1)
 
     def augmentation_seed(self, epoch: int, batch: int, shard: Shard) -> int:
-        """What the draws of a process for its part of a batch depend on."""
+        """The seed of the random draws for a shard of a batch."""
         own = () if shard.world_size == 1 else (shard.rank, shard.world_size)
         return derived_seed(self.seed, "augment", epoch, batch, *own)
 
     def shrinks_in(self, epoch: int) -> LowResolution | None:
-        """What makes the images of an epoch smaller, if anything does."""
+        """The reduction of the images in an epoch; None if there is none."""
         return self.low_resolution if self.low_resolution and epoch <= self.low_resolution.epochs else None
 
     def __getitem__(self, key: tuple[int, int, NDArray[np.int64]]) -> Batch:
@@ -131,7 +131,7 @@ class TrainingBatches(Dataset[Batch]):
         raise AssertionError(f"no process has row {place} of the epoch")
 
     def loader(self, workers: int, *, pin_memory: bool) -> "EpochLoader":
-        """What iterates over the batches; see ``Loader``."""
+        """An iterator over the batches; see ``Loader``."""
         return Loader(self, workers, pin_memory=pin_memory)
 
     def _bounds(self, batch: int) -> tuple[int, int]:
@@ -158,14 +158,14 @@ class EpochLoader(Protocol):
 
     @property
     def batches(self) -> TrainingBatches:
-        """What the batches are made by."""
+        """The batches."""
 
     def epoch(self, epoch: int, first: int = 0) -> Iterator[Batch]:
         """The batches of an epoch (counted from 1), in order, from batch ``first`` (counted from 0) on."""
 
 
 class _EpochKeys(Sampler[tuple[int, int, NDArray[np.int64]]]):
-    """The keys of one epoch's batches. Each key carries its epoch: loader processes live longer than one."""
+    """The keys of one epoch's batches. Each key has its epoch, as loader processes outlive an epoch."""
 
     def __init__(self, batches: TrainingBatches) -> None:
         self.batches = batches
@@ -181,14 +181,14 @@ class _EpochKeys(Sampler[tuple[int, int, NDArray[np.int64]]]):
             yield self.epoch, batch, order[self.batches.own_rows(batch)]
 
 
-def _leave_signals_to_the_parent(_worker: int) -> None:
-    """Ctrl-C and a cluster's SIGTERM reach every process of a job; the workers end when the run has saved."""
+def _ignore_signals(_worker: int) -> None:
+    """Ctrl-C and a cluster's SIGTERM reach every process of a job; the workers must live until the run has saved."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
 
 class Loader:
-    """Iterates over an epoch's batches, made by ``workers`` processes (0: by this one)."""
+    """Iterates over an epoch's batches, which ``workers`` processes make (0: this process)."""
 
     def __init__(self, batches: TrainingBatches, workers: int, *, pin_memory: bool) -> None:
         self.batches = batches
@@ -199,12 +199,11 @@ class Loader:
             sampler=self._keys,
             num_workers=workers,
             persistent_workers=workers > 0,
-            # Explicit: a program that starts a run in its own processes may have another default. Forked workers share
-            # the images in memory.
+            # Explicit, as a calling program may have set another default. Forked workers share the images in memory.
             multiprocessing_context=("fork" if sys.platform == "linux" else "spawn") if workers else None,
             pin_memory=pin_memory,
-            worker_init_fn=_leave_signals_to_the_parent if workers else None,
-            generator=torch.Generator(),  # its own: a loader must not draw from the stream that a dropout draws from
+            worker_init_fn=_ignore_signals if workers else None,
+            generator=torch.Generator(),  # its own, so that the loader does not change the draws of dropout
         )
 
     def epoch(self, epoch: int, first: int = 0) -> Iterator[Batch]:

@@ -1,4 +1,4 @@
-"""What every data set becomes: uint8 images, labels, class names and a fingerprint of the content."""
+"""The form of every data set: uint8 images, labels, class names and a fingerprint of the content."""
 
 import hashlib
 import json
@@ -15,7 +15,7 @@ class Split:
     Attributes:
         images: (N, H, W, C) uint8, C is 1 or 3.
         labels: (N,) int64, positions in the data set's class names.
-        sources: (N,) text; where each image came from, for a person to find it again.
+        sources: (N,) text; the file or row of each image.
     """
 
     images: NDArray[np.uint8]
@@ -35,8 +35,8 @@ class Dataset:
     """A training and a test split of the same classes.
 
     Attributes:
-        fingerprint: SHA-256 (hexadecimal) of class names, labels and pixels; two copies of the same data have
-            the same one, wherever they lie and in whatever files.
+        fingerprint: SHA-256 (hexadecimal) of class names, labels and pixels. Copies of the data in other places or
+            file formats have the same one.
     """
 
     train: Split
@@ -46,10 +46,10 @@ class Dataset:
 
 
 def make_dataset(train: Split, test: Split, class_names: tuple[str, ...]) -> Dataset:
-    """Check the parts against each other and put them together, with their fingerprint.
+    """Check the parts against each other and combine them, with their fingerprint.
 
     Raises:
-        ValueError: a label out of range, shapes that do not fit, or class names that are not different names.
+        ValueError: a label is out of range, shapes differ, or class names are empty or not unique.
     """
     check(train, test, class_names)
     return Dataset(train, test, class_names, _fingerprint(train, test, class_names))
@@ -62,16 +62,16 @@ def check(train: Split, test: Split, class_names: tuple[str, ...]) -> None:
         ValueError: as ``make_dataset``.
     """
     if len(class_names) < 2 or len(set(class_names)) < len(class_names) or not all(class_names):
-        raise ValueError(f"a classifier needs two or more class names, all different: {str(class_names)[:200]}")
+        raise ValueError(f"a classifier needs at least two different class names, not {str(class_names)[:200]}")
     if "label" in class_names:
-        raise ValueError("no class can be called 'label', which is a column of the tables")
+        raise ValueError("a class cannot be named 'label', which is a column of the tables")
     for name, split in (("train", train), ("test", test)):
         if split.images.ndim != 4 or split.images.dtype != np.uint8 or split.images.shape[3] not in (1, 3):
             raise ValueError(
                 f"{name}: images must be (N, H, W, 1 or 3) uint8, not {split.images.shape} {split.images.dtype}"
             )
         if 0 in split.images.shape[1:]:
-            raise ValueError(f"{name}: images of {split.images.shape[1:]} hold nothing")
+            raise ValueError(f"{name}: images of {split.images.shape[1:]} are empty")
         if not len(split.images) == len(split.labels) == len(split.sources) > 0:
             raise ValueError(f"{name}: {len(split.images)} images but {len(split.labels)} labels")
         if split.labels.ndim != 1 or split.labels.dtype != np.int64:
@@ -94,7 +94,7 @@ def _fingerprint(train: Split, test: Split, class_names: tuple[str, ...]) -> str
 
 @dataclass(frozen=True)
 class Splits:
-    """The images that a run looks at."""
+    """The splits of a run."""
 
     train: Split
     validation: Split | None

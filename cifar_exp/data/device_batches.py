@@ -1,24 +1,24 @@
-"""Training batches made where the training images lie: on the compute device."""
+"""Training batches that are augmented on the compute device."""
 
 from collections.abc import Iterator, Sequence
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from cifar_exp.compute.distributed.shard import WHOLE_BATCH, Shard
+from cifar_exp.compute.distributed.shard import Shard
 from cifar_exp.data.augment.device_transforms import DeviceAugmentation, send
-from cifar_exp.data.augment.policy import Augmentation, LowResolution
 from cifar_exp.data.batches import Batch, TrainingBatches
 from cifar_exp.data.dataset import Split
 
-_PIXELS_AT_ONCE = 2**20  # 1,024 images of 32x32: 3 MB of bytes, 8 MB of places that they are fetched from
+_PIXELS_AT_ONCE = 2**20  # 1,024 images of 32x32: 3 MB of pixels and 8 MB of indices
 
 
 class DeviceSplit:
-    """A split on a device, brought there when it is first asked for, once. On a CPU it is the split's own memory."""
+    """A split on a device, copied there once at its first use. On a CPU it shares the split's memory."""
 
     def __init__(self, split: Split, device: torch.device) -> None:
         self._split = split
@@ -26,51 +26,31 @@ class DeviceSplit:
 
     @cached_property
     def images(self) -> Tensor:
-        """(N, H, W, C) uint8; not to be written into."""
+        """(N, H, W, C) uint8; read-only."""
         return torch.from_numpy(self._split.images).to(self.device)
 
     @cached_property
     def labels(self) -> Tensor:
-        """(N,) int64; not to be written into."""
+        """(N,) int64; read-only."""
         return torch.from_numpy(self._split.labels).to(self.device)
 
 
 class DeviceBatches(TrainingBatches):
-    """The batches that ``TrainingBatches`` describes, augmented on the device that holds the images.
+    """The batches of ``TrainingBatches``, augmented on the device that holds the images.
 
-    A batch holds the same images; what happens to them is drawn from the same seed, in another way.
+    A batch has the same images, but other random draws from the same seed.
+
+    Takes the arguments of ``TrainingBatches``, and:
 
     Args:
         on_device: the transforms of ``augmentation``, batched.
-        resident: ``split``, on the device.
+        resident: ``split`` on the device.
     """
 
     backend = "device"
 
-    def __init__(
-        self,
-        split: Split,
-        augmentation: Augmentation,
-        batch_size: int,
-        seed: int,
-        shard: Shard = WHOLE_BATCH,
-        *,
-        on_device: DeviceAugmentation,
-        resident: DeviceSplit,
-        alternating_flip: bool = False,
-        low_resolution: LowResolution | None = None,
-        balanced: bool = False,
-    ) -> None:
-        super().__init__(
-            split,
-            augmentation,
-            batch_size,
-            seed,
-            shard,
-            alternating_flip=alternating_flip,
-            low_resolution=low_resolution,
-            balanced=balanced,
-        )
+    def __init__(self, *arguments: Any, on_device: DeviceAugmentation, resident: DeviceSplit, **options: Any) -> None:
+        super().__init__(*arguments, **options)
         self._on_device = on_device
         self._resident = resident
 
@@ -79,22 +59,24 @@ class DeviceBatches(TrainingBatches):
     ) -> NDArray[np.uint8]:
         """See ``TrainingBatches``."""
         flipped = self.flipped(epoch, indices)
-        made: NDArray[np.uint8] = (
-            self._made(
-                epoch,
-                [(len(indices), self.augmentation_seed(epoch, batch, shard or self.shard))],
-                send(indices, self._resident.device),
-                None if flipped is None else send(flipped, self._resident.device),
-            )
-            .cpu()
-            .numpy()
+        images = self._made(
+            epoch,
+            [(len(indices), self.augmentation_seed(epoch, batch, shard or self.shard))],
+            send(indices, self._resident.device),
+            None if flipped is None else send(flipped, self._resident.device),
         )
-        return made
+        array: NDArray[np.uint8] = images.cpu().numpy()
+        return array
 
-    def loader(self, workers: int, *, pin_memory: bool) -> "DeviceLoader":
-        """What iterates over the batches; there is nothing for worker processes to do."""
+    def loader(self, workers: int, *, pin_memory: bool) -> "DeviceBatches":
+        """The batches are their own loader, in this process."""
         del workers, pin_memory
-        return DeviceLoader(self)
+        return self
+
+    @property
+    def batches(self) -> "DeviceBatches":
+        """See ``EpochLoader``."""
+        return self
 
     def epoch(self, epoch: int, first: int = 0) -> Iterator[Batch]:
         """The batches of an epoch (counted from 1), in order, from batch ``first`` (counted from 0) on."""
@@ -122,19 +104,19 @@ class DeviceBatches(TrainingBatches):
 
     @property
     def _at_once(self) -> int:
-        """Batches that are made together: on a GPU each operation costs the same time for a few images as for many."""
+        """The number of batches made together: on a GPU an operation takes the same time for few images as for many."""
         height, width = self.split.images.shape[1:3]
         own = self.own_rows(0)
         return max(_PIXELS_AT_ONCE // ((own.stop - own.start) * height * width), 1)
 
     def _made(self, epoch: int, batches: Sequence[tuple[int, int]], indices: Tensor, mirrored: Tensor | None) -> Tensor:
-        """Batches, one behind the other, (N, H, W, C) uint8.
+        """Concatenated batches, (N, H, W, C) uint8.
 
         Args:
             epoch: counted from 1.
-            batches: of each, how many images of it this process makes, and the seed of their augmentation.
+            batches: for each batch, the number of images in this rank's shard and the seed of their augmentation.
             indices: (N,) on the device, of the images in the split.
-            mirrored: (N,) on the device, whether the alternating flip mirrors each; None where there is none.
+            mirrored: (N,) on the device, whether the alternating flip mirrors each; None if it is off.
         """
         images = self._resident.images.index_select(0, indices)  # a copy
         if mirrored is not None:
@@ -142,14 +124,3 @@ class DeviceBatches(TrainingBatches):
         images = self._on_device(images, batches)
         shrink = self.shrinks_in(epoch)
         return images if shrink is None else shrink.on_device(images)
-
-
-class DeviceLoader:
-    """Iterates over an epoch's batches in this process."""
-
-    def __init__(self, batches: DeviceBatches) -> None:
-        self.batches = batches
-
-    def epoch(self, epoch: int, first: int = 0) -> Iterator[Batch]:
-        """The batches of an epoch (counted from 1), in order, from batch ``first`` (counted from 0) on."""
-        return self.batches.epoch(epoch, first)

@@ -1,4 +1,4 @@
-"""Channel statistics of the training images, and the network's input made with them."""
+"""Channel statistics of the training images, and normalization by them."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from cifar_exp.errors import RequestError
 
-if TYPE_CHECKING:  # commands that only read data sets do not load PyTorch
+if TYPE_CHECKING:  # commands that only read data sets must not load PyTorch
     import torch
 
     from cifar_exp.compute.device import Compute
@@ -16,14 +16,14 @@ if TYPE_CHECKING:  # commands that only read data sets do not load PyTorch
 
 @dataclass(frozen=True)
 class Statistics:
-    """Mean and standard deviation of each channel, on the scale where white is 1."""
+    """Mean and standard deviation of each channel, for pixels from 0 to 1."""
 
     mean: tuple[float, ...]
     std: tuple[float, ...]
 
     @property
     def colour(self) -> tuple[float, ...]:
-        """The mean on the scale of the pixels, 0 to 255."""
+        """The mean for pixels from 0 to 255."""
         return tuple(255 * value for value in self.mean)
 
 
@@ -32,13 +32,13 @@ def statistics(images: NDArray[np.uint8], decimals: int | None) -> Statistics:
 
     Args:
         images: (N, H, W, C) uint8.
-        decimals: round both to so many places; None keeps them exact.
+        decimals: number of decimals that both are rounded to; None keeps them exact.
 
     Raises:
-        RequestError: a channel has the same value in every pixel, or a deviation is rounded to 0.
+        RequestError: a channel is constant, or a deviation is rounded to 0.
     """
     counts = np.zeros((images.shape[3], 256), np.int64)
-    for start in range(0, len(images), 500):  # bincount makes 8 bytes of each pixel: a part at a time
+    for start in range(0, len(images), 500):  # in parts: bincount needs 8 bytes for each pixel
         pixels = images[start : start + 500].reshape(-1, images.shape[3])
         for channel, column in enumerate(pixels.T):
             counts[channel] += np.bincount(column, minlength=256)
@@ -50,12 +50,12 @@ def statistics(images: NDArray[np.uint8], decimals: int | None) -> Statistics:
         means.append(mean)
         stds.append(variance**0.5)
     if any(np.count_nonzero(channel_counts) == 1 for channel_counts in counts):
-        raise RequestError("the training images have a channel without any variation; they cannot be normalized")
+        raise RequestError("a channel of the training images is constant, so they cannot be normalized")
     if decimals is not None:
         means, stds = ([round(value, decimals) for value in numbers] for numbers in (means, stds))
         if min(stds) == 0:
             raise RequestError(
-                f"data.statistics_decimals={decimals}: rounds a standard deviation to 0; keep more places"
+                f"data.statistics_decimals={decimals}: rounds a standard deviation to 0; choose more decimals"
             )
     return Statistics(tuple(means), tuple(stds))
 

@@ -1,4 +1,4 @@
-"""Held-out splits, subsets, and the statistics that images are normalized by."""
+"""Stratified splits and subsets."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -8,15 +8,15 @@ from cifar_exp.errors import RequestError
 
 
 def stratified_choice(labels: NDArray[np.int64], count: int, seed: int) -> NDArray[np.int64]:
-    """Choose ``count`` of the examples so that each class is represented in proportion.
+    """Choose ``count`` of the examples, with each class in proportion.
 
-    Each class gets its share rounded down; what is left over goes to the classes with the largest remainder
-    (Hare's quota), so the total is exact.
+    Each class gets its quota rounded down; the remaining seats go to the classes with the largest remainders
+    (Hare quota), so the total is exact.
 
     Args:
         labels: (N,) class of each example.
-        count: how many to choose, 0 to N.
-        seed: which ones.
+        count: number of examples to choose, 0 to N.
+        seed: of the choice.
 
     Returns:
         (count,) positions, ascending.
@@ -35,7 +35,7 @@ def stratified_choice(labels: NDArray[np.int64], count: int, seed: int) -> NDArr
 
 
 def limit(dataset: Dataset, *, train: int | None, test: int | None, seed: int) -> Dataset:
-    """Keep only so many images of each split, stratified. The fingerprint stays the whole data set's."""
+    """Keep the given number of images of each split, stratified. The fingerprint stays that of the whole data set."""
 
     def some(split: Split, count: int | None) -> Split:
         if count is None or count >= len(split):
@@ -46,10 +46,10 @@ def limit(dataset: Dataset, *, train: int | None, test: int | None, seed: int) -
 
 
 def hold_out(train: Split, fraction: float, seed: int, class_names: tuple[str, ...]) -> tuple[Split, Split | None]:
-    """Take a stratified fraction of the training images away for validation.
+    """Hold out a stratified fraction of the training images for validation.
 
     Returns:
-        The images left for training, and the validation images (None if ``fraction`` is 0).
+        The remaining training images, and the validation images (None if ``fraction`` is 0).
 
     Raises:
         RequestError: as ``divide``.
@@ -68,7 +68,7 @@ def divide(
     Args:
         labels: (N,) class of each example.
         fraction: of the examples, for the second part.
-        seed: which ones.
+        seed: of the choice.
         class_names: for messages.
         key: of the config that holds the fraction, for messages.
 
@@ -76,14 +76,13 @@ def divide(
         Positions of the first and of the second part, ascending.
 
     Raises:
-        RequestError: the fraction leaves one part empty, or a class without an example in the first part.
+        RequestError: one part is empty, or a class has no example in the first part.
     """
     count = round(fraction * len(labels))
     if not 0 < count < len(labels):
         raise RequestError(
-            f"{key}={fraction}: of {len(labels)} training images that is {count}; "
-            "choose a fraction that leaves images on both sides"
-            + (", or 0" if key == "data.validation_fraction" else "")
+            f"{key}={fraction}: of {len(labels)} training images that is {count}; choose a fraction that leaves both "
+            "splits some images" + (", or 0" if key == "data.validation_fraction" else "")
         )
     held = stratified_choice(labels, count, seed)
     kept = np.setdiff1d(np.arange(len(labels)), held)

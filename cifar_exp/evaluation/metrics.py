@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -9,12 +10,13 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 from torch.nn import functional as F
-from tqdm import tqdm
+from tqdm.auto import tqdm
 
 from cifar_exp.compute.device import Compute
 from cifar_exp.compute.distributed.ranks import current_ranks
 from cifar_exp.data import Split
 from cifar_exp.data.normalize import Normalizer
+from cifar_exp.evaluation.tta import view_logits
 
 _AT_ONCE_BYTES = 2**30  # of images that are brought to the device together; CIFAR-10's test split takes 31 MB
 
@@ -23,19 +25,27 @@ _PUBLISHED_BATCH = 128  # images; of the published run, in evaluation too
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What a network says about a split.
+    """Predictions of a network for a split.
 
     Attributes:
         labels: (N,) true classes.
-        predictions: (N,) most probable classes.
-        confidences: (N,) softmax probability of the prediction, in [0, 1].
+        probabilities: (N, C) float32, softmax.
         losses: (N,) cross-entropy, nats.
     """
 
     labels: NDArray[np.int64]
-    predictions: NDArray[np.int64]
-    confidences: NDArray[np.float64]
+    probabilities: NDArray[np.float32]
     losses: NDArray[np.float64]
+
+    @cached_property
+    def predictions(self) -> NDArray[np.int64]:
+        """(N,) most probable classes."""
+        return self.probabilities.argmax(axis=1).astype(np.int64)
+
+    @cached_property
+    def confidences(self) -> NDArray[np.float64]:
+        """(N,) softmax probability of the prediction, in [0, 1]."""
+        return self.probabilities.max(axis=1).astype(np.float64)
 
     @property
     def loss(self) -> float:
@@ -75,18 +85,20 @@ def evaluate(
     compute: Compute,
     normalize: Normalizer,
     batch_size: int,
+    views: str = "none",
     after_batch: Callable[[], None] = lambda: None,
 ) -> Evaluation:
     """Evaluate ``model`` on all images of ``split``; its training mode is restored afterwards.
 
-    In a distributed run each rank evaluates its shard of every batch, and all ranks return all results.
-    ``after_batch`` is called between batches, and may raise to stop.
+    In a distributed run each rank evaluates its shard of every batch, and all ranks return all results. ``views``
+    selects the test-time augmentation (``view_logits``). ``after_batch`` is called between batches, and may raise to
+    stop.
     """
     was_training = model.training
     model.eval()
     ranks = current_ranks()
     ranks.broadcast_weights(model)
-    predictions, confidences, losses = [], [], []
+    probabilities, losses = [], []
     # A bar in a terminal only: on a CPU the 10,000 test images of CIFAR-10 take a ResNet a minute.
     hidden = None if ranks.is_rank_0 else True
     starts = tqdm(range(0, len(split), batch_size), desc="evaluating", unit=" batches", disable=hidden, leave=False)
@@ -95,20 +107,17 @@ def evaluate(
         rows, counted = ranks.shard.rows(start, min(start + batch_size, len(split)))
         labels = all_labels[rows]
         with compute.autocast():
-            logits = model(normalize(all_images[rows]))  # (N, classes)
+            logits = view_logits(model, normalize(all_images[rows]), views)  # (N, classes)
         log_probabilities = F.log_softmax(logits.float(), dim=1)
-        confidence, prediction = log_probabilities.exp().max(dim=1)
         loss = F.nll_loss(log_probabilities, labels, reduction="none")
-        predictions.append(prediction[:counted])
-        confidences.append(confidence[:counted])
+        probabilities.append(log_probabilities.exp()[:counted])
         losses.append(loss[:counted])
         after_batch()
     model.train(was_training)
-    predictions, confidences, losses = map(ranks.concatenate, (predictions, confidences, losses))
+    probabilities, losses = map(ranks.concatenate, (probabilities, losses))
     return Evaluation(
         labels=split.labels,
-        predictions=torch.cat(predictions).cpu().numpy(),
-        confidences=torch.cat(confidences).cpu().numpy().astype(np.float64),
+        probabilities=torch.cat(probabilities).cpu().numpy(),
         losses=torch.cat(losses).cpu().numpy().astype(np.float64),
     )
 
@@ -143,14 +152,11 @@ def prediction_rows(evaluation: Evaluation, split: Split, class_names: Sequence[
 
 
 def per_class_rows(confusion: NDArray[np.int64], class_names: Sequence[str]) -> list[Mapping[str, Any]]:
-    """Rows of ``per_class.csv``. Accuracy (recall) or precision of a class that never occurs is None."""
+    """Rows of ``per_class.csv``. Accuracy (recall), precision or F1 of a class is None if its denominator is 0."""
     rows: list[Mapping[str, Any]] = []
     for index, name in enumerate(class_names):
-        images, predicted, correct = (
-            int(confusion[index].sum()),
-            int(confusion[:, index].sum()),
-            int(confusion[index, index]),
-        )
+        images, predicted = int(confusion[index].sum()), int(confusion[:, index].sum())
+        correct = int(confusion[index, index])
         rows.append(
             {
                 "class_index": index,
@@ -160,9 +166,30 @@ def per_class_rows(confusion: NDArray[np.int64], class_names: Sequence[str]) -> 
                 "accuracy": correct / images if images else None,
                 "predicted": predicted,
                 "precision": correct / predicted if predicted else None,
+                "f1": 2 * correct / (images + predicted) if images + predicted else None,
             }
         )
     return rows
+
+
+def class_scores(evaluation: Evaluation) -> dict[str, float | None]:
+    """Columns of ``summary.csv`` that weigh classes, not images, equally, and the top-5 accuracy.
+
+    A class that has no image and is never predicted does not count. Of equal probabilities the label's is taken as the
+    lowest. With five classes or fewer every label is among the top 5: the cell stays empty.
+    """
+    classes = evaluation.probabilities.shape[1]
+    rows = per_class_rows(
+        confusion_matrix(evaluation.labels, evaluation.predictions, classes), [str(k) for k in range(classes)]
+    )
+    recalls, f1 = ([row[key] for row in rows if row[key] is not None] for key in ("accuracy", "f1"))
+    of_label = np.take_along_axis(evaluation.probabilities, evaluation.labels[:, None], axis=1)
+    in_top5 = (evaluation.probabilities >= of_label).sum(axis=1) <= 5
+    return {
+        "top5_accuracy": float(in_top5.mean()) if classes > 5 else None,
+        "balanced_accuracy": float(np.mean(recalls)),
+        "macro_f1": float(np.mean(f1)),
+    }
 
 
 def confusion_rows(confusion: NDArray[np.int64], class_names: Sequence[str]) -> list[Mapping[str, Any]]:

@@ -86,6 +86,16 @@ def wilson_interval(right: int, n: int) -> tuple[float, float]:
     return (0.0 if right == 0 else centre - half), (1.0 if right == n else centre + half)
 
 
+def independent_difference_interval(right_a: int, n_a: int, right_b: int, n_b: int) -> tuple[float, float]:
+    """95% confidence interval of the accuracy difference A - B on two independent sets of images.
+
+    Newcombe's hybrid score interval (Newcombe 1998, Statistics in Medicine 17:873-890, method 10).
+    """
+    a, b = right_a / n_a, right_b / n_b
+    (low_a, high_a), (low_b, high_b) = wilson_interval(right_a, n_a), wilson_interval(right_b, n_b)
+    return a - b - math.hypot(a - low_a, high_b - b), a - b + math.hypot(high_a - a, b - low_b)
+
+
 def _correlation(counts: Paired) -> float:
     """The phi coefficient of the 2x2 table with Newcombe's continuity correction; 0 for an empty margin."""
     right_a, right_b = counts.both_correct + counts.only_a, counts.both_correct + counts.only_b

@@ -1,8 +1,8 @@
 """Networks for small images. Each builder takes ``num_classes``, ``in_channels`` and its own options.
 
-A network with a method ``initialize(images)`` is given training images once, normalized, before training starts; one
-with a method ``begin_epoch(epoch)`` is told each epoch's number, counted from 1, before its first step, unless several
-processes train it.
+If a network has a method ``initialize(images)``, it is called once with normalized training images before training.
+If it has a method ``begin_epoch(epoch)``, it is called before each epoch (counted from 1), except in distributed
+training.
 """
 
 from cifar_exp.models.resnet import resnet18, resnet34

@@ -19,7 +19,7 @@ def resnet34(*, num_classes: int, in_channels: int) -> nn.Module:
 
 
 def _with_cifar_stem(network: nn.Module, in_channels: int) -> nn.Module:
-    """A 3x3 stride-1 first convolution and no max-pool: at 32x32 the original stem throws 15/16 of the pixels away."""
+    """A 3x3 first convolution of stride 1 and no max-pool: the original stem discards 15/16 of the positions."""
     stem = nn.Conv2d(in_channels, 64, kernel_size=3, stride=1, padding=1, bias=False)
     nn.init.kaiming_normal_(stem.weight, mode="fan_out", nonlinearity="relu")  # as torchvision initializes its own
     network.conv1 = stem

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-PATCH = 2  # pixels, height and width of what the first layer whitens
+PATCH = 2  # height and width in pixels of the patches that the first layer whitens
 
 
 def speednet(
@@ -23,11 +23,11 @@ def speednet(
         num_classes: output logits.
         in_channels: of the input.
         widths: channels of the three stages; the paper has 64, 256 and 256.
-        whitening_epsilon: added to the patches' variances before they are divided out (variance of pixels is 1).
-        whitening_bias_epochs: how many epochs the whitening layer's bias is trained, for which the backward pass must
-            go through the widest maps.
+        whitening_epsilon: added to the variances of the patches (pixels have variance 1).
+        whitening_bias_epochs: epochs in which the whitening layer's bias is trained; the backward pass through its
+            large feature maps is slow.
         norm_momentum: weight of the newest batch in the running statistics of batch normalization.
-        logit_scale: the logits are multiplied by it, which keeps the first steps small.
+        logit_scale: factor of the logits, which keeps the first steps small.
     """
     return SpeedNet(
         num_classes, in_channels, widths, whitening_epsilon, whitening_bias_epochs, norm_momentum, logit_scale
@@ -52,7 +52,7 @@ class SpeedNet(nn.Module):
     ) -> None:
         super().__init__()
         patch_values = in_channels * PATCH * PATCH
-        # Twice as many filters as values in a patch: each direction and its opposite, for GELU lets one half through.
+        # Each direction and its opposite, as GELU suppresses negative responses.
         self.whiten = nn.Conv2d(in_channels, 2 * patch_values, PATCH)
         self.whiten.weight.requires_grad_(False)
         first, second, third = widths
@@ -65,14 +65,14 @@ class SpeedNet(nn.Module):
         self.logit_scale = logit_scale
 
     def initialize(self, images: Tensor) -> None:
-        """Set the first layer from training images, (N, in_channels, H, W) as the network takes them."""
+        """Set the first layer from training images, (N, in_channels, H, W), normalized."""
         filters = whitening_filters(images, self.whitening_epsilon)
         with torch.no_grad():
             self.whiten.weight.copy_(torch.cat([filters, -filters]))
             self._whitening_bias.zero_()
 
     def begin_epoch(self, epoch: int) -> None:
-        """Train the first layer's bias in the first epochs (counted from 1) only."""
+        """Train the first layer's bias only in the first epochs (counted from 1)."""
         self._whitening_bias.requires_grad_(epoch <= self.whitening_bias_epochs)
 
     @property
@@ -90,28 +90,28 @@ class SpeedNet(nn.Module):
 
 
 def whitening_filters(images: Tensor, epsilon: float) -> Tensor:
-    """Filters whose responses to the images' patches are uncorrelated and, but for ``epsilon``, of variance 1.
+    """Filters whose responses to the images' patches are uncorrelated, with variance 1 apart from ``epsilon``.
 
     The eigenvectors of the patches' second moments, each divided by the root of its eigenvalue plus ``epsilon``
-    (arXiv 2404.00498). The mean is not taken off: the network's input has mean 0 already.
+    (arXiv 2404.00498). The mean is not subtracted, as the network's input has mean 0.
 
     Args:
         images: (N, C, H, W).
-        epsilon: keeps directions that hardly occur from being blown up.
+        epsilon: limits the gain of directions with little variance.
 
     Returns:
-        (C * 4, C, 2, 2) in the type of ``images``, by rising variance.
+        (C * 4, C, 2, 2) in the type of ``images``, in ascending order of variance.
     """
     channels = images.shape[1]
     values = channels * PATCH * PATCH
-    # In double precision on the CPU, so that every device starts from the same filters.
+    # In double precision on the CPU, so that the filters are the same on every device.
     moments, count = torch.zeros(values, values, dtype=torch.float64), 0
-    for part in images.split(500):  # patches hold each pixel four times: not all at once
+    for part in images.split(500):  # patches hold each pixel four times
         patches = F.unfold(part.cpu().double(), PATCH).transpose(1, 2).reshape(-1, values)  # (n * (H-1) * (W-1), C * 4)
         moments += patches.T @ patches
         count += len(patches)
     variances, directions = torch.linalg.eigh(moments / count)
-    # An eigenvector's sign is the library's choice: make its largest value positive.
+    # The sign of an eigenvector is arbitrary: make its largest value positive.
     largest = directions.abs().argmax(dim=0)
     directions = directions * directions[largest, torch.arange(values)].sign()
     filters = (directions / (variances + epsilon).sqrt()).T.reshape(values, channels, PATCH, PATCH)
@@ -119,7 +119,7 @@ def whitening_filters(images: Tensor, epsilon: float) -> Tensor:
 
 
 def _stage(channels_in: int, channels_out: int, norm_momentum: float) -> nn.Sequential:
-    """Halves the size between its first convolution and that one's norm, where the fewest values are normalized."""
+    """Two convolutions. The pooling before the first norm leaves fewer values to normalize."""
     return nn.Sequential(
         _convolution(channels_in, channels_out),
         nn.MaxPool2d(2),
@@ -132,14 +132,14 @@ def _stage(channels_in: int, channels_out: int, norm_momentum: float) -> nn.Sequ
 
 
 def _convolution(channels_in: int, channels_out: int) -> nn.Conv2d:
-    """3x3, the first filters of which pass their input through (Dirac initialization); the others are random."""
+    """3x3; the first filters pass their input through (Dirac initialization), the others are random."""
     convolution = nn.Conv2d(channels_in, channels_out, kernel_size=3, padding=1, bias=False)
     nn.init.dirac_(convolution.weight.data[:channels_in])
     return convolution
 
 
 def _norm(channels: int, momentum: float) -> nn.BatchNorm2d:
-    """Batch normalization that learns a shift and no scale."""
+    """Batch normalization with a trained shift and a fixed scale."""
     norm = nn.BatchNorm2d(channels, eps=1e-12, momentum=momentum)
     norm.weight.requires_grad_(False)
     return norm

@@ -16,7 +16,7 @@ from cifar_exp.safe_io.untrusted import open_regular
 
 _MOST_MEMBERS = 20_000  # one for each tensor
 _MOST_INSTRUCTIONS = 2_000_000  # of a pickle; ResNet-18 with its optimizer's state has 7,000
-# What tensors and ordered dictionaries are pickled with: functions, storages and (after `v3`) types of elements.
+# The names in a pickle of tensors and ordered dictionaries: functions, storages and element types.
 _CALLABLES = re.compile(
     r"collections OrderedDict|torch\._utils _rebuild_tensor_v[23]|torch _?[A-Za-z0-9]+Storage"
     r"|torch\.storage UntypedStorage|torch u?(int|float|bfloat|complex)[0-9][a-z0-9_]*|torch bool"
@@ -28,8 +28,8 @@ def save(path: Path, model: nn.Module, **state: Any) -> None:
 
     Args:
         path: where.
-        model: its weights are stored under ``model``; pass the uncompiled module, whose keys have no prefix.
-        state: what else is needed, as tensors and plain values.
+        model: stored under ``model``; must be the uncompiled module, whose keys have no prefix.
+        state: everything else, as tensors and plain values.
     """
     buffer = io.BytesIO()
     torch.save({"model": model.state_dict(), **state}, buffer)
@@ -38,18 +38,18 @@ def save(path: Path, model: nn.Module, **state: Any) -> None:
 
 
 def load(path: Path, device: torch.device) -> dict[str, Any]:
-    """Read a checkpoint; no code in it runs, and it takes no more memory than a few times the file's size.
+    """Read a checkpoint. No code in it runs, and it takes at most a few times the file's size in memory.
 
     Raises:
-        RequestError: there is none, or it is not a checkpoint of tensors and plain values.
+        RequestError: it does not exist, or holds more than tensors and plain values.
     """
     try:
         with open_regular(path) as file:
             state = torch.load(_rewritten(file), map_location=device, weights_only=True)
         _check_values(state)
     except FileNotFoundError as error:
-        raise RequestError(f"{path}: there is no such checkpoint") from error
-    except Exception as error:  # torch.load's errors have no base, and some advise to switch its protection off
+        raise RequestError(f"{path}: no such checkpoint") from error
+    except Exception as error:  # torch.load's errors have no common base, and some advise to disable its protection
         raise RequestError(f"{path}: not a checkpoint of tensors and plain values") from error
     if not isinstance(state, dict) or not isinstance(state.get("model"), dict):
         raise RequestError(f"{path}: holds no model weights")
@@ -57,18 +57,18 @@ def load(path: Path, device: torch.device) -> dict[str, Any]:
 
 
 def _rewritten(file: BinaryIO) -> io.BytesIO:
-    """The archive written anew from its checked members, in memory.
+    """A copy of the archive in memory, made of its checked members.
 
-    Python and PyTorch read zip archives differently: a file with two directories is two archives. PyTorch gets to
-    see only what was checked here.
+    Python and PyTorch read zip archives differently: a file with two directories is two archives. PyTorch only reads
+    the copy.
 
     Raises:
-        ValueError: it holds what PyTorch never writes: compressed, overlapping or ambiguous members, or a pickle
-            that calls anything but what tensors are rebuilt by.
-        zipfile.BadZipFile: it is no archive, or damaged.
+        ValueError: it has compressed, overlapping or ambiguous members, which PyTorch never writes, or a pickle with
+            other calls than those that rebuild tensors.
+        zipfile.BadZipFile: it is not an archive, or damaged.
     """
     copy = io.BytesIO()
-    with zipfile.ZipFile(file) as archive, zipfile.ZipFile(copy, "w") as anew:
+    with zipfile.ZipFile(file) as archive, zipfile.ZipFile(copy, "w") as rewritten:
         members = archive.infolist()
         if len(members) > _MOST_MEMBERS:
             raise ValueError(f"it has {len(members):,} members")
@@ -76,23 +76,23 @@ def _rewritten(file: BinaryIO) -> io.BytesIO:
             raise ValueError("a member is compressed")
         if sum(member.file_size for member in members) > file.seek(0, io.SEEK_END):
             raise ValueError("unpacks to more than it holds")
-        # PyTorch looks names up without regard to case.
+        # PyTorch ignores case when it looks up names.
         if len({member.filename.casefold() for member in members}) < len(members):
             raise ValueError("two members have the same name")
         for member in members:
             content = archive.read(member)
             if member.filename.casefold().endswith("data.pkl"):
                 _check_pickle(content)
-            anew.writestr(member.filename, content)
+            rewritten.writestr(member.filename, content)
     copy.seek(0)
     return copy
 
 
 def _check_pickle(content: bytes) -> None:
-    """Refuse callables that the safe loader would call all the same: ``bytearray(10**10)`` takes 10 GB.
+    """Refuse callables that PyTorch's safe loader allows: ``bytearray(10**10)`` takes 10 GB.
 
     Raises:
-        ValueError: there is one, or the pickle is longer than a checkpoint's.
+        ValueError: the pickle has such a call, or is longer than a checkpoint's.
     """
     for number, (instruction, argument, _) in enumerate(pickletools.genops(content)):
         if number > _MOST_INSTRUCTIONS:
@@ -104,20 +104,20 @@ def _check_pickle(content: bytes) -> None:
 
 
 def _check_values(state: object) -> None:
-    """Refuse tensors that claim more elements than the file has bytes for, and values that are not plain.
+    """Refuse tensors with more elements than the file has bytes for, and values that are not plain.
 
     Raises:
-        ValueError: there is such a value.
+        ValueError: names the value.
     """
-    waiting, seen = [state], set()
-    while waiting:
-        value = waiting.pop()
+    pending, seen = [state], set()
+    while pending:
+        value = pending.pop()
         if isinstance(value, dict | list | tuple):
-            if id(value) not in seen:  # lists of lists of the same lists have more ends than there are atoms
+            if id(value) not in seen:  # nested lists of the same list have exponentially many paths
                 seen.add(id(value))
-                waiting += [*value.keys(), *value.values()] if isinstance(value, dict) else value
+                pending += [*value.keys(), *value.values()] if isinstance(value, dict) else value
         elif isinstance(value, torch.Tensor):
             if value.layout is not torch.strided or value.nbytes > value.untyped_storage().nbytes():
-                raise ValueError(f"a tensor of {tuple(value.shape)} is larger than what is stored of it")
+                raise ValueError(f"a tensor of {tuple(value.shape)} is larger than its storage")
         elif not isinstance(value, str | bytes | int | float | bool | None):
             raise ValueError(f"holds a {type(value).__name__}")

@@ -1,4 +1,4 @@
-"""What numbers depend on beside the config and what of it has changed since a run was made."""
+"""The environment of a run, on which its results depend beside the config, and its changes since then."""
 
 import hashlib
 import logging
@@ -22,33 +22,20 @@ from cifar_exp.safe_io.untrusted import read_bytes
 
 log = logging.getLogger(__name__)
 
-# What can change numbers, of what environment.json holds; the rest (host name, command line) cannot.
+# The keys of environment.json that can change results; the others (host name, command line) cannot.
+# fmt: off
 _ENVIRONMENT_KEYS = (
-    "cifar_exp",
-    "python",
-    "cpu",
-    "cpu_capability",
-    "threads",
-    "device",
-    "gpu",
-    "cuda",
-    "cudnn",
-    "precision",
-    "memory_format",
-    "world_size",
-    "augment_backend",
-    "git_commit",
-    "git_dirty",
-    "code",
-    "data_fingerprint",
+    "cifar_exp", "python", "cpu", "cpu_capability", "threads", "device", "gpu", "cuda", "cudnn", "precision",
+    "memory_format", "world_size", "augment_backend", "git_commit", "git_dirty", "code", "data_fingerprint",
 )
-# What a run had that recorded nothing about it.
+# fmt: on
+# Values of runs that recorded none.
 _UNRECORDED: dict[str, Any] = {"world_size": 1, "augment_backend": "albumentations"}
 
 
 @dataclass(frozen=True)
 class Change:
-    """Something that numbers depend on and that is not as it was when the run was made."""
+    """A key on which results depend, with its value in the run and today."""
 
     what: str
     then: Any
@@ -56,46 +43,46 @@ class Change:
 
 
 def changes(run: Path, then: dict[str, Any], now: dict[str, Any], diff: str | None) -> list[Change]:
-    """What has changed since.
+    """What has changed since a run.
 
     Args:
-        run: the run directory, which may hold the uncommitted changes of then.
+        run: its directory, which may hold the code's uncommitted changes (``code.diff``).
         then: the content of its ``environment.json``.
-        now: the same of today, with the keys of ``provenance.source_state``.
-        diff: the uncommitted changes of today.
+        now: today's environment, with the keys of ``source_state``.
+        diff: today's uncommitted changes.
     """
     now = _UNRECORDED | now | {"code": _digest(diff)}
     try:
         then = _UNRECORDED | then | {"code": _digest(read_bytes(run / "code.diff").decode(errors="replace"))}
-    except (OSError, ValueError):  # there were no changes, or they are not to be read
+    except (OSError, ValueError):  # no changes, or unreadable ones
         then = _UNRECORDED | then | {"code": None}
     packages = then.get("packages") if isinstance(then.get("packages"), dict) else {}
     assert packages is not None
-    found = [
+    changed = [
         Change(name, packages.get(name), version)
         for name, version in now["packages"].items()
         if packages.get(name) != version
     ]
-    return found + [
+    return changed + [
         Change(key, then.get(key), now.get(key)) for key in _ENVIRONMENT_KEYS if then.get(key) != now.get(key)
     ]
 
 
 def _digest(diff: str | None) -> str | None:
-    """Uncommitted changes, as something short that is equal where they are."""
+    """A short text that is equal for equal changes."""
     return None if diff is None else f"uncommitted changes {short_digest(diff)}"
 
 
 def tell_changes(found: Sequence[Change]) -> None:
-    """Say in the log what has changed."""
+    """Log what has changed."""
     if not found:
-        log.info("Nothing that the numbers depend on has changed since the run: packages, code, machine, data.")
+        log.info("Packages, code, machine and data are the same as in the run.")
         return
     log.info("Changed since the run:")
     for change in found:
         log.info("  %-24s %s -> %s", change.what, _short(change.then), _short(change.now))
     if any(change.what == "data_fingerprint" for change in found):
-        log.warning("The data is not the run's: other numbers are to be expected.")
+        log.warning("The data differs from the run's, so the results will differ.")
 
 
 def _short(value: Any) -> str:
@@ -103,31 +90,23 @@ def _short(value: Any) -> str:
     return text if len(text) <= 32 else text[:12] + "…"
 
 
+# fmt: off
 _PACKAGES = (
-    "torch",
-    "torchvision",
-    "numpy",
-    "hydra-core",
-    "omegaconf",
-    "albumentations",
-    "albucore",
-    "opencv-python-headless",
-    "captum",
-    "pandas",
-    "Pillow",
-    "matplotlib",
+    "torch", "torchvision", "numpy", "hydra-core", "omegaconf", "albumentations", "albucore",
+    "opencv-python-headless", "captum", "pandas", "Pillow", "matplotlib",
 )
+# fmt: on
 
 
 def short_digest(text: str) -> str:
-    """Twelve hexadecimal digits that are equal where texts are."""
+    """Twelve hexadecimal digits, equal for equal texts."""
     return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()[:12]
 
 
 def source_state() -> dict[str, Any]:
-    """Git commit of the program's own source tree, whether it has uncommitted changes, and their diff.
+    """Git commit of the program's source tree, whether it has uncommitted changes, and their diff.
 
-    All values are None where the program was installed without its repository.
+    All values are None if the program was installed without its repository.
     """
     root = Path(__file__).resolve().parents[2]
 
@@ -140,11 +119,11 @@ def source_state() -> dict[str, Any]:
             return None
         return done.stdout
 
-    # An installed copy can lie inside some other repository (a .venv does): only its own tracked files count.
-    if not git("ls-files", "cifar_exp/run.py"):
+    # An installed copy can lie in another repository (a .venv does), which does not track the program's files.
+    if not git("ls-files", "cifar_exp/runner.py"):
         return {"git_commit": None, "git_dirty": None, "diff": None}
     commit, diff = git("rev-parse", "HEAD"), git("diff", "--no-ext-diff", "--no-color", "HEAD") or ""
-    # `git diff` leaves out files that git does not know yet.
+    # `git diff` leaves out untracked files.
     for name in (git("ls-files", "--others", "--exclude-standard", "--", "cifar_exp", "conf") or "").splitlines():
         with suppress(OSError):
             diff += f"\nuntracked file {name}\n{(root / name).read_text(encoding='utf-8', errors='replace')}"
@@ -154,7 +133,7 @@ def source_state() -> dict[str, Any]:
 def describe_environment(
     device: torch.device, precision: torch.dtype, memory_format: torch.memory_format
 ) -> dict[str, Any]:
-    """The machine and the software, as plain values for ``environment.json``."""
+    """Machine and software as plain values, for ``environment.json``."""
     versions: dict[str, str | None] = {}
     for package in _PACKAGES:
         try:
@@ -168,7 +147,7 @@ def describe_environment(
         "packages": versions,
         "platform": platform.platform(),
         "host": platform.node(),
-        "cpu": _cpu_name(),
+        "cpu": cpuinfo("model name") or platform.processor() or platform.machine(),
         "cpu_count": os.cpu_count(),
         "cpu_capability": torch.backends.cpu.get_cpu_capability(),
         "threads": torch.get_num_threads(),
@@ -181,7 +160,3 @@ def describe_environment(
         "world_size": torchrun.world_size(),
         "command_line": sys.argv,
     }
-
-
-def _cpu_name() -> str:
-    return cpuinfo("model name") or platform.processor() or platform.machine()

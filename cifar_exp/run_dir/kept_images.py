@@ -1,36 +1,35 @@
-"""The test images that a run keeps for its page: mistakes, the least sure hits, and where the network looked."""
+"""The test images that a run keeps for its page: mistakes, least confident hits, and Grad-CAM maps."""
 
-import io
-import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from cifar_exp.safe_io import atomic, untrusted
+from cifar_exp.run_dir.arrays import read_arrays, write_arrays
 
 FILE = "report_images.npz"
 TARGETS = ("predicted", "true")
+MOST_SUSPECTS = 20  # images shown because their label is probably wrong
 
 _MOST_IMAGES = 400
 _MOST_VALUES = 1_300_000  # bytes before compression: 400 images of 32 x 32 in colour
 _MOST_SIDE = 48  # pixels of an image in the gallery
-_MOST_CONFIDENT = 100  # mistakes; the others are spread over the cells of the confusion matrix
+_MOST_CONFIDENT = 100  # mistakes; further ones are spread over the confusion matrix
 _MOST_RIGHT, _RIGHT_PER_CLASS = 100, 6
 _MOST_EXPLAINED, _MOST_MAPS, _MOST_EXPLAINED_SIDE = 24, 240, 96
 _MOST_FILE_BYTES = 2**26
 
-# Of each array in the file, NumPy's letter for the kind of its values.
+# NumPy's letter for the kind of values, for each array in the file.
 _KINDS = {"index": "i", "image": "u", "explained": "i", "explained_image": "u", "layers": "U", "heat": "u"}
 
 
 @dataclass(frozen=True)
 class KeptImages:
-    """Images of the test split and their Grad-CAM maps, as small as a page needs them.
+    """Images of the test split and their Grad-CAM maps, reduced to the size that a page needs.
 
     Attributes:
         index: (n,) positions in the test split.
@@ -39,7 +38,7 @@ class KeptImages:
         explained_image: (m, H, W, C) uint8.
         layers: names.
         heat: (m, layers, 2, H, W) uint8; the maps for the predicted and the true class, each scaled to its own
-            maximum; all 0 where the map has no positive evidence.
+            maximum; all 0 if the map has no positive value.
     """
 
     index: NDArray[np.int64]
@@ -55,15 +54,14 @@ def chosen(
 ) -> NDArray[np.int64]:
     """Positions of the images to keep.
 
-    First the most confident mistakes, then mistakes in turn from each pair of classes (the most confident of each
-    pair, then the second of each, and so on), so that every kind of mistake has an image; last, for each class, the
-    images that are right with the least confidence.
+    First the most confident mistakes; then the most confident mistake of each pair of classes, the second of each,
+    and so on, so that every kind of mistake has an image; last the least confident correct images of each class.
 
     Args:
         labels: (N,) true classes.
         predictions: (N,) predicted ones.
         confidences: (N,) of the predictions.
-        most: how many in all; a quarter of them are for right ones.
+        most: how many in all; at most a quarter of them are correct ones.
     """
     by_confidence = np.argsort(-confidences, kind="stable")
     wrong = by_confidence[(labels != predictions)[by_confidence]]
@@ -77,7 +75,7 @@ def chosen(
 
 
 def _rank_within(groups: NDArray[np.int64]) -> NDArray[np.int64]:
-    """For each element, how many before it are of its group.
+    """For each element, the number of elements before it in its group.
 
     >>> _rank_within(np.array([7, 3, 7, 7, 3])).tolist()
     [0, 0, 1, 2, 1]
@@ -91,19 +89,19 @@ def _rank_within(groups: NDArray[np.int64]) -> NDArray[np.int64]:
 
 
 def most_images(shape: tuple[int, int, int]) -> int:
-    """How many images of (H, W, C) a page takes, made small for it."""
+    """How many images of (H, W, C), reduced for the page, it may have."""
     height, width, channels = shape
     scale = min(1.0, _MOST_SIDE / max(height, width))
     return min(_MOST_IMAGES, int(_MOST_VALUES / (height * width * scale**2 * channels)))
 
 
 def most_explained(layers: int) -> int:
-    """How many images with maps of so many layers a page takes."""
+    """How many images with maps of ``layers`` layers a page may have."""
     return min(_MOST_EXPLAINED, _MOST_MAPS // max(1, layers * len(TARGETS)))
 
 
 def shrunk(images: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
-    """Images (N, H, W, C) with no side longer than ``side`` pixels; smaller ones stay as they are."""
+    """Images (N, H, W, C) scaled down to at most ``side`` pixels a side; smaller ones are unchanged."""
     height, width = images.shape[1:3]
     scale = side / max(height, width)
     if scale >= 1 or not len(images):
@@ -123,7 +121,7 @@ def write_images(
     layers: Sequence[str],
     heat: NDArray[np.float32],
 ) -> None:
-    """Keep images for the page.
+    """Write the images that the page shows.
 
     Args:
         path: of the file.
@@ -137,9 +135,8 @@ def write_images(
     scaled = np.round(255 * heat / np.where(peak > 0, peak, 1)).astype(np.uint8)
     flat = scaled.reshape(-1, *scaled.shape[-2:], 1)
     small = shrunk(flat, _MOST_EXPLAINED_SIDE)[:, :, :, 0]
-    buffer = io.BytesIO()
-    np.savez_compressed(
-        buffer,
+    write_arrays(
+        path,
         index=index,
         image=shrunk(images[index], _MOST_SIDE),
         explained=explained,
@@ -147,27 +144,18 @@ def write_images(
         layers=np.array(list(layers), dtype=np.str_),
         heat=small.reshape(*scaled.shape[:3], *small.shape[1:]),
     )
-    atomic.write_bytes(path, buffer.getvalue())
 
 
 def read_images(path: Path) -> KeptImages:
-    """Read what ``write_images`` wrote. The file is untrusted: nothing in it is unpickled or unpacked without limit.
+    """Read what ``write_images`` wrote. The file is untrusted: nothing is unpickled, and unpacking has a limit.
 
     Raises:
-        OSError: it cannot be opened or read.
-        ValueError: it is not such a file, or holds more than ``write_images`` is given.
+        OSError: it cannot be read.
+        ValueError: it is not such a file, or holds more images than a page may have.
     """
-    with untrusted.open_regular(path) as file:
-        try:
-            kept = _unpacked(file)
-        except (OSError, ValueError):
-            raise
-        except Exception as error:
-            # zipfile, zlib and NumPy, whose headers are Python's syntax and may ask for any amount of memory, each
-            # raise errors of their own on a few wrong bits: RuntimeError, MemoryError, OverflowError, TokenError...
-            raise ValueError(f"not the images of a page: {error}") from error
+    kept = read_arrays(path, tuple(_KINDS), most_bytes=_MOST_FILE_BYTES)
     _check_kept(kept)
-    # Without images that have maps the names say nothing, and there can be any number of them.
+    # Without maps the layers mean nothing, and there can be any number of them.
     layers = kept["layers"] if kept["explained"].size else ()
     return KeptImages(
         index=kept["index"].astype(np.int64),
@@ -179,26 +167,15 @@ def read_images(path: Path) -> KeptImages:
     )
 
 
-def _unpacked(file: BinaryIO) -> dict[str, NDArray[Any]]:
-    """The arrays of such a file, whatever they are; raises nearly anything where it is damaged."""
-    with zipfile.ZipFile(file) as archive:
-        if sum(member.file_size for member in archive.infolist()) > _MOST_FILE_BYTES:
-            raise ValueError(f"it unpacks to more than {_MOST_FILE_BYTES:,} bytes")
-    file.seek(0)
-    with np.load(file, allow_pickle=False) as arrays:
-        # What is no array NumPy hands over as bytes.
-        return {name: np.asarray(arrays[name]) for name in _KINDS}
-
-
 def _check_kept(kept: Mapping[str, NDArray[Any]]) -> None:
-    """Raise a ValueError unless the arrays fit together and are no more, and no larger, than a page takes."""
+    """Raise a ValueError unless the arrays match each other and are within the page's limits."""
     shapes = {
         "index": (None,),
         "image": (len(kept["index"]) if kept["index"].ndim else 0, None, None, None),
         "explained": (None,),
         "explained_image": (kept["explained"].size, None, None, None),
         "layers": (None,),
-        # A run that explains nothing has no layers, and no targets either.
+        # A run without explained images has no layers and no targets.
         "heat": (
             kept["explained"].size,
             kept["layers"].size,
@@ -217,7 +194,7 @@ def _check_kept(kept: Mapping[str, NDArray[Any]]) -> None:
     for name in ("image", "explained_image"):
         if kept[name].shape[3] not in (1, 3):
             raise ValueError(f"its {name} has {kept[name].shape[3]} channels")
-    # A few kilobytes unpack to a million images, each of which takes a hundred bytes of the page and more.
+    # A few kilobytes can unpack to a million images.
     most = {"index": _MOST_IMAGES, "explained": most_explained(kept["layers"].size)}
     for name, number in most.items():
         if len(kept[name]) > number:
@@ -228,6 +205,6 @@ def _check_kept(kept: Mapping[str, NDArray[Any]]) -> None:
         "heat": (kept["heat"].shape[3:], _MOST_EXPLAINED_SIDE),
     }
     for name, (pixels, side) in sides.items():
-        # Where there are no images, their sides are those of the data set: nothing was made smaller.
+        # Without images, the sides are those of the data set, which were not reduced.
         if len(kept[name]) and not 1 <= min(pixels) <= max(pixels) <= side:
             raise ValueError(f"its {name} has {pixels[0]} x {pixels[1]} pixels")

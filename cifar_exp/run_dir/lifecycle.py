@@ -1,4 +1,4 @@
-"""The life of a run directory: claimed, running, and ended in a state that it records itself."""
+"""The life of a run directory: claimed, running, and ended in a recorded state."""
 
 import logging
 import os
@@ -13,7 +13,7 @@ from cifar_exp.config.parse import changed, flatten
 from cifar_exp.config.resolved import config_hash, load_saved, to_yaml
 from cifar_exp.config.schema import ExperimentConfig
 from cifar_exp.errors import DivergedError, RequestError, in_a_line
-from cifar_exp.run_dir import lock, run_status, tables
+from cifar_exp.run_dir import run_status, tables
 from cifar_exp.safe_io import atomic
 from cifar_exp.safe_io.console import log_to_file
 from cifar_exp.safe_io.untrusted import displayable, refuse_irregular
@@ -25,68 +25,51 @@ _MEASURED = set(tables.SUMMARY_COLUMNS) - {"run", "state"}
 
 @contextmanager
 def recorded(out_dir: Path, config: ExperimentConfig, *, resume: bool = False) -> Iterator[dict[str, Any]]:
-    """Claim ``out_dir`` and keep its ``status.json``, ``run.log`` and config for the duration of a run.
+    """Claim ``out_dir`` and write its ``status.json``, ``run.log`` and config during a run.
 
     Args:
-        out_dir: made here, unless ``resume``.
+        out_dir: created, unless ``resume``.
         config: of the run.
-        resume: go on with the run that is there, whose config this is.
+        resume: resume the run in ``out_dir``, which has this config.
 
     Yields:
         The status, for ``run_status.update_status``.
 
     Raises:
-        RequestError: the directory holds a run already, or another process is at work on it (nothing is touched).
+        RequestError: the directory already contains a run, or another process holds its lock; nothing is changed.
     """
     with ExitStack() as stack:
         try:
             out_dir.mkdir(parents=True, exist_ok=True)
-            if resume:  # whoever made the run does not say where this program writes
+            if resume:  # the run may be a stranger's, who must not decide where this program writes
                 refuse_irregular(out_dir)
-            stack.enter_context(lock.held(out_dir))
+            stack.enter_context(run_status.locked(out_dir))
             status = run_status.claim_again(out_dir) if resume else run_status.claim(out_dir, config_hash(config))
             stack.enter_context(log_to_file(out_dir / "run.log"))
         except FileExistsError as error:
             raise RequestError(
-                f"{out_dir}: holds a run already; `cifar-exp resume` goes on with it, "
-                "hydra.run.dir=... names another directory"
+                f"{out_dir}: already contains a run; continue it with `cifar-exp resume {out_dir}`, or choose another "
+                "directory with hydra.run.dir=..."
             ) from error
         except OSError as error:
-            raise RequestError(f"{out_dir}: cannot be made into a run directory: {error}") from error
+            raise RequestError(f"{out_dir}: cannot be used as a run directory: {error}") from error
         try:
             if not resume:
                 atomic.write_text(out_dir / "config_resolved.yaml", to_yaml(config))
             yield status
         except BaseException as error:
             state = state_after(error)
-            write_traceback(out_dir, f"The run ended as {state}: {_in_words(error)}")
-            _end(out_dir, config, status, state, _in_words(error))
+            write_traceback(out_dir, f"The run ended as {state}: {_message(error)}")
+            _end(out_dir, config, status, state, _message(error))
             raise
         run_status.update_status(out_dir, status, state="completed", finished_at=run_status.now())
 
 
-def job_state(out_dir: Path) -> str | None:
-    """The state of the run in a directory (see ``run_status.state_of``).
-
-    Returns:
-        None where there is no run, or one that failed before it left anything to go on with.
-
-    Raises:
-        RequestError: what is there cannot be read.
-    """
-    if not run_status.is_taken(out_dir):
-        return None
-    try:
-        return run_status.state_of(out_dir, run_status.read_status(out_dir))
-    except (OSError, ValueError) as error:
-        raise RequestError(f"{out_dir}: holds a run whose status cannot be read: {error}") from error
-
-
 class Leftovers:
-    """What a run adds to a directory, to be removed where the request was wrong and no step was done.
+    """The files that a run adds to a directory, to be removed if the request was wrong and no step was done.
 
     Args:
-        out_dir: of the run, before anything is made there.
+        out_dir: of the run, before anything is created there.
     """
 
     def __init__(self, out_dir: Path) -> None:
@@ -95,7 +78,7 @@ class Leftovers:
         self._kept = set() if self._missing else set(os.listdir(self._out_dir))
 
     def remove(self) -> None:
-        """Remove it, unless the directory holds a run that can be resumed, or another process's."""
+        """Remove them, unless the directory holds a run that can be resumed or that belongs to another process."""
         with suppress(OSError):
             if self._out_dir.exists() and not run_status.is_taken(self._out_dir):
                 for path in self._out_dir.iterdir():
@@ -106,7 +89,7 @@ class Leftovers:
 
 
 def same_config(out_dir: Path, config: ExperimentConfig) -> bool:
-    """Whether the run in a directory has this config; where its data is cached makes no difference."""
+    """Whether the run in a directory has this config, apart from ``data.cache``."""
     with suppress(OSError, ValueError):
         if run_status.read_status(out_dir)["config_hash"] == config_hash(config):
             return True
@@ -129,7 +112,7 @@ def write_summary(
 
 
 def run_name(out_dir: Path) -> str:
-    """The run directory as a person would name it: relative to the current folder where it lies below it."""
+    """The run directory for display: relative to the current folder if it lies below it."""
     path = out_dir.absolute()
     with suppress(ValueError):
         path = path.relative_to(Path.cwd())
@@ -137,9 +120,9 @@ def run_name(out_dir: Path) -> str:
 
 
 def _end(out_dir: Path, config: ExperimentConfig, status: dict[str, Any], state: str, reason: str) -> None:
-    # The disk may be what failed: then what was written before is all there is, and the state if there is any room.
+    # On a full disk earlier files stay as they are, and the state is written if there is space for it.
     measured: Mapping[str, Any] = {key: status.get(key) for key in ("epochs_completed", "max_lr_used")}
-    with suppress(OSError, ValueError, LookupError):  # an interruption after the results leaves them
+    with suppress(OSError, ValueError, LookupError):  # results that are complete are kept
         row = tables.read_table(out_dir / "summary.csv").iloc[0]
         if row["state"] == "completed":
             measured = {key: None if value != value else value for key, value in row.items() if key in _MEASURED}
@@ -151,12 +134,12 @@ def _end(out_dir: Path, config: ExperimentConfig, status: dict[str, Any], state:
 
 @contextmanager
 def survived(out_dir: Path, what: str, status: dict[str, Any] | None = None) -> Iterator[None]:
-    """Turn an error of the block into a warning: the results of training are complete without it.
+    """Turn an error of the block into a warning, as the results of training are complete without it.
 
     Args:
         out_dir: its ``run.log`` gets the traceback.
-        what: cannot be made in case of an error.
-        status: of the run, which lists the warnings for the page; None if ``out_dir`` is no run directory.
+        what: the block makes, for the warning.
+        status: of the run, which lists the warnings for its page; None if ``out_dir`` is not a run directory.
     """
     try:
         yield
@@ -170,13 +153,13 @@ def survived(out_dir: Path, what: str, status: dict[str, Any] | None = None) -> 
 
 
 def state_after(error: BaseException) -> str:
-    """The state of a run that this error ended."""
+    """The state of a run that ended with this error."""
     if isinstance(error, DivergedError):
         return "diverged"
     return "failed" if isinstance(error, Exception) else "interrupted"
 
 
-def _in_words(error: BaseException) -> str:
+def _message(error: BaseException) -> str:
     if isinstance(error, RequestError | DivergedError):
         return str(error)
     if isinstance(error, KeyboardInterrupt):
@@ -185,7 +168,7 @@ def _in_words(error: BaseException) -> str:
 
 
 def write_traceback(out_dir: Path, headline: str) -> None:
-    """Append the present error's traceback to ``run.log`` only: whoever called says it in a line on the terminal."""
+    """Append the current traceback to ``run.log`` only; the terminal gets one line from the caller."""
     with suppress(OSError), (out_dir / "run.log").open("a", encoding="utf-8", errors="backslashreplace") as file:
         file.write(f"{headline}\n{traceback.format_exc()}")
         file.flush()

@@ -1,40 +1,108 @@
-"""``status.json``: who may use a run directory, and what state its run is in."""
+"""``status.json`` and the lock of a run directory: who may write there, and what state its run is in.
+
+The operating system releases a lock when its process ends, however it ends. A run whose status is ``running`` while
+no process holds its lock was killed.
+"""
 
 import errno
+import fcntl
+import logging
 import os
-from collections.abc import Mapping
-from contextlib import suppress
+import stat
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from cifar_exp.run_dir import lock
+from filelock import FileLock, Timeout
+
+from cifar_exp.errors import RequestError
 from cifar_exp.safe_io.atomic import create, json_bytes, read_json, write_json
+
+log = logging.getLogger(__name__)
 
 STATES = ("running", "completed", "failed", "diverged", "interrupted")
 
-_BLOCK = 4096  # bytes; the least that common file systems give a file
-_MOST_OF_AN_ERROR = 500  # characters
+_LOCK = ".lock"
+_BLOCK_BYTES = 4096  # the least that common file systems allocate for a file
+_MAX_ERROR_CHARACTERS = 500
+
+
+@contextmanager
+def locked(directory: Path) -> Iterator[None]:
+    """Hold the lock of a run directory.
+
+    Raises:
+        RequestError: another process holds it.
+        OSError: the directory cannot be written to.
+    """
+    lock = FileLock(directory / _LOCK, timeout=0)
+    try:
+        lock.acquire()
+    except Timeout as error:
+        raise RequestError(f"{directory}: another process is running this run; wait for it or stop it first") from error
+    except NotImplementedError:
+        log.warning("%s: its file system has no locks; make sure that no other process uses it", directory)
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def is_locked(directory: Path) -> bool:
+    """Whether a process holds the lock now; False if that cannot be determined.
+
+    Only reads: a run directory may belong to someone else, and its ``.lock`` may be a link or a pipe.
+    """
+    try:
+        descriptor = os.open(directory / _LOCK, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        if stat.S_ISREG(os.fstat(descriptor).st_mode):
+            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    finally:
+        os.close(descriptor)
+    return False
 
 
 def state_of(directory: Path, status: Mapping[str, Any]) -> str:
-    """The state of a run; one that was killed could not record it itself and is ``interrupted``.
+    """The state of a run; ``interrupted`` if it was killed and could not record that itself.
 
     Args:
         directory: of the run.
-        status: content of its ``status.json``; {} if there is none.
+        status: content of its ``status.json``; {} if it has none.
 
     Returns:
         One of ``STATES``; ``unknown`` if the status has no such state.
     """
     state = status.get("state")
-    if state == "running" and not lock.is_held(directory):
+    if state == "running" and not is_locked(directory):
         return "interrupted"
     return state if state in STATES else "unknown"
 
 
+def job_state(directory: Path) -> str | None:
+    """The state of the run in a directory; None if there is no run, or one that failed before its first step.
+
+    Raises:
+        RequestError: its status cannot be read.
+    """
+    if not is_taken(directory):
+        return None
+    try:
+        return state_of(directory, read_status(directory))
+    except (OSError, ValueError) as error:
+        raise RequestError(f"{directory}: the status of its run cannot be read: {error}") from error
+
+
 def is_taken(directory: Path) -> bool:
-    """Whether a directory holds a run; one that failed before its first step leaves nothing to keep."""
+    """Whether a directory holds a run, other than one that failed before its first step."""
     try:
         status = read_status(directory)
     except FileNotFoundError:
@@ -46,13 +114,13 @@ def is_taken(directory: Path) -> bool:
 
 
 def claim(directory: Path, config_hash: str) -> dict[str, Any]:
-    """Take a directory for a new run by making its ``status.json``; two runs never share one.
+    """Claim a directory for a new run by making its ``status.json``; two runs never share one.
 
     Returns:
         The status, for ``update_status``.
 
     Raises:
-        FileExistsError: the directory holds a run already; nothing in it was touched.
+        FileExistsError: the directory already holds a run; nothing in it was changed.
     """
     directory.mkdir(parents=True, exist_ok=True)
     if not is_taken(directory):
@@ -71,14 +139,8 @@ def claim(directory: Path, config_hash: str) -> dict[str, Any]:
     return status
 
 
-def resumptions(status: Mapping[str, Any]) -> list[Any]:
-    """Timestamps at which the run was resumed; [] if the field is malformed."""
-    times = status.get("resumed_at")
-    return times if isinstance(times, list) else []
-
-
 def claim_again(directory: Path) -> dict[str, Any]:
-    """Take a directory to go on with the run in it.
+    """Claim a directory to resume the run in it.
 
     Returns:
         The status, for ``update_status``.
@@ -94,16 +156,22 @@ def claim_again(directory: Path) -> dict[str, Any]:
     return status
 
 
+def resumptions(status: Mapping[str, Any]) -> list[Any]:
+    """Timestamps at which the run was resumed; [] if the field is malformed."""
+    times = status.get("resumed_at")
+    return times if isinstance(times, list) else []
+
+
 def read_status(directory: Path) -> dict[str, Any]:
     """The content of ``status.json``.
 
     Raises:
-        OSError: there is none.
+        OSError: it does not exist or cannot be read.
         ValueError: it is damaged.
     """
     status = read_json(directory / "status.json")
     if status.get("state") not in STATES:
-        raise ValueError(f"{directory / 'status.json'}: not the status of a run")
+        raise ValueError(f"its state must be one of {', '.join(STATES)}")
     return status
 
 
@@ -111,7 +179,7 @@ def update_status(directory: Path, status: dict[str, Any], **changes: Any) -> No
     """Change ``status`` in place and in ``status.json``.
 
     Raises:
-        OSError: the file could not be written; it is as it was.
+        OSError: the file could not be written; it is unchanged.
     """
     status |= changes
     path = directory / "status.json"
@@ -123,21 +191,21 @@ def update_status(directory: Path, status: dict[str, Any], **changes: Any) -> No
 
 
 def _overwrite(path: Path, status: dict[str, Any]) -> bool:
-    """Write a status over the old one where there is no room for a second file; returns whether that was possible.
+    """Write a status over the old one on a full disk; returns whether that was possible.
 
-    Within the block that the old one takes, a write needs no room and cannot be torn.
+    A write within the block that the file has already allocated needs no space and cannot be torn.
     """
-    status = status | {"error": None if status["error"] is None else str(status["error"])[:_MOST_OF_AN_ERROR]}
+    status = status | {"error": None if status["error"] is None else str(status["error"])[:_MAX_ERROR_CHARACTERS]}
     content = json_bytes(status)
     with suppress(OSError), path.open("r+b", buffering=0) as file:
-        room = file.seek(0, os.SEEK_END)
-        if max(room, len(content)) <= _BLOCK:
+        size = file.seek(0, os.SEEK_END)
+        if max(size, len(content)) <= _BLOCK_BYTES:
             file.seek(0)
-            file.write(content.ljust(room))
+            file.write(content.ljust(size))
             return True
     return False
 
 
 def now() -> str:
-    """The present, in UTC, as ISO 8601 with microseconds."""
+    """The current time in UTC, as ISO 8601 with microseconds."""
     return datetime.now(UTC).isoformat()

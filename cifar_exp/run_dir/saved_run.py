@@ -1,4 +1,4 @@
-"""A run directory that someone made earlier, and may not be the one who reads it."""
+"""A finished run as other commands use it: its config may be a stranger's and is checked before use."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,6 +13,7 @@ from cifar_exp.config.resolved import load_saved, saved_hash
 from cifar_exp.config.schema import ExperimentConfig
 from cifar_exp.errors import RequestError
 from cifar_exp.run_dir import run_status, tables
+from cifar_exp.run_dir.read import require_run
 from cifar_exp.safe_io import atomic
 
 MLFLOW_RUN_FILE = "mlflow_run.json"  # which of MLflow's runs a run directory is
@@ -20,16 +21,18 @@ MLFLOW_RUN_FILE = "mlflow_run.json"  # which of MLflow's runs a run directory is
 
 @dataclass(frozen=True)
 class SavedRun:
-    """A finished run.
+    """A run that can be used.
 
     Attributes:
         path: its directory.
-        config: its resolved config, checked as if it had been typed in.
-        environment: the content of ``environment.json``; empty where the run has none.
-        edited: whether the saved config is not the one that the run recorded having started with.
+        state: one of ``run_status.STATES``, or ``unknown``.
+        config: its resolved config, checked as overrides are.
+        environment: the content of ``environment.json``; {} if the run has none.
+        edited: whether the saved config was changed after the run had started.
     """
 
     path: Path
+    state: str
     config: ExperimentConfig
     environment: dict[str, Any]
     edited: bool
@@ -39,16 +42,14 @@ class SavedRun:
 
         Args:
             name: of the file.
-            needed: columns without which it is of no use.
+            needed: columns that it must have.
             numeric: whether every cell must be a number.
 
         Raises:
             RequestError: it is missing or damaged.
         """
         try:
-            table = tables.read_table(self.path / name)
-            if absent := [column for column in needed if column not in table.columns]:
-                raise ValueError(f"it has no column {', '.join(absent)}")
+            table = tables.read_table(self.path / name, needed)
             if table.empty:
                 raise ValueError("it has no rows")
             return table.apply(pd.to_numeric, errors="raise") if numeric else table
@@ -62,15 +63,12 @@ def open_run(path: Path, *, trust: Sequence[str] = (), completed: bool = True) -
     Args:
         path: its directory.
         trust: packages of the user's own that its config may call.
-        completed: whether only a completed run will do.
+        completed: whether the run must be completed.
 
     Raises:
         RequestError: ``path`` is not a run directory, the run did not complete, or its config is not allowed.
     """
-    if not path.is_dir():
-        raise RequestError(f"{path}: {'is a file, not a run directory' if path.exists() else 'there is no such run'}")
-    if not (path / "config_resolved.yaml").is_file():
-        raise RequestError(f"{path}: not a run directory: it has no config_resolved.yaml")
+    require_run(path, "config_resolved.yaml")
     status = _read_json(path / "status.json")
     state = run_status.state_of(path, status)
     if completed and state != "completed":
@@ -80,27 +78,27 @@ def open_run(path: Path, *, trust: Sequence[str] = (), completed: bool = True) -
         )
     config = load_saved(path / "config_resolved.yaml", trust)
     edited = status.get("config_hash") not in (None, saved_hash(path / "config_resolved.yaml"))
-    # Whoever made the run does not say where this program writes: the reader's own cache is used.
+    # A stranger's run must not decide where this program writes: the user's own cache is used.
     own: dict[str, Any] = {"data.cache": None}
     if completed or not has_known_tracker(config, path):
         own |= {"tracker.name": "none", "tracker.store": None}
     config = changed(config, own)
-    return SavedRun(path, config, _read_json(path / "environment.json"), edited)
+    return SavedRun(path, state, config, _read_json(path / "environment.json"), edited)
 
 
 def new_directory(out: Path | None, kind: str) -> Path:
-    """The directory that a command about a saved run is to make: ``out``, or one by the time of day.
+    """A new directory for a command's output.
 
     Args:
-        out: as the user named it; None takes ``outputs/KIND/DATE/TIME`` under the current folder.
-        kind: what goes there.
+        out: from the command line; None means ``outputs/KIND/DATE/TIME`` under the current folder.
+        kind: of the output.
 
     Raises:
-        RequestError: it exists already.
+        RequestError: it already exists.
     """
     out = out or Path("outputs", kind, datetime.now().strftime("%Y-%m-%d/%H-%M-%S-%f"))
     if out.exists():
-        raise RequestError(f"--out {out}: exists already; name a new directory")
+        raise RequestError(f"--out {out}: already exists; name a new directory")
     return out
 
 
@@ -114,7 +112,7 @@ def _read_json(path: Path) -> dict[str, Any]:
 
 
 def has_known_tracker(config: ExperimentConfig, out_dir: Path) -> bool:
-    """Whether a saved run's tracker writes only where it wrote before: a stranger's config makes no new store."""
+    """Whether a saved run's tracker writes only where it wrote before: a stranger's config creates no new store."""
     name, store = config.tracker.name, config.tracker.store
     return name == "tensorboard" or (
         name == "mlflow" and (out_dir / MLFLOW_RUN_FILE).is_file() and is_mlflow_store(store or "")
@@ -122,5 +120,5 @@ def has_known_tracker(config: ExperimentConfig, out_dir: Path) -> bool:
 
 
 def is_mlflow_store(folder: str | Path) -> bool:
-    """Whether MLflow's tables are in the folder."""
+    """Whether the folder holds MLflow's database."""
     return Path(folder, "mlflow.db").is_file()

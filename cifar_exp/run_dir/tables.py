@@ -1,7 +1,7 @@
-"""The tables of a run directory: fixed columns, whole tables and appended rows, reading back.
+"""The tables of a run directory: their columns, how they are written, appended to and read.
 
-Rows are appended by a single write that is taken back if it could not be finished. What a killed process left
-unfinished at the end of a table is neither read nor kept.
+Rows are appended by a single write, which is undone if the disk is full. An unfinished row that a killed process left
+at the end of a table is neither read nor kept.
 """
 
 import csv
@@ -17,111 +17,60 @@ from cifar_exp.safe_io import untrusted
 from cifar_exp.safe_io.atomic import write_text
 from cifar_exp.safe_io.untrusted import open_regular, spreadsheet_safe, spreadsheet_text
 
+# fmt: off
 METRICS_COLUMNS = (
-    "epoch",
-    "step",
-    "learning_rate",
-    "train_loss",
-    "train_accuracy",
-    "val_loss",
-    "val_accuracy",
-    "test_loss",
-    "test_accuracy",
-    "train_seconds",
-    "eval_seconds",
-    "images_per_second",
+    "epoch", "step", "learning_rate", "train_loss", "train_accuracy", "val_loss", "val_accuracy", "test_loss",
+    "test_accuracy", "train_seconds", "eval_seconds", "images_per_second",
 )
 STEPS_COLUMNS = ("step", "epoch", "learning_rate", "momentum", "loss")
 SCHEDULE_COLUMNS = ("step", "learning_rate")
 SUMMARY_COLUMNS = (
-    "run",
-    "state",
-    "epochs_completed",
-    "train_loss",
-    "train_accuracy",
-    "val_loss",
-    "val_accuracy",
-    "test_loss",
-    "test_accuracy",
-    "best_epoch",
-    "best_val_accuracy",
-    "generalization_gap",
-    "misclassified",
-    "parameters",
-    "total_seconds",
-    "train_seconds",
-    "images_per_second",
-    "peak_memory_bytes",
-    "device",
-    "precision",
-    "git_commit",
-    "data_fingerprint",
-    "selection_split",
-    "schedule_steps_planned",
-    "schedule_steps_used",
-    "peak_learning_rate",
-    "schedule",
-    "test_loss_as_published",
-    "max_lr_used",
-    "test_accuracy_tta",
+    "run", "state", "epochs_completed", "train_loss", "train_accuracy", "val_loss", "val_accuracy", "test_loss",
+    "test_accuracy", "best_epoch", "best_val_accuracy", "generalization_gap", "misclassified", "parameters",
+    "total_seconds", "train_seconds", "images_per_second", "peak_memory_bytes", "device", "precision", "git_commit",
+    "data_fingerprint", "selection_split", "schedule_steps_planned", "schedule_steps_used", "peak_learning_rate",
+    "schedule", "test_loss_as_published", "max_lr_used", "test_accuracy_tta",
+    "val_images", "ece", "brier", "temperature", "ece_calibrated", "top5_accuracy", "balanced_accuracy", "macro_f1",
 )
 LR_FIND_COLUMNS = ("step", "learning_rate", "loss", "smoothed_loss")
 PREDICTIONS_COLUMNS = ("index", "source", "label", "prediction", "confidence", "correct")
-PER_CLASS_COLUMNS = ("class_index", "class", "images", "correct", "accuracy", "predicted", "precision")
+PER_CLASS_COLUMNS = ("class_index", "class", "images", "correct", "accuracy", "predicted", "precision", "f1")
+CALIBRATION_COLUMNS = (
+    "bin",
+    "images",
+    "lowest_confidence",
+    "highest_confidence",
+    "mean_confidence",
+    "accuracy",
+    "accuracy_low",
+    "accuracy_high",
+)
+LABEL_ISSUES_COLUMNS = ("rank", "index", "source", "label", "suggested", "label_probability", "suggested_probability")
 GRADCAM_COLUMNS_0_1 = (
-    "index",
-    "label",
-    "prediction",
-    "target",
-    "layer",
-    "map_height",
-    "map_width",
-    "peak_row",
-    "peak_column",
-    "deletion_drop",
-    "random_drop",
+    "index", "label", "prediction", "target", "layer", "map_height", "map_width", "peak_row", "peak_column",
+    "deletion_drop", "random_drop",
 )
 GRADCAM_COLUMNS = (*GRADCAM_COLUMNS_0_1, "attended_drop", "control_drop")
 FAITHFULNESS_COLUMNS = (
-    "layer",
-    "target",
-    "map_height",
-    "map_width",
-    "n",
-    "infill",
-    "attended_drop",
-    "control_drop",
-    "difference",
-    "ci_low",
-    "ci_high",
-    "verdict",
-    "rank_correlation_reinitialized",
+    "layer", "target", "map_height", "map_width", "n", "infill", "attended_drop", "control_drop", "difference",
+    "ci_low", "ci_high", "verdict", "rank_correlation_reinitialized",
 )
 
 # Columns of names: `0010` and `1e5` are not numbers there, and `null` is not a missing value.
 _TEXT_COLUMNS = (
-    "run",
-    "state",
-    "source",
-    "label",
-    "prediction",
-    "class",
-    "target",
-    "layer",
-    "infill",
-    "verdict",
-    "git_commit",
-    "device",
+    "run", "state", "source", "label", "prediction", "suggested", "class", "target", "layer", "infill", "verdict",
+    "git_commit", "device",
 )
+# fmt: on
 
-# Tables that grow while a run goes on; all others are written whole.
+# Tables that grow during a run; all others are written whole.
 _APPENDED = ("metrics.csv", "steps.csv")
 
-_MOST_TABLE_BYTES = 2 * 2**30  # the steps of a run of ten million take 0.6 GB
+_MOST_TABLE_BYTES = 2 * 2**30  # ten million steps take 0.6 GB
 
 
 def write_table(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> None:
-    """Write a whole CSV. A column that a row lacks, or whose value is None, is an empty cell.
+    """Write a whole CSV; a missing value and None become an empty cell.
 
     Raises:
         ValueError: a row has a column that is not in ``columns``.
@@ -130,9 +79,9 @@ def write_table(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, 
 
 
 def append_rows(path: Path, columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> None:
-    """Append rows to a CSV, making it with its header first where there is none.
+    """Append rows to a CSV, which is created with its header if it does not exist.
 
-    The rows arrive whole or not at all: if the disk fills up in the middle, the part is cut off again.
+    All rows are written or none: if the disk fills up, the written part is cut off again.
 
     Raises:
         OSError: the rows could not be written.
@@ -146,12 +95,12 @@ def append_rows(path: Path, columns: Sequence[str], rows: Sequence[Mapping[str, 
         return
     try:
         size = _whole_rows(descriptor)
-        if size == 0:  # not even its header was finished
+        if size == 0:  # its header was unfinished
             write_table(path, columns, rows)
             return
         try:
             rest = memoryview(content)
-            while rest:  # one write, but for a disk that fills up: writing on tells why
+            while rest:  # usually one write; on a full disk the next one raises the error
                 rest = rest[os.write(descriptor, rest) :]
             os.fsync(descriptor)
         except BaseException:
@@ -162,7 +111,7 @@ def append_rows(path: Path, columns: Sequence[str], rows: Sequence[Mapping[str, 
 
 
 def _whole_rows(descriptor: int) -> int:
-    """Cut off what a killed process left of a row at the end of a table; returns the size of the rest."""
+    """Cut off an unfinished row at the end of a table; returns the size of the rest."""
     size = end = os.lseek(descriptor, 0, os.SEEK_END)
     while end:
         start = max(0, end - 4096)
@@ -180,7 +129,7 @@ def keep_epochs(path: Path, epochs: int) -> None:
     """Drop the rows of later epochs, and an unfinished last line, from ``metrics.csv`` or ``steps.csv``.
 
     Raises:
-        OSError: the file could not be written; it is as it was.
+        OSError: the file could not be written; it is unchanged.
         ValueError: it is not such a table.
     """
     if not path.exists():
@@ -196,7 +145,7 @@ def keep_epochs(path: Path, epochs: int) -> None:
 
 
 def metrics_rows(path: Path) -> list[Mapping[str, float | int | None]]:
-    """The rows of ``metrics.csv`` as they were when they were written; none where there is no file.
+    """The rows of ``metrics.csv`` with the values that were written; [] if there is no file.
 
     Raises:
         OSError: it cannot be read.
@@ -214,32 +163,41 @@ def _number(cell: str) -> float | int | None:
     return int(cell) if cell.isdecimal() else float(cell)
 
 
-def read_table(path: Path) -> pd.DataFrame:
+def read_table(path: Path, needed: Sequence[str] = ()) -> pd.DataFrame:
     """Read a CSV of a run directory. Names stay text; empty cells are missing values.
 
-    Of a table that is still growing, the rows are read that were whole when reading began.
+    Args:
+        path: of the file. Of a table that is still growing, only whole rows are read.
+        needed: columns that it must have.
 
     Raises:
         OSError: there is no such file, or it is not a regular one.
-        ValueError: it is not a CSV (pandas' parser errors are ValueErrors), or too large to be read.
+        ValueError: it is not a CSV (pandas' parser errors are ValueErrors), too large, or lacks a needed column.
     """
     with open_regular(path) as file:
         if os.fstat(file.fileno()).st_size > _MOST_TABLE_BYTES:
             raise ValueError(f"it is larger than {_MOST_TABLE_BYTES:,} bytes")
         untrusted.check_header(file)
         try:
-            return _parsed(io.BytesIO(_without_torn_row(file.read())) if path.name in _APPENDED else file)
+            content: BinaryIO = file
+            if path.name in _APPENDED:
+                whole = file.read()
+                content = io.BytesIO(whole[: whole.rfind(b"\n") + 1])
+            table = _parsed(content)
         except MemoryError as error:
             raise ValueError("it does not fit into memory") from error
+    if absent := [column for column in needed if column not in table.columns]:
+        raise ValueError(f"it has no column {', '.join(absent)}")
+    return table
 
 
-_LARGEST_WHOLE = 2**64  # beyond it pandas keeps Python's own, which can be too large for a float
+_LARGEST_WHOLE = 2**64  # beyond it pandas keeps Python's integers, which can be too large for a float
 
 
 def _parsed(content: BinaryIO) -> pd.DataFrame:
     columns = pd.read_csv(content, nrows=0).columns
     content.seek(0)
-    # A loss can be `nan`; a class can be named so.
+    # A loss can be `nan`, but a class can have that name.
     text = {name for name in columns if name in _TEXT_COLUMNS or name.startswith("config.")}
     missing = {name: [""] if name in text else ["", "nan"] for name in columns}
     table = pd.read_csv(content, keep_default_na=False, na_values=missing, dtype=dict.fromkeys(_TEXT_COLUMNS, str))
@@ -251,12 +209,8 @@ def _parsed(content: BinaryIO) -> pd.DataFrame:
     return table.rename(columns=spreadsheet_text)
 
 
-def _without_torn_row(content: bytes) -> bytes:
-    return content[: content.rfind(b"\n") + 1]
-
-
 class _UnixLines:
-    """Takes csv's lines, which must end in CR and LF for it to quote a CR within a cell, and ends them in LF."""
+    """Ends csv's lines in LF. The writer itself must end them in CR LF, or it does not quote a CR within a cell."""
 
     def __init__(self) -> None:
         self.text = io.StringIO()

@@ -1,6 +1,6 @@
-"""Files that are written whole: a reader, or a crash, sees the old version or the new one, never half of one.
+"""Atomic writes: readers see the old version of a file or the new one, also after a crash.
 
-The content goes into a file beside its place first, ``.NAME.PID.tmp``, and that is put there in one step.
+The content is first written to ``.NAME.PID.tmp`` in the same folder, which is then renamed.
 """
 
 import json
@@ -14,20 +14,20 @@ from cifar_exp.safe_io import untrusted
 
 
 def write_bytes(path: Path, content: bytes) -> None:
-    """Put ``content`` at ``path``. A link there is replaced, not followed.
+    """Write ``content`` to ``path``. A link there is replaced, not followed.
 
     Raises:
-        OSError: the content could not be written; the old file, if any, is untouched.
+        OSError: the content could not be written; an old file is unchanged.
     """
     with _beside(path, content) as whole:
         os.replace(whole, path)
 
 
 def create(path: Path, content: bytes) -> None:
-    """Make a file that is not there yet; of two processes exactly one succeeds.
+    """Create a file; of two processes exactly one succeeds.
 
     Raises:
-        FileExistsError: it is there already.
+        FileExistsError: it already exists.
         OSError: the content could not be written.
     """
     with _beside(path, content) as whole:
@@ -42,10 +42,10 @@ def create(path: Path, content: bytes) -> None:
 
 @contextmanager
 def _beside(path: Path, content: bytes) -> Iterator[Path]:
-    """A file beside ``path`` with ``content``, on the disk; removed at the end if it is still there."""
+    """A temporary file beside ``path`` with ``content``; removed at the end unless it was renamed."""
     beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        with suppress(FileNotFoundError):  # of an earlier process of the same number, or a link
+        with suppress(FileNotFoundError):  # of an earlier process with the same id, or a link
             beside.unlink()
         with beside.open("xb") as file:
             file.write(content)
@@ -58,7 +58,7 @@ def _beside(path: Path, content: bytes) -> Iterator[Path]:
 
 
 def write_text(path: Path, text: str) -> None:
-    """``write_bytes`` for text, in UTF-8. A file name's bytes that are not valid UTF-8 become escapes."""
+    """``write_bytes`` for text, in UTF-8. Bytes of file names that are not valid UTF-8 become escapes."""
     write_bytes(path, _encoded(text))
 
 
@@ -73,15 +73,15 @@ def json_bytes(content: Mapping[str, Any]) -> bytes:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """A mapping from a file.
+    """A JSON object from a file.
 
     Raises:
-        OSError: there is none.
+        OSError: the file cannot be read.
         ValueError: it holds something else.
     """
     content = untrusted.read_json(path)
     if not isinstance(content, dict):
-        raise ValueError(f"{path}: not a record of a run")
+        raise ValueError("it is not a JSON object")
     return content
 
 

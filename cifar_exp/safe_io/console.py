@@ -14,21 +14,21 @@ _label: str | None = None
 
 
 def label_lines(label: str) -> None:
-    """Begin every line on the console with ``[label]``, in a process whose output is mixed with that of others."""
+    """Begin every console line with ``[label]``, in a process that shares the console with others."""
     global _label
     _label = label
 
 
 def labelled() -> bool:
-    """Whether the console is shared, so that nothing may be drawn over lines that are there."""
+    """Whether the console is shared, so that no progress bar may overwrite lines."""
     return _label is not None
 
 
 def tolerate_any_output() -> None:
-    """Let output go on where it is closed, and show as an escape what the terminal's encoding does not have."""
+    """Ignore closed output streams, and write characters that the terminal cannot encode as escapes."""
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
-        if stream is None:  # closed by whoever started the program
+        if stream is None:  # closed by the calling program
             setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115 - for the life of the program
         elif type(stream) is io.TextIOWrapper and name == "stdout":
             sys.stdout = _Output(
@@ -39,7 +39,7 @@ def tolerate_any_output() -> None:
 
 
 class _Output(io.TextIOWrapper):
-    """Standard output that drops what a full disk does not take: neither a run nor a traceback ends there."""
+    """Standard output that discards text if the disk is full, so that a run does not fail."""
 
     error: OSError | None = None
 
@@ -64,7 +64,7 @@ class _Output(io.TextIOWrapper):
 
 
 def output_is_lost() -> bool:
-    """Whether standard output could not be written; says so on stderr."""
+    """Whether standard output could not be written; if so, prints the error on stderr."""
     sys.stdout.flush()
     error = getattr(sys.stdout, "error", None)
     if error is not None:
@@ -73,7 +73,7 @@ def output_is_lost() -> bool:
 
 
 def for_terminal(text: str) -> str:
-    """Lines of text in which nothing steers the terminal: names in them may be a stranger's."""
+    """Text with control characters as escapes, except line ends: names in it may be a stranger's."""
     return "\n".join(printable(line) for line in text.split("\n"))
 
 
@@ -83,19 +83,19 @@ class _ForTerminal(logging.Formatter):
 
 
 def log_to_console() -> None:
-    """Show the program's messages on standard output, as plain lines."""
-    logging.raiseExceptions = False  # a closed pipe or a full disk must not bury the run in tracebacks
+    """Print the program's log on standard output, as plain lines."""
+    logging.raiseExceptions = False  # no traceback for each line if the pipe is closed or the disk full
     handler = logging.StreamHandler(sys.stdout)
     handler.setFormatter(_ForTerminal("%(message)s" if _label is None else f"[{_label}] %(message)s"))
     root = logging.getLogger("cifar_exp")
     root.setLevel(logging.INFO)
-    root.handlers = [handler]  # not added twice where the program is called twice in a process
+    root.handlers = [handler]  # replaced, so that a second call adds no second handler
     root.propagate = False
 
 
 @contextmanager
 def log_to_file(path: Path) -> Iterator[None]:
-    """Also append messages, warnings included, to ``path`` for the duration of the block."""
+    """Also append the log, warnings included, to ``path`` during the block."""
     handler = logging.FileHandler(path, encoding="utf-8", errors="backslashreplace")
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     loggers = [logging.getLogger("cifar_exp"), logging.getLogger("py.warnings")]
@@ -113,5 +113,5 @@ def log_to_file(path: Path) -> Iterator[None]:
 
 
 def complain(message: str) -> None:
-    """Say on stderr what went wrong."""
+    """Print an error on stderr."""
     print(for_terminal(f"cifar-exp: {message}"), file=sys.stderr)

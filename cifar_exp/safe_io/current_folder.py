@@ -1,20 +1,20 @@
-"""The current folder may be a stranger's: no module and no setting in it is read by the program or its children."""
+"""Keeps the program and its child processes from reading modules and settings of the current folder."""
 
 import contextlib
 import os
 import sys
 from pathlib import Path
 
-# `python -m` and `python -c` put the current folder first on the module path, and so start the workers of joblib,
-# PyTorch, Ray and submitit. Python reads this variable when it starts.
+# `python -m` and `python -c` put the current folder first on the module path; joblib, PyTorch, Ray and submitit start
+# their workers so. Python reads this variable when it starts.
 SAFE_PATH = {"PYTHONSAFEPATH": "1"}
-ELSEWHERE = Path(os.__file__).parent  # the standard library: a folder that is no stranger's
+ELSEWHERE = Path(os.__file__).parent  # the standard library's folder, which is trusted
 
 
 def import_matplotlib() -> None:
-    """Where there is a ``./matplotlibrc``, import matplotlib without it: it would be read before any other.
+    """Import matplotlib without reading ``./matplotlibrc``, which would take precedence.
 
-    Called where a process starts, before Captum or a figure imports matplotlib.
+    Called at the start of a process, before Captum or a figure imports matplotlib.
     """
     if "matplotlib" not in sys.modules and os.path.lexists("matplotlibrc"):
         with contextlib.chdir(ELSEWHERE):

@@ -2,7 +2,7 @@
 
 
 def plural(number: int, noun: str, several: str | None = None) -> str:
-    """A number and its noun, which is in the plural unless the number is 1.
+    """A number and its noun, in the plural unless the number is 1.
 
     >>> plural(1, "epoch"), plural(1200, "epoch"), plural(0, "class", "classes")
     ('1 epoch', '1,200 epochs', '0 classes')

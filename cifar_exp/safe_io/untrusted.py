@@ -1,8 +1,7 @@
-"""Reading files that anybody may have written, and showing text that anybody may have chosen.
+"""Reads files of unknown origin, and makes text of unknown origin safe to show.
 
-A run directory travels: it can hold a link to a device that never ends, a named pipe that never answers, a YAML file
-that unfolds to gigabytes, a class name that a spreadsheet would run as a formula or a terminal as a command. What
-reads such files starts here.
+A run directory from someone else can hold a link to an endless device, a named pipe, a YAML file that expands to
+gigabytes, or a class name that a spreadsheet runs as a formula or a terminal as a command.
 """
 
 import csv
@@ -21,7 +20,7 @@ import yaml
 
 from cifar_exp.errors import RequestError
 
-MOST_RECORD_BYTES = 16 * 2**20  # of status.json, summary.csv and the like; real ones have kilobytes
+MOST_RECORD_BYTES = 16 * 2**20  # of status.json, summary.csv and others; real ones have kilobytes
 MOST_CONFIG_BYTES = 2**20
 MOST_COLUMNS = 5_000  # of a table, or of all runs compared; a summary has about a hundred
 _MOST_LEVELS = 50  # of nested lists and mappings; a config has five
@@ -31,20 +30,20 @@ _MOST_DIGITS = 300
 _NUMBER = re.compile(r"[-+0-9a-fA-FxX_.:]*")  # YAML knows hexadecimal integers, and base 60: 1:30:00
 
 _SPARSE_FROM = 64 * 2**20  # bytes
-_MOST_SPARSE = 32  # times the space that a file takes; file systems that compress reach about 10
+_MOST_SPARSE = 32  # ratio of size to allocated space; file systems that compress reach about 10
 
 # libyaml's parser, where it was built, is ten times as fast; both are safe.
 _YamlLoader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
-# What a spreadsheet takes for the beginning of a formula (OWASP, "CSV injection").
+# How a formula begins in a spreadsheet (OWASP, "CSV injection").
 _FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
 
 
 def stat_if_there(path: str | Path) -> os.stat_result | None:
-    """What lies at a path, at the end of links; None where there is nothing.
+    """The status of a path, links followed; None if it does not exist.
 
     Raises:
-        OSError: there is no telling. (Some of pathlib's own questions answer False to that, by Python's version.)
+        OSError: the path cannot be accessed. (pathlib's methods return False then, depending on Python's version.)
     """
     try:
         return os.stat(path)
@@ -53,21 +52,21 @@ def stat_if_there(path: str | Path) -> os.stat_result | None:
 
 
 def open_regular(path: str | Path) -> BinaryIO:
-    """Open a file for reading, unless it is a pipe, a device, a socket or mostly holes.
+    """Open a regular file for reading.
 
-    A pipe might never end or never begin; a file of holes takes no space on the disk, but all of the memory.
+    Pipes and devices are refused as they may never end, sparse files as they take no disk space but all memory.
 
     Raises:
-        OSError: it is not there, or such a file.
+        OSError: it cannot be opened, or is not a regular file, or is sparse.
     """
-    # Opening a pipe would otherwise wait for somebody to write to it.
+    # O_NONBLOCK: opening a pipe would otherwise wait for a writer.
     descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
     try:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
             raise OSError("not a regular file")
         if _is_sparse(descriptor, status):
-            raise OSError("a sparse file: it consists mostly of holes")
+            raise OSError("a sparse file, which consists mostly of holes")
         return os.fdopen(descriptor, "rb")
     except BaseException:
         os.close(descriptor)
@@ -78,17 +77,17 @@ def _is_sparse(descriptor: int, status: os.stat_result) -> bool:
     blocks = getattr(status, "st_blocks", None)  # of 512 bytes; Windows does not report them
     if blocks is None or status.st_size < _SPARSE_FROM or blocks * 512 * _MOST_SPARSE >= status.st_size:
         return False
-    # Some network file systems report no blocks at all; those know no holes, either.
+    # Some network file systems report 0 blocks for every file, but they have no holes either.
     hole = os.lseek(descriptor, 0, os.SEEK_HOLE)
     os.lseek(descriptor, 0, os.SEEK_SET)
     return hole < status.st_size
 
 
 def read_bytes(path: str | Path, most: int = MOST_RECORD_BYTES) -> bytes:
-    """The content of a regular file of at most so many bytes.
+    """The content of a regular file of at most ``most`` bytes.
 
     Raises:
-        OSError: it is not there, or not a regular file.
+        OSError: as ``open_regular``.
         ValueError: it is larger.
     """
     with open_regular(path) as file:
@@ -102,7 +101,7 @@ def read_json(path: str | Path) -> Any:
     """The content of a JSON file.
 
     Raises:
-        OSError: it is not there, or not a regular file.
+        OSError: as ``open_regular``.
         ValueError: it is too large, nested too deeply or not JSON.
     """
     try:
@@ -112,13 +111,13 @@ def read_json(path: str | Path) -> Any:
 
 
 def check_header(file: BinaryIO) -> None:
-    """Refuse a table of more columns than any table has; the file is at its beginning again afterwards.
+    """Refuse a table of too many columns; the file is rewound to its beginning.
 
     Raises:
-        ValueError: there are more than ``MOST_COLUMNS``, or the first row is not a CSV's.
+        ValueError: it has more than ``MOST_COLUMNS``, or its first rows are not CSV.
     """
     try:
-        # pandas makes an index of what the second row has more than the first.
+        # Two rows: pandas makes an index of the cells that the second has beyond the first.
         rows = list(islice(csv.reader(line.decode("utf-8", "replace") for line in file), 2))
     except csv.Error as error:
         raise ValueError(str(error)) from error
@@ -131,8 +130,8 @@ def read_rows(path: str | Path) -> Iterator[list[str]]:
     """The rows of a CSV, its header first, one by one.
 
     Raises:
-        OSError: it is not there, or not a regular file.
-        ValueError: it is too large, has too many columns, an empty line or no line's end at its end, or is not a CSV.
+        OSError: as ``open_regular``.
+        ValueError: it is too large, has too many columns or an empty line, is cut off, or is not a CSV.
     """
     content = read_bytes(path)
     check_header(io.BytesIO(content))
@@ -148,17 +147,17 @@ def read_rows(path: str | Path) -> Iterator[list[str]]:
 
 
 def read_yaml_text(path: str | Path, loader: Any = yaml.SafeLoader) -> str:
-    """The text of a YAML file that ``loader`` can parse without surprises.
+    """The text of a YAML file that ``loader`` can parse safely.
 
     Raises:
-        OSError: it is not there, or not a regular file.
+        OSError: as ``open_regular``.
         ValueError: it is not YAML, is too large or nested too deeply, has too many or too long values, or holds an
-            alias or a tag. (A few aliases of aliases unfold to gigabytes; this program writes neither.)
+            alias or a tag. (A few nested aliases expand to gigabytes; this program writes neither.)
     """
     text = read_bytes(path, MOST_CONFIG_BYTES).decode("utf-8")
     level = scalars = 0
     try:
-        # Looked through as a flat series of events: building deeply nested containers exhausts the C stack.
+        # Checked as a flat series of events: constructing deeply nested containers exhausts the C stack.
         for event in yaml.parse(text, loader):
             if isinstance(event, yaml.AliasEvent):
                 raise ValueError("it holds a YAML alias")
@@ -184,24 +183,23 @@ def _check_scalar(event: Any, number: int) -> None:
 
 
 def read_yaml(path: str | Path) -> Any:
-    """The content of a YAML file, by the safe loader, as plain containers.
+    """The content of a YAML file as plain containers.
 
     Raises:
-        OSError: it is not there, or not a regular file.
-        ValueError: as ``read_yaml_text``.
+        OSError, ValueError: as ``read_yaml_text``.
     """
     try:
         return yaml.load(read_yaml_text(path, _YamlLoader), Loader=_YamlLoader)
     except (OSError, ValueError):
         raise
-    except Exception as error:  # beside its own, PyYAML raises whatever a conversion does: `!!int ''`, `!!bool x`
+    except Exception as error:  # a conversion of PyYAML's can raise anything
         raise ValueError(f"{type(error).__name__}: {' '.join(str(error).split())}") from error
 
 
 def address_problem(url: str) -> str | None:
-    """Why an address is not opened; None if it may be.
+    """Why an address is refused; None if it is allowed.
 
-    Anything but http and https could read this machine's files, pipes and devices.
+    Schemes other than http and https could read this machine's files, pipes and devices.
     """
     try:
         parts = urlsplit(url)
@@ -213,15 +211,15 @@ def address_problem(url: str) -> str | None:
 
 
 def spreadsheet_safe(text: str) -> str:
-    """Text as a CSV cell may hold it: an apostrophe before what a spreadsheet would run as a formula.
+    """Text as a CSV cell, with an apostrophe before what a spreadsheet would run as a formula.
 
-    Numbers stay as they are. ``spreadsheet_text`` is the inverse, whatever the text.
+    Numbers are unchanged. ``spreadsheet_text`` is the inverse.
     """
     return f"'{text}" if _is_formula(text.lstrip("'")) else text
 
 
 def spreadsheet_text(cell: str) -> str:
-    """The text that ``spreadsheet_safe`` made a cell of; a cell of another program's is left as it is."""
+    """The text of a cell that ``spreadsheet_safe`` made; a cell of another program is unchanged."""
     return cell[1:] if cell[:1] == "'" and _is_formula(cell.lstrip("'")) else cell
 
 
@@ -236,7 +234,7 @@ def _is_formula(text: str) -> bool:
 
 
 def printable(text: str) -> str:
-    r"""Text without characters that would steer a terminal or break a line: they are shown as escapes.
+    r"""Text with control characters and line ends as escapes.
 
     >>> printable("dog\x1b[2J")
     'dog\\x1b[2J'
@@ -247,16 +245,16 @@ def printable(text: str) -> str:
 
 
 def displayable(name: str) -> str:
-    """A file's name or an argument as proper text, where the locale's encoding is not the one that it is in.
+    """A file name or argument as valid text, if it is not in the locale's encoding.
 
-    Python keeps the bytes of such names as surrogates, which no file, figure or terminal takes.
+    Python keeps the bytes of such names as surrogates, which no file, figure or terminal accepts.
     """
     try:
         name.encode()
     except UnicodeEncodeError:
         try:
             return os.fsencode(name).decode("utf-8", "backslashreplace")
-        except UnicodeEncodeError:  # half a character of another origin
+        except UnicodeEncodeError:  # a surrogate that does not stand for a byte
             return name.encode("utf-8", "backslashreplace").decode()
     return name
 
@@ -264,19 +262,16 @@ def displayable(name: str) -> str:
 def refuse_irregular(directory: Path) -> None:
     """Refuse to write into a run directory that holds anything but folders and regular files.
 
-    A link may lead anywhere, and opening a pipe waits for whoever reads it. The directory itself, and those that it
-    lies in, may be reached by links.
+    A link may lead anywhere, and opening a pipe waits for its reader. The directory itself may be a link.
 
     Raises:
-        RequestError: names the first such thing.
+        RequestError: names the first link, pipe or device.
         OSError: the directory cannot be listed.
     """
     for folder, folders, files in os.walk(directory):
         for name in (*folders, *files):
             mode = os.lstat(path := os.path.join(folder, name)).st_mode
             if stat.S_ISLNK(mode):
-                raise RequestError(
-                    f"{path}: is a link, which may lead out of the run directory; put the file itself there"
-                )
+                raise RequestError(f"{path}: is a link, which may lead out of the run directory; copy the file there")
             if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
-                raise RequestError(f"{path}: is neither a file nor a folder; take it away first")
+                raise RequestError(f"{path}: is neither a file nor a folder; remove it first")

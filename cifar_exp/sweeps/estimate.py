@@ -1,4 +1,4 @@
-"""``-m ... sweep.plan=true``: what a sweep would do and cost, measured on a few steps, before any of it is done."""
+"""``-m ... sweep.plan=true``: the jobs of a sweep with their estimated time and disk use, from a few timed steps."""
 
 import itertools
 import json
@@ -11,6 +11,7 @@ from pathlib import Path
 import torch
 
 from cifar_exp.build import Parts, build
+from cifar_exp.compare.render import as_text
 from cifar_exp.config.fields import AUTO
 from cifar_exp.config.parse import plain
 from cifar_exp.config.schema import ExperimentConfig
@@ -18,7 +19,7 @@ from cifar_exp.data.batches import Batch
 from cifar_exp.errors import DONE, RequestError
 from cifar_exp.evaluation.metrics import evaluate
 from cifar_exp.preflight import count_parameters
-from cifar_exp.run_dir import lifecycle
+from cifar_exp.run_dir import run_status
 from cifar_exp.safe_io.console import log_to_console
 from cifar_exp.safe_io.plural import plural
 from cifar_exp.sweeps.grid import Job, duplicates
@@ -29,10 +30,10 @@ from cifar_exp.training.lr_range_test import LRRange
 log = logging.getLogger(__name__)
 
 _WARM_UP_STEPS, _STEPS, _SECONDS = 2, 10, 5.0
-_SMALL = 1e-3  # takes the place of max_lr=auto: how long a step takes does not depend on it
-# Bytes, as measured: a line of steps.csv, all figures and tables, report.html with its images.
+_PLACEHOLDER_LR = 1e-3  # instead of max_lr=auto: the time of a step does not depend on it
+# Measured bytes: a line of steps.csv, all figures and tables, report.html with its images.
 _STEPS_ROW, _FIGURES, _PAGE = 80, 1.5e6, 1.4e6
-# What makes one step take longer than another.
+# Keys that affect the time of a step.
 _COST_KEYS = (
     "model",
     "data",
@@ -49,14 +50,14 @@ _COST_KEYS = (
 
 @dataclass(frozen=True)
 class Cost:
-    """What was measured for one combination of model and data.
+    """The measured cost of one combination of model, data and batch size.
 
     Attributes:
-        step: seconds for a training step.
-        image: seconds to evaluate an image.
-        steps: in an epoch.
-        validation: images.
-        test: images.
+        step: seconds of a training step.
+        image: seconds of the evaluation of an image.
+        steps: training steps in an epoch.
+        validation: number of images.
+        test: number of images.
         checkpoint: bytes of ``last.pt`` and ``best.pt`` together.
     """
 
@@ -68,7 +69,7 @@ class Cost:
     checkpoint: float
 
     def seconds(self, config: ExperimentConfig) -> float:
-        """For all epochs of a job, without its figures."""
+        """Seconds of all epochs of a job, without its figures."""
         epochs = config.epochs
         tests = epochs if config.evaluate_test_each_epoch else 1
         search = LRRange().steps * self.step if config.max_lr == AUTO else 0.0
@@ -76,43 +77,43 @@ class Cost:
         return search + training + tests * self.test * self.image
 
     def bytes(self, config: ExperimentConfig) -> float:
-        """On disk, when the job is done."""
+        """Bytes on disk after the job."""
         pages = _FIGURES * config.figures + _PAGE * config.report
         return self.checkpoint + config.epochs * self.steps * _STEPS_ROW + pages
 
 
 def show_plan(jobs: Sequence[Job], sweep_dir: Path) -> int:
-    """Print the jobs with what each would cost; trains nothing and writes nothing.
+    """Print the jobs with the estimated cost of each; train nothing and write nothing.
 
     Raises:
         RequestError: a combination cannot be built, so that its jobs would fail.
     """
     log_to_console()
-    again = duplicates(jobs)
+    repeated = duplicates(jobs)
     costs: dict[str, Cost] = {}
     seconds = disk = 0.0
     todo = 0
-    lines = []
+    rows = []
     for job in jobs:
-        state = lifecycle.job_state(job.directory)
+        state = run_status.job_state(job.directory)
         key = json.dumps([plain(getattr(job.config, name)) for name in _COST_KEYS])
         if key not in costs:
             costs[key] = _measure(job)
         cost = costs[key]
-        remark = f"same as job {again[job.number]}" if job.number in again else ""
+        remark = f"same as job {repeated[job.number]}" if job.number in repeated else ""
         if state in ("completed", "diverged", "running"):
             remark = f"{state}: skipped"
         else:
             todo += 1
             seconds += cost.seconds(job.config)
             disk += cost.bytes(job.config)
-            remark = f"{state}: goes on" if state else remark
+            remark = f"{state}: would be resumed" if state else remark
         size = f"{cost.bytes(job.config) / 1e6:.1f} MB"
-        lines.append(f"{job.title:<50}  {duration(cost.seconds(job.config)):>9}  {size:>10}  {remark}")
+        rows.append([job.title, duration(cost.seconds(job.config)), size, remark])
     disk += _PAGE if todo else 0  # comparison.html
-    log.info("%s", "\n".join(line.rstrip() for line in lines))
+    log.info("%s", as_text((["", "time", "disk", ""], rows)))
     log.info(
-        "%s, %d to run, one after the other about %s and %.0f MB in %s; nothing was trained or written.",
+        "%s, %d to run: about %s one after the other, and %.0f MB in %s. Nothing was trained or written.",
         plural(len(jobs), "job"),
         todo,
         duration(seconds),
@@ -125,7 +126,7 @@ def show_plan(jobs: Sequence[Job], sweep_dir: Path) -> int:
 def _measure(job: Job) -> Cost:
     """Time a few steps and the evaluation of a batch."""
     try:
-        parts = build(job.config, known_max_lr=_SMALL)
+        parts = build(job.config, known_max_lr=_PLACEHOLDER_LR)
     except RequestError as error:
         raise RequestError(f"{job.title}: {error}") from error
     step = _step_seconds(parts)
@@ -154,9 +155,9 @@ def _measure(job: Job) -> Cost:
 
 
 def _step_seconds(parts: Parts) -> float:
-    """Mean time of a training step, by the training loop itself.
+    """Mean time of a training step, measured in the training loop.
 
-    Not the median: batches can be made several at a time, so that one step pays for the next ones.
+    Not the median: if several batches are prepared at a time, one step takes longer than the next ones.
     """
     times = [time.perf_counter()]
 
@@ -167,7 +168,7 @@ def _step_seconds(parts: Parts) -> float:
 
     train_epoch(
         parts.learner,
-        _for_a_while(parts.batches.loader(0, pin_memory=False).epoch(1)),
+        _limited(parts.batches.loader(0, pin_memory=False).epoch(1)),
         EpochState.start(parts.compute.device),
         images=len(parts.splits.train),
         epochs=1,
@@ -179,8 +180,8 @@ def _step_seconds(parts: Parts) -> float:
     return sum(warm) / len(warm)
 
 
-def _for_a_while(batches: Iterator[Batch]) -> Iterator[Batch]:
-    """As many batches as it takes to know how long a step is."""
+def _limited(batches: Iterator[Batch]) -> Iterator[Batch]:
+    """Batches for the measurement: limited in number and time."""
     started = time.perf_counter()
     for number, batch in enumerate(batches):
         enough = number > _WARM_UP_STEPS and time.perf_counter() - started > _SECONDS

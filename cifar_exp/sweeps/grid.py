@@ -1,18 +1,13 @@
-"""The jobs of a sweep, expanded once: what is checked, recorded and run are the same overrides.
-
-Hydra's launcher composes each job from its overrides; so does ``compose_sweep``, by the same call.
-"""
+"""The jobs of a sweep, expanded and composed once: the checked, recorded and executed overrides are the same."""
 
 import itertools
-import json
 import os
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hydra._internal.callbacks import Callbacks  # Hydra has no other way to run a launcher with callbacks
+from hydra._internal.callbacks import Callbacks  # Hydra has no public way to call its callbacks
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.override_parser.types import ChoiceSweep, Glob, IntervalSweep, Override, RangeSweep
 from hydra.core.plugins import Plugins
@@ -20,34 +15,32 @@ from hydra.types import HydraContext, RunMode, TaskFunction
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
-from cifar_exp.config.compose import check_job, composition, parse, shipped, without_hydra
+from cifar_exp.config.compose import check_job, composition, parse_overrides, shipped, without_hydra
 from cifar_exp.config.overrides import quoted, with_quotes
-from cifar_exp.config.parse import flatten
-from cifar_exp.config.resolved import PATHS, config_hash, first_line, resolve
+from cifar_exp.config.resolved import config_hash, first_line, resolve
 from cifar_exp.config.schema import ExperimentConfig
-from cifar_exp.config.trusted_settings import check_group_choices, check_hydra_settings, typed_in
+from cifar_exp.config.trusted_settings import check_group_choices, check_hydra_settings, protected_overrides
 from cifar_exp.errors import RequestError
-from cifar_exp.run_dir import lifecycle
+from cifar_exp.run_dir import lifecycle, run_status
 from cifar_exp.safe_io import atomic
 from cifar_exp.sweeps import RECORD
 from cifar_exp.sweeps.launchers import options
 
 MOST_JOBS = 10_000
 _LONGEST_NAME = 255  # bytes of a folder's name, on common file systems
-_RESOLVER = re.compile(r"\$\{[^{}$]*:")  # such as ${oc.env:NAME}
-_ONE_PER_JOB = "${hydra.job.num}"
+_DEFAULT_SUBDIR = "${hydra.job.num}"
 
 
 @dataclass(frozen=True)
 class Request:
-    """A sweep as it was asked for.
+    """A sweep as the user requested it.
 
     Attributes:
-        overrides: as typed; values with commas span a grid.
+        overrides: of all jobs; values with commas span a grid.
         config_name: the primary config.
-        config_dir: a folder of the user's own with more options for the groups, absolute.
-        jobs: overrides of each job, where a record knows them; None: the grid is expanded.
-        directories: of these jobs, relative to the sweep's directory; None: wherever they are to go.
+        config_dir: the user's own folder with more options for the groups, absolute.
+        jobs: overrides of each job, from a record; None: expand the grid.
+        directories: of these jobs, relative to the sweep's directory; None: as composed.
     """
 
     overrides: list[str]
@@ -64,8 +57,8 @@ class Job:
     Attributes:
         number: Hydra's, counted from 0.
         directory: its run directory.
-        overrides: what it was given, of what the jobs do not all have in common.
-        arguments: all overrides of the experiment, with the values that environment and current folder gave them.
+        overrides: its overrides whose values differ between jobs, by key.
+        arguments: all its overrides.
         config: resolved.
     """
 
@@ -86,11 +79,11 @@ class Sweep:
     """A composed sweep.
 
     Attributes:
-        master: the configuration that all jobs have in common, with its ``hydra`` node.
+        master: the configuration that all jobs share, with its ``hydra`` node.
         directory: absolute.
         grid: overrides of each job.
-        jobs: of a search, two with the least and the most of everything.
-        is_search: whether the sweeper chooses the jobs as it goes.
+        jobs: of a search, two jobs with the smallest and the largest value of every key.
+        is_search: whether the sweeper chooses the jobs while the sweep runs.
         loader: Hydra's.
     """
 
@@ -103,19 +96,17 @@ class Sweep:
 
 
 def expand(parsed: Sequence[Override]) -> list[list[str]]:
-    """Every combination of swept values, in the order in which Hydra numbers its jobs; of a key, the last one counts.
+    """Every combination of swept values, in Hydra's order; the last override of a key counts.
 
     Raises:
-        RequestError: too many jobs, none, or values without number.
+        RequestError: too many jobs, no job, or a continuous interval.
     """
     last = {override.get_key_element(): override for override in parsed}
     count = 1.0
     for override in last.values():
-        count *= _length(override)
+        count *= _count_values(override)
         if not count <= MOST_JOBS:
-            raise RequestError(
-                f"{override.input_line}: makes more than {MOST_JOBS:,} jobs; a sweep has at most as many"
-            )
+            raise RequestError(f"{override.input_line}: makes more than {MOST_JOBS:,} jobs, the limit of a sweep")
         if not count:
             raise RequestError(f"{override.input_line}: has no values")
     axes = [
@@ -128,25 +119,23 @@ def expand(parsed: Sequence[Override]) -> list[list[str]]:
 
 
 def _values(override: Override) -> Iterator[str]:
-    """The values of a swept override; ``glob(...)`` finds the options that a user can choose, not their schemas."""
-    schemas = "base_" if isinstance(override.value(), Glob) else "\n"
-    return (value for value in override.sweep_string_iterator() if not value.startswith(schemas))
+    """The values of a swept override; ``glob(...)`` matches a group's options, without the schemas."""
+    is_glob = isinstance(override.value(), Glob)
+    return (value for value in override.sweep_string_iterator() if not (is_glob and value.startswith("base_")))
 
 
-def _length(override: Override) -> float:
-    """How many values an override has, without making them."""
+def _count_values(override: Override) -> float:
+    """The number of an override's values, without generating a long range."""
     value = override.value()
     if not override.is_sweep_override():
         return 1
     if isinstance(value, IntervalSweep):
-        raise RequestError(f"{override.input_line}: has values without number; hydra/sweeper=optuna searches them")
+        raise RequestError(f"{override.input_line}: an interval has no list of values; use hydra/sweeper=optuna")
     if isinstance(value, RangeSweep):
         if not value.step:
             raise RequestError(f"{override.input_line}: its step must not be 0")
         return max(0.0, (float(value.stop or 0) - float(value.start or 0)) / float(value.step))
-    if isinstance(value, ChoiceSweep):
-        return len(value.list)
-    return sum(1 for _ in _values(override))
+    return len(value.list) if isinstance(value, ChoiceSweep) else sum(1 for _ in _values(override))
 
 
 def compose_sweep(request: Request) -> Sweep:
@@ -155,51 +144,47 @@ def compose_sweep(request: Request) -> Sweep:
     Raises:
         RequestError: the first mistake found, in one or two lines.
     """
-    asked = [*with_quotes(request.overrides), "hydra.mode=MULTIRUN"]
-    with composition(request.config_dir, asked, request.config_name) as loader:
-        typed = parse(asked, loader)
-        check_group_choices(typed, loader)
-        master = loader.load_configuration(request.config_name, asked, RunMode.MULTIRUN)
+    overrides = [*with_quotes(request.overrides), "hydra.mode=MULTIRUN"]
+    with composition(request.config_dir, overrides, request.config_name) as loader:
+        parsed = parse_overrides(overrides, loader)
+        check_group_choices(parsed, loader)
+        master = loader.load_configuration(request.config_name, overrides, RunMode.MULTIRUN)
         options.check(master.hydra)
-        directory = _directory(master)
-        where = f"hydra.sweep.dir={quoted(str(directory))}"  # the time of day is not composed twice
-        master.hydra.overrides.hydra.append(where)
+        try:
+            directory = Path(str(master.hydra.sweep.dir)).absolute()
+        except OmegaConfBaseException as error:
+            raise RequestError(f"hydra.sweep.dir: {first_line(error)}") from error
+        directory_override = f"hydra.sweep.dir={quoted(str(directory))}"  # it contains the time: compose it once
+        master.hydra.overrides.hydra.append(directory_override)
         master.hydra.sweep.dir = str(directory)
-        grid = _grid(request, master, typed, loader)
-        composed = [loader.load_sweep_config(master, overrides) for overrides in grid]
+        grid = _grid(request, master, parsed, loader)
+        composed = [loader.load_sweep_config(master, job) for job in grid]
         for job in composed:
             check_job(job)
         options.check_search(composed)
-    expected = shipped([*typed_in(typed), where])
+    expected = shipped([*protected_overrides(parsed), directory_override])
     for job in composed:
-        check_hydra_settings(job, expected, typed)
-    jobs = _jobs(grid, composed, directory)
+        check_hydra_settings(job, expected, parsed)
     is_search = options.is_search(master.hydra) or not _is_basic(master.hydra)
-    return Sweep(master, directory, grid, jobs, is_search, loader)
+    return Sweep(master, directory, grid, _jobs(grid, composed, directory), is_search, loader)
 
 
-def _directory(master: DictConfig) -> Path:
-    try:
-        return Path(str(master.hydra.sweep.dir)).absolute()
-    except OmegaConfBaseException as error:
-        raise RequestError(f"hydra.sweep.dir: {first_line(error)}") from error
-
-
-def _grid(request: Request, master: DictConfig, typed: Sequence[Override], loader: ConfigLoader) -> list[list[str]]:
+def _grid(request: Request, master: DictConfig, parsed: Sequence[Override], loader: ConfigLoader) -> list[list[str]]:
     """Overrides of each job."""
-    given = [one.input_line or "" for one in typed if not one.is_hydra_override()]
+    experiment = [override for override in parsed if not override.is_hydra_override()]
+    given = [override.input_line or "" for override in experiment]
     if request.jobs is not None:
         return [[*job, *given] for job in request.jobs]
     if options.is_search(master.hydra):
-        if OmegaConf.to_container(master.hydra.sweep).get("subdir") != _ONE_PER_JOB:  # type: ignore[union-attr]
-            raise RequestError(f"hydra.sweep.subdir: must be {_ONE_PER_JOB} with hydra/sweeper=optuna")
+        if OmegaConf.to_container(master.hydra.sweep).get("subdir") != _DEFAULT_SUBDIR:  # type: ignore[union-attr]
+            raise RequestError(f"hydra.sweep.subdir: must be {_DEFAULT_SUBDIR} with hydra/sweeper=optuna")
         from cifar_exp.sweeps.search import corners
 
         return corners(master.hydra.sweeper.params, given)
-    if not _is_basic(master.hydra):  # another package's sweeper: what its jobs have in common is checked
-        return [[one.input_line or "" for one in typed if not (one.is_hydra_override() or one.is_sweep_override())]]
+    if not _is_basic(master.hydra):  # another package's sweeper: check the overrides that all its jobs share
+        return [[override.input_line or "" for override in experiment if not override.is_sweep_override()]]
     params = [f"{key}={value}" for key, value in (master.hydra.sweeper.params or {}).items()]
-    parsed = parse([*params, *given], loader)
+    parsed = parse_overrides([*params, *given], loader)
     check_group_choices(parsed, loader)
     return _in_recorded_order(expand(parsed), Path(master.hydra.sweep.dir))
 
@@ -209,7 +194,7 @@ def _is_basic(hydra: DictConfig) -> bool:
 
 
 def _in_recorded_order(grid: list[list[str]], directory: Path) -> list[list[str]]:
-    """The same jobs in the order that an earlier session gave them: ``shuffle(...)`` gives another one each time."""
+    """The jobs in the order of the sweep's record: ``shuffle(...)`` gives a new order each time."""
     try:
         recorded = [job["arguments"] for job in atomic.read_json(directory / RECORD)["jobs"]]
         return recorded if sorted(recorded) == sorted(grid) else grid
@@ -217,9 +202,9 @@ def _in_recorded_order(grid: list[list[str]], directory: Path) -> list[list[str]
         return grid
 
 
-def _jobs(given: Sequence[list[str]], composed: Sequence[DictConfig], directory: Path) -> list[Job]:
-    values = [by_key(one) for one in given]
-    keys = list(dict.fromkeys(key for one in values for key in one))
+def _jobs(grid: Sequence[list[str]], composed: Sequence[DictConfig], directory: Path) -> list[Job]:
+    values = [by_key(overrides) for overrides in grid]
+    keys = dict.fromkeys(key for one in values for key in one)
     varied = [key for key in keys if len({one.get(key) for one in values}) > 1]
     jobs = []
     for number, job in enumerate(composed):
@@ -229,10 +214,8 @@ def _jobs(given: Sequence[list[str]], composed: Sequence[DictConfig], directory:
             subdir = str(job.hydra.sweep.subdir)
         except OmegaConfBaseException as error:
             raise RequestError(f"hydra.sweep.subdir: {first_line(error)}") from error
-        config = resolve(without_hydra(job))
         shown = {key: values[number][key] for key in varied if key in values[number]}
-        arguments = [settled(argument, config) for argument in given[number]]
-        jobs.append(Job(number, directory / subdir, shown, arguments, config))
+        jobs.append(Job(number, directory / subdir, shown, grid[number], resolve(without_hydra(job))))
     return jobs
 
 
@@ -241,77 +224,58 @@ def by_key(overrides: Sequence[str]) -> dict[str, str]:
     return dict(override.lstrip("+~").partition("=")[::2] for override in overrides)
 
 
-def settled(argument: str, config: ExperimentConfig) -> str:
-    """An override that means the same in another environment and from another current folder.
-
-    Args:
-        argument: as typed.
-        config: that it is part of, resolved.
-    """
-    typed_key, _, text = argument.partition("=")
-    key = typed_key.lstrip("+~")
-    value = flatten(config).get(key) if key in PATHS or _RESOLVER.search(text) else None
-    if isinstance(value, str) and "${" not in value:
-        return f"{typed_key}={quoted(value)}"
-    return f"{typed_key}={json.dumps(value)}" if isinstance(value, bool | int | float) else argument
-
-
 def duplicates(jobs: Sequence[Job]) -> dict[int, int]:
-    """Jobs that are an earlier one again: their numbers, and that one's."""
+    """The numbers of jobs whose config equals an earlier job's, with the number of that job."""
     first: dict[str, int] = {}
-    again = {}
-    for job in jobs:
-        number = first.setdefault(config_hash(job.config), job.number)
-        if number != job.number:
-            again[job.number] = number
-    return again
+    numbers = {job.number: first.setdefault(config_hash(job.config), job.number) for job in jobs}
+    return {number: earlier for number, earlier in numbers.items() if number != earlier}
 
 
 def check_directories(sweep: Sweep, expected: Sequence[str] | None = None) -> None:
-    """Refuse a sweep two of whose jobs would share a directory, or one whose directory holds a run of another config.
+    """Check that every job has its own directory, without a run of another config.
 
     Args:
         sweep: composed.
-        expected: the jobs' directories, relative to the sweep's, where a record knows them.
+        expected: the jobs' directories by the sweep's record, relative to the sweep's directory.
 
     Raises:
-        RequestError: nothing was touched.
+        RequestError: nothing was written.
     """
     root = os.path.normpath(sweep.directory)
     owners: dict[str, Job] = {}
     for job in sweep.jobs:
-        place = os.path.normpath(job.directory)
-        shown = os.path.relpath(place, root)
-        if not place.startswith(f"{root}{os.sep}"):
+        path = os.path.normpath(job.directory)
+        shown = os.path.relpath(path, root)
+        if not path.startswith(f"{root}{os.sep}"):
             raise RequestError(f"hydra.sweep.subdir={shown}: must be a folder in the sweep's directory")
         if any(len(os.fsencode(part)) > _LONGEST_NAME for part in Path(shown).parts):
             raise RequestError(
-                f"hydra.sweep.subdir={shown[:40]}...: is longer than a name can be ({_LONGEST_NAME} bytes); "
-                f"hydra.sweep.subdir='{_ONE_PER_JOB}' is always short"
+                f"hydra.sweep.subdir={shown[:40]}...: longer than a folder's name can be ({_LONGEST_NAME} bytes); "
+                f"use a short name, such as the default '{_DEFAULT_SUBDIR}'"
             )
-        other = owners.setdefault(place, job)
+        other = owners.setdefault(path, job)
         if other is not job:
             raise RequestError(
                 f"hydra.sweep.subdir={shown}: jobs {other.number} and {job.number} would share this directory; "
-                f"hydra.sweep.subdir='{_ONE_PER_JOB}' gives each its own"
+                f"use a name for each job, such as the default '{_DEFAULT_SUBDIR}'"
             )
         if expected is not None and shown != os.path.normpath(expected[job.number]):
             raise RequestError(
-                f"{sweep.directory}: job {job.number} is in {expected[job.number]}, not in {shown}; give the sweep's "
-                "settings of hydra.sweep.subdir and hydra.job again"
+                f"{sweep.directory}: job {job.number} is in {expected[job.number]}, not in {shown}; repeat the "
+                "hydra.sweep.subdir=... and hydra.job....=... of the sweep"
             )
-        if lifecycle.job_state(job.directory) is not None and not lifecycle.same_config(job.directory, job.config):
+        if run_status.job_state(job.directory) is not None and not lifecycle.same_config(job.directory, job.config):
             raise RequestError(
-                f"{job.directory}: already contains a run of another config than {job.title}; a run is never "
-                "overwritten, choose another hydra.sweep.dir"
+                f"{job.directory}: already contains a run with another config than {job.title}; choose another "
+                "directory with hydra.sweep.dir=..."
             )
 
 
 def launch(sweep: Sweep, task: TaskFunction) -> None:
-    """Run the jobs by the launcher that was chosen, or let a search choose them.
+    """Run the jobs by the chosen launcher; in a search, let the sweeper choose them.
 
     Raises:
-        RequestError: the launcher cannot do what was asked.
+        RequestError: the launcher cannot run them.
     """
     master = sweep.master
     callbacks = Callbacks(master)
@@ -320,13 +284,13 @@ def launch(sweep: Sweep, task: TaskFunction) -> None:
     callbacks.on_multirun_start(config=master, config_name=name)
     if sweep.is_search:
         sweeper = Plugins.instance().instantiate_sweeper(hydra_context=context, task_function=task, config=master)
-        typed: Any = OmegaConf.to_container(master.hydra.overrides.task, resolve=False)
-        sweeper.sweep(arguments=typed)
+        arguments: Any = OmegaConf.to_container(master.hydra.overrides.task, resolve=False)
+        sweeper.sweep(arguments=arguments)
     else:
         OmegaConf.save(master, sweep.directory / "multirun.yaml")
         launcher = Plugins.instance().instantiate_launcher(hydra_context=context, task_function=task, config=master)
         size = master.hydra.sweeper.max_batch_size or len(sweep.grid)
         for first in range(0, len(sweep.grid), size):
             for done in launcher.launch(sweep.grid[first : first + size], initial_job_idx=first):
-                _ = done.return_value  # raises what a job could not record itself
+                _ = done.return_value  # raises the exception of a job that could not record it
     callbacks.on_multirun_end(config=master, config_name=name)

@@ -1,4 +1,4 @@
-"""One job of the command line: run, and what goes wrong in it told and kept in its own directory."""
+"""One job of the command line: run it; record and report its errors."""
 
 import gc
 import logging
@@ -7,32 +7,30 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from cifar_exp.compute.memory import off_for_imports
+from cifar_exp.compute.collector import off_for_imports
 from cifar_exp.config.schema import ExperimentConfig
 from cifar_exp.errors import DONE, FAILED, WRONG_REQUEST, DivergedError, RequestError
-from cifar_exp.safe_io.console import complain
+from cifar_exp.safe_io.console import complain, log_to_console
 from cifar_exp.sweeps import STOP_MARK
 
 log = logging.getLogger(__name__)
 
 
 def run_job(config: ExperimentConfig, out_dir: Path, *, resume: bool = False) -> tuple[int, dict[str, Any] | None]:
-    """Run one job; what goes wrong in it is recorded in its own directory and reported in a line on stderr.
+    """Run one job. An error is recorded in its directory and reported on stderr.
 
     Returns:
-        The exit code that the job alone would have, and its summary row if it completed.
+        The exit code of the job, and its summary row if it completed.
 
     Raises:
-        KeyboardInterrupt: the run was interrupted, and where it stands is reported.
+        KeyboardInterrupt: the run was interrupted; its position and the command to resume it are reported.
     """
-    from cifar_exp.safe_io.console import log_to_console
-
     log_to_console()
     try:
         with off_for_imports():
-            from cifar_exp.run import run
             from cifar_exp.run_dir.lifecycle import run_name
-    except (ImportError, OSError, MemoryError) as error:  # too little memory for the libraries, or a broken one
+            from cifar_exp.runner import run
+    except (ImportError, OSError, MemoryError) as error:  # too little memory for a library, or a broken one
         complain(f"{out_dir} could not be started: {type(error).__name__}: {error}")
         return FAILED, None
     try:
@@ -45,17 +43,15 @@ def run_job(config: ExperimentConfig, out_dir: Path, *, resume: bool = False) ->
         return WRONG_REQUEST, None
     except DivergedError as error:
         complain(f"{run_name(out_dir)} diverged: {error}")
-    except Exception as error:  # whatever it was, the other jobs of a sweep go on
-        complain(
-            f"{run_name(out_dir)} failed: {type(error).__name__}: {error}\n"
-            f"the traceback is in {run_name(out_dir)}/run.log"
-        )
+    except Exception as error:  # the other jobs of a sweep still run
+        name = run_name(out_dir)
+        complain(f"{name} failed: {type(error).__name__}: {error}\nthe traceback is in {name}/run.log")
     return FAILED, None
 
 
 def _interrupted(error: KeyboardInterrupt, run: str, trust: list[str]) -> str:
-    """Where an interrupted run stands, and the command that resumes it."""
-    notes = getattr(error, "__notes__", [])  # of the place where the state was saved last
+    """The position of an interrupted run, and the command that resumes it."""
+    notes = getattr(error, "__notes__", [])  # the position that was saved last
     if notes:
         saved = notes[0]
     else:
@@ -67,23 +63,22 @@ def _interrupted(error: KeyboardInterrupt, run: str, trust: list[str]) -> str:
 def run_in_sweep(
     config: ExperimentConfig, out_dir: Path, sweep_dir: Path, *, title: str, fail_fast: bool
 ) -> float | None:
-    """Do what is left to do of one job of a sweep: run it, go on with it, or nothing.
+    """Run, resume or skip one job of a sweep, depending on its state.
 
     Args:
         config: resolved configuration of the job.
-        out_dir: its run directory, which may hold it already.
+        out_dir: its run directory, which may exist.
         sweep_dir: the sweep's directory.
-        title: the job's number and what is special about it.
+        title: the job's number and overrides.
         fail_fast: keep the sweep from starting more jobs if this one fails.
 
     Returns:
-        What a search maximizes: the accuracy on the validation split; None where there is none.
+        The accuracy on the validation split, which a search maximizes; None if there is none.
     """
-    from cifar_exp.safe_io.console import log_to_console
-
     with off_for_imports():
         from cifar_exp import data
-        from cifar_exp.run_dir.lifecycle import job_state, run_name, same_config
+        from cifar_exp.run_dir.lifecycle import run_name, same_config
+        from cifar_exp.run_dir.run_status import job_state
         from cifar_exp.run_dir.tables import read_table
 
     log_to_console()
@@ -91,23 +86,24 @@ def run_in_sweep(
         return None
     state = job_state(out_dir)
     if state is not None and not same_config(out_dir, config):
-        complain(f"{run_name(out_dir)}: holds a run of another config, and is left alone")
+        complain(f"{run_name(out_dir)}: skipped: contains a run with another config")
         return None
     if state == "completed":
-        log.info("%s: completed before", title)
+        log.info("%s: skipped: already completed", title)
         try:
             accuracy = float(read_table(out_dir / "summary.csv")["val_accuracy"].iloc[0])
         except (OSError, ValueError, LookupError) as error:
             complain(f"{run_name(out_dir)}: summary.csv cannot be read: {error}")
             return None
         return None if accuracy != accuracy else accuracy
-    if state in ("running", "diverged"):
-        log.info(
-            "%s: %s", title, "another process is at it" if state == "running" else "diverged before, and would again"
-        )
+    if state == "running":
+        log.info("%s: skipped: already running in another process", title)
+        return None
+    if state == "diverged":
+        log.info("%s: skipped: diverged earlier (deterministic, would diverge again)", title)
         return None
     data.share_between_runs()
-    log.info("%s%s", title, f": {state} before, goes on" if state else "")
+    log.info("%s%s", title, f": resuming (was {state})" if state else "")
     code, summary = run_job(config, out_dir, resume=state is not None)
     if code != DONE and fail_fast:
         (sweep_dir / STOP_MARK).touch()
@@ -116,10 +112,10 @@ def run_in_sweep(
 
 
 def _release_memory() -> None:
-    """Give back what the job held, the GPU's memory included, before the next one begins."""
+    """Release the job's memory, on the GPU too, before the next job starts."""
     import torch
 
-    gc.collect()  # networks are cycles of references
+    gc.collect()  # networks contain reference cycles
     if torch.cuda.is_available() and torch.cuda.is_initialized():
         torch.cuda.empty_cache()
     if "torch._dynamo" in sys.modules:

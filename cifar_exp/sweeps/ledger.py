@@ -1,4 +1,4 @@
-"""The records of a sweep: its jobs (``sweep.json``) and how they ended (``sweep.csv``)."""
+"""The start and the end of a sweep: its record, then ``sweep.csv``, the printed table, the winner, the comparison."""
 
 import contextlib
 import logging
@@ -7,7 +7,7 @@ import os
 import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cifar_exp.errors import DONE, FAILED, RequestError
 from cifar_exp.run_dir import lifecycle, run_status, tables
@@ -15,7 +15,11 @@ from cifar_exp.safe_io import atomic
 from cifar_exp.safe_io.console import log_to_console
 from cifar_exp.safe_io.untrusted import read_yaml
 from cifar_exp.sweeps import RECORD, STOP_MARK
-from cifar_exp.sweeps.grid import Request, Sweep, by_key, duplicates, settled
+from cifar_exp.sweeps.grid import Request, Sweep, by_key, duplicates
+from cifar_exp.sweeps.record import write_record
+
+if TYPE_CHECKING:
+    from cifar_exp.compare.tables import Comparison
 
 log = logging.getLogger(__name__)
 
@@ -32,37 +36,23 @@ SWEEP_COLUMNS = (
     "total_seconds",
     "resumed",
 )
-_NOT_STARTED = "not started"
+_MEASURED = ("best_val_accuracy", "val_accuracy", "test_accuracy", "train_seconds", "total_seconds")
+_LONGEST_ERROR = 70  # characters in the printed table
 
 
 def begin(sweep: Sweep, request: Request) -> None:
-    """Write down what the sweep is, for ``resume`` and for its table; log which jobs are the same."""
+    """Write the record of a sweep and warn about jobs with equal configs."""
     log_to_console()
-    known = [] if sweep.is_search else sweep.jobs
-    for number, first in duplicates(known).items():
-        log.warning("Job %d is the same as job %d: equal configs.", number, first)
+    if not sweep.is_search:
+        for number, first in duplicates(sweep.jobs).items():
+            log.warning("Job %d is the same as job %d: equal configs.", number, first)
     sweep.directory.mkdir(parents=True, exist_ok=True)
     (sweep.directory / STOP_MARK).unlink(missing_ok=True)
-    config = sweep.jobs[0].config
-    record = {
-        "overrides": [settled(override, config) for override in request.overrides],
-        "config_name": request.config_name,
-        "config_dir": request.config_dir,
-        "jobs": [
-            {
-                "job": job.number,
-                "run": os.path.relpath(job.directory, sweep.directory),
-                "overrides": job.overrides,
-                "arguments": job.arguments,
-            }
-            for job in known
-        ],
-    }
-    atomic.write_json(sweep.directory / RECORD, record)
+    write_record(sweep, request)
 
 
 def title_of(sweep_dir: Path, number: int, given: Sequence[str]) -> str:
-    """A job's number and what is special about it, or all that it was given where the sweep does not know."""
+    """A job's number and its overrides by the record; without an entry there, all its overrides."""
     overrides = by_key(given)
     with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
         known = {job["job"]: job["overrides"] for job in atomic.read_json(sweep_dir / RECORD)["jobs"]}
@@ -73,38 +63,40 @@ def title_of(sweep_dir: Path, number: int, given: Sequence[str]) -> str:
 def finish(sweep_dir: Path) -> int:
     """Write ``sweep.csv`` and the comparison, print the table; returns the exit code.
 
-    Everything is read from the directories of the jobs: they may have run in other processes, on other machines.
+    Reads everything from the job directories: the jobs may have run in other processes, on other machines.
     """
+    from cifar_exp.compare.render import as_text
+
     log_to_console()
     with contextlib.suppress(OSError):
         (sweep_dir / STOP_MARK).unlink(missing_ok=True)
     rows = [_row(sweep_dir, job) for job in _recorded_jobs(sweep_dir)]
     varied = list(dict.fromkeys(key for row in rows for key in row if key not in SWEEP_COLUMNS))
     tables.write_table(sweep_dir / "sweep.csv", [*SWEEP_COLUMNS, *varied], rows)
-    for line in _table(rows, varied):
-        log.info(line)
-    log.info(winner(rows, varied))
-    if any(row["state"] == "completed" for row in rows):
-        _compare(sweep_dir)
-    log.info("Table: %s", Path(lifecycle.run_name(sweep_dir)) / "sweep.csv")
-    unfinished = [row for row in rows if row["state"] not in ("completed", "diverged", "running")]
-    if unfinished:
-        log.info("`cifar-exp resume %s` completes the rest.", shlex.quote(lifecycle.run_name(sweep_dir)))
+    headings = ["job", *varied, "state", "done", "val acc.", "test acc.", "time", ""]
+    log.info("%s", as_text((headings, [_cells(row, varied) for row in rows])))
+    comparison = _compare(sweep_dir) if any(row["state"] == "completed" for row in rows) else None
+    log.info(winner(rows, varied, None if comparison is None else _compared_best(sweep_dir, comparison)))
+    shown = lifecycle.run_name(sweep_dir)
+    log.info("Table: %s", Path(shown) / "sweep.csv")
+    if comparison is not None:
+        log.info("Comparison: %s", Path(shown) / "comparison")
+    if any(row["state"] not in ("completed", "diverged", "running") for row in rows):
+        log.info("Run the remaining jobs with `cifar-exp resume %s`.", shlex.quote(shown))
     return DONE if all(row["state"] in ("completed", "running") for row in rows) else FAILED
 
 
 def _recorded_jobs(sweep_dir: Path) -> list[Mapping[str, Any]]:
-    """The jobs as ``begin`` wrote them down; of a sweeper that makes them up as it goes, those that are there."""
+    """The jobs of the record; of another package's sweeper, whose jobs are not recorded, the job directories."""
     jobs: list[Mapping[str, Any]] = atomic.read_json(sweep_dir / RECORD)["jobs"]
     if jobs:
         return jobs
     found = [path.parent for path in sweep_dir.glob("*/status.json")]
     numbered = sorted((path for path in found if path.name.isdecimal()), key=lambda path: int(path.name))
-    return [{"job": int(path.name), "run": path.name, "overrides": _given(path)} for path in numbered]
+    return [{"job": int(path.name), "run": path.name, "overrides": _saved_overrides(path)} for path in numbered]
 
 
-def _given(run: Path) -> dict[str, str]:
-    """The overrides that Hydra wrote down for a job."""
+def _saved_overrides(run: Path) -> dict[str, str]:
     try:
         return by_key([str(item) for item in read_yaml(run / ".hydra" / "overrides.yaml")])
     except (OSError, ValueError, TypeError):
@@ -113,10 +105,10 @@ def _given(run: Path) -> dict[str, str]:
 
 def _row(sweep_dir: Path, job: Mapping[str, Any]) -> dict[str, Any]:
     run = sweep_dir / job["run"]
-    row = {"job": job["job"], "run": job["run"], "state": _NOT_STARTED, **job["overrides"]}
+    row = {"job": job["job"], "run": job["run"], "state": "not started", **job["overrides"]}
     with contextlib.suppress(OSError, ValueError):
         status = run_status.read_status(run)
-        row["state"] = lifecycle.job_state(run) or "failed"
+        row["state"] = run_status.job_state(run) or "failed"
         row["error"] = status.get("error")
         row["epochs_completed"] = status.get("epochs_completed")
         row["resumed"] = len(run_status.resumptions(status))
@@ -126,78 +118,71 @@ def _row(sweep_dir: Path, job: Mapping[str, Any]) -> dict[str, Any]:
     if row["state"] == "completed":
         with contextlib.suppress(OSError, ValueError, TypeError, IndexError, OverflowError):
             summary = tables.read_table(run / "summary.csv").iloc[0]
-            measured = ("best_val_accuracy", "val_accuracy", "test_accuracy", "train_seconds", "total_seconds")
-            there = {name: float(summary[name]) for name in measured if name in summary}
-            row |= {name: value for name, value in there.items() if math.isfinite(value)}
+            values = {name: float(summary[name]) for name in _MEASURED if name in summary}
+            row |= {name: value for name, value in values.items() if math.isfinite(value)}
     return row
 
 
-def _table(rows: Sequence[Mapping[str, Any]], varied: Sequence[str]) -> list[str]:
-    """The jobs as lines of a table."""
-    head = ["job", *varied, "state", "done", "val acc.", "test acc.", "time", ""]
-    body = [
-        [
-            str(row["job"]),
-            *(str(row.get(key, "")) for key in varied),
-            row["state"],
-            str(row.get("epochs_completed", "")),
-            _percent(row.get("val_accuracy")),
-            _percent(row.get("test_accuracy")),
-            duration(row["total_seconds"]) if "total_seconds" in row else "",
-            _short(row.get("error")),
-        ]
-        for row in rows
-    ]
-    widths = [max(map(len, column)) for column in zip(head, *body, strict=True)]
+def _cells(row: Mapping[str, Any], varied: Sequence[str]) -> list[str]:
+    """A job's cells in the printed table."""
+    error = (str(row.get("error") or "").splitlines() or [""])[0]
     return [
-        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
-        for line in [head, *body]
+        str(row["job"]),
+        *(str(row.get(key, "")) for key in varied),
+        row["state"],
+        str(row.get("epochs_completed", "")),
+        *(f"{row[name]:.2%}" if name in row else "" for name in ("val_accuracy", "test_accuracy")),
+        duration(row["total_seconds"]) if "total_seconds" in row else "",
+        error if len(error) <= _LONGEST_ERROR else error[: _LONGEST_ERROR - 1] + "…",
     ]
 
 
 def duration(seconds: float) -> str:
-    """A time as a person would say it."""
+    """A duration in seconds, minutes or hours, rounded."""
     if seconds < 90:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
-def _percent(value: float | None) -> str:
-    return "" if value is None else f"{value:.2%}"
+def winner(rows: Sequence[Mapping[str, Any]], varied: Sequence[str], best_run: str | None = None) -> str:
+    """A sentence on the best job by validation accuracy, with its test accuracy.
 
+    The test split is not used for the choice: the best of many test accuracies would be too high.
 
-def _short(error: Any) -> str:
-    lines = str(error or "").splitlines()
-    text = lines[0] if lines else ""
-    return text if len(text) <= 70 else text[:69] + "…"
-
-
-def winner(rows: Sequence[Mapping[str, Any]], varied: Sequence[str]) -> str:
-    """Which job is the best on the validation split, and what it does on the test split, in a sentence.
-
-    The test split takes no part in the choice: the best of many test accuracies would be too high.
+    Args:
+        rows: the jobs.
+        varied: keys of the overrides that differ between jobs.
+        best_run: ``run`` of the row that the comparison chose; None takes the first of the best rows.
     """
     measured = [row for row in rows if row.get("val_accuracy") is not None]
     if not measured:
         return "No winner: no completed job has a validation accuracy."
     best = max(measured, key=lambda row: row["val_accuracy"])
-    equal = [row["job"] for row in measured if row["val_accuracy"] == best["val_accuracy"] and row is not best]
-    what = " ".join(f"{key}={best[key]}" for key in varied if key in best)
-    also = f" (as good there: job {', '.join(map(str, equal))})" if equal else ""
+    best = next((row for row in measured if row["run"] == best_run), best)
+    equal = [str(row["job"]) for row in measured if row["val_accuracy"] == best["val_accuracy"] and row is not best]
+    overrides = " ".join(f"{key}={best[key]}" for key in varied if key in best)
+    tie = f" (tied with job {', '.join(equal)})" if equal else ""
     test = best.get("test_accuracy")
     return (
-        f"Best on the validation split: job {best['job']}{f' ({what})' if what else ''} with "
-        f"{best['val_accuracy']:.2%}{also}; its test accuracy is {'not recorded' if test is None else f'{test:.2%}'}."
+        f"Best on the validation split: job {best['job']}{f' ({overrides})' if overrides else ''} with "
+        f"{best['val_accuracy']:.2%}{tie}; its test accuracy is {'not recorded' if test is None else f'{test:.2%}'}."
     )
 
 
-def _compare(sweep_dir: Path) -> None:
+def _compared_best(sweep_dir: Path, comparison: "Comparison") -> str | None:
+    """The run, relative to the sweep's directory, that the comparison chose by validation accuracy."""
+    if comparison.baseline is None or comparison.baseline_by != "val_accuracy":
+        return None
+    return os.path.relpath(comparison.runs["path"].iloc[comparison.baseline], sweep_dir)
+
+
+def _compare(sweep_dir: Path) -> "Comparison | None":
     from cifar_exp.compare.compare_runs import compare_runs
 
     out = sweep_dir / "comparison"
+    command = shlex.join(["cifar-exp", "compare", str(sweep_dir), "--out", str(out)])
     try:
-        compare_runs([sweep_dir], out, command=shlex.join(["cifar-exp", "compare", str(sweep_dir), "--out", str(out)]))
+        return compare_runs([sweep_dir], out, command=command).comparison
     except (RequestError, OSError) as error:
         log.warning("The jobs could not be compared: %s", error)
-    else:
-        log.info("Comparison: %s", lifecycle.run_name(out))
+        return None

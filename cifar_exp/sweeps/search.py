@@ -1,7 +1,7 @@
-"""A search by Optuna: it chooses each job's values from what the jobs before it came to on the validation split.
+"""A search by Optuna: it chooses each job's values by the validation accuracies of earlier jobs.
 
-The study is kept in the sweep's directory, so that the same command goes on with it: jobs that came to a value are
-kept, those that did not run again, and what is chosen next depends only on the seed and on what came out before.
+The study is stored in the sweep's directory, so that the same command resumes it. Jobs with a value are kept; the
+others run again. The next choice depends only on the seed and on earlier results.
 """
 
 import logging
@@ -29,7 +29,7 @@ log = logging.getLogger(__name__)
 
 _JOURNAL = "optuna.journal"
 _RESULTS = "optimization_results.yaml"
-_JOB = "job"  # a trial's attribute: the number of its job
+_JOB = "job"  # attribute of a trial: the number of its job
 
 
 def search(
@@ -43,17 +43,17 @@ def search(
     seed: int,
     params: Mapping[str, str] | None,
 ) -> None:
-    """Run ``n_trials`` jobs, ``n_jobs`` at a time, each with values that Optuna chose.
+    """Run ``n_trials`` jobs, ``n_jobs`` at a time, with values chosen by Optuna.
 
     Args:
-        launcher: runs them.
+        launcher: runs the jobs.
         config: with its ``hydra`` node.
-        arguments: overrides as typed: those with one value hold for every job, the others are searched.
-        n_trials: jobs of the whole search, those of earlier sessions among them.
-        n_jobs: chosen together, without knowing what the others of them come to.
+        arguments: overrides of the command line: one value holds for every job, several are searched.
+        n_trials: jobs of the whole search, earlier sessions included.
+        n_jobs: jobs chosen together, without each other's results.
         sampler: ``tpe`` or ``random``.
         seed: of the sampler.
-        params: what is searched, as overrides by key; ``arguments`` of the same keys take their place.
+        params: searched values, as overrides by key; ``arguments`` with the same key replace them.
     """
     import optuna
 
@@ -79,7 +79,7 @@ def search(
         _check_known(trial, space, sweep_dir)
     for batch in _batches(sorted(unfinished), n_jobs):
         for job, value in run({job: unfinished[job].params for job in batch}):
-            _tell_again(study, unfinished[job], value)
+            _report_repeated(study, unfinished[job], value)
     while (done := len(_trials(study))) < n_trials:
         study.sampler = _sampler(sampler, derived_seed(seed, "search", done), several=n_jobs > 1)
         trials = {}
@@ -93,7 +93,7 @@ def search(
 
 
 def split(params: Mapping[str, str] | None, arguments: Sequence[str]) -> tuple[list[str], dict[str, Override]]:
-    """What holds for every job, and what is searched, by key.
+    """The overrides of every job, and the searched ones by key.
 
     Raises:
         RequestError: nothing is searched.
@@ -112,7 +112,7 @@ def split(params: Mapping[str, str] | None, arguments: Sequence[str]) -> tuple[l
 
 
 def corners(params: Mapping[str, str] | None, arguments: Sequence[str]) -> list[list[str]]:
-    """Overrides of two jobs with the least and the most of everything: what a search can be checked by beforehand."""
+    """Overrides of two jobs, with the smallest and the largest values, to check a search before it starts."""
     fixed, searched = split(params, arguments)
     ends = {key: _ends(override) for key, override in searched.items()}
     return [[*fixed, *(f"{key}={_text(end[which])}" for key, end in ends.items())] for which in (0, 1)]
@@ -152,7 +152,7 @@ def _text(value: Any) -> str:
 
 
 def _rounded(value: Any) -> Any:
-    """Four digits of a number are enough to choose by, and can be read."""
+    """A float with four significant digits, for readable overrides."""
     return float(f"{value:.4g}") if isinstance(value, float) else value
 
 
@@ -162,13 +162,13 @@ def _study(sweep_dir: Path) -> "Study":
     from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 
     path = str(sweep_dir / _JOURNAL)
-    # Not its default lock, which is left behind by a program that is killed and then waited for.
+    # Not the default lock: a killed program leaves it behind, and the next one waits for it.
     storage = JournalStorage(JournalFileBackend(path, lock_obj=JournalFileOpenLock(path)))
     return optuna.create_study(study_name="sweep", storage=storage, direction="maximize", load_if_exists=True)
 
 
 def _trials(study: "Study") -> dict[int, "FrozenTrial"]:
-    """The trial of each job: the one that came to a value, if there is such a one."""
+    """The trial of each job; of several, the one with a value."""
     trials: dict[int, FrozenTrial] = {}
     for trial in study.get_trials(deepcopy=False):
         job = trial.user_attrs.get(_JOB)
@@ -178,19 +178,19 @@ def _trials(study: "Study") -> dict[int, "FrozenTrial"]:
 
 
 def _check_known(trial: "FrozenTrial", space: Mapping[str, Any], sweep_dir: Path) -> None:
-    """Refuse values that this search would not choose: the journal may be of another, or someone else's."""
+    """Refuse values that this search cannot choose: the journal may belong to another search, or to a stranger."""
     known = trial.params.keys() == space.keys() and all(
         trial.distributions[key] == space[key] and space[key]._contains(space[key].to_internal_repr(value))
         for key, value in trial.params.items()
     )
     if not known:
         raise RequestError(
-            f"{sweep_dir}: holds a search of other values, with jobs not done; name another hydra.sweep.dir"
+            f"{sweep_dir}: contains an unfinished search of other values; choose another hydra.sweep.dir"
         )
 
 
 def _record(study: "Study", sweep_dir: Path) -> None:
-    """Add the jobs chosen so far to the sweep's own record, from which its table is made."""
+    """Write the jobs chosen so far to the sweep's record, for its table of results."""
     record = atomic.read_json(sweep_dir / RECORD) if (sweep_dir / RECORD).exists() else {}
     record["jobs"] = [
         {"job": job, "run": str(job), "overrides": {key: _text(value) for key, value in trial.params.items()}}
@@ -199,11 +199,11 @@ def _record(study: "Study", sweep_dir: Path) -> None:
     atomic.write_json(sweep_dir / RECORD, record)
 
 
-def _tell_again(study: "Study", trial: "FrozenTrial", value: float | None) -> None:
-    """Record what a job came to that had not come to anything."""
+def _report_repeated(study: "Study", trial: "FrozenTrial", value: float | None) -> None:
+    """Report the value of a job that ran again, because it had none."""
     from optuna.trial import TrialState, create_trial
 
-    if not trial.state.is_finished():  # the program ended meanwhile
+    if not trial.state.is_finished():  # the program ended before
         study.tell(trial.number, value, None if value is not None else TrialState.FAIL)
     elif value is not None:
         study.add_trial(
@@ -227,7 +227,7 @@ def _value(result: JobReturn) -> float | None:
 def _write_best(study: "Study", sweep_dir: Path) -> None:
     finished = [trial for trial in _trials(study).values() if trial.value is not None]
     if not finished:
-        log.warning("No job came to a value.")
+        log.warning("No trial finished with a validation accuracy.")
         return
     best = max(finished, key=lambda trial: (trial.value, -trial.user_attrs[_JOB]))
     result = {
@@ -242,7 +242,7 @@ def _write_best(study: "Study", sweep_dir: Path) -> None:
 
 
 def _consecutive(numbers: Sequence[int]) -> Iterator[list[int]]:
-    """Runs of numbers that follow each other."""
+    """Groups of consecutive numbers."""
     run: list[int] = []
     for number in numbers:
         if run and number != run[-1] + 1:

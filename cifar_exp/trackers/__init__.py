@@ -1,8 +1,8 @@
-"""What a run records, told to TensorBoard or MLflow, too: off unless asked for, local, and never in a run's way.
+"""Logs a run to TensorBoard or MLflow: off by default, local, and never a reason for the run to fail.
 
-Everything that a tracker is told is read back from the run directory, so the two can never say different things:
-columns of ``metrics.csv`` under their own names at their own ``step``, those of ``steps.csv`` under ``steps/``, those
-of ``summary.csv`` under ``summary/``, the config's leaves by dotted key, and the figures.
+Everything is read back from the run directory, so the two cannot differ: columns of ``metrics.csv`` under their own
+names at their own ``step``, those of ``steps.csv`` under ``steps/``, those of ``summary.csv`` under ``summary/``, the
+config's leaves by dotted key, and the figures.
 """
 
 import logging
@@ -17,12 +17,12 @@ from typing import TYPE_CHECKING, Any
 from cifar_exp.config.schema import ExperimentConfig
 from cifar_exp.errors import RequestError
 
-if TYPE_CHECKING:  # it loads pandas, which no wrong request should wait for
+if TYPE_CHECKING:  # loads pandas, which is not needed to refuse a request
     from cifar_exp.trackers.tracker import Tracker
 
 log = logging.getLogger(__name__)
 
-TRACKERS = {"tensorboard": "cifar_exp.trackers.tensorboard", "mlflow": "cifar_exp.trackers.mlflow"}
+TRACKERS = {"tensorboard": "TensorBoard", "mlflow": "MLflow"}  # module in this package: class
 
 
 def check(config: Any) -> None:
@@ -40,17 +40,17 @@ def check(config: Any) -> None:
 def tracked(
     config: ExperimentConfig, out_dir: Path, state_after: Callable[[BaseException], str]
 ) -> Iterator[Callable[[], None]]:
-    """Keep the tracker that the config asks for up to date with the run in ``out_dir``.
+    """Log the run in ``out_dir`` to the tracker of the config.
 
-    A tracker that fails is given up with a warning in the log; the run goes on.
+    A tracker that fails is disabled with a warning in the log; the run continues.
 
     Args:
         config: resolved.
         out_dir: the run directory, already claimed.
-        state_after: the run's state if this error ends it.
+        state_after: returns the run's state if it ends with an error.
 
     Yields:
-        A function to be called after each epoch, when its rows are in the records.
+        A function to be called after each epoch, once its rows are written.
 
     Raises:
         RequestError: the tracker is not installed.
@@ -62,30 +62,30 @@ def tracked(
     check(config)
     tracker: Tracker | None = None
 
-    def tell(step: Callable[[], None]) -> None:
+    def attempt(step: Callable[[], None]) -> None:
         nonlocal tracker
         try:
             with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # the library's own deprecations are nothing to the user
+                warnings.simplefilter("ignore")  # the library's own deprecations
                 step()
-        except Exception as error:  # whatever it was, the records are safe and the run matters more
-            told = f"{type(error).__name__}: {error}".splitlines()[0]
-            log.warning("Tracker %s failed and is given up; the run goes on: %s", name, told)
+        except Exception as error:  # the run directory holds everything, so the run continues
+            message = f"{type(error).__name__}: {error}".splitlines()[0]
+            log.warning("Tracker %s failed and is disabled; the run continues: %s", name, message)
             tracker = None
 
     def begin() -> None:
         nonlocal tracker
-        tracker = import_module(TRACKERS[name]).begin(config, out_dir)
+        tracker = getattr(import_module(f"{__name__}.{name}"), TRACKERS[name])(config, out_dir)
 
     def after_epoch() -> None:
         if tracker is not None:
-            tell(tracker.after_epoch)
+            attempt(tracker.after_epoch)
 
     def end(state: str) -> None:
         if tracker is not None:
-            tell(lambda: tracker.end(state))
+            attempt(lambda: tracker.end(state))
 
-    tell(begin)
+    attempt(begin)
     try:
         yield after_epoch
     except BaseException as error:

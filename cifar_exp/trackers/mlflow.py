@@ -1,7 +1,7 @@
 """MLflow: a local SQLite store that many runs share, with their files as artifacts beside it.
 
-Only the client is used, with the store named in each call: nothing in the environment can send a run elsewhere, and
-a run is told apart from those of other processes and threads.
+Only the client is used, with an explicit store: the environment cannot redirect a run, and runs of other processes and
+threads stay separate.
 """
 
 import json
@@ -21,35 +21,35 @@ from cifar_exp.safe_io import atomic
 from cifar_exp.trackers.tracker import Unread, figures, plain, summary
 
 _STATES = {"completed": "FINISHED", "interrupted": "KILLED"}  # any other end is FAILED
-_MOST_METRICS, _MOST_PARAMS = 1000, 100  # that MLflow takes in one call
+_MOST_METRICS, _MOST_PARAMS = 1000, 100  # that MLflow accepts in one call
 _FILES = ("config_resolved.yaml", "metrics.csv", "summary.csv")
 
 
 class MLflow:
-    """A run in the store."""
+    """A run in the store, resumed if the run directory already has one."""
 
     def __init__(self, config: ExperimentConfig, out_dir: Path) -> None:
-        # Nothing leaves the machine: neither usage statistics nor a look for newer versions.
+        # No usage statistics, no check for newer versions.
         os.environ["MLFLOW_DISABLE_TELEMETRY"] = os.environ["DO_NOT_TRACK"] = "true"
         from mlflow import MlflowClient
 
         for noisy in ("mlflow", "alembic"):
             logging.getLogger(noisy).setLevel(logging.WARNING)
         self._out_dir = out_dir
-        assert config.tracker.store is not None  # refused before
+        assert config.tracker.store is not None  # checked with the config
         store = Path(config.tracker.store)
         store.mkdir(parents=True, exist_ok=True)
-        # Two processes that make the tables at once would both fail.
+        # Two processes that create the tables at once would both fail.
         with FileLock(store / "mlflow.lock"):
             self._client = MlflowClient(tracking_uri=f"sqlite:///{store / 'mlflow.db'}")
             experiment = self._experiment(config.tracker.experiment, store)
-        told = self._known_run()
-        if told is None:
+        logged_steps = self._resume_run()
+        if logged_steps is None:
             self._run = self._client.create_run(experiment, run_name=run_name(out_dir)).info.run_id
             atomic.write_json(out_dir / MLFLOW_RUN_FILE, {"run_id": self._run, "experiment_id": experiment})
             self._settings(config)
-        self._unread = Unread(out_dir, told)
-        self._tell()
+        self._unread = Unread(out_dir, logged_steps)
+        self.after_epoch()
 
     def _experiment(self, name: str, store: Path) -> str:
         known = self._client.get_experiment_by_name(name)
@@ -57,8 +57,8 @@ class MLflow:
             return str(known.experiment_id)
         return str(self._client.create_experiment(name, artifact_location=(store / "artifacts").as_uri()))
 
-    def _known_run(self) -> dict[str, int] | None:
-        """Take up the run that this directory began earlier: up to which step of each CSV it was told."""
+    def _resume_run(self) -> dict[str, int] | None:
+        """Resume the directory's earlier MLflow run; returns the last logged step of each CSV, None without a run."""
         if not (self._out_dir / MLFLOW_RUN_FILE).exists():
             return None
         self._run = str(json.loads((self._out_dir / MLFLOW_RUN_FILE).read_bytes())["run_id"])
@@ -75,7 +75,8 @@ class MLflow:
         for start in range(0, len(leaves), _MOST_PARAMS):
             self._client.log_batch(self._run, params=leaves[start : start + _MOST_PARAMS])
 
-    def _tell(self) -> None:
+    def after_epoch(self) -> None:
+        """See ``Tracker``."""
         from mlflow.entities import Metric
 
         now = int(1000 * time.time())
@@ -83,13 +84,9 @@ class MLflow:
         for start in range(0, len(metrics), _MOST_METRICS):
             self._client.log_batch(self._run, metrics[start : start + _MOST_METRICS])
 
-    def after_epoch(self) -> None:
-        """See ``Tracker``."""
-        self._tell()
-
     def end(self, state: str) -> None:
         """See ``Tracker``."""
-        self._tell()
+        self.after_epoch()
         numbers, texts = summary(self._out_dir)
         for name, value in numbers.items():
             self._client.log_metric(self._run, f"summary/{name}", value, step=self._unread.last_step)
@@ -101,8 +98,3 @@ class MLflow:
         for path in figures(self._out_dir):
             self._client.log_artifact(self._run, str(path), "figures")
         self._client.set_terminated(self._run, _STATES.get(state, "FAILED"))
-
-
-def begin(config: ExperimentConfig, out_dir: Path) -> MLflow:
-    """Start telling, or go on."""
-    return MLflow(config, out_dir)

@@ -1,6 +1,6 @@
 """TensorBoard: event files in ``tensorboard/`` in the run directory.
 
-TensorBoard stores scalars in single precision (about seven digits); the CSVs hold all of them.
+TensorBoard stores scalars in single precision (about seven digits); the CSVs are exact.
 """
 
 from pathlib import Path
@@ -25,31 +25,28 @@ class TensorBoard:
         self._config, self._out_dir = config, out_dir
         self._unread = Unread(out_dir)
         folder = out_dir / FOLDER
-        # A run that goes on is told again from its first step; what was told before is taken back.
+        # A resumed run is logged again from its first step; purge_step discards the earlier events.
         self._writer = SummaryWriter(str(folder), purge_step=0 if folder.exists() else None)
         indented = "\n".join(f"    {line}" for line in to_yaml(config).splitlines())  # a code block in Markdown
         self._writer.add_text("config", indented, 0)
-        self._tell()
+        self.after_epoch()
 
-    def _tell(self) -> None:
+    def after_epoch(self) -> None:
+        """See ``Tracker``."""
         for scalar in self._unread.scalars():
             self._writer.add_scalar(scalar.name, scalar.value, scalar.step)
         self._writer.flush()
 
-    def after_epoch(self) -> None:
-        """See ``Tracker``."""
-        self._tell()
-
     def end(self, state: str) -> None:
         """See ``Tracker``."""
-        self._tell()
+        self.after_epoch()
         step = self._unread.last_step
         numbers, texts = summary(self._out_dir)
         for name, value in numbers.items():
             self._writer.add_scalar(f"summary/{name}", value, step)
         for name, text in (texts | {"state": state}).items():
             self._writer.add_text(f"summary/{name}", text, step)
-        # The tab HPARAMS: the config against what came of it. add_hparams would make a second run of it.
+        # The tab HPARAMS: config and results. SummaryWriter.add_hparams would make a second run.
         settings = {key: plain(value) for key, value in flatten(self._config).items()}
         for part in hparams(settings, {f"summary/{name}": value for name, value in numbers.items()}):
             self._writer._get_file_writer().add_summary(part)
@@ -58,8 +55,3 @@ class TensorBoard:
                 pixels = np.asarray(image.convert("RGB"))
             self._writer.add_image(f"figures/{path.stem}", pixels, step, dataformats="HWC")
         self._writer.close()
-
-
-def begin(config: ExperimentConfig, out_dir: Path) -> TensorBoard:
-    """Start telling, or go on."""
-    return TensorBoard(config, out_dir)

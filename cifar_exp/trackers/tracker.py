@@ -1,4 +1,4 @@
-"""What every tracker has to offer, and the records as trackers want them: names, steps, numbers."""
+"""The interface of a tracker, and the records of a run as scalars with names and steps."""
 
 import math
 from collections.abc import Iterator
@@ -12,18 +12,18 @@ from cifar_exp.run_dir import tables
 
 
 class Tracker(Protocol):
-    """A run as a tracking library knows it. Methods may raise anything: ``tracked`` turns it into a warning."""
+    """A run in a tracking library. Methods may raise any error, which ``tracked`` turns into a warning."""
 
     def after_epoch(self) -> None:
-        """Tell what the records hold beyond what was told before."""
+        """Log the rows that were not logged yet."""
 
     def end(self, state: str) -> None:
-        """Tell the rest, the summary and the figures; ``state`` is the run's last."""
+        """Log the remaining rows, the summary and the figures; ``state`` is the run's final state."""
 
 
 @dataclass(frozen=True)
 class Scalar:
-    """One number of a CSV: the tracker's name for it, the optimizer step it belongs to, the value."""
+    """One number of a CSV: its name in the tracker, its optimizer step and its value."""
 
     name: str
     step: int
@@ -35,7 +35,7 @@ class Unread:
 
     Args:
         out_dir: the run directory.
-        after_step: rows up to this optimizer step count as read, ``metrics.csv`` apart from ``steps.csv``.
+        after_step: for each file, the optimizer step up to which rows count as read.
     """
 
     _PREFIXES = (("metrics.csv", ""), ("steps.csv", "steps/"))
@@ -45,7 +45,7 @@ class Unread:
         self._last = {name: (after_step or {}).get(name, 0) for name, _ in self._PREFIXES}
 
     def scalars(self) -> Iterator[Scalar]:
-        """Their cells, the empty ones left out, in the order of the rows."""
+        """Their cells without the empty ones, in the order of the rows."""
         for name, prefix in self._PREFIXES:
             if not (self._out_dir / name).exists():
                 continue
@@ -62,12 +62,12 @@ class Unread:
 
     @property
     def last_step(self) -> int:
-        """Of the last row of ``metrics.csv`` that was read; 0 before the first."""
+        """The step of the last row of ``metrics.csv`` that was read; 0 before the first."""
         return self._last["metrics.csv"]
 
 
 def summary(out_dir: Path) -> tuple[dict[str, float], dict[str, str]]:
-    """What ``summary.csv`` measured, by column: numbers and texts. Empty where the run did not get that far."""
+    """The measured columns of ``summary.csv``, numbers and texts apart; empty if the run has no summary."""
     if not (out_dir / "summary.csv").exists():
         return {}, {}
     row = tables.read_table(out_dir / "summary.csv").iloc[0]
@@ -84,5 +84,5 @@ def figures(out_dir: Path) -> list[Path]:
 
 
 def plain(value: Any) -> Any:
-    """A config's leaf as a number, truth value or text; lists and null as text."""
+    """A config's leaf as a number, boolean or text; lists and null become text."""
     return value if isinstance(value, bool | int | float | str) else "null" if value is None else str(value)

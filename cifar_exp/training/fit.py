@@ -60,6 +60,7 @@ class Fitted:
         selection_split: ``validation`` or ``test``; None if no epoch is selected.
         metrics: the rows of ``metrics.csv``.
         test: evaluation of the final weights on the test split.
+        validation: that on the validation split; None without one.
         best_epoch: the first epoch with the best score on the selection split, from 1.
         best_accuracy: its accuracy on that split.
         best_score: its score: the value of the selection metric, higher is better.
@@ -68,6 +69,7 @@ class Fitted:
     selection_split: str | None
     metrics: list[Mapping[str, Any]] = field(default_factory=list)
     test: Evaluation | None = None
+    validation: Evaluation | None = None
     best_epoch: int | None = None
     best_accuracy: float | None = None
     best_score: float | None = None
@@ -84,7 +86,7 @@ class Fitted:
     def add_epoch(self, row: Mapping[str, Any], evaluated: "EpochEvaluation") -> bool:
         """Add an epoch; returns whether it is the best so far."""
         self.metrics.append(row)
-        self.test = evaluated.test
+        self.test, self.validation = evaluated.test, evaluated.validation
         if not self.is_better(evaluated.score):
             return False
         self.best_epoch, self.best_accuracy, self.best_score = row["epoch"], evaluated.accuracy, evaluated.score
@@ -181,6 +183,8 @@ def fit(
             log.info("Early stopping: no better %s since epoch %d.", options.metric, fitted.best_epoch)
         if fitted.test is None:  # resumed after the last epoch
             fitted.test = measure(learner.evaluated_model, splits.test, lambda: None)
+            if splits.validation is not None:
+                fitted.validation = measure(learner.evaluated_model, splits.validation, lambda: None)
     learner.use_average()
     return fitted
 

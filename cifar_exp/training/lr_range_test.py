@@ -170,7 +170,7 @@ def run_lr_range_test(
         training_step: of the training.
         lr_range: the learning rates.
     """
-    from tqdm import tqdm
+    from tqdm.auto import tqdm
 
     from cifar_exp.compute.seeding import derived_seed, generators_kept
     from cifar_exp.config.groups.scheduler import OneCycleConfig

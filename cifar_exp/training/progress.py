@@ -6,7 +6,7 @@ import time
 from types import TracebackType
 
 import torch
-from tqdm import tqdm
+from tqdm.auto import tqdm
 
 from cifar_exp.safe_io.console import labelled
 from cifar_exp.training.step import StepResult

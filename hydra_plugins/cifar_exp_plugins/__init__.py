@@ -1,12 +1,12 @@
-"""The launchers and the sweeper of ``conf/hydra``, where Hydra looks for plugins. Imports no engine.
+"""The launchers and the sweeper of ``conf/hydra``, in the package where Hydra looks for plugins.
 
-Hydra's own plugins for the same engines give up a sweep, and what its other jobs came to, at the first job whose
-process dies. These go on.
+Hydra's own plugins for joblib, Ray, submitit and Optuna end a sweep when one job's process dies, and lose the results
+of the other jobs. These continue. The launchers' libraries are imported only when a sweep uses them.
 """
 
-from abc import abstractmethod
 from collections.abc import Sequence
-from typing import Any
+from importlib import import_module
+from typing import Any, ClassVar
 
 from hydra.core.utils import JobReturn
 from hydra.plugins.launcher import Launcher
@@ -16,7 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 
 
 class _Plugin:
-    """Keeps what Hydra hands over. The settings are those of the option's file in ``conf/hydra``."""
+    """Stores the settings of the option's file in ``conf/hydra``, and Hydra's objects."""
 
     hydra_context: Any
     task_function: Any
@@ -35,49 +35,39 @@ class _Plugin:
 
 
 class _JobsLauncher(_Plugin, Launcher):
+    module: ClassVar[str]  # of cifar_exp.sweeps.launchers
+
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         from cifar_exp.sweeps.launchers.hydra_job import compose_jobs, job_returns
 
         jobs = compose_jobs(self.hydra_context, self.config, self.task_function, job_overrides, initial_job_idx)
-        return job_returns(jobs, self._run(jobs))
-
-    @abstractmethod
-    def _run(self, jobs: list[Any]) -> dict[int, float | None]:
-        """The value of each job that has one, by its number."""
+        run_jobs = import_module(f"cifar_exp.sweeps.launchers.{self.module}").run_jobs
+        return job_returns(jobs, run_jobs(jobs, **self.settings))
 
 
 class LocalLauncher(_JobsLauncher):
     """``hydra/launcher=joblib``: several jobs at a time on this machine."""
 
-    def _run(self, jobs: list[Any]) -> dict[int, float | None]:
-        from cifar_exp.sweeps.launchers.joblib import run_jobs
-
-        return run_jobs(jobs, **self.settings)
+    module = "joblib"
 
 
 class RayLauncher(_JobsLauncher):
-    """``hydra/launcher=ray``: on the machines of a Ray cluster."""
+    """``hydra/launcher=ray``: jobs on the machines of a Ray cluster."""
 
-    def _run(self, jobs: list[Any]) -> dict[int, float | None]:
-        from cifar_exp.sweeps.launchers.ray import run_jobs
-
-        return run_jobs(jobs, **self.settings)
+    module = "ray"
 
 
 class SlurmLauncher(_JobsLauncher):
-    """``hydra/launcher=slurm``: as an array of Slurm jobs."""
+    """``hydra/launcher=slurm``: jobs as a Slurm array."""
 
-    def _run(self, jobs: list[Any]) -> dict[int, float | None]:
-        from cifar_exp.sweeps.launchers.slurm import run_jobs
-
-        return run_jobs(jobs, **self.settings)
+    module = "slurm"
 
 
 class OptunaSweeper(_Plugin, Sweeper):
-    """``hydra/sweeper=optuna``: jobs that Optuna chooses from what earlier ones came to."""
+    """``hydra/sweeper=optuna``: Optuna chooses each job by the results of earlier ones."""
 
     def sweep(self, arguments: list[str]) -> Any:
-        """Run the search; ``arguments`` are the overrides as typed."""
+        """Run the search; ``arguments`` are the overrides of the command line."""
         from hydra.core.plugins import Plugins
 
         from cifar_exp.sweeps.search import search

@@ -1,4 +1,4 @@
-"""A run that is interrupted anywhere and resumed, against the same run undisturbed."""
+"""Interrupted and resumed runs, compared with the same run without an interruption."""
 
 import json
 import signal
@@ -12,8 +12,8 @@ from torch import nn
 from cifar_exp.cli.main import main
 from cifar_exp.config.resolved import to_yaml
 from cifar_exp.errors import RequestError
-from cifar_exp.run import run
-from cifar_exp.run_dir import checkpoint, lock, tables
+from cifar_exp.run_dir import checkpoint, run_status, tables
+from cifar_exp.runner import run
 from cifar_exp.training.progress import EpochProgress
 
 STEPS_AN_EPOCH = 3  # of TINY: 270 images, 128 in a batch
@@ -30,7 +30,7 @@ def state(out_dir):
     return json.loads((out_dir / "status.json").read_text())["state"]
 
 
-@pytest.mark.parametrize("step", range(1, 2 * STEPS_AN_EPOCH + 1))
+@pytest.mark.parametrize("step", [1, STEPS_AN_EPOCH, STEPS_AN_EPOCH + 1, 2 * STEPS_AN_EPOCH])
 def test_interrupted_after_any_step(tmp_path, undisturbed, at_step, step):
     out_dir = tmp_path / "run"
     at_step(step)
@@ -68,7 +68,7 @@ def test_interrupted_while_evaluating(tmp_path, undisturbed, monkeypatch):
 def test_interrupted_after_training(tmp_path, undisturbed, monkeypatch):
     out_dir = tmp_path / "run"
     with monkeypatch.context() as patch:
-        patch.setattr("cifar_exp.run.explain", lambda *a, **k: signal.raise_signal(signal.SIGINT))
+        patch.setattr("cifar_exp.stages.explain", lambda *a, **k: signal.raise_signal(signal.SIGINT))
         assert main([*TINY, f"hydra.run.dir={out_dir}"]) == 130
     assert main(["resume", str(out_dir)]) == 0
     assert measured(out_dir) == undisturbed
@@ -112,7 +112,7 @@ def test_the_best_weights_and_an_epochwise_schedule(tmp_path, at_step):
 
 
 def test_a_run_killed_between_its_records_and_its_checkpoint(tmp_path, undisturbed, monkeypatch):
-    """Rows are there that no checkpoint knows of, the last one torn; a file is half written; the lock is free."""
+    """Rows after the last checkpoint, an incomplete last row, a partly written file, and no lock."""
     out_dir = tmp_path / "run"
 
     def killed(*_arguments, **_options):
@@ -159,9 +159,9 @@ def test_what_resume_refuses(tmp_path, interrupted, capsys):
     refused(capsys, ["resume", run_dir, "max_lr=1"], "max_lr=1", "the config that it started with")
     refused(capsys, ["resume", str(tmp_path)], "neither a run nor a sweep")
     refused(capsys, ["resume", str(tmp_path / "no")], "there is no such run")
-    refused(capsys, [*TINY, f"hydra.run.dir={run_dir}"], "holds a run already (interrupted)", "cifar-exp resume")
-    with lock.held(interrupted):
-        refused(capsys, ["resume", run_dir], "a run is going on there")
+    refused(capsys, [*TINY, f"hydra.run.dir={run_dir}"], "already contains a run (interrupted)", "cifar-exp resume")
+    with run_status.locked(interrupted):
+        refused(capsys, ["resume", run_dir], "another process is running this run")
     assert contents(interrupted) == before
 
     config = composed(*TINY, "epochs=5")
@@ -169,7 +169,7 @@ def test_what_resume_refuses(tmp_path, interrupted, capsys):
     refused(capsys, ["resume", run_dir], "was edited since the run started", "epochs")
 
 
-def test_a_damaged_checkpoint_is_told(interrupted, capsys):
+def test_a_damaged_checkpoint_is_reported(interrupted, capsys):
     (interrupted / "checkpoints" / "last.pt").write_bytes(b"not a checkpoint")
     refused(capsys, ["resume", str(interrupted)], "last.pt", "not a checkpoint")
     assert state(interrupted) == "failed"
@@ -181,7 +181,7 @@ def test_other_data_is_refused(interrupted, capsys):
     refused(capsys, ["resume", str(interrupted)], "the data is not what the run started with")
 
 
-def test_another_machine_is_told(interrupted, capsys):
+def test_another_machine_is_reported(interrupted, capsys):
     environment = json.loads((interrupted / "environment.json").read_text())
     (interrupted / "environment.json").write_text(json.dumps(environment | {"cpu": "abacus"}))
     assert main(["resume", str(interrupted)]) == 0
@@ -190,7 +190,7 @@ def test_another_machine_is_told(interrupted, capsys):
     assert json.loads((interrupted / "environment.json").read_text())["cpu"] == "abacus"  # where it started
 
 
-def test_a_completed_and_a_diverged_run_are_left_alone(tmp_path, capsys):
+def test_a_completed_and_a_diverged_run_are_not_changed(tmp_path, capsys):
     out_dir = tmp_path / "run"
     assert main([*TINY, "epochs=1", f"hydra.run.dir={out_dir}"]) == 0
     before = contents(out_dir)
@@ -206,12 +206,12 @@ def test_a_completed_and_a_diverged_run_are_left_alone(tmp_path, capsys):
 
 
 def test_a_second_signal_does_not_wait(tmp_path, monkeypatch):
-    """Two Ctrl-C in one step: the person means it."""
+    """Two Ctrl-C within one step end the run at once."""
 
     def twice(*_arguments):
         signal.raise_signal(signal.SIGINT)
         signal.raise_signal(signal.SIGINT)
-        raise AssertionError("the second signal was kept back")
+        raise AssertionError("the second signal was delayed")
 
     monkeypatch.setattr(EpochProgress, "update", twice)
     with pytest.raises(KeyboardInterrupt):
@@ -220,7 +220,7 @@ def test_a_second_signal_does_not_wait(tmp_path, monkeypatch):
     assert not (tmp_path / "run" / "checkpoints" / "last.pt").exists()
 
 
-def test_checkpoints_come_within_an_epoch(tmp_path, monkeypatch):
+def test_checkpoints_within_an_epoch(tmp_path, monkeypatch):
     saved = []
     save = checkpoint.save
 
@@ -246,9 +246,9 @@ def test_rows_are_kept_up_to_an_epoch(tmp_path):
 
 
 def test_a_directory_is_locked_by_one_process(tmp_path):
-    assert not lock.is_held(tmp_path)
-    with lock.held(tmp_path):
-        assert lock.is_held(tmp_path)
-        with pytest.raises(RequestError, match="a run is going on there"), lock.held(tmp_path):
+    assert not run_status.is_locked(tmp_path)
+    with run_status.locked(tmp_path):
+        assert run_status.is_locked(tmp_path)
+        with pytest.raises(RequestError, match="another process is running this run"), run_status.locked(tmp_path):
             pass
-    assert not lock.is_held(tmp_path)
+    assert not run_status.is_locked(tmp_path)

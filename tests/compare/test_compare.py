@@ -1,19 +1,22 @@
 """`cifar-exp compare` on runs whose every number is known."""
 
 import os
+from functools import partial
 
 import pandas as pd
 import pytest
 from compare_runs import make_run
 
-from cifar_exp.cli.commands.compare import main
+from cifar_exp.cli.commands import run_command
 from cifar_exp.compare.discover import find_runs, read_runs
 from cifar_exp.compare.tables import compare
 from cifar_exp.errors import RequestError
-from cifar_exp.run_dir import lock
-from cifar_exp.run_dir.lifecycle import job_state
+from cifar_exp.run_dir import run_status
 from cifar_exp.run_dir.read import read_run
+from cifar_exp.run_dir.run_status import job_state
 from cifar_exp.run_dir.saved_run import open_run
+
+main = partial(run_command, "compare")
 
 
 @pytest.fixture(autouse=True)
@@ -53,8 +56,8 @@ def test_finds_single_swept_nested_moved_and_linked_runs(tmp_path):
     ("path", "message"),
     [
         ("nowhere", "nowhere: no such folder"),
-        ("run/summary.csv", "run/summary.csv: is a file; name the run directory"),
-        ("empty", "empty: no run there; a run directory holds status.json or summary.csv"),
+        ("run/summary.csv", "run/summary.csv: is a file; name its run directory"),
+        ("empty", "empty: no run found; a run directory holds status.json or summary.csv"),
     ],
 )
 def test_wrong_paths(tmp_path, path, message):
@@ -272,7 +275,7 @@ def test_a_killed_run_is_interrupted_and_a_running_one_running(tmp_path):
     (tmp_path / "victim").write_text("kept")
     (tmp_path / "link/.lock").symlink_to(tmp_path / "victim")
     os.mkfifo(tmp_path / "pipe/.lock")
-    with lock.held(tmp_path / "going"):
+    with run_status.locked(tmp_path / "going"):
         states = dict(zip(*[compared(tmp_path).runs[column] for column in ("label", "state")], strict=True))
         assert states == {
             "done": "completed",

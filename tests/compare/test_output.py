@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from functools import partial
 
 import pandas as pd
 import pytest
@@ -11,12 +12,14 @@ from compare_runs import make_run, write_predictions
 from composing import TINY, composed
 from PIL import Image
 
-from cifar_exp.cli.commands.compare import main
+from cifar_exp.cli.commands import run_command
 from cifar_exp.compare.changed import load_test_images
 from cifar_exp.compare.pairs import read_predictions
 from cifar_exp.config.parse import plain
 from cifar_exp.config.resolved import to_yaml
 from cifar_exp.errors import RequestError
+
+main = partial(run_command, "compare")
 
 
 @pytest.fixture(autouse=True)
@@ -178,7 +181,7 @@ def test_figures_of_what_varies(tmp_path, learning_rates, figure):
 def test_needs_no_torch_and_survives_a_closed_pipe(tmp_path):
     make_run(tmp_path / "a")
     make_run(tmp_path / "b", max_lr=0.2)
-    code = "import sys; from cifar_exp.cli.commands.compare import main; code = main(['.'])"
+    code = "import sys; from cifar_exp.cli.commands import run_command; code = run_command('compare', ['.'])"
     read, write = os.pipe()
     os.close(read)
     done = subprocess.run(
@@ -213,7 +216,7 @@ def test_a_strangers_config_calls_nothing_and_names_no_cache(tmp_path):
     run = make_run(tmp_path / "run")
     images, reason = images_of(run, _target_="os.system")
     assert images is None
-    assert "os.system: not on the list" in reason
+    assert "os.system: not an allowed target" in reason
     images, reason = images_of(run, cache=str(tmp_path / "elsewhere"))
     assert (images, reason) == (None, "the data at hand has other test images than the run's predictions")
     assert not (tmp_path / "elsewhere").exists()

@@ -5,14 +5,17 @@ import json
 import re
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
 from browser_pages import PHONE, WIDE, beyond_the_edge, printed
 from compare_runs import make_run, write_predictions
 
-from cifar_exp.cli.commands.compare import main
+from cifar_exp.cli.commands import run_command
 from cifar_exp.compare.page.table import number_or_text, setting
+
+main = partial(run_command, "compare")
 
 HOSTILE = "<script>alert(1)</script>"
 SETTINGS = [(lr, epochs, seed) for lr in (0.01, 0.1) for epochs in (2, 4) for seed in (0, 1)]
@@ -168,11 +171,9 @@ def test_numbers_are_numbers_and_names_stay(text, value):
 
 
 def test_no_torch_for_a_page(compared):
-    script = (
-        "import sys; from cifar_exp.cli.commands.compare import main; main(sys.argv[1:]); print('torch' in sys.modules)"
-    )
+    script = "import sys; from cifar_exp.cli.main import main; main(sys.argv[1:]); print('torch' in sys.modules)"
     done = subprocess.run(
-        [sys.executable, "-c", script, str(compared / "runs"), "--out", str(compared / "again")],
+        [sys.executable, "-c", script, "compare", str(compared / "runs"), "--out", str(compared / "again")],
         capture_output=True,
         text=True,
         timeout=60,

@@ -3,6 +3,7 @@
 import csv
 import math
 import statistics
+from functools import partial
 
 import numpy as np
 import pytest
@@ -11,10 +12,12 @@ from PIL import Image
 from statsmodels.stats.contingency_tables import mcnemar
 from statsmodels.stats.multitest import multipletests
 
-from cifar_exp.cli.commands.compare import main
+from cifar_exp.cli.commands import run_command
 from cifar_exp.compare.changed import load_test_images
 from cifar_exp.compare.pairs import read_predictions
-from cifar_exp.run import run
+from cifar_exp.runner import run
+
+main = partial(run_command, "compare")
 
 SEEDS, LEARNING_RATES = (0, 1, 2), (0.01, 0.2)
 

@@ -1,6 +1,7 @@
 """What `cifar-exp compare` says about settings over seeds, against SciPy and by hand."""
 
 import shlex
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -10,8 +11,10 @@ from compare_runs import make_run
 from scipy import stats
 from statsmodels.stats.multitest import multipletests
 
-from cifar_exp.cli.commands.compare import main
+from cifar_exp.cli.commands import run_command
 from cifar_exp.errors import RequestError
+
+main = partial(run_command, "compare")
 
 COLUMNS = (
     "group_a,group_b,n_a,n_b,mean_a,mean_b,difference,ci_low,ci_high,p_value,p_value_corrected,"

@@ -7,7 +7,7 @@ import weakref
 
 import pytest
 
-from cifar_exp.compute.memory import off_for_imports
+from cifar_exp.compute.collector import off_for_imports
 
 
 @pytest.fixture(autouse=True)
@@ -58,6 +58,6 @@ def test_what_comes_after_the_first_time_is_collected():
 
 
 def test_a_program_that_ends_is_quiet():
-    program = "from cifar_exp.compute.memory import off_for_imports\nwith off_for_imports():\n    import torch"
+    program = "from cifar_exp.compute.collector import off_for_imports\nwith off_for_imports():\n    import torch"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=120)
     assert done.stdout + done.stderr == ""

@@ -18,14 +18,14 @@ from cifar_exp.errors import RequestError
 def test_without_a_compiler_the_request_is_refused_before_training(monkeypatch):
     # Not by CXX: PyTorch reads it once, so the other test would be left without a compiler, too.
     monkeypatch.setattr(device.shutil, "which", lambda _name: None)
-    with pytest.raises(RequestError, match=r"compile=true: needs a C\+\+ compiler on a CPU.* leave compile=false"):
+    with pytest.raises(RequestError, match=r"compile=true: needs a C\+\+ compiler on a CPU.* set compile=false"):
         build(composed(*TINY, "compile=true", "device=cpu"))
 
 
 def test_without_pythons_headers_the_request_is_refused_before_training(monkeypatch, tmp_path):
     monkeypatch.setattr(device.sysconfig, "get_path", lambda _name: str(tmp_path))
     monkeypatch.setattr(device.shutil, "which", lambda name: name)
-    with pytest.raises(RequestError, match=r"compile=true: needs Python's own header files.* has no Python\.h"):
+    with pytest.raises(RequestError, match=r"compile=true: needs Python's header files.* has no Python\.h"):
         build(composed(*TINY, "compile=true", "device=cpu"))
 
 

@@ -22,9 +22,9 @@ from cifar_exp.data.batches import Loader, TrainingBatches
 from cifar_exp.data.dataset import Split
 from cifar_exp.errors import RequestError
 from cifar_exp.evaluation.metrics import evaluate
-from cifar_exp.run import run
 from cifar_exp.run_dir.checkpoint import load
 from cifar_exp.run_dir.environment import changes
+from cifar_exp.runner import run
 
 DRAWN = (*PLAIN, "data.limit_train=997", "+model.dropout=0.3", "epochs=4")  # 28 x 32 + 1: shared 1 to 0
 NORMED = (*TINY, "epochs=3", "scheduler.pct_start=0.95", "max_lr=10", "evaluation.weights=best", "precision=float32")
@@ -197,6 +197,6 @@ def test_what_needs_one_process_says_so(arguments, monkeypatch, capsys):
     for name, value in (("TORCHELASTIC_RUN_ID", "x"), ("WORLD_SIZE", "2"), ("LOCAL_WORLD_SIZE", "2")):
         monkeypatch.setenv(name, value)
     with pytest.raises(RequestError, match=rf"{arguments[0]}: works in one process only, but torchrun started 2"):
-        main._start(arguments)
+        main._dispatch(arguments)
     monkeypatch.delenv("TORCHELASTIC_RUN_ID")  # other programs set WORLD_SIZE, too
     validate(composed(*TINY, "sync_batch_norm=true"))

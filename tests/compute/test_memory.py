@@ -15,20 +15,20 @@ glibc_only = pytest.mark.skipif(
 PROGRAM = """
 import resource, sys
 import numpy as np
-from cifar_exp import allocator
+from cifar_exp.compute import memory
 
 def resident():
     line = next(line for line in open("/proc/self/status") if line.startswith("VmRSS"))
     return int(line.split()[1]) / 1024
 
-kept = sys.argv[1] == "keep" and allocator.keep_freed_memory()
+kept = sys.argv[1] == "keep" and memory.keep_freed_memory()
 np.empty(2**25, np.uint8).fill(1)
 before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
 for _ in range(10):
     np.empty(2**25, np.uint8).fill(1)
 faults = resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
 held = resident()
-allocator.release_free_memory()
+memory.release_free_memory()
 print(kept, faults, held - resident())
 """
 

@@ -1,4 +1,4 @@
-"""Composition, types, values and the allow-list: what is refused, and in which words."""
+"""Composition, types, values and allowed targets: what is refused, with which message."""
 
 import pytest
 import yaml
@@ -6,7 +6,7 @@ from composing import composed
 
 from cifar_exp.cli.help import help_text
 from cifar_exp.config import resolved
-from cifar_exp.config.compose import compose_jobs
+from cifar_exp.config.compose import compose_job
 from cifar_exp.config.parse import flatten, plain
 from cifar_exp.errors import RequestError
 
@@ -15,12 +15,13 @@ GROUP_OPTIONS = {
     "data": ["cifar10", "cifar100", "image_csv", "image_folder", "mnist5k"],
     "augment": ["crop_flip_cutout", "published", "none", "crop", "alternating"],
     "optimizer": ["sgd", "adamw", "muon", "published", "speedrun"],
-    "scheduler": ["one_cycle", "cosine", "multistep", "triangle", "constant", "published", "speedrun"],
+    "scheduler": ["one_cycle", "cosine", "multistep", "triangle", "constant", "plateau", "published", "speedrun"],
+    "averaging": ["none", "ema"],
     "tracker": ["none", "tensorboard", "mlflow"],
     "experiment": ["quickstart", "published", "onecycle", "speedrun"],
 }
 
-# Options that set another one up: that one's name is theirs.
+# Options that start from another option have its name.
 BASES = {
     ("model", "quickstart"): "resnet9",
     ("optimizer", "published"): "sgd",
@@ -38,9 +39,11 @@ def test_every_option_composes_and_is_valid(group, option):
 
 
 @pytest.mark.parametrize("experiment", GROUP_OPTIONS["experiment"])
-@pytest.mark.parametrize("choice", ["model=resnet34", "optimizer=adamw", "scheduler=cosine", "augment=none"])
-def test_an_experiment_goes_with_every_option(experiment, choice):
-    assert composed(f"experiment={experiment}", choice)
+def test_an_experiment_accepts_other_options(experiment):
+    options = ["model=resnet34", "optimizer=adamw", "scheduler=cosine", "augment=none"]
+    config = composed(f"experiment={experiment}", *options)
+    found = [f"{group}={getattr(config, group).name}" for group in ("model", "optimizer", "scheduler", "augment")]
+    assert found == options
 
 
 @pytest.mark.parametrize(
@@ -74,10 +77,10 @@ def test_an_experiment_goes_with_every_option(experiment, choice):
         (["device='cuda:\u0663'"], "device=cuda:\u0663: must be one of"),
         (["+foo=1"], r"'foo' not in 'ExperimentConfig'"),
         (["+evaluation.foo=1"], r"evaluation\.foo: .*not in"),
-        (["~epochs"], r"~epochs: is needed"),
-        (["~explain"], r"~explain\.images: is needed"),
-        (["~max_lr"], r"~max_lr: is needed"),
-        (['data.root="~nosuchuser/x"'], r"data\.root=~nosuchuser/x: is not a path"),
+        (["~epochs"], r"~epochs: is required"),
+        (["~explain"], r"~explain\.images: is required"),
+        (["~max_lr"], r"~max_lr: is required"),
+        (['data.root="~nosuchuser/x"'], r"data\.root=~nosuchuser/x: not a path"),
         (["max_lr=0"], r"max_lr=0: must be a finite number above 0"),
         (["max_lr=nan"], r"max_lr=nan: must be a finite number above 0"),
         (["data.validation_fraction=1"], r"data\.validation_fraction=1\.0: must be at least 0 and below 1"),
@@ -98,16 +101,16 @@ def test_an_experiment_goes_with_every_option(experiment, choice):
         (["max_lr=0.1,0.2"], r"max_lr=0\.1,0\.2: several values make a sweep, which needs -m"),
         (["data.root"], r"data\.root: not an override; write key=value"),
         (["model=3"], r"string or a list"),
-        (["~augment.transforms.flop"], r"~augment\.transforms\.flop: there is no such key"),
+        (["~augment.transforms.flop"], r"~augment\.transforms\.flop: no such key"),
         (["lr=0.1"], r"lr: unknown key \(did you mean 'max_lr'\?\)"),
         (["optimizer.lr=0.1"], r"did you mean 'max_lr'"),
         (["+wd=0.1"], r"'wd' not in.*did you mean 'optimizer\.weight_decay'"),
         (["num_epochs=3"], r"did you mean 'epochs'"),
         (["lr_scheduler=cosine"], r"did you mean 'scheduler'"),
-        (["optimizer.grad_clip=1"], r"not available: gradients are not clipped"),
-        (["mixup=0.2"], r"not available: images are not mixed"),
-        (["early_stopping=true"], r"not available: .*evaluation\.weights=best"),
-        (["ema=true"], r"not available; averaging\.every_steps"),
+        (["optimizer.grad_clip=1"], r"did you mean 'optimizer\.clip_grad_norm'"),
+        (["mixup=0.2"], r"did you mean 'mixing\.mixup_alpha'"),
+        (["early_stop=3"], r"did you mean 'early_stopping\.patience'"),
+        (["ema=true"], r"use averaging=ema"),
         (["warmup=5"], r"scheduler\.warmup_fraction"),
         (["scheduler=step"], r"did you mean 'multistep'"),
         (["augment.low_resolution.size=64"], r"must be at most data\.image_size=32"),
@@ -116,12 +119,12 @@ def test_an_experiment_goes_with_every_option(experiment, choice):
 )
 def test_mistakes_are_named_with_what_is_allowed(overrides, message):
     with pytest.raises(RequestError, match=message):
-        compose_jobs(overrides)
+        compose_job(overrides)
 
 
-def test_all_wrong_values_are_told_at_once():
+def test_all_wrong_values_are_reported_at_once():
     with pytest.raises(RequestError) as caught:
-        compose_jobs(["epochs=0", "batch_size=0"])
+        compose_job(["epochs=0", "batch_size=0"])
     assert str(caught.value).splitlines() == [
         f"{key}=0: must be between 1 and 1000000" for key in ("epochs", "batch_size")
     ]
@@ -142,29 +145,27 @@ def test_all_wrong_values_are_told_at_once():
     ],
 )
 def test_a_target_outside_the_allow_list_is_refused(override):
-    key = override.lstrip("+").split("=")[0].removesuffix("._target_")
-    with pytest.raises(RequestError, match=r"not on the list|unknown key|not in"):
-        compose_jobs([override])
-    assert key
+    with pytest.raises(RequestError, match=r"not an allowed target|unknown key|not in"):
+        compose_job([override])
 
 
-def test_a_package_of_the_users_own_is_let_in_explicitly():
-    job = compose_jobs(["model._target_=mynets.tiny", "trust=[mynets]"])[0]
+def test_trust_allows_a_package_of_the_user():
+    job = compose_job(["model._target_=mynets.tiny", "trust=[mynets]"])
     assert job.model._target_ == "mynets.tiny"
-    with pytest.raises(RequestError, match="not on the list"):
-        compose_jobs(["model._target_=mynets.tiny", "trust=[mynet]"])
+    with pytest.raises(RequestError, match="not an allowed target"):
+        compose_job(["model._target_=mynets.tiny", "trust=[mynet]"])
 
 
-def test_a_folder_of_the_users_own_adds_options(tmp_path):
+def test_config_dir_adds_options(tmp_path):
     (tmp_path / "optimizer").mkdir()
     (tmp_path / "optimizer" / "heavy.yaml").write_text("defaults: [base_sgd, _self_]\nname: heavy\nweight_decay: 0.1\n")
-    job = compose_jobs(["optimizer=heavy"], config_dir=str(tmp_path))[0]
+    job = compose_job(["optimizer=heavy"], config_dir=str(tmp_path))
     assert (job.optimizer.weight_decay, job.optimizer.momentum) == (0.1, 0.9)
     with pytest.raises(RequestError, match=r"did you mean 'heavy'.*adamw, heavy, muon, published, sgd, speedrun"):
-        compose_jobs(["optimizer=heavi"], config_dir=str(tmp_path))
+        compose_job(["optimizer=heavi"], config_dir=str(tmp_path))
     (tmp_path / "optimizer" / "broken.yaml").write_text("defaults: [base_sgd, _self_]\nname: broken\nmomentun: 0.1\n")
     with pytest.raises(RequestError, match=r"momentun: unknown key \(did you mean 'optimizer\.momentum'"):
-        compose_jobs(["optimizer=broken"], config_dir=str(tmp_path))
+        compose_job(["optimizer=broken"], config_dir=str(tmp_path))
     assert "heavy" in help_text([], config_dir=str(tmp_path))
 
 
@@ -176,7 +177,7 @@ def test_a_folder_of_the_users_own_adds_options(tmp_path):
         ("# @package _global_\ndefaults:\n  - /model: resnet9\n", "write `override /model: OPTION`"),
         ("# @package _global_\nepochs: three\n", "experiment/mine.yaml: epochs: Value 'three' of type 'str'"),
         ("# @package _global_\nepochs 3\n", "epochs 3: unknown key .did you mean 'epochs'"),
-        ("# @package _global_\nepochs: [3\n", "mine.yaml, line 3: not readable YAML"),
+        ("# @package _global_\nepochs: [3\n", "mine.yaml, line 3: invalid YAML"),
         ("# @package _global_\nlr: 3\n", "experiment/mine.yaml: lr: unknown key .did you mean 'max_lr'"),
         ("# @package _global_\nmodel:\n  width: 3\n", "sets model.width, which the chosen model does not have"),
     ],
@@ -185,7 +186,7 @@ def test_mistakes_in_a_file_name_the_file_and_what_to_write(tmp_path, text, mess
     (tmp_path / "experiment").mkdir()
     (tmp_path / "experiment" / "mine.yaml").write_text(text)
     with pytest.raises(RequestError, match=message):
-        compose_jobs(["experiment=mine"], config_dir=str(tmp_path))
+        compose_job(["experiment=mine"], config_dir=str(tmp_path))
 
 
 def test_a_saved_config_reads_back_to_the_same_values(tmp_path):
@@ -203,15 +204,15 @@ def test_a_saved_config_reads_back_to_the_same_values(tmp_path):
         ({"epochs": "many"}, "epochs=many: must be a valid integer"),
         ({"epochs": -3}, "epochs=-3: must be between 1 and 1000000"),
         ({"surprise": 1}, "surprise"),
-        ({"model": {"_target_": "os.system", "name": "x"}}, r"model\._target_=os\.system: not on the list"),
+        ({"model": {"_target_": "os.system", "name": "x"}}, r"model\._target_=os\.system: not an allowed target"),
         ({"name": "${oc.env:HOME}"}, "interpolation"),
         ({"explain": {"indices": [[]]}}, r"explain\.indices\.0=\[\]: must be a valid integer"),
         ({"explain": {"layers": [["a"]]}}, "explain.layers"),
         ({"scheduler": plain(composed().scheduler) | {"pct_start": 10**400}}, "a value of 401 characters"),
-        ({"trust": ["os"], "model": {"_target_": "os.system"}}, "not on the list"),
+        ({"trust": ["os"], "model": {"_target_": "os.system"}}, "not an allowed target"),
     ],
 )
-def test_a_saved_config_is_checked_like_a_typed_one(tmp_path, change, message):
+def test_a_saved_config_is_checked_like_overrides(tmp_path, change, message):
     path = tmp_path / "config_resolved.yaml"
     path.write_text(yaml.safe_dump(plain(composed()) | change))
     with pytest.raises(RequestError, match=message):
@@ -219,7 +220,7 @@ def test_a_saved_config_is_checked_like_a_typed_one(tmp_path, change, message):
 
 
 @pytest.mark.parametrize("text", ["", "- 1\n- 2\n", "a: [1\n", "!!python/object/apply:os.system ['true']", "\x00"])
-def test_what_is_not_a_config_is_refused(tmp_path, text):
+def test_a_malformed_config_is_refused(tmp_path, text):
     path = tmp_path / "config_resolved.yaml"
     path.write_text(text)
     with pytest.raises(RequestError):
@@ -236,7 +237,7 @@ def test_flatten_by_hand():
     assert flatten(nested) == {"a.b": 1, "a.c": [1, 2], "d.0.e": None}
 
 
-def test_every_yaml_says_what_it_is_and_gives_a_command():
+def test_every_yaml_starts_with_its_purpose_and_a_command():
     from pathlib import Path
 
     import cifar_exp.conf

@@ -12,7 +12,7 @@ from typing import Any
 import composing
 import pytest
 
-from cifar_exp.config.compose import compose_jobs, without_hydra
+from cifar_exp.config.compose import compose_job, without_hydra
 from cifar_exp.config.resolved import resolve
 from cifar_exp.config.schema import REGISTRY, ExperimentConfig
 from cifar_exp.errors import RequestError
@@ -53,10 +53,10 @@ def test_an_example_works_as_it_is_written(title, tmp_path, monkeypatch, restore
     (yaml,) = [path for path in blocks if path.endswith(".yaml")]
     _, group, option = yaml.removesuffix(".yaml").split("/")
     with pytest.raises(RequestError, match=f"{group}={option}: no such option"):
-        compose_jobs([f"{group}={option}"])
+        compose_job([f"{group}={option}"])
 
     def composed(*overrides: str) -> ExperimentConfig:
-        return resolve(without_hydra(compose_jobs(list(overrides), config_dir=str(tmp_path))[0]))
+        return resolve(without_hydra(compose_job(list(overrides), config_dir=str(tmp_path))))
 
     monkeypatch.setattr(composing, "composed", composed)
     for mapping in (REGISTRY[group].schemas, REGISTRY[group].targets):

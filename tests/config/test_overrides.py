@@ -1,10 +1,10 @@
-"""Values on the command line: a text arrives as it was written, and a sweep's texts each for itself."""
+"""Values on the command line: a text is used literally, also each text of a sweep."""
 
 from dataclasses import fields
 
 import pytest
 
-from cifar_exp.config.compose import compose_jobs
+from cifar_exp.config.compose import compose_job
 from cifar_exp.config.overrides import split_trust, with_quotes
 from cifar_exp.config.schema import SCHEMAS
 from cifar_exp.errors import RequestError
@@ -17,13 +17,13 @@ TEXTS = (
 
 
 @pytest.mark.parametrize("text", TEXTS)
-def test_a_text_arrives_as_it_was_written(text):
+def test_a_text_is_used_literally(text):
     once = with_quotes([f"name={text}"])
-    assert compose_jobs(once)[0].name == text
+    assert compose_job(once).name == text
     assert with_quotes(once) == once
 
 
-def test_the_texts_of_a_sweep_arrive_each_for_itself():
+def test_each_text_of_a_sweep_is_used_literally():
     jobs = compose_sweep(Request(["name=a b,c=d,1e5", "max_lr=1e-2,1e-1"])).jobs
     assert [job.config.name for job in jobs[::2]] == ["a b", "c=d", "1e5"]
     assert [job.config.max_lr for job in jobs[:2]] == [0.01, 0.1]
@@ -32,7 +32,7 @@ def test_the_texts_of_a_sweep_arrive_each_for_itself():
 @pytest.mark.parametrize(
     "override", ["max_lr=choice(0.1,0.2)", "explain.layers=[a,b]", "name='a,b'", "~augment.transforms.flip", "seed=1e5"]
 )
-def test_what_the_grammar_takes_is_left_alone(override):
+def test_values_of_the_grammar_are_not_quoted(override):
     assert with_quotes([override]) == [override]
 
 

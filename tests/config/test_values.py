@@ -14,8 +14,8 @@ from cifar_exp.compute import memory
 from cifar_exp.config.schema import ExperimentConfig
 from cifar_exp.data.dataset import Split, make_dataset
 from cifar_exp.errors import RequestError
-from cifar_exp.run import run
 from cifar_exp.run_dir.tables import read_table
+from cifar_exp.runner import run
 
 SMALL = (
     "scheduler=constant",
@@ -61,7 +61,7 @@ def test_a_last_batch_of_one_image_is_refused_where_batch_normalization_cannot_t
     if fits:
         build(config)
     else:
-        with pytest.raises(RequestError, match=r"a last batch of a single one.*more than 1 value per channel"):
+        with pytest.raises(RequestError, match=r"has a single image.*more than 1 value per channel"):
             build(config)
 
 
@@ -81,8 +81,8 @@ def test_the_trial_of_a_batch_of_one_changes_no_number(monkeypatch):
     ("overrides", "message"),
     [
         # a convolution from 8 million channels to as many has 5.8e14 weights, of 12 bytes each with what training adds
-        (["model.width=1000000"], r"model=resnet9: weights, gradients and momentum would take [\d,]{10,}\.\d GB"),
-        (["epochs=1000000", "batch_size=1"], r"epochs: 16,000,000 steps are more than the 10,000,000"),
+        (["model.width=1000000"], r"model=resnet9: weights, gradients and momentum take [\d,]{10,}\.\d GB"),
+        (["epochs=1000000", "batch_size=1"], r"epochs: a run has at most 10,000,000 steps, not 16,000,000"),
     ],
 )
 def test_what_no_memory_or_patience_could_hold_is_refused_at_once(monkeypatch, overrides, message):
@@ -155,8 +155,8 @@ BAD = {
     "two channels": (PIXELS[..., :2], LABELS, SOURCES, "1 or 3"),
     "a label too many": (PIXELS, np.array([0, 1, 1]), SOURCES, "2 images but 3 labels"),
     "no images": (PIXELS[:0], LABELS[:0], SOURCES[:0], "0 images"),
-    "images without pixels": (PIXELS[:, :0], LABELS, SOURCES, "hold nothing"),
-    "no array": ("images", LABELS, SOURCES, "made no data set"),
+    "images without pixels": (PIXELS[:, :0], LABELS, SOURCES, "are empty"),
+    "no array": ("images", LABELS, SOURCES, "did not return a data set"),
 }
 
 
@@ -182,7 +182,7 @@ def test_class_names_that_tables_cannot_tell_apart_are_refused(names):
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_weights_that_are_not_numbers_are_measured_without_a_crash(tmp_path, monkeypatch, value):
     from cifar_exp.evaluation.metrics import per_class_rows
-    from cifar_exp.run import measure
+    from cifar_exp.stages import measure
 
     parts = build(config_for(made([0, 1] * 8, 2, 16), monkeypatch))
     with torch.no_grad():

@@ -24,9 +24,9 @@ from cifar_exp.data.augment.policy import Augmentation, LowResolution, shrunk_as
 from cifar_exp.data.batches import TrainingBatches
 from cifar_exp.data.dataset import Split
 from cifar_exp.data.device_batches import DeviceBatches, DeviceSplit
-from cifar_exp.run import run
 from cifar_exp.run_dir import lifecycle, tables
 from cifar_exp.run_dir.environment import changes
+from cifar_exp.runner import run
 from cifar_exp.safe_io import atomic
 from cifar_exp.training.lr_range_test import LRRange, run_lr_range_test
 from cifar_exp.training.progress import EpochProgress, PendingMetrics

@@ -124,7 +124,7 @@ def test_channel_without_variation() -> None:
     images = np.random.default_rng(0).integers(0, 256, (3, 7, 7, 3), dtype=np.uint8)
     for value in range(256):
         images[..., 1] = value
-        with pytest.raises(RequestError, match="a channel without any variation"):
+        with pytest.raises(RequestError, match="a channel of the training images is constant"):
             statistics(images, None)
 
 

@@ -11,6 +11,7 @@ from cifar_exp.data import Split, Statistics
 from cifar_exp.data.normalize import Normalizer
 from cifar_exp.evaluation.metrics import (
     Evaluation,
+    class_scores,
     confusion_matrix,
     confusion_rows,
     evaluate,
@@ -51,7 +52,9 @@ def test_metrics_equal_scikit_learns(model, split, batch_size):
     assert found.loss == pytest.approx(metrics.log_loss(split.labels, expected, labels=range(CLASSES)), abs=1e-6)
     assert found.accuracy == metrics.accuracy_score(split.labels, expected.argmax(1))
     np.testing.assert_array_equal(found.predictions, expected.argmax(1))
-    np.testing.assert_allclose(found.confidences, expected.max(1), atol=1e-6)
+    np.testing.assert_allclose(found.probabilities, expected, atol=1e-6)
+    assert found.probabilities.dtype == np.float32
+    np.testing.assert_array_equal(found.confidences, found.probabilities.max(1))
 
 
 @pytest.mark.parametrize("batch_size", [25, 512])
@@ -60,7 +63,7 @@ def test_the_published_loss_is_that_of_batches_of_128(model, split, batch_size):
     assert found.loss_as_published == pytest.approx(found.losses.mean() / 101, rel=1e-6)  # one batch
     # 650 images, as by hand: 5 batches of 128 with a mean of 1, 2, 3, 4 and 5, and one of 10 with a mean of 6.
     losses = np.repeat([1.0, 2.0, 3.0, 4.0, 5.0, 6.0], [128] * 5 + [10])
-    many = Evaluation(np.zeros(650, int), np.zeros(650, int), np.ones(650), losses)
+    many = Evaluation(np.zeros(650, int), np.ones((650, 1), np.float32), losses)
     assert many.loss_as_published == pytest.approx(21 / 650)
 
 
@@ -96,6 +99,8 @@ def test_tables_equal_scikit_learns(model, split):
     assert [np.nan if row["precision"] is None else row["precision"] for row in rows] == pytest.approx(
         precision.tolist(), nan_ok=True
     )
+    f1 = metrics.f1_score(found.labels, found.predictions, average=None, labels=range(CLASSES))
+    assert [row["f1"] for row in rows] == pytest.approx(f1.tolist())
     assert [row["label"] for row in confusion_rows(counts, names)] == names
     predictions = prediction_rows(found, split, names)
     assert sum(row["correct"] for row in predictions) == metrics.accuracy_score(
@@ -109,6 +114,27 @@ def test_a_class_that_never_occurs_has_no_accuracy():
     rows = per_class_rows(counts, ["a", "b", "c"])
     assert [row["accuracy"] for row in rows] == [0.5, None, None]
     assert [row["precision"] for row in rows] == [1.0, 0.0, None]
+    assert [row["f1"] for row in rows] == [pytest.approx(2 / 3), 0.0, None]
+
+
+@pytest.mark.parametrize("classes", [3, 5, 7, 30])
+def test_class_scores_equal_scikit_learns(classes):
+    generator = np.random.default_rng(classes)
+    labels = generator.integers(0, classes - 1, 400)  # the last class has no image
+    p = generator.dirichlet(np.ones(classes), 400).astype(np.float32)
+    p[np.arange(400), labels] += 0.2
+    found = class_scores(Evaluation(labels, p, np.zeros(400)))
+    assert found["balanced_accuracy"] == pytest.approx(metrics.recall_score(
+        labels, p.argmax(1), average="macro", labels=range(classes - 1)
+    ))  # fmt: skip
+    assert found["macro_f1"] == pytest.approx(metrics.f1_score(labels, p.argmax(1), average="macro"))
+    expected = metrics.top_k_accuracy_score(labels, p, k=5, labels=range(classes)) if classes > 5 else None
+    assert found["top5_accuracy"] == (None if expected is None else pytest.approx(expected))
+
+
+def test_a_label_among_equal_probabilities_is_not_in_the_top_five():
+    p = np.full((1, 10), 0.1, np.float32)
+    assert class_scores(Evaluation(np.array([0]), p, np.zeros(1)))["top5_accuracy"] == 0
 
 
 @pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])

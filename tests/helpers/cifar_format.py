@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 
 CIFAR10_URL = "https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz"
 CIFAR10_FOLDER = "cifar-10-batches-py"
@@ -45,6 +46,16 @@ def write_archive(path: Path, folder: str, members: dict[str, bytes]) -> str:
             info.size = len(content)
             tar.addfile(info, io.BytesIO(content))
     return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def publish(patch: pytest.MonkeyPatch, name: str, sha256: str, members: dict[str, bytes]) -> None:
+    """Make an archive and its batches the published ones of ``cifar10`` or ``cifar100``."""
+    from cifar_exp.data.sources.cifar import PUBLISHED
+
+    md5 = {member: hashlib.md5(content).hexdigest() for member, content in members.items()}
+    kind = PUBLISHED[name]
+    train, test, meta = ({member: md5[member] for member in part} for part in (kind.train, kind.test, kind.meta))
+    patch.setitem(PUBLISHED, name, kind._replace(sha256=sha256, train=train, test=test, meta=meta))
 
 
 def python2_pickle(value: Any) -> bytes:

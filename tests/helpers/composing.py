@@ -1,6 +1,6 @@
 """Configurations as the command line composes them, for tests of what they describe."""
 
-from cifar_exp.config.compose import compose_jobs, without_hydra
+from cifar_exp.config.compose import compose_job, without_hydra
 from cifar_exp.config.resolved import resolve
 from cifar_exp.config.schema import ExperimentConfig
 
@@ -23,4 +23,4 @@ TINY = (
 
 def composed(*overrides: str) -> ExperimentConfig:
     """The typed configuration of one job."""
-    return resolve(without_hydra(compose_jobs(list(overrides))[0]))
+    return resolve(without_hydra(compose_job(list(overrides))))

@@ -12,9 +12,11 @@ from composing import TINY, composed
 
 from cifar_exp.config.parse import flatten, plain
 from cifar_exp.config.resolved import config_hash, to_yaml
+from cifar_exp.evaluation.calibration import calibration_rows
+from cifar_exp.evaluation.label_issues import label_issue_rows
 from cifar_exp.evaluation.metrics import confusion_matrix, confusion_rows, per_class_rows
 from cifar_exp.explain.verdict import verdict
-from cifar_exp.run_dir import tables
+from cifar_exp.run_dir import probabilities, tables
 from cifar_exp.run_dir.kept_images import write_images
 from cifar_exp.safe_io import atomic
 
@@ -24,6 +26,11 @@ LABELS = np.array([0] * 8 + [1] * 6 + [2] * 6)
 PREDICTIONS = np.array([0] * 7 + [1] + [1] * 4 + [2, 2] + [2] * 6)
 CONFIDENCES = np.array([0.99] * 7 + [0.6] + [0.9] * 4 + [0.95, 0.7] + [0.8] * 6)
 WRONG = [12, 13, 7]  # by falling confidence
+# Two thirds of what the prediction leaves go to the class after it, one third to the one before.
+PROBABILITIES = np.zeros((20, 3), np.float32)
+for _shift, _share in ((0, 0.0), (1, 2 / 3), (2, 1 / 3)):
+    PROBABILITIES[np.arange(20), (PREDICTIONS + _shift) % 3] = (1 - CONFIDENCES) * _share if _shift else CONFIDENCES
+SUSPECTS = [12, 13]  # test images whose label is listed as probably wrong
 STEPS_PER_EPOCH = 5
 
 # (epoch, train_loss, train_accuracy, val_loss, val_accuracy)
@@ -105,6 +112,8 @@ def write_run(
             "misclassified": 3,
             "best_epoch": 2,
             "best_val_accuracy": 0.8,
+            "val_accuracy": 0.78,
+            "val_images": 50,
             "parameters": 12_345,
             "total_seconds": 9.0,
             "train_seconds": 6.0,
@@ -139,6 +148,12 @@ def _write_evaluation(path: Path, classes: Sequence[str], attended: float) -> No
             for index, (label, prediction, confidence) in enumerate(zip(LABELS, PREDICTIONS, CONFIDENCES, strict=True))
         ],
     )
+    probabilities.write(path / probabilities.FILE, PROBABILITIES, LABELS, classes)
+    bins = calibration_rows(CONFIDENCES, LABELS == PREDICTIONS)
+    tables.write_table(path / "calibration.csv", tables.CALIBRATION_COLUMNS, bins)
+    sources = np.array([f"test/{index}.png" for index in range(20)])
+    issues = label_issue_rows(np.array(SUSPECTS), PROBABILITIES, LABELS, sources, classes)
+    tables.write_table(path / "label_issues.csv", tables.LABEL_ISSUES_COLUMNS, issues)
     drops = {("layer1", "predicted"): 0.1, ("layer2", "predicted"): attended, ("layer1", "true"): 0.0}
     tables.write_table(
         path / "gradcam.csv",

@@ -14,7 +14,7 @@ from pathlib import Path
 from cifar_exp.compute.distributed import session
 from cifar_exp.config.parse import parse
 from cifar_exp.data.batches import TrainingBatches
-from cifar_exp.run import run, run_on_other_rank
+from cifar_exp.runner import run, run_on_other_rank
 
 RUNS, OUT_DIR = json.loads(Path(sys.argv[1]).read_text()), Path(sys.argv[2])
 NOTE = OUT_DIR / f"asked_{os.environ['RANK']}.jsonl"

@@ -13,7 +13,7 @@ from report_runs import PREDICTIONS, WRONG, write_run
 
 from cifar_exp.reports.html import formats
 from cifar_exp.reports.run_page import page as run_report
-from cifar_exp.run import run
+from cifar_exp.runner import run
 
 HOSTILE = ("<script>alert(1)</script>", "</script><img src=x onerror=alert(2)>", "\"quoted\" & 'odd'")
 
@@ -55,7 +55,7 @@ def _tooltip(tab, chart, text):
 
 
 def _cards(tab):
-    return [int(card.get_attribute("data-index")) for card in tab.locator(".card").all()]
+    return [int(card.get_attribute("data-index")) for card in tab.locator("#gallery-images .card").all()]
 
 
 @pytest.mark.parametrize(("viewport", "theme"), [(WIDE, "light"), (PHONE, "dark")], ids=["wide", "phone"])
@@ -183,6 +183,10 @@ def test_a_cell_of_the_confusion_matrix_shows_its_images(opened, viewport):
     at = tab.evaluate("page.charts.get('confusion').convertToPixel({ seriesIndex: 0 }, [2, 2])")
     tab.locator("#chart-confusion .canvas").click(position={"x": at[0], "y": at[1]})
     assert sorted(_cards(tab)) == [int(index) for index in np.flatnonzero(PREDICTIONS == 2) if index > 13]
+    # The total of the dogs: dogs taken for anything, right ones included.
+    at = tab.evaluate("page.charts.get('confusion').convertToPixel({ seriesIndex: 0 }, [3, 1])")
+    tab.locator("#chart-confusion .canvas").click(position={"x": at[0], "y": at[1]})
+    assert sorted(_cards(tab)) == list(range(8, 14))
     tab.locator("#gallery-reset").click()
     assert _cards(tab) == WRONG
 
@@ -192,7 +196,7 @@ def test_the_list_of_mistakes_leads_to_their_images_without_a_pointer(opened):
     link = tab.locator("#table-confusions tbody a", has_text="cat")
     link.focus()
     tab.keyboard.press("Enter")
-    tab.wait_for_function("document.querySelectorAll('.card').length === 1")
+    tab.wait_for_function("document.querySelectorAll('#gallery-images .card').length === 1")
     assert _cards(tab) == [7]
 
 
@@ -224,6 +228,9 @@ def test_an_image_opens_and_closes_by_keyboard(opened):
     assert "dog, taken for ship" in dialog.inner_text()
     assert "Confidence 95.00" in dialog.inner_text()
     assert "test/dog/12.png" in dialog.inner_text()
+    assert dialog.locator("dl.top dt").all_inner_texts() == ["ship", "cat", "dog (label)"]
+    assert dialog.locator("dl.top dd").all_inner_texts() == ["95.00%", "3.33%", "1.67%"]
+    assert "ship\n95%\ncat\n3%\ndog\n2%\nis dog" in card.inner_text()
     tab.keyboard.press("ArrowRight")
     assert "test/dog/13.png" in dialog.inner_text()
     tab.keyboard.press("Escape")

@@ -114,6 +114,14 @@ def test_the_gallery_has_room_for_long_names(tmp_path, drawn, count):
     assert overlapping_texts(drawn[0]) == []
 
 
+def test_captions_cut_neither_index_nor_answer_nor_confidence(tmp_path, drawn):
+    misclassified(judged(3), 1_429, 10_000, tmp_path / "m.png")
+    one = judged(3)[1]
+    caption = "".join(drawn[0].axes[1].get_title().split())
+    expected = f"index {one.index} said {one.prediction} ({one.confidence:.0%}) is {one.label}"
+    assert caption == "".join(expected.split())
+
+
 def test_a_gallery_without_mistakes_says_so(tmp_path, drawn):
     misclassified([], 0, 100, tmp_path / "m.png")
     assert "None of the 100 test images was misclassified" in drawn[0].texts[0].get_text()

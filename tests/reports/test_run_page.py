@@ -1,12 +1,15 @@
 """The page of a run: its numbers against the CSVs, its words, what it survives."""
 
 import json
+import re
 
+import numpy as np
 import pandas as pd
 import pytest
 from composing import TINY, composed
 from report_runs import embedded, visible_text, write_run
-from statsmodels.stats.proportion import proportion_confint
+from sklearn import metrics
+from statsmodels.stats.proportion import confint_proportions_2indep, proportion_confint
 
 from cifar_exp.cli import main
 from cifar_exp.config.parse import plain
@@ -14,9 +17,9 @@ from cifar_exp.reports.figures.images import TARGETS as EXPLAINED_TARGETS
 from cifar_exp.reports.run_page.config_tree import config_tree, default_leaves
 from cifar_exp.reports.run_page.findings import statements
 from cifar_exp.reports.run_page.page import run_page
-from cifar_exp.run import run
 from cifar_exp.run_dir import kept_images, tables
 from cifar_exp.run_dir.read import read_run
+from cifar_exp.runner import run
 
 
 @pytest.fixture(scope="module")
@@ -54,21 +57,27 @@ def test_the_accuracy_with_test_time_augmentation_has_a_tile_of_its_own(by_hand)
 
 def test_the_curves_are_the_csvs(real_run):
     charts = embedded((real_run / "report.html").read_text())["charts"]
-    metrics, steps, schedule = (pd.read_csv(real_run / f"{name}.csv") for name in ("metrics", "steps", "schedule"))
+    epochs, steps, schedule = (pd.read_csv(real_run / f"{name}.csv") for name in ("metrics", "steps", "schedule"))
     lines = {
-        (chart, line["name"]): line["data"] for chart in charts if chart != "confusion"
+        (chart, line["name"]): line["data"] for chart in ("loss", "accuracy", "learning_rate")
         for line in charts[chart]["option"]["series"]
     }  # fmt: skip
-    assert lines["loss", "train"] == metrics[["epoch", "train_loss"]].to_numpy().tolist()
-    assert lines["accuracy", "validation"] == metrics[["epoch", "val_accuracy"]].to_numpy().tolist()
-    assert lines["accuracy", "test"] == metrics[["epoch", "test_accuracy"]].dropna().to_numpy().tolist()
+    assert lines["loss", "train"] == epochs[["epoch", "train_loss"]].to_numpy().tolist()
+    assert lines["accuracy", "validation"] == epochs[["epoch", "val_accuracy"]].to_numpy().tolist()
+    assert lines["accuracy", "test"] == epochs[["epoch", "test_accuracy"]].dropna().to_numpy().tolist()
     assert lines["learning_rate", "used"] == steps[["step", "learning_rate"]].to_numpy().tolist()
     assert lines["learning_rate", "planned"] == schedule[["step", "learning_rate"]].to_numpy().tolist()
     counts = pd.read_csv(real_run / "confusion.csv").iloc[:, 1:].to_numpy()
+    counts = np.vstack([counts, counts.sum(axis=0)])
+    counts = np.hstack([counts, counts.sum(axis=1, keepdims=True)])  # the last row and column are totals
     cells = [cell["value"] for cell in charts["confusion"]["option"]["series"][0]["data"]]
     assert {(row, column): count for column, row, _, count in cells} == {
-        (row, column): counts[row, column] for row in range(10) for column in range(10)
+        (row, column): counts[row, column] for row in range(11) for column in range(11)
     }
+    calibration = pd.read_csv(real_run / "calibration.csv")
+    shown = charts["reliability"]["option"]["series"][0]["data"]
+    columns = ["mean_confidence", "accuracy", "accuracy_low", "accuracy_high", "images"]
+    np.testing.assert_array_equal(shown, calibration[columns].to_numpy())
 
 
 def test_the_plan_is_recorded_step_by_step(real_run):
@@ -158,10 +167,58 @@ def test_what_the_numbers_of_a_run_worked_by_hand_say(by_hand):
     assert "Hardest: dog, right in 66.67% of its 6 images" in classes
     assert "dog taken for ship, 2 times" in classes
     # Mean confidence (7 x 0.99 + 0.6 + 4 x 0.9 + 0.95 + 0.7 + 6 x 0.8) / 20 = 0.879; one mistake above 0.9.
-    sure = _statement(by_hand, "About as sure as it should be").text
+    sure = _statement(by_hand, "Confidence matches accuracy").text
     assert "Mean confidence 87.90%, accuracy 85.00%" in sure
     assert "1 of 3 mistakes" in sure
+    # 39 of 50 validation images are right, 17 of 20 test images.
+    low, high = confint_proportions_2indep(39, 50, 17, 20, method="newcomb")
+    agree = _statement(by_hand, "Validation and test agree").text.replace("−", "-")  # noqa: RUF001
+    assert f"interval {100 * low:.2f}\u00a0points to +{100 * high:.2f}\u00a0points" in agree
+    labels = _statement(by_hand, "Labels worth a second look").text
+    assert "2 test labels of 20 may be wrong" in labels
+    assert "the accuracy is 95.00% rather than 85.00%" in labels
     assert "6.00\u00a0s of training and 1.50\u00a0s of evaluation" in _statement(by_hand, "Where the time went").text
+
+
+@pytest.mark.parametrize(("confidence", "smoothing", "title"), [
+    (0.99, 0.0, "Overconfident"), (0.5, 0.2, "Underconfident"), (0.5, 0.0, "Underconfident"),
+])  # fmt: skip
+def test_confidence_that_does_not_match_accuracy_is_noted(by_hand, confidence, smoothing, title):
+    predictions = pd.read_csv(by_hand / "predictions.csv")
+    pd.concat([predictions.assign(confidence=confidence)] * 10).to_csv(by_hand / "predictions.csv", index=False)
+    config = (by_hand / "config_resolved.yaml").read_text()
+    config = re.sub(r"label_smoothing: .*", f"label_smoothing: {smoothing}", config)
+    (by_hand / "config_resolved.yaml").write_text(config)
+    statement = _statement(by_hand, title)
+    assert statement.kind == "note"
+    assert f"(ECE) is {abs(confidence - 0.85):.3f}" in statement.text
+    assert ("label_smoothing=0.2 lowers the confidence on purpose" in statement.text) == (smoothing > 0)
+
+
+def test_a_validation_accuracy_that_chance_does_not_explain_is_noted(by_hand):
+    summary = pd.read_csv(by_hand / "summary.csv")
+    summary.assign(val_accuracy=1.0, val_images=5_000).to_csv(by_hand / "summary.csv", index=False)
+    assert _statement(by_hand, "Validation and test differ by more than chance").kind == "note"
+
+
+def test_probabilities_are_those_of_the_predictions(real_run):
+    predictions = pd.read_csv(real_run / "predictions.csv", dtype={"label": str, "prediction": str})
+    summary = pd.read_csv(real_run / "summary.csv").iloc[0]
+    with np.load(real_run / "probabilities.npz") as arrays:
+        p, labels, names = arrays["probabilities"], arrays["labels"], arrays["class_names"]
+    assert p.dtype == np.float32
+    assert names[labels].tolist() == predictions["label"].tolist()
+    assert names[p.argmax(1)].tolist() == predictions["prediction"].tolist()
+    np.testing.assert_array_equal(p.max(1), predictions["confidence"])
+    assert summary["brier"] == pytest.approx(metrics.brier_score_loss(labels, p, labels=range(10)), abs=1e-6)
+    assert summary["top5_accuracy"] == metrics.top_k_accuracy_score(labels, p, k=5, labels=range(10))
+    assert summary["balanced_accuracy"] == pytest.approx(metrics.balanced_accuracy_score(labels, p.argmax(1)))
+    calibration = pd.read_csv(real_run / "calibration.csv")
+    differences = calibration["images"] * (calibration["mean_confidence"] - calibration["accuracy"]).abs()
+    assert summary["ece"] == pytest.approx(differences.sum() / len(p))
+    gallery = embedded((real_run / "report.html").read_text())["data"]["gallery"]["images"]
+    for one in gallery[:20]:
+        assert [k for k, _ in one["top"]] == np.argsort(-p[one["index"]], kind="stable")[:5].tolist()
 
 
 def test_warnings_come_first_and_say_what_mends_it(tmp_path):

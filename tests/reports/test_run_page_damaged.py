@@ -34,7 +34,7 @@ def test_hostile_names_stay_text(tmp_path):
     [
         (lambda path: None, "there is no such run"),
         (lambda path: path.write_text("x"), "is a file, not a run directory"),
-        (lambda path: path.mkdir(), "not a run directory: it has neither status.json nor config_resolved.yaml"),
+        (lambda path: path.mkdir(), "not a run directory: it has no status.json and no config_resolved.yaml"),
     ],
 )
 def test_what_is_no_run_is_a_wrong_request(tmp_path, capsys, make, told):
@@ -76,6 +76,7 @@ def test_a_run_without_hydras_folder_or_any_table_has_a_page(tmp_path):
     "name",
     [
         "metrics.csv", "steps.csv", "schedule.csv", "predictions.csv", "per_class.csv", "confusion.csv", "gradcam.csv",
+        "calibration.csv", "label_issues.csv", "probabilities.npz",
         "summary.csv", "status.json", "environment.json", "config_resolved.yaml", "report_images.npz",
         ".hydra/overrides.yaml",
     ],

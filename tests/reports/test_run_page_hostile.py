@@ -241,12 +241,12 @@ def test_a_run_that_a_user_may_not_look_into_is_a_wrong_request(closable, capsys
     closable.chmod(0)
     with unprivileged():
         assert main.main(["report", str(closable)]) == 2
-    assert "cannot be looked at: Permission denied" in capsys.readouterr().err
+    assert "cannot be accessed: Permission denied" in capsys.readouterr().err
 
 
 def test_a_name_that_is_too_long_is_a_wrong_request(capsys, tmp_path):
     assert main.main(["report", str(tmp_path / ("x" * 300))]) == 2
-    assert "cannot be looked at: File name too long" in capsys.readouterr().err
+    assert "cannot be accessed: File name too long" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("name", ["metrics.csv", "run.log", "report_images.npz", "figures", ".hydra"])

@@ -10,8 +10,8 @@ from report_runs import LABELS, PREDICTIONS, WRONG, visible_text, write_run
 from cifar_exp.errors import DivergedError
 from cifar_exp.reports.run_page import live
 from cifar_exp.reports.run_page.live import LivePage
-from cifar_exp.run import run
 from cifar_exp.run_dir import kept_images
+from cifar_exp.runner import run
 
 
 @pytest.fixture
@@ -87,7 +87,7 @@ def test_no_page_where_none_is_wanted(tmp_path):
 
 def test_a_directory_that_is_taken_keeps_its_page(by_hand):
     (by_hand / "report.html").write_text("its own")
-    with pytest.raises(ValueError, match="holds a run already"):
+    with pytest.raises(ValueError, match="already contains a run"):
         run(composed(*TINY, "report=true"), by_hand)
     assert (by_hand / "report.html").read_text() == "its own"
 

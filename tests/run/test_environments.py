@@ -14,7 +14,7 @@ from composing import TINY, composed
 from programs import PROGRAM
 
 from cifar_exp.cli.main import main
-from cifar_exp.run import run
+from cifar_exp.runner import run
 
 # Python takes UTF-8 for the C locale by itself; this is what other locales without it look like.
 NOT_UTF8 = {"LC_ALL": "POSIX", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"}

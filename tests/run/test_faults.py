@@ -17,9 +17,9 @@ from composing import TINY, composed
 from programs import PROGRAM, started, wait_for
 from runs import state_of
 
-from cifar_exp.run import run
 from cifar_exp.run_dir import tables
 from cifar_exp.run_dir.lifecycle import recorded
+from cifar_exp.runner import run
 
 STRESS = Path(__file__).parents[1] / "stress"
 NOBODY = 65534
@@ -223,7 +223,7 @@ TEN = """
 import json, os, sys, time
 from pathlib import Path
 import numpy as np
-from cifar_exp.data import cache
+from cifar_exp.data.sources import cache
 from cifar_exp.data.dataset import Split, make_dataset
 folder = Path(sys.argv[1])
 part = Split(np.zeros((4, 8, 8, 3), np.uint8), np.array([0, 1, 0, 1]), np.array(["a", "b", "c", "d"]))

@@ -12,8 +12,8 @@ from PIL import Image
 
 from cifar_exp.config.resolved import load_saved
 from cifar_exp.errors import DivergedError, RequestError
-from cifar_exp.run import run
 from cifar_exp.run_dir import tables
+from cifar_exp.runner import run
 
 CONTRACT = {
     "metrics.csv": "epoch, step, learning_rate, train_loss, train_accuracy, val_loss, val_accuracy, test_loss, "
@@ -174,7 +174,7 @@ def test_another_seed_gives_other_numbers_on_the_same_split(finished, tmp_path):
 
 def test_a_directory_that_holds_a_run_is_left_alone(finished):
     before = (finished[0] / "metrics.csv").read_bytes()
-    with pytest.raises(RequestError, match="holds a run already"):
+    with pytest.raises(RequestError, match="already contains a run"):
         run(finished[1], finished[0])
     assert (finished[0] / "metrics.csv").read_bytes() == before
     assert json.loads((finished[0] / "status.json").read_text())["state"] == "completed"
@@ -197,7 +197,7 @@ def test_a_failure_is_recorded_with_its_traceback(tmp_path, monkeypatch):
     def broken(*_arguments, **_options):
         raise RuntimeError("out of luck")
 
-    monkeypatch.setattr("cifar_exp.run.fit", broken)
+    monkeypatch.setattr("cifar_exp.stages.fit", broken)
     with pytest.raises(RuntimeError):
         run(composed(*TINY), tmp_path / "run")
     assert json.loads((tmp_path / "run" / "status.json").read_text())["state"] == "failed"
@@ -210,7 +210,7 @@ def test_an_interrupted_run_says_so(tmp_path, monkeypatch):
     def interrupted(*_arguments, **_options):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("cifar_exp.run.fit", interrupted)
+    monkeypatch.setattr("cifar_exp.stages.fit", interrupted)
     with pytest.raises(KeyboardInterrupt):
         run(composed(*TINY), tmp_path / "run")
     assert json.loads((tmp_path / "run" / "status.json").read_text())["state"] == "interrupted"

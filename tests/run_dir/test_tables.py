@@ -51,7 +51,7 @@ def test_a_column_that_the_table_does_not_have_is_refused(tmp_path):
         tables.write_table(tmp_path / "m.csv", COLUMNS, [{"surprise": 1}])
 
 
-def test_a_disk_that_fills_up_while_rows_are_appended_costs_only_those_rows(tmp_path, monkeypatch):
+def test_appending_to_a_full_disk_keeps_the_earlier_rows(tmp_path, monkeypatch):
     path = tmp_path / "m.csv"
     tables.append_rows(path, COLUMNS, [{"epoch": 1, "loss": 0.5}])
     before = path.read_text()
@@ -93,7 +93,7 @@ def test_a_directory_is_claimed_once(tmp_path):
 
 
 @pytest.mark.parametrize("torn", ["1", "1,0.2", "1,0.25,", "1,0.25,n\xe4"])
-def test_what_a_killed_writer_left_of_a_row_is_neither_read_nor_kept(tmp_path, torn):
+def test_an_unfinished_row_is_neither_read_nor_kept(tmp_path, torn):
     path = tmp_path / "metrics.csv"
     tables.append_rows(path, COLUMNS, [{"epoch": 1, "loss": 0.5}])
     with path.open("ab") as file:
@@ -104,7 +104,7 @@ def test_what_a_killed_writer_left_of_a_row_is_neither_read_nor_kept(tmp_path, t
 
 
 @pytest.mark.parametrize("left", [b"", b"epoch,lo"])
-def test_a_table_without_a_whole_header_is_begun_again(tmp_path, left):
+def test_a_table_without_a_complete_header_is_rewritten(tmp_path, left):
     path = tmp_path / "metrics.csv"
     path.write_bytes(left)
     tables.append_rows(path, COLUMNS, [{"epoch": 1, "loss": 0.5}])

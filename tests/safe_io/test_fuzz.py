@@ -6,32 +6,30 @@ In the ordinary suite a sample; `make fuzz` tries 150 times as many (CIFAR_EXP_F
 import csv
 import io
 import json
-import pickle
 import shutil
 from collections.abc import Iterator
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
-from cifar_format import CIFAR10_NAMES, python2_pickle
 from composing import TINY, composed
 from fuzzing import FACTOR, FOLDER, SEEDS, VALUES, bitten, fuzz, put, tried
 from hypothesis import strategies as st
 
-from cifar_exp.cli.commands.compare import main as compare_main
+from cifar_exp.cli.commands import run_command
 from cifar_exp.compare.discover import find_runs, read_runs
 from cifar_exp.compare.pairs import UnreadableError, read_predictions
 from cifar_exp.compare.tables import compare
 from cifar_exp.config.parse import plain
 from cifar_exp.config.resolved import load_saved, saved_hash, to_yaml
-from cifar_exp.data.sources import cifar
-from cifar_exp.data.sources.pickles import read_pickle
 from cifar_exp.errors import RequestError
 from cifar_exp.run_dir import checkpoint, run_status, tables
 from cifar_exp.run_dir.saved_run import open_run
 from cifar_exp.safe_io.untrusted import spreadsheet_safe, spreadsheet_text
+
+compare_main = partial(run_command, "compare")
 
 CONFIG = composed(*TINY)
 KEYS = """
@@ -181,30 +179,7 @@ def test_names_are_read_back_as_they_were(name, column):
     assert table.columns.tolist()[2] == column
 
 
-# --- batches and checkpoints ----------------------------------------------------------------------------
-
-BATCH = python2_pickle(
-    {"batch_label": "b", "labels": [1, 2], "data": np.zeros((2, 3072), np.uint8), "filenames": ["a", "b"]}
-)
-TODAY = pickle.dumps({"data": np.zeros((2, 3072), np.uint8), "labels": [0, 1]}, protocol=4)
-META = python2_pickle({"label_names": CIFAR10_NAMES})
-
-
-@fuzz(200, SEEDS, st.booleans())
-def test_batches_that_are_damaged(seed, today):
-    # Bitten where the instructions are, not in the pixels.
-    whole = TODAY if today else BATCH
-    at = whole.find(bytes(3072))
-    content = bitten(whole[:at], seed) + whole[at : at + 6144] + bitten(whole[at + 6144 :], seed // 2)
-    batches = dict.fromkeys(cifar._members("cifar10"), BATCH) | {"batches.meta": META, "test_batch": content}
-    with suppress(RequestError):
-        cifar._decode("cifar10", batches, 32)
-
-
-@fuzz(120, st.binary(max_size=60))
-def test_batches_that_are_noise(content):
-    with suppress(Exception):  # `_decode` makes a RequestError of any
-        read_pickle(b"\x80\x02" + content + b".")
+# --- checkpoints ----------------------------------------------------------------------------------------
 
 
 def _good_checkpoint() -> bytes:

@@ -1,4 +1,4 @@
-"""A sweep from someone else, gone on with: its record decides values of the experiment, and nothing else."""
+"""Resuming a stranger's sweep: its record may set values of the experiment, nothing else."""
 
 import json
 import os
@@ -7,8 +7,8 @@ import uuid
 import pytest
 
 from cifar_exp.cli.main import main
-from cifar_exp.cli.resume import _is_allowed
 from cifar_exp.config.compose import composition
+from cifar_exp.sweeps.record import is_allowed
 
 SMALL = ["experiment=quickstart", "epochs=1", "data.limit_train=300", "data.limit_test=20", "model.width=4"]
 QUIET = ["report=false", "figures=false", "explain.images=0"]
@@ -17,7 +17,7 @@ QUIET = ["report=false", "figures=false", "explain.images=0"]
 @pytest.fixture
 def allowed():
     with composition(None) as loader:
-        yield lambda text: _is_allowed(text, ".", loader)
+        yield lambda text: is_allowed(text, ".", loader)
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ import resource
 import sys
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -17,10 +18,12 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "helpers"))
 from compare_runs import make_run
 
-from cifar_exp.cli.commands.compare import main as compare
+from cifar_exp.cli.commands import run_command
 from cifar_exp.reports.figures.curves import curves, learning_rate
 from cifar_exp.run_dir import tables
 from cifar_exp.training.schedule import schedule_use
+
+compare = partial(run_command, "compare")
 
 STEPS_PER_EPOCH = 1_000
 

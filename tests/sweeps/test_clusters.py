@@ -1,4 +1,4 @@
-"""Sweeps on a real Ray cluster of two nodes and on a real Slurm, both started here and ended again.
+"""Sweeps on a real Ray cluster of two nodes and on a real Slurm, both started and stopped by the tests.
 
 `make test-cluster` installs what they need and runs them.
 """
@@ -20,7 +20,7 @@ from programs import PROGRAM, started, wait_for
 from runs import metrics_of, rows_of, state_of
 from stand_in_jobs import StandIn
 
-from cifar_exp.run import run
+from cifar_exp.runner import run
 
 JOB = [*TINY, "explain.images=0", "epochs=30"]
 
@@ -61,7 +61,7 @@ class TestRay:
     def installed(self):
         pytest.importorskip("ray", reason="Ray is not installed: pip install 'cifar-exp[ray]'")
 
-    def test_two_nodes_share_the_jobs_and_a_killed_one_goes_on(self, tmp_path, short_folder, alone):
+    def test_two_nodes_share_the_jobs_and_a_killed_one_resumes(self, tmp_path, short_folder, alone):
         caches = [tmp_path / "cache-a", tmp_path / "cache-b"]
         nodes = [{"CIFAR_EXP_CACHE": str(cache)} for cache in caches]
         with ray_cluster(short_folder, nodes) as address:
@@ -99,7 +99,9 @@ class TestRay:
         assert "no machine of the cluster has as many (1 CPUs and 0 GPUs)" in output
         assert "Traceback" not in output
 
-    def test_two_jobs_share_a_gpu_and_one_that_dies_is_given_up(self, tmp_path, short_folder, monkeypatch, capsys):
+    def test_two_jobs_share_a_gpu_and_a_dying_one_fails_after_its_retries(
+        self, tmp_path, short_folder, monkeypatch, capsys
+    ):
         from cifar_exp.sweeps.launchers.ray import run_jobs
 
         for name, value in QUIET.items():
@@ -128,7 +130,7 @@ def process_of(title: str) -> int:
                 return int(folder.name)
         except OSError:
             continue
-    raise AssertionError(f"no process is at {title}")
+    raise AssertionError(f"no process runs {title}")
 
 
 class TestSlurm:
@@ -147,7 +149,7 @@ class TestSlurm:
         "hydra.launcher.cpus_per_task=1",
     )
 
-    def test_a_job_told_to_stop_is_requeued_and_goes_on_and_a_cancelled_one_is_not(self, tmp_path, slurm, alone):
+    def test_a_job_with_a_signal_is_requeued_and_resumes_and_a_cancelled_one_is_not(self, tmp_path, slurm, alone):
         with start(tmp_path, "max_lr=0.05,0.02", *self.OPTIONS, environment=slurm) as program:
             wait_for(lambda: min(rows_of(tmp_path / "sweep" / job) for job in ("0", "1")) >= 2)
             jobs = {job.split("_")[1]: job for job in queued(slurm)}
@@ -169,7 +171,7 @@ class TestSlurm:
         assert done.returncode == 0, output
         assert state_of(tmp_path / "sweep" / "1")["state"] == "completed"
 
-    def test_a_job_that_slurm_preempts_goes_on(self, tmp_path, slurm, alone):
+    def test_a_preempted_job_resumes(self, tmp_path, slurm, alone):
         with start(tmp_path, "max_lr=0.05", *self.OPTIONS, environment=slurm) as program:
             wait_for(lambda: rows_of(tmp_path / "sweep" / "0") >= 2)
             urgent = ["srun", "--partition=urgent", "--ntasks=1", "--cpus-per-task=2", "sleep", "1"]
@@ -179,7 +181,7 @@ class TestSlurm:
         assert len(state_of(tmp_path / "sweep" / "0")["resumed_at"]) == 1
         assert_same_numbers(tmp_path / "sweep" / "0", alone)
 
-    def test_what_slurm_refuses_is_told_in_a_line(self, tmp_path, slurm):
+    def test_a_refusal_of_slurm_is_reported_on_one_line(self, tmp_path, slurm):
         with start(tmp_path, "max_lr=0.05,0.02", "hydra/launcher=slurm", environment=slurm) as program:
             output = program.communicate(timeout=120)[0]
         assert program.returncode == 2, output

@@ -1,4 +1,4 @@
-"""The jobs of a sweep: expanded once, so that the table, the record and the jobs have the same values."""
+"""The jobs of a sweep: table, record and runs have the same values."""
 
 import json
 from pathlib import Path
@@ -12,6 +12,7 @@ from cifar_exp.cli.main import main
 from cifar_exp.config.compose import is_multirun
 from cifar_exp.errors import RequestError
 from cifar_exp.sweeps.grid import MOST_JOBS, Request, check_directories, compose_sweep, expand
+from cifar_exp.sweeps.record import write_record
 
 QUIET = [
     *(text for text in TINY if not text.startswith(("max_lr", "explain", "epochs"))),
@@ -84,12 +85,12 @@ def test_a_glob_is_every_option_of_a_group():
         (["seed=0,1", "hydra.sweep.subdir=/tmp/${hydra.job.num}"], "must be a folder in the sweep's directory"),
         (["seed=0", "hydra.sweep.subdir=."], "must be a folder in the sweep's directory"),
         (["seed=0,1", "hydra.sweep.subdir=${nope}"], "hydra.sweep.subdir"),
-        (["seed=0,1", f"name={'n' * 300}", BY_NAME], "longer than a name can be"),
+        (["seed=0,1", f"name={'n' * 300}", BY_NAME], "longer than a folder's name can be"),
         (["seed=0,1", "hydra.sweep.dir=${oc.env:NO_SUCH_NAME}"], "hydra.sweep.dir"),
         (["hydra.sweeper.max_batch_size=0", "seed=0,1"], "must be at least 1"),
     ],
 )
-def test_a_sweep_that_cannot_be_is_refused_at_once(here, capsys, overrides, message):
+def test_an_impossible_sweep_is_refused_at_once(here, capsys, overrides, message):
     assert main(["-m", *overrides]) == 2
     told = capsys.readouterr().err
     assert message in told
@@ -114,7 +115,7 @@ def test_jobs_keep_their_values_and_their_directories(here):
     written = {path: path.stat().st_mtime_ns for path in here.glob("s/*/metrics.csv")}
     assert len(written) == 4
     assert main(asked) == 0
-    assert main(["resume", "s"]) == 2, "the setting of the names is Hydra's, so it is to be given again"
+    assert main(["resume", "s"]) == 2, "hydra.job.config... names the directories and is not recorded"
     assert main(["resume", "s", asked[-1]]) == 0
     assert {path: path.stat().st_mtime_ns for path in here.glob("s/*/metrics.csv")} == written
 
@@ -122,7 +123,7 @@ def test_jobs_keep_their_values_and_their_directories(here):
 @pytest.mark.parametrize(
     "mode", ["hydra: {mode: MULTIRUN, sweeper: {params: {seed: '1,2'}}}", "hydra: {mode: MULTIRUN}"]
 )
-def test_a_sweep_in_a_file_of_the_users_own(here, mode):
+def test_a_sweep_in_a_file_of_the_user(here, mode):
     (here / "own" / "experiment").mkdir(parents=True)
     (here / "own" / "experiment" / "grid.yaml").write_text(f"# @package _global_\n{mode}\n")
     asked = ["experiment=grid"] if "params" in mode else ["experiment=grid", "seed=1,2"]
@@ -134,10 +135,13 @@ def test_a_sweep_in_a_file_of_the_users_own(here, mode):
     assert [job.config.seed for job in sweep.jobs] == [3, 4]
 
 
-def test_a_record_needs_neither_the_environment_nor_the_folder(here, monkeypatch):
+def test_a_record_depends_neither_on_the_environment_nor_on_the_folder(here, monkeypatch):
     monkeypatch.setenv("DATA", str(here / "da ta"))
     monkeypatch.setenv("SEED", "7")
     overrides = ["data=image_folder", "data.root=${oc.env:DATA}/x,y", "seed=${oc.env:SEED}", "name=${model.name}_x"]
-    first, second = composed(*overrides).jobs
-    assert first.arguments == ["data=image_folder", f"data.root='{here}/da ta/x'", "seed=7", "name=${model.name}_x"]
-    assert second.arguments[1] == f"data.root='{Path.cwd()}/y'"
+    sweep = composed(*overrides)
+    sweep.directory.mkdir(parents=True)
+    write_record(sweep, Request(overrides))
+    first, second = (job["arguments"] for job in json.loads((sweep.directory / "sweep.json").read_text())["jobs"])
+    assert first == ["data=image_folder", f"data.root='{here}/da ta/x'", "seed=7", "name=${model.name}_x"]
+    assert second[1] == f"data.root='{Path.cwd()}/y'"

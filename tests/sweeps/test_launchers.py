@@ -1,4 +1,4 @@
-"""Several jobs at a time on one machine, and what a person may get wrong when asking for it."""
+"""Several jobs at a time on one machine, and wrong requests for them."""
 
 import signal
 import subprocess
@@ -15,8 +15,8 @@ from runs import metrics_of, rows_of, state_of
 from stand_in_jobs import StandIn
 
 from cifar_exp.cli.main import main
-from cifar_exp.config.compose import compose_jobs
-from cifar_exp.run import run
+from cifar_exp.config.compose import compose_job
+from cifar_exp.runner import run
 from cifar_exp.sweeps.launchers import joblib as joblib_launcher
 from cifar_exp.sweeps.launchers import options
 
@@ -25,12 +25,12 @@ SWEEP = ["-m", *TINY, "epochs=15", "explain.images=0", "hydra.sweep.dir=sweep"]
 
 @pytest.fixture(autouse=True)
 def without_gpus(monkeypatch):
-    """Whatever this machine has."""
+    """Hide the GPUs of this machine."""
     monkeypatch.setattr(joblib_launcher, "_gpus", list)
 
 
-def test_two_jobs_at_a_time_stopped_and_gone_on_with_are_as_if_alone(tmp_path):
-    """SIGTERM comes while two are running; the same command does the rest. One of them diverges."""
+def test_two_jobs_at_a_time_stopped_and_resumed_equal_single_runs(tmp_path):
+    """SIGTERM arrives while two jobs run; the same command finishes them. One of them diverges."""
     program = [*PROGRAM, *SWEEP, "max_lr=0.01,1e6", "hydra/launcher=joblib", "hydra.launcher.n_jobs=2"]
     with started(program, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as process:
         wait_for(lambda: rows_of(tmp_path / "sweep" / "0") >= 2)
@@ -51,7 +51,7 @@ def test_two_jobs_at_a_time_stopped_and_gone_on_with_are_as_if_alone(tmp_path):
     pd.testing.assert_frame_equal(metrics_of(tmp_path / "sweep" / "0"), metrics_of(tmp_path / "alone"), rtol=0, atol=0)
 
 
-def test_a_job_whose_process_dies_does_not_take_the_others_along(tmp_path, capsys):
+def test_other_jobs_survive_a_job_whose_process_dies(tmp_path, capsys):
     jobs = [
         StandIn(0, tmp_path),
         StandIn(1, tmp_path, deaths=99),
@@ -64,11 +64,11 @@ def test_a_job_whose_process_dies_does_not_take_the_others_along(tmp_path, capsy
 
 
 @pytest.mark.parametrize(("given", "n_jobs", "share"), [(None, 2, 0.5), (None, 1, 1), ("7", 2, None)])
-def test_jobs_share_out_the_cores(tmp_path, monkeypatch, given, n_jobs, share):
+def test_jobs_divide_the_cores(tmp_path, monkeypatch, given, n_jobs, share):
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     if given:
         monkeypatch.setenv("OMP_NUM_THREADS", given)
-    # One dies and starts again alone: with the threads that it had.
+    # One dies and is retried alone, with the same number of threads.
     jobs = [StandIn(number, tmp_path, variable="OMP_NUM_THREADS", deaths=number * (n_jobs - 1)) for number in range(2)]
     threads = int(given) if given else max(int(joblib.cpu_count() * share), 1)
     assert joblib_launcher.run_jobs(jobs, n_jobs=n_jobs) == {0: threads, 1: threads}
@@ -80,7 +80,7 @@ def test_one_job_at_a_time_has_a_process_of_its_own(tmp_path):
 
 
 @pytest.mark.parametrize(("gpus", "n_jobs", "seen"), [(["4", "7"], None, {4, 7}), (["3"], 2, {3}), ([], 2, {-1})])
-def test_jobs_share_out_the_gpus(tmp_path, monkeypatch, gpus, n_jobs, seen):
+def test_jobs_divide_the_gpus(tmp_path, monkeypatch, gpus, n_jobs, seen):
     monkeypatch.setattr(joblib_launcher, "_gpus", lambda: gpus)
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     jobs = [StandIn(number, tmp_path, variable="CUDA_VISIBLE_DEVICES", seconds=1.0) for number in range(2)]
@@ -95,7 +95,7 @@ def test_jobs_load_their_batches_in_processes_of_their_own(tmp_path, monkeypatch
     assert [state_of(tmp_path / "sweep" / job)["state"] for job in ("0", "1")] == ["completed", "completed"]
 
 
-def test_jobs_save_and_end_when_the_program_that_started_them_is_killed(tmp_path):
+def test_jobs_save_and_end_when_the_sweeps_program_is_killed(tmp_path):
     program = [*PROGRAM, *SWEEP, "epochs=500", "seed=0,1", "hydra/launcher=joblib", "hydra.launcher.n_jobs=2"]
     with started(program, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
         wait_for(lambda: all(rows_of(tmp_path / "sweep" / job) >= 1 for job in ("0", "1")))
@@ -114,7 +114,7 @@ def test_jobs_save_and_end_when_the_program_that_started_them_is_killed(tmp_path
         (["hydra/sweeper=optuna"], "pip install 'cifar-exp[optuna]'"),
     ],
 )
-def test_a_wrong_request_ends_before_anything_is_made(tmp_path, monkeypatch, capsys, arguments, message):
+def test_a_wrong_request_writes_nothing(tmp_path, monkeypatch, capsys, arguments, message):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(options, "find_spec", lambda engine: None)  # as if no engine were installed
     assert main(["-m", *arguments, "max_lr=0.1,0.2"]) == 2
@@ -124,7 +124,7 @@ def test_a_wrong_request_ends_before_anything_is_made(tmp_path, monkeypatch, cap
     assert list(tmp_path.iterdir()) == []
 
 
-def test_another_packages_option_of_the_same_name_gives_way():
+def test_another_packages_option_of_the_same_name_is_replaced():
     @dataclass
     class Theirs:
         _target_: str = "hydra_plugins.hydra_joblib_launcher.joblib_launcher.JoblibLauncher"
@@ -132,14 +132,14 @@ def test_another_packages_option_of_the_same_name_gives_way():
 
     ConfigStore.instance().store(group="hydra/launcher", name="joblib", node=Theirs)
     options.register()
-    (job,) = compose_jobs(["hydra/launcher=joblib"])
+    job = compose_job(["hydra/launcher=joblib"])
     assert job.hydra.launcher._target_ == "hydra_plugins.cifar_exp_plugins.LocalLauncher"
 
 
 def test_starting_imports_no_engine():
     script = (
-        "import sys; from cifar_exp.config.compose import compose_jobs\n"
-        "for option in ('launcher=joblib', 'launcher=basic'): compose_jobs(['hydra/' + option])\n"
+        "import sys; from cifar_exp.config.compose import compose_job\n"
+        "for option in ('launcher=joblib', 'launcher=basic'): compose_job(['hydra/' + option])\n"
         "print([name for name in ('ray', 'submitit', 'optuna', 'joblib', 'torch') if name in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=True)

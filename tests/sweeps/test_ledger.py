@@ -1,8 +1,9 @@
-"""Sweeps: planned, run, broken in every way, resumed."""
+"""Sweeps: planned, run, interrupted, failed, resumed."""
 
 import csv
 import json
 import signal
+from pathlib import Path
 
 import pytest
 from composing import TINY
@@ -11,7 +12,7 @@ from runs import measured
 from cifar_exp import data
 from cifar_exp.cli.main import main
 from cifar_exp.config.overrides import quoted
-from cifar_exp.run_dir import lock, tables
+from cifar_exp.run_dir import run_status, tables
 from cifar_exp.sweeps.ledger import winner
 from cifar_exp.training.progress import EpochProgress
 
@@ -29,7 +30,7 @@ def here(tmp_path, monkeypatch):
 
 @pytest.fixture(autouse=True)
 def quick(request, monkeypatch):
-    """Only a test about the comparison makes one."""
+    """Skip the comparison except in tests about it."""
     if "comparison" not in request.node.name:
         monkeypatch.setattr("cifar_exp.sweeps.ledger._compare", lambda sweep_dir: None)
 
@@ -44,7 +45,7 @@ def states(sweep_dir):
 
 
 def contents(sweep_dir, *jobs):
-    """The files of some jobs. Hydra's own are left out: it writes them, the same again, before a job can say no."""
+    """The files of some jobs. Hydra's own are excluded: it writes them again before a job is skipped."""
     files = [path for job in jobs for path in (sweep_dir / job).rglob("*") if path.is_file()]
     return {
         path: (path.read_bytes(), path.stat().st_mtime_ns)
@@ -54,7 +55,7 @@ def contents(sweep_dir, *jobs):
 
 
 def interrupt_at(monkeypatch, number):
-    """Have a signal come in the so-manieth step from now on."""
+    """Raise SIGTERM in the given training step, counted from now."""
     steps = []
     update = EpochProgress.update
 
@@ -95,23 +96,25 @@ def test_a_job_in_a_sweep_is_the_run_alone(here):
     assert measured(here / "s" / "2") == measured(here / "alone")
 
 
-def test_a_job_that_diverges_stays_where_it_is(here, capsys):
+def test_a_diverged_job_is_not_repeated(here, capsys):
     assert main(["-m", *TINY, "epochs=1", "max_lr=0.05,1e30,0.1", "hydra.sweep.dir=s"]) == 1
     assert states(here / "s") == ["completed", "diverged", "completed"]
     assert "Traceback" in (here / "s" / "1" / "run.log").read_text()
     assert "the loss became" in table(here / "s")[1]["error"]
     before = contents(here / "s", "0", "1", "2")
     assert main(["resume", "s"]) == 1
-    assert "Job 1: max_lr=1e+30: diverged before, and would again" in capsys.readouterr().out
+    assert "Job 1: max_lr=1e+30: skipped: diverged earlier" in capsys.readouterr().out
     assert contents(here / "s", "0", "1", "2") == before
 
 
-def test_failed_jobs_are_retried_and_finished_ones_are_not_touched(here, image_tree, monkeypatch, capsys):
+def test_failed_jobs_are_retried_and_finished_ones_are_not_changed(here, image_tree, monkeypatch, capsys):
     root = here / "data"
     asked = ["-m", *SMALL, f"data.root={root}", "seed=0,1", "hydra.sweep.dir=s"]
-    assert main(asked) == 1  # there is no such folder
+    root.mkdir()
+    assert main(asked) == 1  # the folder is empty
     assert states(here / "s") == ["failed", "failed"]
     assert all("data" in row["error"] for row in table(here / "s"))
+    root.rmdir()
     image_tree.rename(root)
     with monkeypatch.context() as patch:
         interrupt_at(patch, 2)  # 18 images: one step a job
@@ -122,7 +125,7 @@ def test_failed_jobs_are_retried_and_finished_ones_are_not_touched(here, image_t
     assert main(["resume", "s"]) == 0
     assert states(here / "s") == ["completed", "completed"]
     assert contents(here / "s", "0") == before
-    assert "Job 0: seed=0: completed before" in capsys.readouterr().out
+    assert "Job 0: seed=0: skipped: already completed" in capsys.readouterr().out
 
 
 def test_interrupted_in_the_second_job_and_repeated(here, monkeypatch, capsys):
@@ -135,18 +138,18 @@ def test_interrupted_in_the_second_job_and_repeated(here, monkeypatch, capsys):
     capsys.readouterr()
     assert main(["-m", *SWEPT, "hydra.sweep.dir=s"]) == 0
     said = capsys.readouterr().out
-    assert "Job 0: epochs=1 max_lr=0.05: completed before" in said
-    assert "Job 1: epochs=1 max_lr=0.1: interrupted before, goes on" in said
+    assert "Job 0: epochs=1 max_lr=0.05: skipped: already completed" in said
+    assert "Job 1: epochs=1 max_lr=0.1: resuming (was interrupted)" in said
     assert contents(here / "s", "0") == before
     for job in "0123":
         assert measured(here / "s" / job) == measured(here / "whole" / job)
 
 
-def test_a_killed_job_is_told_from_one_at_work(here):
+def test_a_killed_job_differs_from_a_running_one(here):
     assert main(["-m", *TINY, "epochs=1", "seed=0,1", "hydra.sweep.dir=s"]) == 0
     status = here / "s" / "1" / "status.json"
     status.write_text(json.dumps(json.loads(status.read_text()) | {"state": "running"}))
-    with lock.held(here / "s" / "1"):
+    with run_status.locked(here / "s" / "1"):
         assert main(["resume", "s"]) == 0
         assert states(here / "s") == ["completed", "running"]
     assert main(["resume", "s"]) == 0
@@ -166,7 +169,7 @@ def test_another_sweep_does_not_overwrite_one(here, capsys, change):
     assert main(["-m", *SWEPT, "hydra.sweep.dir=s"]) == 0
     before = contents(here / "s", "0", "1", "2", "3")
     assert main(["-m", *SWEPT, "hydra.sweep.dir=s", change]) == 2
-    assert "a run is never overwritten" in capsys.readouterr().err
+    assert "already contains a run with another config" in capsys.readouterr().err
     assert contents(here / "s", "0", "1", "2", "3") == before
 
 
@@ -194,7 +197,7 @@ def test_the_plan_lists_duplicates_and_what_is_done(here, capsys):
 
 
 def test_a_record_from_elsewhere_chooses_no_code(here, capsys):
-    """What a sweep's record says about Hydra, trust and the cache is not taken."""
+    """Entries of a record on Hydra, trust and the cache are ignored."""
     assert main(["-m", *TINY, "epochs=1", "seed=0,1", "hydra.sweep.dir=s"]) == 0
     record = json.loads((here / "s" / "sweep.json").read_text())
     record["overrides"] += ["hydra.launcher._target_=os.system", "trust=[os]", "data.cache=/nowhere", "+hydra.x=1"]
@@ -203,7 +206,7 @@ def test_a_record_from_elsewhere_chooses_no_code(here, capsys):
     assert main(["resume", "s"]) == 0
     said = capsys.readouterr().out
     assert "Ignored from the sweep's record" in said
-    assert said.count("completed before") == 2
+    assert said.count("already completed") == 2
     (here / "s" / "sweep.json").write_text("[]")
     assert main(["resume", "s"]) == 2
     assert main(["resume", "s", "epochs=3"]) == 2
@@ -235,7 +238,7 @@ def test_jobs_of_a_process_share_the_decoded_data(here, monkeypatch):
     load = data.call
 
     def counting(node, *arguments, **options):
-        loaded.append(node["_target_"])
+        loaded.append(node._target_)
         return load(node, *arguments, **options)
 
     monkeypatch.setattr(data, "call", counting)
@@ -250,9 +253,19 @@ def test_the_winner_is_the_validation_splits():
         {"job": 2, "max_lr": "0.3", "val_accuracy": 0.85, "test_accuracy": 0.95},
         {"job": 3, "max_lr": "0.4"},
     ]
+    for number, row in enumerate(rows):
+        row["run"] = str(number)
     said = winner(rows, ["max_lr"])
     assert said == (
-        "Best on the validation split: job 1 (max_lr=0.2) with 85.00% (as good there: job 2); "
-        "its test accuracy is 70.00%."
+        "Best on the validation split: job 1 (max_lr=0.2) with 85.00% (tied with job 2); its test accuracy is 70.00%."
     )
+    assert winner(rows, ["max_lr"], "2").startswith("Best on the validation split: job 2 (max_lr=0.3)")
     assert winner(rows[3:], ["max_lr"]).startswith("No winner")
+
+
+def test_the_winner_of_a_tie_is_the_baseline_of_the_comparison(here, capsys):
+    """Equal jobs in folders whose order is not that of the jobs: the comparison starts with job 1."""
+    assert main(["-m", *TINY, "epochs=1", "name=b,a", "hydra.sweep.subdir=${name}", "hydra.sweep.dir=s"]) == 0
+    baseline = json.loads((here / "s" / "comparison" / "comparison.json").read_text())["baseline"]
+    assert Path(baseline).name == "a"
+    assert "Best on the validation split: job 1 (name=a)" in capsys.readouterr().out

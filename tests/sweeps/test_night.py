@@ -1,4 +1,4 @@
-"""A night: twelve jobs, one diverges, one calls what raises, one is killed with the whole program; then the morning."""
+"""A long sweep: of twelve jobs one diverges, one raises, one is killed with the program; then it is resumed."""
 
 import csv
 import json
@@ -13,19 +13,19 @@ from runs import measured
 
 DIVERGING, RAISING, KILLED = 3, 5, 8
 NETWORK = '''
-"""A network of the user's own, with a mistake in it until somebody mends it."""
+"""A network of the user's own, with a mistake in it until it is fixed."""
 import pathlib
 from cifar_exp.models import resnet9
 
 def network(**options):
-    if not pathlib.Path(__file__).with_name("mended").exists():
+    if not pathlib.Path(__file__).with_name("fixed").exists():
         raise ZeroDivisionError("a mistake in the user's own code")
     return resnet9(width=4, **options)
 '''
 
 
 @pytest.fixture
-def night(tmp_path):
+def sweep(tmp_path):
     """A folder with twelve experiments of the user's own and a package; returns how to start the program there."""
     options = tmp_path / "options" / "experiment"
     options.mkdir(parents=True)
@@ -33,7 +33,7 @@ def night(tmp_path):
         model = "own" if number == RAISING else "resnet9"
         lines = ["# @package _global_", f"defaults: [{{override /model: {model}}}]"]
         lines.append(f"max_lr: {1e30 if number == DIVERGING else 0.01 * (number + 1)}")
-        lines.append(f"epochs: {60 if number == KILLED else 1}")  # long enough to be struck
+        lines.append(f"epochs: {60 if number == KILLED else 1}")  # long enough to be killed
         if number != RAISING:
             lines.append("model: {width: 4}")
         (options / f"e{number:02}.yaml").write_text("\n".join(lines) + "\n")
@@ -62,8 +62,8 @@ def states(folder):
         return [row["state"] for row in csv.DictReader(file)]
 
 
-def test_a_night_and_its_morning(night):
-    folder, asked = night
+def test_a_killed_sweep_is_resumed_twice(sweep):
+    folder, asked = sweep
     with start(folder, *asked) as process:
         metrics = folder / "s" / str(KILLED) / "metrics.csv"
         wait_for(lambda: metrics.exists() or process.poll() is not None, seconds=300)
@@ -81,9 +81,9 @@ def test_a_night_and_its_morning(night):
     expected = ["completed"] * 12
     expected[DIVERGING], expected[RAISING] = "diverged", "failed"
     assert states(folder) == expected
-    assert "interrupted before, goes on" in said
+    assert "resuming (was interrupted)" in said
 
-    (folder / "mended").touch()
+    (folder / "fixed").touch()
     with start(folder, "resume", "s", "--config-dir", "options", "--trust", "own_network") as process:
         said = process.communicate()[0]
     expected[RAISING] = "completed"
@@ -91,4 +91,4 @@ def test_a_night_and_its_morning(night):
     for number in set(range(KILLED)) - {RAISING}:
         assert measured(folder / "s" / str(number)) == finished[number]
     assert {path: path.stat().st_mtime_ns for path in written} == written
-    assert said.count("completed before") == 10
+    assert said.count("already completed") == 10

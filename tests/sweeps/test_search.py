@@ -1,4 +1,4 @@
-"""A search by Optuna: jobs that fail or are lost do not end it, and it goes on where it stopped."""
+"""A search by Optuna: it survives failed and lost jobs, and resumes where it stopped."""
 
 import json
 from pathlib import Path
@@ -18,7 +18,7 @@ PARAMS = {"max_lr": "tag(log, interval(0.01, 1.0))", "epochs": "range(5, 31, 5)"
 
 
 class Launcher:
-    """Makes up what a job comes to: better the nearer max_lr is to 0.1; some jobs come to nothing."""
+    """Invents the value of a job, highest at max_lr=0.1; some jobs have none."""
 
     def __init__(self, *, failing=(), killed_at: int | None = None) -> None:
         self.failing = set(failing)
@@ -54,7 +54,7 @@ def go(tmp_path):
     return run
 
 
-def test_what_is_searched_stays_within_its_bounds_and_the_rest_is_fixed(go):
+def test_searched_values_stay_within_bounds_and_other_overrides_are_fixed(go):
     ran = go(Launcher(), 12).ran
     assert [number for number, _ in ran] == list(range(12))
     for _, overrides in ran:
@@ -83,7 +83,7 @@ def test_all_jobs_failed(go, tmp_path):
 
 
 @pytest.mark.parametrize("n_jobs", [1, 2])
-def test_stopped_and_started_again_it_makes_the_same_choices(go, n_jobs):
+def test_a_stopped_search_resumes_with_the_same_choices(go, n_jobs):
     undisturbed = go(Launcher(), 6, folder="other", n_jobs=n_jobs).ran
     stopped = Launcher(killed_at=3)
     with pytest.raises(KeyboardInterrupt):
@@ -103,17 +103,17 @@ def test_a_failed_job_runs_again_with_its_values(go, tmp_path):
 
 
 def test_unfinished_jobs_of_another_search_are_not_run(go):
-    """A journal can be someone else's, and what it names would become overrides."""
+    """A journal can come from a stranger, and its values would become overrides."""
     go(Launcher(failing=[1]), 2)
     other = Launcher()
-    with pytest.raises(RequestError, match="a search of other values"):
+    with pytest.raises(RequestError, match="search of other values"):
         go(other, 2, params={"max_lr": PARAMS["max_lr"]})
-    with pytest.raises(RequestError, match="a search of other values"):
+    with pytest.raises(RequestError, match="search of other values"):
         go(other, 2, params=PARAMS | {"max_lr": "interval(0.5, 0.6)"})
     assert other.ran == []
 
 
-def test_the_ends_of_what_is_searched():
+def test_corners_of_the_search_space():
     given = corners({"max_lr": "interval(0.1, 1)", "epochs": "range(5, 31, 5)"}, ["seed=3", "model=resnet9,resnet18"])
     assert given == [
         ["seed=3", "max_lr=0.1", "epochs=5", "model=resnet9"],
@@ -129,10 +129,10 @@ def test_the_ends_of_what_is_searched():
         (["hydra.sweeper.sampler=tpp"], "must be tpe or random"),
         (["hydra.sweeper.n_trials=0"], "must be at least 1"),
         (["hydra.sweeper.params=null"], "nothing to search"),
-        (["data.validation_fraction=0"], "leaves hydra/sweeper=optuna nothing to choose by"),
+        (["data.validation_fraction=0"], "hydra/sweeper=optuna needs a validation split"),
     ],
 )
-def test_a_wrong_search_ends_before_anything_is_made(tmp_path, monkeypatch, capsys, arguments, message):
+def test_a_wrong_search_writes_nothing(tmp_path, monkeypatch, capsys, arguments, message):
     pytest.importorskip("optuna", reason="Optuna is not installed: pip install 'cifar-exp[optuna]'")
     monkeypatch.chdir(tmp_path)
     assert main(["-m", *TINY, "hydra/sweeper=optuna", *arguments]) == 2
@@ -141,7 +141,7 @@ def test_a_wrong_search_ends_before_anything_is_made(tmp_path, monkeypatch, caps
 
 
 def test_eight_trials_on_digits(tmp_path, monkeypatch, capsys):
-    """Trials that diverge are among them: the search goes on, and ends with 1, as any sweep with a failed job."""
+    """Some trials diverge: the search continues, and ends with exit code 1, as any sweep with a failed job."""
     pytest.importorskip("optuna", reason="Optuna is not installed: pip install 'cifar-exp[optuna]'")
     monkeypatch.chdir(tmp_path)
     command = ["-m", *TINY, "explain.images=0", "hydra/sweeper=optuna", "hydra.sweep.dir=sweep", "epochs=range(3,7)"]

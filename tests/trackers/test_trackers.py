@@ -8,6 +8,7 @@ import sys
 import warnings
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -19,16 +20,16 @@ from cifar_exp import trackers
 from cifar_exp.cli.main import main
 from cifar_exp.config.parse import changed, flatten
 from cifar_exp.errors import DivergedError, RequestError
-from cifar_exp.run import run
 from cifar_exp.run_dir import lifecycle, tables
 from cifar_exp.run_dir.saved_run import open_run
+from cifar_exp.runner import run
 
 SHORT = (*TINY, "explain.images=0")
 
 
 @contextmanager
 def their_own_warnings():
-    """What the libraries say of themselves when they are loaded and read."""
+    """Ignores warnings of the libraries."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield
@@ -98,14 +99,14 @@ def test_tensorboard_holds_the_csvs(on_tensorboard):
     _, out_dir, _ = on_tensorboard
     events = events_of(out_dir)
     expected = expected_scalars(out_dir)
-    told = {tag: [(event.step, event.value) for event in events.Scalars(tag)] for tag in events.Tags()["scalars"]}
-    assert {tag for tag in told if not tag.startswith("summary/")} == set(expected)
+    logged = {tag: [(event.step, event.value) for event in events.Scalars(tag)] for tag in events.Tags()["scalars"]}
+    assert {tag for tag in logged if not tag.startswith("summary/")} == set(expected)
     for tag, points in expected.items():
-        assert told[tag] == [(step, np.float32(value)) for step, value in points], tag
+        assert logged[tag] == [(step, np.float32(value)) for step, value in points], tag
     last = pd.read_csv(out_dir / "metrics.csv")["step"].iloc[-1]
     numbers, texts = expected_summary(out_dir)
     for name, value in numbers.items():
-        assert told[f"summary/{name}"] == [(last, np.float32(value))]
+        assert logged[f"summary/{name}"] == [(last, np.float32(value))]
     for name, text in texts.items():
         assert events.Tensors(f"summary/{name}/text_summary")[0].tensor_proto.string_val[0].decode() == text
     shown = events.Tensors("config/text_summary")[0].tensor_proto.string_val[0].decode()
@@ -131,9 +132,9 @@ def test_tensorboard_holds_the_figures(on_tensorboard, tmp_path):
     names = {path.stem for path in (out_dir / "figures").glob("*.png")}
     assert set(events.Tags()["images"]) == {f"figures/{name}" for name in names}
     assert names >= {"curves", "confusion"}
-    (tmp_path / "told.png").write_bytes(events.Images("figures/curves")[0].encoded_image_string)
-    with Image.open(tmp_path / "told.png") as told, Image.open(out_dir / "figures" / "curves.png") as drawn:
-        assert np.array_equal(np.asarray(told), np.asarray(drawn.convert("RGB")))
+    (tmp_path / "logged.png").write_bytes(events.Images("figures/curves")[0].encoded_image_string)
+    with Image.open(tmp_path / "logged.png") as logged, Image.open(out_dir / "figures" / "curves.png") as drawn:
+        assert np.array_equal(np.asarray(logged), np.asarray(drawn.convert("RGB")))
 
 
 def test_a_tracker_changes_no_number(on_tensorboard):
@@ -143,7 +144,7 @@ def test_a_tracker_changes_no_number(on_tensorboard):
 
 
 def test_tensorboard_goes_on_where_a_run_was_cut_off(on_tensorboard, tmp_path):
-    """After epoch 2 was told, the run is resumed from epoch 1, whose second epoch now goes otherwise."""
+    """A run that logged epoch 2 is resumed from epoch 1; its second epoch now has other values."""
     config, finished, _ = on_tensorboard
     out_dir = tmp_path / "run"
     shutil.copytree(finished, out_dir)
@@ -153,9 +154,9 @@ def test_tensorboard_goes_on_where_a_run_was_cut_off(on_tensorboard, tmp_path):
         cells = metrics[2].split(",")
         (out_dir / "metrics.csv").write_text("".join([*metrics[:2], ",".join([*cells[:3], "7.5", *cells[4:]])]))
         after_epoch()
-    told = [(event.step, event.value) for event in events_of(out_dir).Scalars("train_loss")]
+    logged = [(event.step, event.value) for event in events_of(out_dir).Scalars("train_loss")]
     first = pd.read_csv(out_dir / "metrics.csv").iloc[0]
-    assert told == [(first["step"], np.float32(first["train_loss"])), (int(cells[1]), 7.5)]
+    assert logged == [(first["step"], np.float32(first["train_loss"])), (int(cells[1]), 7.5)]
 
 
 # --- MLflow --------------------------------------------------------------------------------------------
@@ -189,18 +190,18 @@ def history(folder, run_id, key):
 
 def test_mlflow_holds_the_csvs(on_mlflow):
     config, folder = on_mlflow
-    told = run_in(folder, "run")
-    assert (told.info.status, told.data.tags["summary.state"]) == ("FINISHED", "completed")
-    assert told.data.params == {key: "null" if v is None else str(v) for key, v in flatten(config).items()}
+    logged = run_in(folder, "run")
+    assert (logged.info.status, logged.data.tags["summary.state"]) == ("FINISHED", "completed")
+    assert logged.data.params == {key: "null" if v is None else str(v) for key, v in flatten(config).items()}
     expected = expected_scalars(folder / "run")
-    assert {key for key in told.data.metrics if not key.startswith("summary/")} == set(expected)
+    assert {key for key in logged.data.metrics if not key.startswith("summary/")} == set(expected)
     for key, points in expected.items():
-        assert history(folder, told.info.run_id, key) == points, key
+        assert history(folder, logged.info.run_id, key) == points, key
     numbers, texts = expected_summary(folder / "run")
-    assert {key: value for key, value in told.data.metrics.items() if key.startswith("summary/")} == {
+    assert {key: value for key, value in logged.data.metrics.items() if key.startswith("summary/")} == {
         f"summary/{name}": value for name, value in numbers.items()
     }
-    assert {name: told.data.tags[f"summary.{name}"] for name in texts} == texts
+    assert {name: logged.data.tags[f"summary.{name}"] for name in texts} == texts
 
 
 def test_mlflow_holds_the_files(on_mlflow, tmp_path):
@@ -216,9 +217,9 @@ def test_mlflow_holds_the_files(on_mlflow, tmp_path):
 
 def test_mlflow_knows_how_a_run_ended(on_mlflow):
     _, folder = on_mlflow
-    told = run_in(folder, "diverged")
-    assert (told.info.status, told.data.tags["summary.state"]) == ("FAILED", "diverged")
-    assert len(history(folder, told.info.run_id, "steps/learning_rate")) == len(
+    logged = run_in(folder, "diverged")
+    assert (logged.info.status, logged.data.tags["summary.state"]) == ("FAILED", "diverged")
+    assert len(history(folder, logged.info.run_id, "steps/learning_rate")) == len(
         pd.read_csv(folder / "diverged" / "steps.csv")
     )
 
@@ -240,8 +241,8 @@ def test_a_missing_package_is_told_before_anything_is_made(name, tmp_path, monke
     monkeypatch.setitem(sys.modules, name, None)
     monkeypatch.chdir(tmp_path)
     assert main([*SHORT, f"tracker={name}"]) == 2
-    told = f"cifar-exp: tracker={name}: not installed; pip install 'cifar-exp[{name}]' or pip install {name}\n"
-    assert capsys.readouterr().err == told
+    logged = f"cifar-exp: tracker={name}: not installed; pip install 'cifar-exp[{name}]' or pip install {name}\n"
+    assert capsys.readouterr().err == logged
     assert list(tmp_path.iterdir()) == []
     with pytest.raises(RequestError, match="not installed"):
         run(composed(*SHORT, f"tracker={name}"), tmp_path / "run")
@@ -289,12 +290,12 @@ class Broken:
 def test_a_failing_tracker_is_given_up_and_the_run_goes_on(where, calls, tmp_path, monkeypatch, caplog):
     broken = Broken(where)
     monkeypatch.setattr(trackers, "check", lambda config: None)
-    monkeypatch.setattr(trackers, "import_module", lambda name: broken)
+    monkeypatch.setattr(trackers, "import_module", lambda name: SimpleNamespace(TensorBoard=broken.begin))
     with caplog.at_level(logging.WARNING):
         run(composed(*SHORT, "tracker=tensorboard"), tmp_path / "run")
     assert broken.calls == calls
-    told = [one.getMessage() for one in caplog.records if "Tracker tensorboard failed" in one.getMessage()]
-    assert len(told) == (where != "nowhere")
+    logged = [one.getMessage() for one in caplog.records if "Tracker tensorboard failed" in one.getMessage()]
+    assert len(logged) == (where != "nowhere")
     assert json.loads((tmp_path / "run" / "status.json").read_text())["state"] == "completed"
 
 

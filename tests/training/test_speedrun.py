@@ -5,9 +5,9 @@ import pytest
 from composing import composed
 
 from cifar_exp.cli.evaluate import evaluate_run
-from cifar_exp.run import run
 from cifar_exp.run_dir import tables
 from cifar_exp.run_dir.saved_run import open_run
+from cifar_exp.runner import run
 
 SMALL = (
     "experiment=speedrun",

@@ -13,7 +13,7 @@ import pandas as pd
 from cifar_exp.compare.naming import heading, one_line
 from cifar_exp.compare.ordering import TEST
 from cifar_exp.compare.pairs import Pair
-from cifar_exp.compare.render import ALSO, NETWORKS, verdict_in_words
+from cifar_exp.compare.render import ALSO, NETWORKS, NOTES, verdict_in_words
 from cifar_exp.compare.tables import Comparison
 from cifar_exp.reports.html import formats
 from cifar_exp.reports.html.table import Column, Table
@@ -64,7 +64,8 @@ def runs_table(comparison: Comparison, pairs: Sequence[Pair], out: Path) -> Tabl
     for name in runs.columns:
         if name.startswith("config.") and name not in shown:
             constant = _is_constant(runs[name])
-            add(Column(name[7:], hidden=not constant, constant=constant), [setting(value) for value in runs[name]])
+            hidden = not constant and name not in NOTES
+            add(Column(name[7:], hidden=hidden, constant=constant), [setting(value) for value in runs[name]])
     marks = {position: "best" for position, best in enumerate(runs["best"]) if best}
     rows = list(zip(*cells, strict=True))
     return Table(columns, rows, marks=marks, choose=True, differing_first=True, shown=50)

@@ -1,1 +1,1 @@
-"""The typed configs of the config groups, each entered in its group's registry."""
+"""The typed configs of the config groups, each registered in its group."""

@@ -6,7 +6,7 @@ from typing import Any
 from cifar_exp.config.fields import Fraction, Pixels, Schema, key
 from cifar_exp.config.registry import Group
 
-# Albumentations' transforms that take plain values, keep uint8 images uint8, and read no file.
+# Albumentations' transforms with plain arguments that keep uint8 images and read no file.
 _TRANSFORMS = """
     AdditiveNoise AdvancedBlur Affine AutoContrast Blur CLAHE CenterCrop ChannelDropout ChannelShuffle
     ChromaticAberration CoarseDropout ColorJitter Crop CropAndPad D4 Defocus Downscale ElasticTransform Emboss
@@ -32,10 +32,10 @@ class LowResolutionConfig(Schema):
 
 @dataclass
 class AugmentConfig(Schema):
-    """Named Albumentations transforms, applied in the order in which they are written."""
+    """Named Albumentations transforms, applied in the order of the file."""
 
     name: str = key("option's name, in tables and logs")
-    alternating_flip: bool = key("mirror each image in every other epoch, half of them in the first", False)
+    alternating_flip: bool = key("flip each image in every other epoch, half of them in the first epoch", False)
     low_resolution: LowResolutionConfig = field(default_factory=LowResolutionConfig)
     transforms: dict[str, Any] = field(default_factory=dict)
 

@@ -28,7 +28,7 @@ Sha256 = Annotated[
 
 @dataclass
 class DataConfig(Schema):
-    """What every data set shares: size, cache, held-out split, subsets and loading."""
+    """Keys of every data set: size, cache, held-out split, subsets and loading."""
 
     _target_: str = MISSING
     name: str = key("option's name, in tables and logs")
@@ -38,18 +38,18 @@ class DataConfig(Schema):
         "fraction of the training images held out for selection, stratified by class", 0.1
     )
     split_seed: Seed = key(
-        "seed of the held-out split, apart from `seed`, so that runs with other seeds share one split", 0
+        "seed of the held-out split; separate from `seed`, so that runs with different seeds share the split", 0
     )
     limit_train: Count | None = key("use only this many training images, stratified (before the split)", None)
     limit_test: Count | None = key("use only this many test images, stratified", None)
     workers: Annotated[int, between(0, 128)] | None = key(
-        "loader processes; null: 0 on a CPU or where the device augments, up to 4 on a GPU", None
+        "loader processes; null: 0 on a CPU or with device augmentation, up to 4 on a GPU", None
     )
     sampler: Annotated[str, one_of("shuffled", "balanced")] = key(
         "training images of an epoch: shuffled (each once) | balanced (as many of each class)", "shuffled"
     )
     statistics_decimals: Annotated[int, between(0, 15)] | None = key(
-        "round the images' mean and standard deviation to so many places; null: exact", None
+        "decimals of the images' mean and standard deviation; null: exact", None
     )
 
 

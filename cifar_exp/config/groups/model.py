@@ -11,7 +11,7 @@ from cifar_exp.config.registry import Group
 
 @dataclass
 class ModelConfig(Schema):
-    """What every model shares."""
+    """Keys of every model."""
 
     _target_: str = MISSING
     name: str = key("option's name, in tables and logs")
@@ -44,7 +44,7 @@ class SpeedNetConfig(ModelConfig):
     widths: Annotated[list[UpToAMillion], Allowed("three numbers of channels", lambda widths: len(widths) == 3)] = key(
         "channels of the three stages"
     )
-    whitening_epsilon: Positive = key("added to the variances when the first layer whitens its patches")
-    whitening_bias_epochs: Annotated[int, at_least(0)] = key("epochs for which the first layer's bias is trained")
+    whitening_epsilon: Positive = key("added to the variances when the first layer is set to whiten its patches")
+    whitening_bias_epochs: Annotated[int, at_least(0)] = key("epochs in which the first layer's bias is trained")
     norm_momentum: Fraction = key("weight of the newest batch in the running statistics of batch normalization")
     logit_scale: Positive = key("factor by which the outputs are multiplied")

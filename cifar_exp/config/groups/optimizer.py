@@ -10,7 +10,7 @@ from cifar_exp.config.registry import Group
 
 @dataclass
 class OptimizerConfig(Schema):
-    """What every optimizer shares."""
+    """Keys of every optimizer."""
 
     _target_: str = MISSING
     name: str = key("option's name, in tables and logs")
@@ -22,7 +22,7 @@ class OptimizerConfig(Schema):
 
 @dataclass
 class OwnOptimizerConfig(OptimizerConfig):
-    """What holds for an optimizer without a typed config: it decays everything, as it does by itself."""
+    """Keys of an optimizer without a typed config: like the optimizer itself, it decays all parameters."""
 
     decay_norms_and_biases: bool = True
 
@@ -59,7 +59,7 @@ class MuonConfig(Schema):
     _target_: str = "cifar_exp.training.muon.Muon"
     name: str = key("option's name, in tables and logs")
     momentum: Fraction = key("momentum of the convolution filters")
-    weight_decay: NotNegative = key("of linear layers, norms and biases: how much they shrink in a step at max_lr")
+    weight_decay: NotNegative = key("weight decay of linear layers, norms and biases in a step at max_lr")
     sgd_momentum: Fraction = key("momentum of all other parameters")
     head_lr_factor: Positive = key("learning rate of linear layers, relative to max_lr")
     bias_lr_factor: Positive = key("learning rate of norms and biases, relative to max_lr")

@@ -21,12 +21,12 @@ from cifar_exp.config.registry import Group
 
 @dataclass
 class SchedulerConfig(Schema):
-    """What every scheduler shares. ``interval`` says after what the schedule moves on by one."""
+    """Keys of every scheduler. The schedule advances by one after each ``interval``."""
 
     _target_: str = MISSING
     name: str = key("option's name, in tables and logs")
     interval: Annotated[str, one_of("step", "epoch")] = key(
-        "after what the schedule advances by one: step | epoch", "step"
+        "interval after which the schedule advances by one: step | epoch", "step"
     )
 
 
@@ -41,7 +41,7 @@ class OneCycleConfig(SchedulerConfig):
     _target_: str = "cifar_exp.training.schedule.one_cycle"
     pct_start: Fraction = key("fraction of the steps with a rising learning rate")
     div_factor: Positive = key("first learning rate: max_lr / div_factor")
-    final_div_factor: Positive = key("last learning rate: first one / final_div_factor")
+    final_div_factor: Positive = key("last learning rate: first learning rate / final_div_factor")
     anneal_strategy: Annotated[str, one_of("cos", "linear")] = key("shape of the curve: cos | linear", "cos")
     cycle_momentum: bool = key("cycle the momentum against the learning rate; overwrites optimizer.momentum")
     base_momentum: Fraction = key("momentum at max_lr", 0.85)

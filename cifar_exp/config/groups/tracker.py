@@ -12,10 +12,10 @@ class TrackerConfig(Schema):
     """Where else a run's records are logged."""
 
     name: Annotated[str, one_of("none", "tensorboard", "mlflow")] = key(
-        "where else the run is logged: none | tensorboard | mlflow", "none"
+        "tracker that the run is also logged to: none | tensorboard | mlflow", "none"
     )
     store: str | None = key("folder of the MLflow store; TensorBoard writes into the run directory", None)
-    experiment: str = key("MLflow's name for what its runs are listed under", "cifar_exp")
+    experiment: str = key("MLflow experiment that contains the runs", "cifar_exp")
 
 
 TRACKERS = Group("tracker", TrackerConfig, {"base_tracker": TrackerConfig})

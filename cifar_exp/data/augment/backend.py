@@ -1,4 +1,4 @@
-"""Who augments: Albumentations, image by image on the CPU, or the compute device, a batch at a time."""
+"""The augmentation backend: Albumentations, image by image on the CPU, or batches on the compute device."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ from cifar_exp.data.augment.device_transforms import (
 )
 from cifar_exp.data.augment.policy import Augmentation
 
-_LARGEST_PART_OF_MEMORY = 0.25  # of a GPU, that the training images may take with augment_backend=auto
+_LARGEST_PART_OF_MEMORY = 0.25  # of a GPU, for the training images with augment_backend=auto
 _CONSTANT, _REFLECT_101 = 0, 4  # OpenCV's border modes
 
 
@@ -27,8 +27,8 @@ class Backend:
 
     Attributes:
         name: ``albumentations`` or ``device``.
-        on_device: the transforms of the latter.
-        reason: why the device is not used although it could have been; empty otherwise.
+        on_device: the transforms of the backend ``device``.
+        reason: why ``auto`` or ``device`` fell back to Albumentations; empty otherwise.
     """
 
     name: str
@@ -43,14 +43,14 @@ class _NotBatchedError(Exception):
 def choose(wanted: str, augmentation: Augmentation, device: torch.device, image_bytes: int) -> Backend:
     """Choose the backend.
 
-    ``auto`` takes the device if it is a CUDA GPU and the images are small beside its memory. Both ``auto`` and
-    ``device`` fall back to Albumentations if a transform has no batched equivalent.
+    ``auto`` selects the device if it is a CUDA GPU with enough memory for the images. Both ``auto`` and ``device``
+    fall back to Albumentations if a transform has no batched equivalent.
 
     Args:
         wanted: auto | albumentations | device.
         augmentation: the transforms.
-        device: that trains.
-        image_bytes: of the training images, before any are held out.
+        device: of training.
+        image_bytes: size of the training images, held-out ones included.
     """
     if wanted == "albumentations" or (wanted == "auto" and device.type != "cuda"):
         return Backend("albumentations")
@@ -67,7 +67,7 @@ def choose(wanted: str, augmentation: Augmentation, device: torch.device, image_
 
 
 def memory_bytes(device: torch.device) -> int:
-    """All memory of a GPU, in use or not: the choice must not depend on other programs."""
+    """The total memory of a GPU: the choice must not depend on other programs."""
     return int(torch.cuda.get_device_properties(device).total_memory)
 
 
@@ -77,13 +77,13 @@ def _translated(augmentation: Augmentation) -> Iterator[Transform]:
     Raises:
         _NotBatchedError: names the first transform that has none.
     """
-    waiting = list(augmentation.transforms.items())
-    while waiting:
-        name, transform = waiting.pop(0)
+    remaining = list(augmentation.transforms.items())
+    while remaining:
+        name, transform = remaining.pop(0)
         made: Transform | None = None
-        kind = type(transform)  # a subclass may do anything
-        if kind is albumentations.Pad and waiting and type(waiting[0][1]) is albumentations.RandomCrop:
-            made = _pad_crop(transform, waiting.pop(0)[1], augmentation.shape)
+        kind = type(transform)  # not a subclass, which may differ
+        if kind is albumentations.Pad and remaining and type(remaining[0][1]) is albumentations.RandomCrop:
+            made = _pad_crop(transform, remaining.pop(0)[1], augmentation.shape)
         elif kind is albumentations.HorizontalFlip:
             made = HorizontalFlip(transform.p)
         elif kind is albumentations.CoarseDropout:
@@ -117,7 +117,7 @@ def _cutout(dropout: Any, shape: tuple[int, int, int]) -> Cutout | None:
 
 
 def _colour(fill: Any, channels: int) -> Colour | None:
-    """A fill as a whole number from 0 to 255 for each channel, or None if it is something else."""
+    """A fill as an integer from 0 to 255 for each channel; None if it is not one."""
     values = fill if isinstance(fill, tuple | list) else (fill,) * channels
     if len(values) != channels or not all(isinstance(v, int | float) and v in range(256) for v in values):
         return None

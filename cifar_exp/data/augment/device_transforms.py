@@ -28,7 +28,7 @@ class Transform(ABC):
 
     @abstractmethod
     def apply(self, images: Tensor, parameters: dict[str, Tensor]) -> Tensor:
-        """New images, (N, H, W, C) uint8; the given ones are not changed. The parameters are on the same device."""
+        """New images, (N, H, W, C) uint8, from ``images`` and parameters on the same device."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class PadCrop(Transform):
     fill: Colour | None
 
     def draw(self, count: int, size: tuple[int, int], rng: np.random.Generator) -> Parameters:
-        """``row`` and ``column``: where the crop starts in the padded image."""
+        """``row`` and ``column`` of the crop's corner in the padded image."""
         return {
             "row": rng.integers(0, self.top + self.bottom + 1, count),
             "column": rng.integers(0, self.left + self.right + 1, count),
@@ -103,10 +103,10 @@ class Cutout(Transform):
 
     def draw(self, count: int, size: tuple[int, int], rng: np.random.Generator) -> Parameters:
         """``top``, ``bottom``, ``left`` and ``right`` in pixels; without a hole, ``bottom`` is ``top``."""
-        there = rng.random(count) < self.p
+        has_hole = rng.random(count) < self.p
         height, width = (rng.integers(low, high + 1, count) for low, high in (self.heights, self.widths))
         top, left = rng.integers(0, size[0] - height + 1), rng.integers(0, size[1] - width + 1)
-        return {"top": top, "bottom": top + height * there, "left": left, "right": left + width}
+        return {"top": top, "bottom": top + height * has_hole, "left": left, "right": left + width}
 
     def apply(self, images: Tensor, parameters: dict[str, Tensor]) -> Tensor:
         """See ``Transform``."""
@@ -135,7 +135,7 @@ class DeviceAugmentation:
         return [transform.draw(count, self._size, rng) for transform in self.transforms]
 
     def __call__(self, images: Tensor, batches: Sequence[tuple[int, int]]) -> Tensor:
-        """Augment consecutive batches together, with the number of operations that one batch would take.
+        """Augment consecutive batches together, with as many operations as for one batch.
 
         Args:
             images: (N, H, W, C) uint8, on any device; N is the sum over the batches.
@@ -156,7 +156,7 @@ class DeviceAugmentation:
 def send(array: NDArray[np.generic], device: torch.device) -> Tensor:
     """An array as a tensor on the device.
 
-    A GPU copies it from page-locked memory while the program continues; on a CPU the two share their memory.
+    A GPU copies it asynchronously from page-locked memory; on a CPU the tensor shares the array's memory.
     """
     tensor = torch.from_numpy(array)
     return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)
@@ -168,9 +168,9 @@ def _reflected(position: Tensor, size: int) -> Tensor:
 
 
 def _fill(images: Tensor, where: Tensor, colour: Colour) -> Tensor:
-    """Give ``images`` a colour, in place, where the (N, H, W) mask is true.
+    """Set ``images`` to a colour, in place, where the (N, H, W) mask is true.
 
-    By channel and with numbers: a colour as a tensor would have to be sent to the device.
+    By channel with plain numbers, as a colour tensor would have to be copied to the device.
     """
     for channel, value in enumerate(colour):
         images[..., channel].masked_fill_(where, value)

@@ -1,10 +1,10 @@
-"""Augmentation by Albumentations, with what it leaves open made strict.
+"""Augmentation by Albumentations, with stricter checks and repeatable random streams.
 
-- An unknown or renamed argument is an error; Albumentations only warns and then uses its default.
+- An unknown or renamed argument is an error; Albumentations only warns and uses its default.
 - Each transform, nested ones included, has its own random stream for each batch. The stream depends on the batch's seed
-  and on the transform's place in the config, so neither the number of loader processes nor the order of the batches
-  changes a result. Albumentations gives all transforms the same stream: then one draw decides, for instance, two flips.
-- Images go in and come out as uint8 of one shape; normalization is not part of it.
+  and the transform's place in the config, not on the number of loader processes or the order of the batches.
+  Albumentations gives all transforms the same stream, so that two flips, for instance, always happen together.
+- Images are uint8 and keep their shape; normalization is not part of augmentation.
 """
 
 import os
@@ -12,7 +12,7 @@ import warnings
 from collections.abc import Iterator
 from typing import Any
 
-# Read when Albumentations is imported, which otherwise asks a package index for news.
+# Read when Albumentations is imported; without it, the import asks a package index for a newer version.
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
 
 import albumentations
@@ -22,11 +22,11 @@ from numpy.typing import NDArray
 
 from cifar_exp.compute.seeding import derived_seed
 from cifar_exp.config.targets import call
-from cifar_exp.errors import RequestError
+from cifar_exp.errors import RequestError, in_a_line
 
 DATASET_MEAN = "dataset_mean"  # as a transform's fill: the training split's mean colour
 
-_LARGEST_ARGUMENT = 10_000  # a padding to 60,000 pixels takes gigabytes for each image
+_LARGEST_ARGUMENT = 10_000  # padding to 60,000 pixels takes gigabytes for each image
 
 
 class Augmentation:
@@ -35,14 +35,14 @@ class Augmentation:
     Args:
         transforms: each by a name of the user's: a mapping with ``_target_`` and arguments.
         colour: mean colour of the training split, one value in 0..255 for each channel.
-        shape: (H, W, C) of the images, which must come out as they went in.
+        shape: (H, W, C) of the images, which the transforms must keep.
 
     Attributes:
         transforms: the built transforms, by their names.
         shape: as given.
 
     Raises:
-        RequestError: an unknown transform or argument, or transforms that change shape or type.
+        RequestError: a transform or argument is unknown, or the transforms change shape or type.
     """
 
     def __init__(
@@ -58,40 +58,40 @@ class Augmentation:
                 self(np.zeros((1, *shape), np.uint8), seed=0)
             except RequestError:
                 raise
-            except Exception as error:  # Albumentations' and OpenCV's errors have no base of their own
-                raise RequestError(f"augment: cannot be applied to {shape} images: {_in_a_line(error)}") from error
+            except Exception as error:  # errors of Albumentations and OpenCV have no common base
+                raise RequestError(f"augment: cannot be applied to {shape} images: {in_a_line(error)}") from error
 
     def __call__(self, images: NDArray[np.uint8], seed: int) -> NDArray[np.uint8]:
         """Augment a batch.
 
         Args:
             images: (N, H, W, C) uint8.
-            seed: decides every draw.
+            seed: of all random draws.
 
         Returns:
             (N, H, W, C) uint8; with no transforms, the images themselves.
         """
         if self._pipeline is None:
             return images
-        # Once for each batch: a transform draws new parameters for each image of it.
+        # Once for each batch; a transform then draws new parameters for each image.
         for place, transform in self._streams:
             transform.set_random_seed(derived_seed(seed, place))
         augmented = [self._pipeline(image=image)["image"] for image in images]
         for image in augmented:
             if image.shape != self.shape or image.dtype != np.uint8:
                 raise RequestError(
-                    f"augment: images of {self.shape} uint8 came out as {image.shape} {image.dtype}; "
-                    "end with a crop or resize to data.image_size, and leave normalization to the runner"
+                    f"augment: the transforms changed images from {self.shape} uint8 to {image.shape} {image.dtype}; "
+                    "end with a crop or resize to data.image_size, and without normalization"
                 )
         return np.stack(augmented)
 
 
 class LowResolution:
-    """Makes the images of the first epochs smaller: cheaper steps while the network learns what is coarse anyway.
+    """Reduces the images of the first epochs: faster steps while the network learns coarse features.
 
     Args:
         size: height and width, in pixels.
-        fraction: of the epochs, rounded.
+        fraction: of the epochs with smaller images, rounded.
         epochs: of the whole run.
     """
 
@@ -105,9 +105,9 @@ class LowResolution:
         return resized
 
     def on_device(self, images: torch.Tensor) -> torch.Tensor:
-        """The same of a tensor, where it is.
+        """The same for a tensor on its device.
 
-        Only a CPU computes this on bytes, with integer weights; elsewhere it goes through ``shrunk_as_floats``.
+        Only a CPU can compute this on bytes, with integer weights; other devices use ``shrunk_as_floats``.
         """
         pixels = images.permute(0, 3, 1, 2)
         if images.device.type == "cpu":
@@ -118,10 +118,10 @@ class LowResolution:
 
 
 def shrunk_as_floats(pixels: torch.Tensor, size: int) -> torch.Tensor:
-    """(N, C, H, W) uint8 to (N, C, size, size) uint8 by way of float32, rounded where a CPU that works on bytes rounds.
+    """(N, C, H, W) uint8 to (N, C, size, size) uint8, computed in float32.
 
-    That is after each direction, halves up. Its weights are rounded, too, so that what lies between the directions can
-    differ by 1, and so can its rounding in the end. Two pixels differ by 2 at most, and few do at all.
+    Rounds half up after each direction, as a CPU does that computes on bytes. The CPU also rounds its weights, so some
+    pixels differ, by at most 2.
     """
     values = pixels.float()
     for shape in ((pixels.shape[2], size), (size, size)):
@@ -134,8 +134,8 @@ def _shrunk(pixels: torch.Tensor, shape: tuple[int, int]) -> torch.Tensor:
 
 
 def _with_nested(place: str, transform: Any) -> Iterator[tuple[str, Any]]:
-    """A transform and its nested ones, with their places in the config. Seeding an outer one seeds the inner ones."""
-    if hasattr(transform, "set_random_seed"):  # what a trusted package brings may be any callable
+    """A transform and its nested ones, with their places in the config; outer ones first, as their seed sets all."""
+    if hasattr(transform, "set_random_seed"):  # a trusted package may provide any callable
         yield place, transform
     for number, inner in enumerate(getattr(transform, "transforms", ())):
         yield from _with_nested(f"{place}.transforms.{number}", inner)
@@ -155,21 +155,17 @@ def _build(name: str, node: Any, colour: tuple[float, ...]) -> Any:
         for key, value in node.items()
     }
     with warnings.catch_warnings():
-        # A wrong argument is only a UserWarning to Albumentations; so is a right one with a wrong value.
+        # Albumentations only warns of wrong arguments and values.
         warnings.simplefilter("error", UserWarning)
         try:
             return call(options)
         except RequestError as error:
             raise RequestError(f"augment.transforms.{name}: {error}") from error
         except (UserWarning, ValueError, TypeError) as error:
-            raise RequestError(f"augment.transforms.{name}: {node['_target_']}: {_in_a_line(error)}") from error
+            raise RequestError(f"augment.transforms.{name}: {node['_target_']}: {in_a_line(error)}") from error
 
 
 def _plain(value: Any, colour: tuple[float, ...]) -> Any:
     if value == DATASET_MEAN:
         return tuple(round(channel) for channel in colour)  # images are uint8
     return tuple(value) if isinstance(value, list) else value
-
-
-def _in_a_line(error: Exception) -> str:
-    return " ".join(str(error).split())

@@ -1,4 +1,4 @@
-"""Decoded data sets kept on disk: decoded once, by one process, however many start at the same time."""
+"""Cache of decoded data sets on disk. Of several processes, one decodes and the others wait."""
 
 import hashlib
 import json
@@ -21,7 +21,7 @@ from cifar_exp.safe_io.untrusted import open_regular, read_json
 
 log = logging.getLogger(__name__)
 
-_FORMAT = 2  # raised when the files below change their meaning, so that old entries are not read
+_FORMAT = 2  # incremented when the format changes, so that old entries are ignored
 _PARTS = ("images", "labels", "sources")
 
 
@@ -43,7 +43,7 @@ def cache_folder(configured: str | None) -> Path:
 
 
 def _in_temporary_folder() -> Path:
-    """This user's own folder where all users write: what another one put there would be taken for data."""
+    """A folder of this user's own: data that another user put there must not be read."""
     folder = Path(tempfile.gettempdir()) / f"cifar_exp-{os.getuid() if hasattr(os, 'getuid') else 'user'}"
     if hasattr(os, "getuid") and os.path.lexists(folder) and folder.lstat().st_uid != os.getuid():
         return Path(tempfile.mkdtemp(prefix="cifar_exp-"))
@@ -52,14 +52,14 @@ def _in_temporary_folder() -> Path:
 
 @contextmanager
 def locked(path: Path, doing: str) -> Iterator[None]:
-    """Hold a lock that other processes respect and that the system drops when its holder dies.
+    """Hold a lock, which the system releases if the process dies.
 
     Args:
-        path: what is to be made; the lock lies beside it.
-        doing: what the process that holds it does, for the message to whoever waits.
+        path: the file or folder to be made; the lock file lies beside it.
+        doing: the work under the lock, for the log of a waiting process.
 
     Raises:
-        OSError: the folder cannot be written to, or its file system has no locks.
+        OSError: the folder is not writable, or its file system has no locks.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     held = FileLock(path.with_name(path.name + ".lock"))
@@ -78,18 +78,18 @@ def locked(path: Path, doing: str) -> Iterator[None]:
 
 
 def find_decoded(folder: Path, name: str, key: str) -> Dataset | None:
-    """The decoded data set that was kept under ``key``, or None where there is none that is whole."""
+    """The data set that was cached under ``key``; None if there is none or it is damaged."""
     return _load(_entry(folder, name, key))
 
 
 def decode_once(folder: Path, name: str, key: str, decode: Callable[[], Dataset]) -> Dataset:
-    """The decoded data set kept under ``key``, decoding it first where no process has done so.
+    """The data set cached under ``key``; decoded and cached if there is none.
 
     Args:
-        folder: the cache folder; where it cannot be written to, the data is decoded every time.
-        name: the data set's name, for people who look into the folder.
-        key: text that changes whenever the decoded content would.
-        decode: makes the data set.
+        folder: the cache folder; if it is not writable, the data is decoded every time.
+        name: of the data set, as part of the entry's name.
+        key: text that differs if the decoded content differs.
+        decode: returns the decoded data set.
     """
     entry = _entry(folder, name, key)
     if (dataset := _load(entry)) is not None:
@@ -98,16 +98,17 @@ def decode_once(folder: Path, name: str, key: str, decode: Callable[[], Dataset]
         try:
             held.enter_context(locked(entry, f"decoding {name}"))
         except OSError as error:
-            log.warning("The cache folder %s cannot be used (%s): decoding without it.", folder, error)
+            log.warning("The cache folder %s cannot be used (%s); decoding without it.", folder, error)
             return decode()
-        if (dataset := _load(entry)) is not None:  # another process did it while this one waited
+        if (dataset := _load(entry)) is not None:  # by another process while this one waited
             return dataset
-        _remove_leftovers(entry)
+        for leftover in entry.parent.glob(f".{entry.name}-*"):  # of processes that were killed while they wrote
+            shutil.rmtree(leftover, ignore_errors=True)
         dataset = decode()
         try:
             _store(entry, dataset)
         except OSError as error:
-            log.warning("The decoded data could not be kept in %s: %s.", folder, error)
+            log.warning("The decoded data could not be cached in %s: %s.", folder, error)
         return dataset
 
 
@@ -116,7 +117,7 @@ def _entry(folder: Path, name: str, key: str) -> Path:
 
 
 def _store(entry: Path, dataset: Dataset) -> None:
-    """Write beside the entry's place and rename: an entry that exists is whole."""
+    """Write a temporary folder and rename it, so that an entry is always complete."""
     beside = Path(tempfile.mkdtemp(prefix=f".{entry.name}-", dir=entry.parent))
     try:
         for name, split in (("train", dataset.train), ("test", dataset.test)):
@@ -128,7 +129,7 @@ def _store(entry: Path, dataset: Dataset) -> None:
             "checksum": _checksum(dataset.train, dataset.test, dataset.class_names, dataset.fingerprint),
         }
         (beside / "dataset.json").write_text(json.dumps(content), encoding="utf-8")
-        if entry.exists():  # what _load found damaged
+        if entry.exists():  # _load found it damaged
             shutil.rmtree(entry)
         beside.rename(entry)
     except BaseException:
@@ -136,14 +137,8 @@ def _store(entry: Path, dataset: Dataset) -> None:
         raise
 
 
-def _remove_leftovers(entry: Path) -> None:
-    """What processes left that were killed while they wrote this entry; whoever calls holds its lock."""
-    for beside in entry.parent.glob(f".{entry.name}-*"):
-        shutil.rmtree(beside, ignore_errors=True)
-
-
 def _checksum(train: Split, test: Split, class_names: tuple[str, ...], fingerprint: str) -> int:
-    """CRC-32 of everything kept: fast, and enough against disks that change bits."""
+    """CRC-32 of the content: fast, and sufficient against disk errors."""
     crc = zlib.crc32(json.dumps([class_names, fingerprint]).encode())
     for split in (train, test):
         for part in _PARTS:
@@ -163,11 +158,11 @@ def _load(entry: Path) -> Dataset | None:
     except (FileNotFoundError, NotADirectoryError):
         return None
     except (OSError, ValueError, KeyError, TypeError, EOFError, MemoryError) as error:
-        log.warning("The decoded data in %s is damaged (%s): decoding again.", entry, error)
+        log.warning("The decoded data in %s is damaged (%s); decoding again.", entry, error)
         return None
 
 
 def _array(path: Path) -> NDArray[Any]:
-    with open_regular(path) as file:  # a pipe would never end
+    with open_regular(path) as file:
         array: NDArray[Any] = np.load(file, allow_pickle=False)
     return array

@@ -1,47 +1,68 @@
-"""CIFAR-10 and CIFAR-100 from the archive that torchvision uses, without trusting it.
+"""CIFAR-10 and CIFAR-100 from the published archive, or from the batches unpacked from it.
 
-The format (https://www.cs.toronto.edu/~kriz/cifar.html) is a tar of Python pickles, and a pickle can run code. So the
-archive's SHA-256 is checked first, its members are read without being extracted, and unpickling is restricted
-to what the format needs: dictionaries of lists, bytes and NumPy arrays.
+The format (https://www.cs.toronto.edu/~kriz/cifar.html) is a tar of Python pickles, and a pickle can run code. Only the
+published files are unpickled: the archive by its SHA-256, unpacked batches by the MD5 that torchvision knows of each.
 """
 
-import gzip
+import hashlib
 import io
 import logging
+import pickle
 import tarfile
-import zlib
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 import numpy as np
-from numpy.typing import NDArray
 
 from cifar_exp.data.dataset import Dataset, Split, make_dataset
 from cifar_exp.data.sources.cache import cache_folder, decode_once, find_decoded
-from cifar_exp.data.sources.download import fetch, sha256_of
-from cifar_exp.data.sources.pickles import read_pickle
+from cifar_exp.data.sources.download import fetch
 from cifar_exp.data.sources.resize import resize_all
 from cifar_exp.errors import RequestError
-from cifar_exp.safe_io.untrusted import printable, read_bytes
+from cifar_exp.safe_io.untrusted import read_bytes
 
 log = logging.getLogger(__name__)
 
-_MAX_MEMBER_BYTES = 256 * 2**20  # the largest real one, CIFAR-100's train, is 155 MB
-_MAX_MEMBERS = 1000  # a real one has 9
-_MAX_UNPACKED_BYTES = 512 * 2**20  # of a whole archive; a real one unpacks to 186 MB
+_MAX_BYTES = 256 * 2**20  # of an archive or a batch; the largest real one has 170 MB
 
-# name: (folder in the archive, training members, test members, meta member, labels key, class names key)
-_LAYOUTS = {
-    "cifar10": (
+
+class Published(NamedTuple):
+    """The published archive: its SHA-256, the folder in it, and the MD5 of each batch as torchvision has them."""
+
+    sha256: str
+    folder: str
+    train: dict[str, str]
+    test: dict[str, str]
+    meta: dict[str, str]
+
+    @property
+    def members(self) -> dict[str, str]:
+        """All batches and the file of class names, with their MD5."""
+        return self.train | self.test | self.meta
+
+
+PUBLISHED = {
+    "cifar10": Published(
+        "6d958be074577803d12ecdefd02955f39262c83c16fe9348329d7fe0b5c001ce",
         "cifar-10-batches-py",
-        [f"data_batch_{n}" for n in range(1, 6)],
-        ["test_batch"],
-        "batches.meta",
-        "labels",
-        "label_names",
+        train={
+            "data_batch_1": "c99cafc152244af753f735de768cd75f",
+            "data_batch_2": "d4bba439e000b95fd0a9bffe97cbabec",
+            "data_batch_3": "54ebc095f3ab1f0389bbae665268c751",
+            "data_batch_4": "634d18415352ddfa80567beed471001a",
+            "data_batch_5": "482c414d41f54cd18b22e5b47cb7c3cb",
+        },
+        test={"test_batch": "40351d587109b95175f43aff81a1287e"},
+        meta={"batches.meta": "5ff9c542aee3614f3951f8cda6e48888"},
     ),
-    "cifar100": ("cifar-100-python", ["train"], ["test"], "meta", "fine_labels", "fine_label_names"),
+    "cifar100": Published(
+        "85cd44d02ba6437773c5bbd22e183051d648de2e7d6b014e1ef29b855ba677a7",
+        "cifar-100-python",
+        train={"train": "16019d7e3df5f24257cddd939b257f8d"},
+        test={"test": "f0ef6b0ae62326f3e7ffdfab6717acfc"},
+        meta={"meta": "7973b15100ade9c7d40fb424638fde48"},
+    ),
 }
 
 
@@ -52,62 +73,51 @@ def load_cifar(name: str, *, root: str | None, url: str, sha256: str, cache: str
         name: ``cifar10`` or ``cifar100``.
         root: a local archive, or a folder that holds it or its unpacked batches; None downloads.
         url: where to download from.
-        sha256: the archive's expected digest.
+        sha256: of the archive; must be that of the published one.
         cache: cache folder (see ``cache_folder``).
         image_size: pixels; other than 32 resizes.
 
     Raises:
-        RequestError: nothing at ``root``, a wrong digest, no network, or content that is not CIFAR's.
+        RequestError: nothing at ``root``, no network, or files that are not the published ones.
     """
-    folder = cache_folder(cache)
-    if root is not None and (batches := _unpacked_batches(Path(root), name)) is not None:
-        stats = [(batches / member).stat() for member in _members(name)]
+    folder, kind = cache_folder(cache), PUBLISHED[name]
+    if sha256 != kind.sha256:
+        raise RequestError(
+            f"data.sha256={sha256}: only the published archive of {name} is read, {kind.sha256}; for other images "
+            "use data=image_folder or data=image_csv"
+        )
+    if root is not None and (batches := _unpacked_batches(Path(root), kind)) is not None:
+        stats = [(batches / member).stat() for member in kind.members]
         key = f"folder {batches} {image_size} {[(stat.st_size, stat.st_mtime_ns) for stat in stats]}"
-        return decode_once(folder, name, key, lambda: _decode_folder(name, batches, image_size))
+        return decode_once(folder, name, key, lambda: _decode(kind, _read_folder(batches, kind), image_size))
 
     key = f"archive {sha256} {image_size}"
-    if root is None:
-        if (dataset := find_decoded(folder, name, key)) is not None:
-            return dataset
-        archive = _downloaded(folder, url, sha256)
-    else:
-        archive = _local_archive(Path(root), name, url)
-        if (size := archive.stat().st_size) > _MAX_UNPACKED_BYTES:
-            raise RequestError(f"{archive}: {size:,} bytes are more than an archive of CIFAR has")
-        if (digest := sha256_of(archive)) != sha256:
-            raise RequestError(
-                f"{archive}: SHA-256 is {digest}, expected {sha256}; "
-                "a damaged or different archive is not unpacked (data.sha256=... if it is what you want)"
-            )
-    return decode_once(folder, name, key, lambda: _decode_archive(name, archive, image_size))
+    if root is None and (dataset := find_decoded(folder, name, key)) is not None:
+        return dataset
+    archive = _downloaded(folder, url, sha256) if root is None else _local_archive(Path(root), kind, url)
+    content = _verified(archive, sha256)
+    return decode_once(folder, name, key, lambda: _decode(kind, _read_archive(archive, content, kind), image_size))
 
 
-def _members(name: str) -> list[str]:
-    _, train, test, meta, _, _ = _LAYOUTS[name]
-    return [*train, *test, meta]
-
-
-def _unpacked_batches(root: Path, name: str) -> Path | None:
+def _unpacked_batches(root: Path, kind: Published) -> Path | None:
     """The folder of unpacked batches that is at ``root`` or in it."""
-    for folder in (root, root / _LAYOUTS[name][0]):
-        if all((folder / member).is_file() for member in _members(name)):
+    for folder in (root, root / kind.folder):
+        if all((folder / member).is_file() for member in kind.members):
             return folder
     return None
 
 
-def _local_archive(root: Path, name: str, url: str) -> Path:
+def _local_archive(root: Path, kind: Published, url: str) -> Path:
     archive_name = _archive_name(url)
     archive = root / archive_name if root.is_dir() else root
     if not archive.is_file():
-        for folder in (root, root / _LAYOUTS[name][0]):
-            missing = [member for member in _members(name) if not (folder / member).is_file()]
-            if len(missing) < len(_members(name)):
-                raise RequestError(f"data.root={root}: {folder} is incomplete: there is no {', '.join(missing)}")
-        tree = root / "train"
-        raise RequestError(
-            f"data.root={root}: no such archive, and no {archive_name} or {_LAYOUTS[name][0]} in it"
-            + ("; a tree of image files is read by data=image_folder" if tree.is_dir() else "")
-        )
+        members = kind.members
+        for folder in (root, root / kind.folder):
+            missing = [member for member in members if not (folder / member).is_file()]
+            if len(missing) < len(members):
+                raise RequestError(f"data.root={root}: {folder} is incomplete, without {', '.join(missing)}")
+        hint = "; a tree of image files is read by data=image_folder" if (root / "train").is_dir() else ""
+        raise RequestError(f"data.root={root}: is no archive and holds neither {archive_name} nor {kind.folder}{hint}")
     return archive
 
 
@@ -124,97 +134,62 @@ def _downloaded(folder: Path, url: str, sha256: str) -> Path:
     # The digest in the name keeps archives of the same name from different addresses apart.
     archive = folder / "downloads" / f"{sha256[:12]}-{_archive_name(url)}"
     hint = (
-        "Name a local copy by data.root=PATH or a mirror by data.url=URL, or try data=mnist5k, which needs no network."
+        "Set data.root=PATH to a local copy or data.url=URL to a mirror, or use data=mnist5k, which needs no network."
     )
     try:
         fetch(url, sha256, archive, hint=hint)
     except OSError as error:
-        raise RequestError(f"cannot keep {archive.name}: {error}; name another folder by data.cache=FOLDER") from error
+        raise RequestError(f"cannot write {archive.name}: {error}; set another folder by data.cache=FOLDER") from error
     return archive
 
 
-def _decode_folder(name: str, batches: Path, image_size: int) -> Dataset:
+def _verified(archive: Path, sha256: str) -> bytes:
+    """The content of the published archive. It is read once, so that what is checked is what is decoded."""
     try:
-        content = {member: read_bytes(batches / member, _MAX_MEMBER_BYTES) for member in _members(name)}
+        content = read_bytes(archive, _MAX_BYTES)
     except (OSError, ValueError) as error:
-        raise RequestError(f"{batches}: the batches cannot be read: {error}") from error
-    return _decode(name, content, image_size)
+        raise RequestError(f"{archive}: cannot be read: {error}") from error
+    if (digest := hashlib.sha256(content).hexdigest()) != sha256:
+        raise RequestError(f"{archive}: SHA-256 is {digest}, expected {sha256}; the archive is damaged or another one")
+    return content
 
 
-def _decode_archive(name: str, archive: Path, image_size: int) -> Dataset:
+def _read_archive(archive: Path, content: bytes, kind: Published) -> dict[str, bytes]:
     log.info("Decoding %s", archive)
-    wanted = {f"{_LAYOUTS[name][0]}/{member}": member for member in _members(name)}
-    found: dict[str, bytes] = {}
-    try:
-        with gzip.open(archive) as unpacked, tarfile.open(fileobj=_Bounded(unpacked, archive), mode="r|") as tar:
-            # Read in the archive's own order: seeking back in a compressed file starts over.
-            for number, entry in enumerate(tar):
-                if number > _MAX_MEMBERS:
-                    raise RequestError(f"{archive}: has more than {_MAX_MEMBERS} members; no CIFAR has")
-                # A sparse member, in either of tar's two ways, holds fewer bytes than it unpacks to.
-                if entry.name in wanted and entry.type in (tarfile.REGTYPE, tarfile.AREGTYPE) and not entry.issparse():
-                    if entry.size > _MAX_MEMBER_BYTES:
-                        raise RequestError(
-                            f"{archive}: {entry.name} claims {entry.size} bytes, more than the format has"
-                        )
-                    content = tar.extractfile(entry)
-                    assert content is not None  # it is a regular file
-                    found[wanted[entry.name]] = content.read()
-    except (tarfile.TarError, EOFError, zlib.error, OSError) as error:
-        raise RequestError(f"{archive}: not a readable .tar.gz archive: {error}") from error
-    if missing := [member for member in wanted.values() if member not in found]:
-        raise RequestError(f"{archive}: holds no {', '.join(missing)}; is it the archive of {name}?")
-    return _decode(name, {member: found[member] for member in _members(name)}, image_size)
+    wanted = {f"{kind.folder}/{member}": member for member in kind.members}
+    batches = {}
+    with tarfile.open(fileobj=io.BytesIO(content), mode="r|gz") as tar:  # in the archive's order: seeking is slow
+        for entry in tar:
+            if entry.name in wanted:
+                file = tar.extractfile(entry)
+                assert file is not None  # the published archive holds files there
+                batches[wanted[entry.name]] = file.read()
+    return batches
 
 
-class _Bounded(io.RawIOBase):
-    """What an archive unpacks to, up to a limit: a few kilobytes can unpack to gigabytes."""
-
-    def __init__(self, unpacked: gzip.GzipFile, archive: Path) -> None:
-        self._unpacked = unpacked
-        self._archive = archive
-
-    def read(self, size: int = -1) -> bytes:
-        """Up to ``size`` bytes."""
-        if self._unpacked.tell() > _MAX_UNPACKED_BYTES:
-            raise RequestError(f"{self._archive}: unpacks to more than {_MAX_UNPACKED_BYTES:,} bytes; no CIFAR does")
-        return self._unpacked.read(size)
+def _read_folder(folder: Path, kind: Published) -> dict[str, bytes]:
+    batches = {}
+    for member, md5 in kind.members.items():
+        try:
+            batches[member] = read_bytes(folder / member, _MAX_BYTES)
+        except (OSError, ValueError) as error:
+            raise RequestError(f"{folder / member}: cannot be read: {error}") from error
+        if hashlib.md5(batches[member], usedforsecurity=False).hexdigest() != md5:
+            raise RequestError(f"{folder / member}: its MD5 is not {md5}; the file is damaged or not the published one")
+    return batches
 
 
-def _decode(name: str, batches: dict[str, bytes], image_size: int) -> Dataset:
-    _, train, test, meta, labels_key, names_key = _LAYOUTS[name]
-    try:
-        class_names = _texts(read_pickle(batches[meta])[names_key])
-        splits = [
-            _split([(member, read_pickle(batches[member])) for member in members], labels_key, image_size)
-            for members in (train, test)
-        ]
-        return make_dataset(splits[0], splits[1], class_names)
-    except RequestError:
-        raise
-    except Exception as error:
-        raise RequestError(f"not the batches of {name}: {type(error).__name__}: {error}") from error
+def _decode(kind: Published, batches: dict[str, bytes], image_size: int) -> Dataset:
+    """The data set in the published batches, which are therefore safe to unpickle."""
+    content = {member: pickle.loads(batch, encoding="latin1") for member, batch in batches.items()}
+    train, test = (_split({name: content[name] for name in part}, image_size) for part in (kind.train, kind.test))
+    (names,) = (content[name] for name in kind.meta)
+    return make_dataset(train, test, tuple(names.get("label_names") or names["fine_label_names"]))
 
 
-def _split(batches: list[tuple[str, dict[str, Any]]], labels_key: str, image_size: int) -> Split:
-    pixels = np.concatenate([batch["data"] for _, batch in batches])
-    if pixels.dtype != np.uint8 or pixels.ndim != 2 or pixels.shape[1] != 3 * 32 * 32:
-        raise ValueError(f"pixels must be (N, 3072) uint8, not {pixels.shape} {pixels.dtype}")
+def _split(batches: dict[str, dict[str, Any]], image_size: int) -> Split:
+    pixels = np.concatenate([batch["data"] for batch in batches.values()])  # (N, 3072) uint8
     images = np.ascontiguousarray(pixels.reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1))  # (N, H, W, C)
-    labels = np.concatenate([_integers(batch[labels_key]) for _, batch in batches])
-    sources = np.array([f"{member}[{row}]" for member, batch in batches for row in range(len(batch["data"]))])
-    return Split(resize_all(images, image_size), labels, sources)
-
-
-def _texts(names: object) -> tuple[str, ...]:
-    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-        raise ValueError("class names must be a list of texts")  # a list in a list can unfold to gigabytes
-    return tuple(map(printable, names))
-
-
-def _integers(labels: object) -> NDArray[np.int64]:
-    if isinstance(labels, list) and all(type(label) is int for label in labels):
-        return np.array(labels, np.int64)
-    if isinstance(labels, np.ndarray) and labels.ndim == 1 and labels.dtype.kind in "iu":
-        return labels.astype(np.int64)
-    raise ValueError("labels must be a list of whole numbers")
+    labels = [label for batch in batches.values() for label in batch.get("labels") or batch["fine_labels"]]
+    sources = np.array([f"{member}[{row}]" for member, batch in batches.items() for row in range(len(batch["data"]))])
+    return Split(resize_all(images, image_size), np.array(labels, np.int64), sources)

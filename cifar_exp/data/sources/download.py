@@ -1,4 +1,4 @@
-"""One verified copy of an archive from the network: resumed where it broke off, never half a file."""
+"""Downloads an archive once, verified by its SHA-256; an interrupted download is resumed."""
 
 import hashlib
 import http.client
@@ -9,7 +9,7 @@ import urllib.request
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
+from tqdm.auto import tqdm
 
 from cifar_exp.data.sources.cache import locked
 from cifar_exp.errors import RequestError
@@ -23,7 +23,7 @@ _MAX_BYTES = 2**29  # the larger of the two real archives has 170 MB
 
 
 class _TooLargeError(ConnectionError):
-    """What arrives cannot be the archive."""
+    """The download is larger than any archive of CIFAR."""
 
 
 def sha256_of(path: Path) -> str:
@@ -33,26 +33,25 @@ def sha256_of(path: Path) -> str:
 
 
 def fetch(url: str, sha256: str, destination: Path, *, hint: str) -> None:
-    """Have the file with the given SHA-256 at ``destination``, downloading it if it is not there.
+    """Download a file to ``destination`` unless it is already there with the given SHA-256.
 
-    Of several processes one downloads and the others wait. The bytes arrive in ``destination`` + ``.part``;
-    what is there from an interrupted attempt is kept and continued, for CIFAR's own host is slow.
+    Of several processes one downloads and the others wait. A partial download is kept as ``destination`` + ``.part``
+    and resumed, as CIFAR's host is slow.
 
     Args:
-        url: http or https address; so are all that it redirects to.
+        url: http or https address, which may redirect to others.
         sha256: expected digest, hexadecimal.
-        destination: where the verified file ends up.
-        hint: what the user can do instead, for the error message.
+        destination: of the verified file.
+        hint: alternatives for the user, for the error message.
 
     Raises:
-        RequestError: no connection, or content with another digest (which is deleted).
+        RequestError: the download fails, or has another digest and is deleted.
         OSError: the file cannot be written.
     """
     if problem := address_problem(url):
         raise RequestError(f"data.url={url}: {problem}")
     try:
         with locked(destination, f"downloading {destination.name}"):
-            # Another address may have left another archive of the same name.
             if destination.exists() and sha256_of(destination) == sha256:
                 return
             partial = destination.with_name(destination.name + ".part")
@@ -61,7 +60,7 @@ def fetch(url: str, sha256: str, destination: Path, *, hint: str) -> None:
             _download(url, partial)
             digest = sha256_of(partial)
             if digest != sha256 and resumed:
-                # What was there may be of another file, or have suffered when the machine went down.
+                # The earlier part may be of another file, or damaged by a crash of the machine.
                 log.warning("The partial download does not match the rest of the file; restarting the download")
                 partial.unlink()
                 _download(url, partial)
@@ -80,7 +79,7 @@ def fetch(url: str, sha256: str, destination: Path, *, hint: str) -> None:
 
 
 class _CheckedRedirects(urllib.request.HTTPRedirectHandler):
-    """Holds each address that a server redirects to against the rule for the first."""
+    """Checks each address of a redirect as the first one."""
 
     def redirect_request(self, *arguments: Any) -> urllib.request.Request | None:
         if problem := address_problem(arguments[-1]):
@@ -89,7 +88,7 @@ class _CheckedRedirects(urllib.request.HTTPRedirectHandler):
 
 
 def _open(request: urllib.request.Request) -> Any:
-    """The server's response. Unlike ``urlopen``, it can open nothing but http and https."""
+    """The server's response. Unlike ``urlopen``, it only opens http and https."""
     opener = urllib.request.OpenerDirector()
     for handler in (
         urllib.request.ProxyHandler,
@@ -112,17 +111,17 @@ def _download(url: str, partial: Path) -> None:
         error.close()
         if error.code != 416 or not have:
             raise
-        return  # the whole file is there already, or more than that
+        return  # the partial file is complete, or too long
     try:
         with response:
             _receive(response, have if response.status == 206 else 0, partial)
     except _TooLargeError:
-        partial.unlink(missing_ok=True)  # it is of no use to the next attempt
+        partial.unlink(missing_ok=True)  # must not be resumed
         raise
 
 
 def _receive(response: Any, have: int, partial: Path) -> None:
-    """Write what the server sends into ``partial``, after its first ``have`` bytes."""
+    """Write the response into ``partial``, after its first ``have`` bytes."""
     rest = response.headers.get("Content-Length")
     total = int(rest) + have if rest else None
     size = have
@@ -132,10 +131,10 @@ def _receive(response: Any, have: int, partial: Path) -> None:
     ):
         while True:
             if max(size, total or 0) > _MAX_BYTES:
-                raise _TooLargeError(f"it has more than {_MAX_BYTES:,} bytes, which no archive of CIFAR has")
+                raise _TooLargeError(f"it is larger than {_MAX_BYTES:,} bytes, which no archive of CIFAR is")
             try:
                 block = response.read1(_BLOCK)
-            except OSError as error:  # of the network; those of the disk are the caller's
+            except OSError as error:  # of the network; those of the disk are not caught
                 raise ConnectionError(str(error)) from error
             if not block:
                 break

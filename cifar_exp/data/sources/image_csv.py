@@ -10,12 +10,13 @@ from cifar_exp.data.dataset import Dataset
 from cifar_exp.data.sources.image_files import ImageFile, as_text, image_file
 from cifar_exp.data.sources.image_folder import check_known, load_files, split_files
 from cifar_exp.errors import RequestError
+from cifar_exp.safe_io.plural import plural
 from cifar_exp.safe_io.untrusted import read_bytes
 
 log = logging.getLogger(__name__)
 
 _MOST_BYTES = 256 * 2**20
-_TEST = ("test", "val", "valid", "validation")  # of the column `split`; the first of these that occurs
+_TEST = ("test", "val", "valid", "validation")  # values of the column `split`; the first that occurs is used
 
 
 def load_image_csv(
@@ -30,11 +31,11 @@ def load_image_csv(
     test_seed: int = 0,
     class_names: tuple[str, ...] | None = None,
 ) -> Dataset:
-    """Load the images that a table names, in its order.
+    """Load the images that a table lists, in its order.
 
     Args:
-        csv_file: UTF-8, with a header. If it has a column ``split``, that says ``train`` or ``test`` (or ``val``).
-        root: folder that the paths are relative to and that they must not leave; None is the folder of the table.
+        csv_file: UTF-8, with a header. A column ``split``, if present, holds ``train`` or ``test`` (or ``val``).
+        root: folder of the images, to which the paths are relative; None means the folder of the table.
         cache: cache folder (see ``cache_folder``).
         image_size: pixels.
         file_column: the column of the paths.
@@ -44,10 +45,10 @@ def load_image_csv(
         class_names: likewise.
 
     Raises:
-        RequestError: a table without these columns, a path out of the folder, or files that are no readable images.
+        RequestError: the table lacks a column, or a path is outside the folder or not a readable image.
     """
     if csv_file is None:
-        raise RequestError("data=image_csv: set data.csv_file=FILE, a table with the columns file and label")
+        raise RequestError("data=image_csv: set data.csv_file=FILE, a CSV with the columns file and label")
     table = Path(csv_file)
     base = table.parent if root is None else Path(root)
     rows = _rows(table, file_column, label_column)
@@ -55,7 +56,7 @@ def load_image_csv(
     if class_names is not None:
         check_known(table, names, class_names)
     elif len(names) < 2:
-        raise RequestError(f"{table}: has {len(names)} different labels; a classifier needs at least 2")
+        raise RequestError(f"{table}: has {plural(len(names), 'different label')}; a classifier needs at least 2")
     position = {name: place for place, name in enumerate(class_names or names)}
     inside = os.path.abspath(base)
     by_split: dict[str, list[ImageFile]] = {}
@@ -75,7 +76,7 @@ def load_image_csv(
 
 
 def _rows(table: Path, file_column: str, label_column: str) -> list[tuple[str, str, str]]:
-    """Path, label and split of each row; the split is empty if the table has no such column."""
+    """Path, label and split of each row; the split is empty if the table has no column for it."""
     try:
         text = read_bytes(table, _MOST_BYTES).decode("utf-8-sig")
         reader = csv.DictReader(io.StringIO(text, newline=""), strict=True)
@@ -103,7 +104,7 @@ def _rows(table: Path, file_column: str, label_column: str) -> list[tuple[str, s
 def _listed(table: Path, inside: str, file: str, label: int) -> ImageFile:
     path = os.path.normpath(os.path.join(inside, file))
     if not path.startswith(inside.rstrip(os.sep) + os.sep) or "\0" in path:
-        raise RequestError(f"{table}: {file}: is not in the folder {inside} (data.root names another)")
+        raise RequestError(f"{table}: {file}: is not in the folder {inside} (set another with data.root)")
     try:
         status = os.stat(path)
     except OSError as error:

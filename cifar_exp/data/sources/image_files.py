@@ -1,4 +1,4 @@
-"""Image files of any common format, listed without following anything odd and decoded in parallel to one size."""
+"""Lists image files of common formats, and decodes them in parallel to one size."""
 
 import logging
 import os
@@ -16,7 +16,7 @@ import numpy as np
 from joblib import Parallel, delayed
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
-from tqdm import tqdm
+from tqdm.auto import tqdm
 
 from cifar_exp.data.dataset import Split
 from cifar_exp.data.sources.resize import fit, room_for
@@ -25,14 +25,14 @@ from cifar_exp.safe_io.untrusted import printable
 
 log = logging.getLogger(__name__)
 
-DECODER_VERSION = 2  # part of the cache key; raised when the same files give other pixels
+DECODER_VERSION = 2  # part of the cache key; incremented when decoding changes
 
-_MAX_PIXELS = 64_000_000  # 192 MB decoded; a "bomb" of 50,000 x 50,000 would take 7.5 GB
+_MAX_PIXELS = 64_000_000  # 192 MB decoded; 50,000 x 50,000 would take 7.5 GB
 _CHUNK = 500  # images that one process decodes at a time
-_MOST_NAMED = 10  # bad files that an error names
-# Only these decoders are tried: among Pillow's others is one that starts another program (Ghostscript).
+_MOST_NAMED = 10  # files that an error lists
+# Other decoders of Pillow are not used: one of them starts another program (Ghostscript).
 _FORMATS = ("JPEG", "JPEG2000", "PNG", "WEBP", "AVIF", "GIF", "BMP", "TIFF", "PPM", "TGA")
-# Left behind by file managers, archives and network storage, in any case; so are names with a leading dot.
+# Made by file managers, archives and network storage, in any case; as are names with a leading dot.
 _NOT_IMAGES = {"thumbs.db", "ehthumbs.db", "desktop.ini", "@eadir", "__macosx", "$recycle.bin"}
 _SIXTEEN_BITS = re.compile(r"(I|L|LA|RGB|RGBA|RGBX|RGBa|CMYK);16[BLN]?")  # Pillow's names of raw pixels
 _TRANSPARENT, _DEEP = "transparency composited on white", "16 bits a channel scaled to 8"
@@ -49,9 +49,9 @@ _TO_UPRIGHT = {
 
 
 class ImageFile(NamedTuple):
-    """An image file: path relative to the root, its class's position, size and time of change.
+    """An image file: path relative to the root, index of its class, size and modification time.
 
-    Listing 60,000 files takes most of the time of a start from decoded images, so they are plain tuples of text.
+    A plain tuple, as listing 60,000 files takes most of the time to load a cached data set.
     """
 
     path: str
@@ -61,7 +61,7 @@ class ImageFile(NamedTuple):
 
 
 def is_hidden(name: str) -> bool:
-    """Whether a file or folder of this name is something that other programs leave behind."""
+    """Whether a file or folder with this name was made by another program and is no image."""
     return name.startswith(".") or name.lower() in _NOT_IMAGES
 
 
@@ -69,31 +69,31 @@ def image_file(path: str, relative: str, label: int, status: os.stat_result) -> 
     """A listed file.
 
     Raises:
-        RequestError: it is not a regular file; a pipe would never end.
+        RequestError: it is not a regular file.
     """
     if not stat.S_ISREG(status.st_mode):
-        raise RequestError(f"{path}: is not a regular file; move it out of the folder")
+        raise RequestError(f"{path}: is not a regular file; remove it from the folder")
     return ImageFile(relative, label, status.st_size, status.st_mtime_ns)
 
 
 def list_folder(folder: Path, relative: str, label: int, above: tuple[tuple[int, int], ...] = ()) -> list[ImageFile]:
-    """The files in a folder and in the folders below it, in no particular order.
+    """The files in a folder and below it, in no particular order.
 
     Args:
-        folder: where to look.
+        folder: to list.
         relative: its path relative to the root.
-        label: of all files in it.
-        above: the folders that it lies in, to notice a loop of links.
+        label: of all its files.
+        above: its parent folders, to detect loops of links.
 
     Raises:
-        RequestError: a folder or file that cannot be read, or a loop of links.
+        RequestError: a folder or file cannot be read, or links form a loop.
     """
     found = []
     path = str(folder)
     try:
         here = folder.stat()
         if (here.st_dev, here.st_ino) in above:
-            raise RequestError(f"{folder}: is a link to a folder that it lies in")
+            raise RequestError(f"{folder}: is a link to one of its parent folders")
         with os.scandir(folder) as entries:
             for entry in entries:
                 if is_hidden(entry.name):
@@ -104,7 +104,7 @@ def list_folder(folder: Path, relative: str, label: int, above: tuple[tuple[int,
                     found += list_folder(Path(path), inner, label, (*above, (here.st_dev, here.st_ino)))
                 else:
                     found.append(image_file(path, inner, label, entry.stat()))
-    except OSError as error:  # a link to nowhere, a folder that is not readable
+    except OSError as error:  # a broken link, a folder without permission
         raise RequestError(f"{path}: cannot be read: {error.strerror}") from error
     return found
 
@@ -113,7 +113,7 @@ def decode(base: Path, train: list[ImageFile], test: list[ImageFile], size: int)
     """The files of both splits as (N, size, size, 3) images.
 
     Raises:
-        RequestError: names up to ten files that are no readable images, and how many there are.
+        RequestError: lists up to ten files that are not readable images, and their number.
     """
     problems: list[str] = []
     seen: Counter[str] = Counter()
@@ -121,7 +121,7 @@ def decode(base: Path, train: list[ImageFile], test: list[ImageFile], size: int)
     if problems:
         more = f"; and {len(problems) - _MOST_NAMED:,} more" if len(problems) > _MOST_NAMED else ""
         several = f"{len(problems):,} files cannot be used: " if len(problems) > 1 else ""
-        raise RequestError(f"{several}{'; '.join(problems[:_MOST_NAMED])}{more}; move such files out of the folder")
+        raise RequestError(f"{several}{'; '.join(problems[:_MOST_NAMED])}{more}; remove such files from the folder")
     for what, count in seen.items():
         log.info("%s of %s images: %s", f"{count:,}", f"{len(train) + len(test):,}", what)
     return splits[0], splits[1]
@@ -130,46 +130,71 @@ def decode(base: Path, train: list[ImageFile], test: list[ImageFile], size: int)
 def _decode(
     base: Path, files: list[ImageFile], size: int, split: str, problems: list[str], seen: Counter[str]
 ) -> Split:
-    paths = [base / file.path for file in files]
-    chunks = [paths[start : start + _CHUNK] for start in range(0, len(paths), _CHUNK)]
-    # Processes, because small images spend most of their time in Python, where threads wait for each other. A few
-    # files are read here and now: starting processes takes longer.
-    workers = 1 if len(files) < 4 * _CHUNK else -1
-    decoded = Parallel(n_jobs=workers, return_as="generator")(delayed(_read_all)(chunk, size) for chunk in chunks)
-    images = room_for((len(files), size, size, 3), split)
-    done = 0
-    with tqdm(total=len(files), desc=f"decoding {split}", unit=" images", disable=None, leave=False) as bar:
-        for part, of_part, seen_in_part in decoded:
-            images[done : done + len(part)] = part
-            problems += of_part
-            seen.update(seen_in_part)
-            done += len(part)
-            bar.update(len(part))
+    images, of_split, seen_in_split = read_images([base / file.path for file in files], size, split)
+    problems += of_split.values()
+    seen.update(seen_in_split)
     labels = np.array([file.label for file in files], np.int64)
     return Split(images, labels, np.array([as_text(file.path) for file in files]))
 
 
+def read_images(paths: list[Path], size: int, what: str) -> tuple[NDArray[np.uint8], dict[int, str], Counter[str]]:
+    """Read image files, many of them in parallel.
+
+    Args:
+        paths: of regular files.
+        size: of the images in pixels; see ``resize.fit``.
+        what: the images are, for the progress bar.
+
+    Returns:
+        (N, size, size, 3) images, black if the file cannot be read; by position, why it cannot; how many images were
+        changed in which way.
+    """
+    chunks = [paths[start : start + _CHUNK] for start in range(0, len(paths), _CHUNK)]
+    # Processes, as small images are mostly decoded in Python code, where threads block each other. For few files,
+    # starting processes takes longer than decoding.
+    workers = 1 if len(paths) < 4 * _CHUNK else -1
+    decoded = Parallel(n_jobs=workers, return_as="generator")(delayed(_read_all)(chunk, size) for chunk in chunks)
+    images = room_for((len(paths), size, size, 3), what)
+    problems: dict[int, str] = {}
+    seen: Counter[str] = Counter()
+    done = 0
+    with tqdm(total=len(paths), desc=f"decoding {what}", unit=" images", disable=None, leave=False) as bar:
+        for part, of_part, seen_in_part in decoded:
+            images[done : done + len(part)] = part
+            problems |= {done + place: problem for place, problem in of_part.items()}
+            seen.update(seen_in_part)
+            done += len(part)
+            bar.update(len(part))
+    return images, problems, seen
+
+
 def as_text(name: str) -> str:
-    """A file's name as text that a CSV can hold and a terminal can show, also if it is not valid UTF-8."""
+    """A file name as printable text, also if it is not valid UTF-8."""
     return printable(name.encode("utf-8", "backslashreplace").decode())
 
 
-def _read_all(paths: list[Path], size: int) -> tuple[NDArray[np.uint8], list[str], Counter[str]]:
-    """The images (black where one cannot be read), a line for each bad file, and what was changed how often."""
+def _read_all(paths: list[Path], size: int) -> tuple[NDArray[np.uint8], dict[int, str], Counter[str]]:
+    """The images (black if unreadable), a line for each unreadable file, and the number of conversions by kind."""
     images = np.zeros((len(paths), size, size, 3), np.uint8)
-    problems: list[str] = []
+    problems: dict[int, str] = {}
     seen: Counter[str] = Counter()
     for place, path in enumerate(paths):
         try:
             images[place] = _read(path, size, seen)
         except RequestError as error:
-            problems.append(str(error))
+            problems[place] = str(error)
     return images, problems, seen
+
+
+def has_image_suffix(name: str) -> bool:
+    """Whether a file's name ends like those of the image formats that can be read."""
+    _formats()  # makes Pillow know its suffixes
+    return Image.registered_extensions().get(os.path.splitext(name)[1].lower()) in _FORMATS
 
 
 @contextmanager
 def _quiet_pillow() -> Iterator[None]:
-    """Without Pillow's warnings, of large images (which are refused) and of damaged metadata (which is not needed)."""
+    """Suppress Pillow's warnings about large images, which are refused, and damaged metadata, which is not used."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", module=r"PIL\.")
         yield
@@ -183,19 +208,19 @@ def _formats() -> list[str]:
 
 
 def _read(path: Path, size: int, seen: Counter[str]) -> NDArray[np.uint8]:
-    """One image as (size, size, 3) uint8: upright, gray to RGB, transparency on white; ``seen`` counts the changes.
+    """One image as (size, size, 3) uint8: upright, gray to RGB, transparency on white; ``seen`` counts conversions.
 
     Raises:
-        RequestError: names the file and what is wrong with it.
+        RequestError: names the file and the reason.
     """
     try:
         with _quiet_pillow(), Image.open(path, formats=_formats()) as image:
             if image.width * image.height > _MAX_PIXELS:
                 raise RequestError(f"{path}: {image.width}x{image.height} pixels are more than {_MAX_PIXELS:,}")
             deep = _has_sixteen_bits(image)
-            image.draft("RGB", (size, size))  # lets the JPEG decoder skip detail that scaling would drop
+            image.draft("RGB", (size, size))  # the JPEG decoder skips detail that scaling would remove
             image.load()
-            turn = _TO_UPRIGHT.get(_orientation(image))  # after loading: some formats are turned by their decoder
+            turn = _TO_UPRIGHT.get(_orientation(image))  # after loading, as some decoders rotate the image
             pixels = _eight_bits(image, path) if image.mode.startswith(("I", "F")) else image
             flat, transparent = _on_white(pixels)
             seen.update([what for what, is_so in ((_DEEP, deep), (_TRANSPARENT, transparent)) if is_so])
@@ -205,13 +230,13 @@ def _read(path: Path, size: int, seen: Counter[str]) -> NDArray[np.uint8]:
     except Image.DecompressionBombError as error:
         raise RequestError(f"{path}: {error}") from error
     except UnidentifiedImageError as error:
-        raise RequestError(f"{path}: not an image that can be read") from error
-    except Exception as error:  # decoders raise whatever they like: OSError, SyntaxError, RuntimeError, struct.error
+        raise RequestError(f"{path}: not a readable image") from error
+    except Exception as error:  # decoders raise OSError, SyntaxError, RuntimeError, struct.error and others
         raise RequestError(f"{path}: damaged image: {' '.join(str(error).split())}") from error
 
 
 def _orientation(image: Image.Image) -> int:
-    """The EXIF orientation, 1 (upright) if there is none that can be read."""
+    """The EXIF orientation; 1 (upright) if it is missing or damaged."""
     try:
         return int(image.getexif().get(_ORIENTATION_TAG, 1))
     except Exception:  # damaged EXIF data: struct.error, SyntaxError and others
@@ -219,7 +244,7 @@ def _orientation(image: Image.Image) -> int:
 
 
 def _has_sixteen_bits(image: Image.Image) -> bool:
-    """Whether the file has 16 bits a channel; Pillow keeps the upper 8 of colour images without a word."""
+    """Whether the file has 16 bits a channel; Pillow silently keeps the upper 8 of colour images."""
     for _, _, _, arguments in getattr(image, "tile", ()):
         raw = arguments[0] if isinstance(arguments, tuple) and arguments else arguments
         if isinstance(raw, str) and _SIXTEEN_BITS.fullmatch(raw):
@@ -228,7 +253,7 @@ def _has_sixteen_bits(image: Image.Image) -> bool:
 
 
 def _eight_bits(image: Image.Image, path: Path) -> Image.Image:
-    """A gray image of 16 bits as one of 8: the upper ones, as Pillow does with colours.
+    """The upper 8 bits of a gray image of 16, as Pillow does with colour images.
 
     Raises:
         RequestError: the range of the values is unknown (32 bits, floating point).

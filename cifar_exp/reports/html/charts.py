@@ -179,7 +179,7 @@ def heat_map(
         row_name: of the y axis.
         column_name: of the x axis.
         labels: text in the cells; None for none.
-        shade: (rows, columns) what the shade follows, where that is not the value itself.
+        shade: (rows, columns) what the shade follows, where that is not the value itself; NaN for no shade.
         value_format: how the value is written.
         value_name: what the value is, for hovering.
         height: in pixels.
@@ -188,12 +188,15 @@ def heat_map(
     known = ~np.isnan(values)
     cells = [
         {
-            "value": [int(column), int(row), float(shown[row, column]), float(values[row, column])],
+            # ECharts draws nothing for a cell without a number, even one that takes no shade.
+            "value": [int(column), int(row), float(np.nan_to_num(shown[row, column])), float(values[row, column])],
             **({"name": labels[row][column]} if labels else {}),
+            **(_UNSHADED if np.isnan(shown[row, column]) else {}),
         }
         for row, column in np.argwhere(known)
     ]
-    low, high = (float(shown[known].min()), float(shown[known].max())) if known.any() else (0.0, 1.0)
+    shades = shown[known & ~np.isnan(shown)]
+    low, high = (float(shades.min()), float(shades.max())) if shades.size else (0.0, 1.0)
     axis = {"type": "category", "splitArea": {"show": False}, "axisTick": {"show": False}, "nameLocation": "middle"}
     option = {
         "grid": {"left": 26, "right": 10, "top": 8, "bottom": 30, "containLabel": True},
@@ -237,6 +240,7 @@ def heat_map(
     return Chart(option, description, height=height)
 
 
+_UNSHADED = {"visualMap": False, "itemStyle": {"color": "transparent"}, "label": {"color": "var(--quiet)"}}
 _CUT = {"overflow": "truncate", "ellipsis": "…"}
 
 

@@ -8,6 +8,7 @@ import pandas as pd
 
 from cifar_exp.reports.html.charts import Chart, Line, heat_map, lines
 from cifar_exp.reports.html.formats import integer, number, percent
+from cifar_exp.reports.run_page.calibration_charts import confidences, reliability
 from cifar_exp.reports.run_page.findings_predictions import confusion_counts, most_confused
 from cifar_exp.run_dir.read import RunDirectory
 
@@ -29,6 +30,8 @@ def run_charts(run: RunDirectory) -> dict[str, Chart]:
         "learning_rate": _learning_rate(run),
         "step_loss": _step_loss(run),
         "confusion": _confusion(run),
+        "reliability": reliability(run),
+        "confidences": confidences(run),
     }
     return {name: chart for name, chart in made.items() if chart is not None}
 
@@ -117,6 +120,12 @@ def _confusion(run: RunDirectory) -> Chart | None:
     if (pair := most_confused(run)) is not None:
         description += f" The most frequent mistake is {pair[0]} taken for {pair[1]}, {pair[2]:,} times."
     few = len(names) <= _MOST_NUMBERS
+    # Square-root shading: errors of a few per cent stay visible beside a diagonal of ninety. Totals have no shade.
+    shade = np.sqrt(shares)
+    if few:
+        counts = np.block([[counts, counts.sum(axis=1, keepdims=True)], [counts.sum(axis=0), total]])
+        shade = np.pad(shade, (0, 1), constant_values=np.nan)
+        names = [*names, "total"]
     labels = [[f"{count:,}" if count else "" for count in row] for row in counts] if few else None
     return heat_map(
         counts.astype(np.float64),
@@ -126,8 +135,7 @@ def _confusion(run: RunDirectory) -> Chart | None:
         row_name="true class",
         column_name="predicted class",
         labels=labels,
-        # Square-root shading: errors of a few per cent stay visible beside a diagonal of ninety.
-        shade=np.sqrt(shares),
+        shade=shade,
         value_format="integer",
         value_name="images",
         height=int(np.clip(120 + 40 * len(names), 340, 620)),

@@ -32,14 +32,14 @@ class Node:
 @cache
 def default_leaves() -> Mapping[str, Any]:
     """The config that is composed where nothing is typed, by dotted key."""
-    from cifar_exp.config.compose import compose_jobs, without_hydra
+    from cifar_exp.config.compose import compose_job, without_hydra
     from cifar_exp.config.resolved import resolve
 
     # Composing takes Hydra's global state, which a sweep around this run has in use.
     state = GlobalHydra.instance()
     before = state.hydra
     try:
-        return flatten(resolve(without_hydra(compose_jobs([])[0])))
+        return flatten(resolve(without_hydra(compose_job([]))))
     finally:
         state.hydra = before
 

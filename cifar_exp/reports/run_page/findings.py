@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator
 
-from cifar_exp.reports.run_page import findings_predictions, findings_training
+from cifar_exp.reports.run_page import findings_confidence, findings_predictions, findings_training
 from cifar_exp.reports.run_page.sources import Statement
 from cifar_exp.run_dir.read import RunDirectory
 
@@ -14,12 +14,14 @@ _ALL: tuple[Callable[[RunDirectory], Iterator[Statement]], ...] = (
     findings_predictions.accuracy,
     findings_training.gap,
     findings_training.validation,
+    findings_training.validation_and_test,
     findings_training.schedule,
     findings_training.range_test,
     findings_predictions.explained_layers,
     findings_predictions.attention,
     findings_predictions.classes,
-    findings_predictions.confidence,
+    findings_confidence.confidence,
+    findings_confidence.label_issues,
     findings_training.published_loss,
     findings_training.time_spent,
 )

@@ -8,14 +8,10 @@ import pandas as pd
 
 from cifar_exp.evaluation.statistics import wilson_interval
 from cifar_exp.explain.verdict import HEADLINES, MARKS, UNCLEAR, WRONG_PLACE, finding, sanity, verdict
-from cifar_exp.reports.html.formats import integer, number, percent, points
+from cifar_exp.reports.html.formats import integer, number, percent
 from cifar_exp.reports.run_page.sources import Source, Statement, summary_cells
 from cifar_exp.run_dir import tables
 from cifar_exp.run_dir.read import RunDirectory
-
-# From where on a number is worth a word. They decide on the wording only; the numbers stand beside them.
-OVERCONFIDENT = 0.03  # mean confidence less accuracy
-SURE = 0.9  # confidence
 
 
 def accuracy(run: RunDirectory) -> Iterator[Statement]:
@@ -72,30 +68,6 @@ def most_confused(run: RunDirectory) -> tuple[str, str, int] | None:
 def confusion_counts(confusion: pd.DataFrame) -> np.ndarray[Any, np.dtype[np.int64]]:
     """(classes, classes) counts of ``confusion.csv``; rows are true classes."""
     return confusion.iloc[:, 1:].to_numpy().astype(np.int64)
-
-
-def confidence(run: RunDirectory) -> Iterator[Statement]:
-    """Whether the network is as sure as it is right."""
-    if run.predictions is None or run.predictions["confidence"].isna().any():
-        return
-    confidence, correct = run.predictions["confidence"], run.predictions["correct"]
-    wrong = int((~correct).sum())
-    excess = float(confidence.mean() - correct.mean())
-    sure = int((~correct & (confidence > SURE)).sum())
-    text = f"Mean confidence {percent(confidence.mean())}, accuracy {percent(correct.mean())}: {points(excess)}."
-    if wrong:
-        text += f" {sure:,} of {wrong:,} mistakes were made with a confidence above {percent(SURE, 0)}."
-    rows = f"all {len(confidence):,}"
-    sources = (
-        Source("predictions.csv", rows, "confidence", f"mean {confidence.mean():.4f}"),
-        Source("predictions.csv", "correct is False", "confidence", f"{sure:,} above {SURE}"),
-    )
-    if excess > OVERCONFIDENT:
-        yield Statement("note", "Surer than it should be", text, sources)
-    elif excess < -OVERCONFIDENT:
-        yield Statement("note", "Less sure than it could be", text, sources)
-    else:
-        yield Statement("good", "About as sure as it should be", text, sources)
 
 
 def headline_layer(run: RunDirectory) -> str | None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 
+from cifar_exp.evaluation.statistics import independent_difference_interval, wilson_interval
 from cifar_exp.reports.html.formats import integer, is_missing, number, percent, points, seconds
 from cifar_exp.reports.run_page.sources import Source, Statement, metrics_cell, summary_cells
 from cifar_exp.run_dir.read import RunDirectory
@@ -83,6 +84,29 @@ def validation(run: RunDirectory) -> Iterator[Statement]:
         )
         sources = metrics_cell(before, "val_accuracy") + metrics_cell(last, "val_accuracy")
         yield Statement("plain", "Still getting better at the end", text, sources)
+
+
+def validation_and_test(run: RunDirectory) -> Iterator[Statement]:
+    """Whether validation and test accuracy differ by more than chance."""
+    accuracy, held_out = run.number("val_accuracy"), run.number("val_images")
+    if run.predictions is None or accuracy is None or not held_out or held_out < 1 or not 0 <= accuracy <= 1:
+        return
+    right, n = int(run.predictions["correct"].sum()), len(run.predictions)
+    held_out_right = round(accuracy * held_out)
+    low, high = wilson_interval(held_out_right, int(held_out))
+    least, most = independent_difference_interval(held_out_right, int(held_out), right, n)
+    text = (
+        f"Validation accuracy {percent(accuracy)} (95% interval {percent(low)} to {percent(high)}, "
+        f"{integer(held_out)} images), test accuracy {percent(right / n)}. Validation less test: "
+        f"{points(accuracy - right / n)}, 95% interval {points(least)} to {points(most)}."
+    )
+    sources = summary_cells(run, "val_accuracy", "val_images", "test_accuracy")
+    if least <= 0 <= most:
+        yield Statement("plain", "Validation and test agree", text, sources)
+    else:
+        text += " Chance alone does not explain that: the two splits are not alike, or choosing by the validation split"
+        text += " made its accuracy optimistic."
+        yield Statement("note", "Validation and test differ by more than chance", text, sources)
 
 
 def selection(run: RunDirectory) -> Iterator[Statement]:

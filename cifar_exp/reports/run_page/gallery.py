@@ -2,10 +2,14 @@
 
 from typing import Any
 
+import numpy as np
+
 from cifar_exp.reports.html.embed import image_uri
 from cifar_exp.reports.run_page.findings_predictions import headline_layer
-from cifar_exp.run_dir.kept_images import TARGETS
+from cifar_exp.run_dir.kept_images import MOST_SUSPECTS, TARGETS
 from cifar_exp.run_dir.read import RunDirectory
+
+_MOST_CLASSES = 5  # whose probabilities the page shows
 
 
 def gallery_data(run: RunDirectory) -> dict[str, Any] | None:
@@ -34,11 +38,33 @@ def gallery_data(run: RunDirectory) -> dict[str, Any] | None:
                 "confidence": float(row["confidence"]),
                 "source": str(row["source"]),
                 "explained": index in with_maps,
+                "top": _top_classes(run, index),
                 "image": image_uri(run.images.image[position]),
             }
         )
     height, width = run.images.image.shape[1:3]
     return {"images": images, "height": height, "width": width} if images else None
+
+
+def _top_classes(run: RunDirectory, index: int) -> list[tuple[int, float]] | None:
+    """The five most probable classes of a test image with their probabilities; None if they are not known."""
+    if run.predictions is None or run.probabilities is None:
+        return None
+    if run.probabilities.shape != (len(run.predictions), len(run.class_names)):
+        return None
+    of_image = run.probabilities[index]
+    if not np.isfinite(of_image).all():
+        return None
+    return [(int(k), float(of_image[k])) for k in np.argsort(-of_image, kind="stable")[:_MOST_CLASSES]]
+
+
+def suspects(run: RunDirectory) -> list[int] | None:
+    """The test images whose label is most probably wrong, of those that the page has; None without any."""
+    if run.label_issues is None or run.images is None:
+        return None
+    listed = run.label_issues["index"].dropna().astype(np.int64).tolist()[:MOST_SUSPECTS]
+    kept = set(run.images.index.tolist())
+    return [index for index in listed if index in kept] or None
 
 
 def explained_data(run: RunDirectory) -> dict[str, Any] | None:
@@ -93,7 +119,6 @@ def _map(heat: Any, row: dict[Any, Any] | None, palette: Any) -> dict[str, Any]:
 
 def _palette() -> Any:
     """The colours of the maps, (256, 3) uint8: inferno, as in ``figures/gradcam.png``."""
-    import numpy as np
     from matplotlib import colormaps
 
     return np.round(255 * colormaps["inferno"](np.arange(256))[:, :3]).astype(np.uint8)

@@ -8,6 +8,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from cifar_exp.reports.run_page.page import FILE, REFRESH_SECONDS, run_page
 from cifar_exp.run_dir import kept_images
@@ -50,21 +51,25 @@ class LivePage:
         if self.wanted and (self._written is None or time.monotonic() - self._written >= REFRESH_SECONDS):
             self._write()
 
-    def keep_images(self, test: "Split", evaluation: "Evaluation", maps: "Sequence[CamMap]") -> None:
+    def keep_images(
+        self, test: "Split", evaluation: "Evaluation", maps: "Sequence[CamMap]", suspects: NDArray[np.int64]
+    ) -> None:
         """Store the images that the page will show.
 
         Args:
             test: the test split.
             evaluation: what the network said about it.
             maps: of the explained images, for each image, layer and target in this order.
+            suspects: positions of the images whose label is probably wrong, the most suspicious first.
         """
         if not self.wanted:
             return
         try:
             shape = test.images.shape[1:]
-            index = kept_images.chosen(
-                evaluation.labels, evaluation.predictions, evaluation.confidences, kept_images.most_images(shape)
-            )
+            most = kept_images.most_images(shape)
+            first = suspects[: kept_images.MOST_SUSPECTS]
+            others = kept_images.chosen(evaluation.labels, evaluation.predictions, evaluation.confidences, most)
+            index = np.concatenate([first, others[~np.isin(others, first)]])[:most]
             layers = list(dict.fromkeys(cam.layer.name for cam in maps))
             explained = np.array(list(dict.fromkeys(cam.index for cam in maps)), dtype=np.int64)
             heat = np.array([cam.heat for cam in maps], dtype=np.float32)

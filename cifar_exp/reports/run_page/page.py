@@ -17,7 +17,7 @@ from cifar_exp.reports.run_page.charts import run_charts
 from cifar_exp.reports.run_page.config_tree import as_yaml, config_tree, default_leaves
 from cifar_exp.reports.run_page.findings import statements
 from cifar_exp.reports.run_page.findings_predictions import confusion_counts
-from cifar_exp.reports.run_page.gallery import explained_data, gallery_data
+from cifar_exp.reports.run_page.gallery import explained_data, gallery_data, suspects
 from cifar_exp.run_dir.lifecycle import run_name
 from cifar_exp.run_dir.read import RunDirectory, read_run
 from cifar_exp.safe_io.plural import plural
@@ -48,13 +48,14 @@ def run_page(path: Path, *, at_work: bool = False) -> str:
         title=f"{title}: {_short_result(run)}",
         charts=run_charts(run),
         tables=_tables(run, names),
-        data={"classes": names, "gallery": gallery, "explained": explained},
+        data={"classes": names, "gallery": gallery, "explained": explained, "suspects": suspects(run)},
         scripts=("gallery.js", "gradcam.js", "run.js"),
         styles=("run.css",),
         refresh_seconds=REFRESH_SECONDS if running else None,
         name=title,
         run=run,
         running=running,
+        tags=run.config["tags"] if isinstance(run.config.get("tags"), list) else [],
         accuracy=_accuracy(run),
         tiles=_tiles(run),
         progress=_progress(run),
@@ -88,9 +89,8 @@ def _accuracy(run: RunDirectory) -> dict[str, str] | None:
             return {
                 "label": f"{label} accuracy",
                 "value": percent(row[column]),
-                "note": f"after epoch {integer(row['epoch'])}; the test images were not evaluated"
-                if column != "test_accuracy"
-                else f"after epoch {integer(row['epoch'])}",
+                "note": f"after epoch {integer(row['epoch'])}"
+                + ("" if column == "test_accuracy" else "; the test images were not evaluated"),
             }
     return None
 
@@ -107,7 +107,11 @@ def _tiles(run: RunDirectory) -> list[tuple[str, str, str]]:
     if (several := run.number("test_accuracy_tta")) is not None:
         tiles.append(("With test-time augmentation", percent(several), "right by several views of each image"))
     if (best := run.number("best_val_accuracy")) is not None:
-        tiles.append(("Best validation accuracy", percent(best), f"in epoch {integer(run.number('best_epoch'))}"))
+        note = f"in epoch {integer(run.number('best_epoch'))}"
+        if (held_out := run.number("val_images")) and held_out >= 1 and 0 <= best <= 1:
+            low, high = wilson_interval(round(best * held_out), int(held_out))
+            note += f"; 95% interval {percent(low)} to {percent(high)}"
+        tiles.append(("Best validation accuracy", percent(best), note))
     if (total := run.number("total_seconds")) is not None:
         tiles.append(("Time", seconds(total), f"{seconds(run.number('train_seconds'))} of it training"))
     elif metrics is not None and {"train_seconds", "eval_seconds"} <= set(metrics):
@@ -147,6 +151,7 @@ def _tables(run: RunDirectory, names: list[str]) -> dict[str, Table]:
     made = {
         "per_class": _per_class(run, names),
         "confusions": _confusions(run, names),
+        "label_issues": _label_issues(run),
         "gradcam": _gradcam(run),
         "faithfulness": _faithfulness(run),
     }
@@ -156,21 +161,20 @@ def _tables(run: RunDirectory, names: list[str]) -> dict[str, Table]:
 def _per_class(run: RunDirectory, names: list[str]) -> Table | None:
     if run.per_class is None:
         return None
+    table = run.per_class[["class", "images", "correct", "accuracy"]].copy()
+    for column in ("predicted", "precision"):
+        table[column] = run.per_class[column] if column in run.per_class.columns else np.nan
+    table["f1"] = 2 * table["correct"] / (table["images"] + table["predicted"])
     columns = [
         Column("class"),
         Column("images", "integer"),
         Column("right", "integer"),
-        Column("accuracy", "percent", bar=True, key=True, from_zero=True, note="right / images: the class's recall"),
+        Column("recall", "percent", bar=True, key=True, note="right / images: the class's accuracy"),
+        Column("predicted", "integer", note="images that were taken for this class"),
+        Column("precision", "percent", bar=True, note="right / predicted"),
+        Column("F1", "percent", bar=True, note="harmonic mean of recall and precision"),
     ]
-    shown = ["class", "images", "correct", "accuracy"]
-    if {"predicted", "precision"} <= set(run.per_class.columns):
-        columns += [
-            Column("predicted", "integer", note="images that were taken for this class"),
-            Column("precision", "percent", bar=True, from_zero=True, note="right / predicted"),
-        ]
-        shown += ["predicted", "precision"]
-    rows = run.per_class[shown].to_numpy(dtype=object).tolist()
-    return Table(columns, rows, sort=(3, False), find=len(names) > 12)
+    return Table(columns, table.to_numpy(dtype=object).tolist(), sort=(3, False), find=len(names) > 12)
 
 
 def _confusions(run: RunDirectory, names: list[str]) -> Table | None:
@@ -200,6 +204,22 @@ def _confusions(run: RunDirectory, names: list[str]) -> Table | None:
         find=len(cells) > 10,
         shown=12,
     )
+
+
+def _label_issues(run: RunDirectory) -> Table | None:
+    if run.label_issues is None:
+        return None
+    columns = [
+        Column("rank", "integer"),
+        Column("image", "integer", note="row of predictions.csv, for explain.indices"),
+        Column("label"),
+        Column("probability of the label", "percent"),
+        Column("suggested", key=True),
+        Column("probability of the suggestion", "percent"),
+        Column("file"),
+    ]
+    shown = ["rank", "index", "label", "label_probability", "suggested", "suggested_probability", "source"]
+    return Table(columns, run.label_issues[shown].to_numpy(dtype=object).tolist(), sort=(0, False), shown=20)
 
 
 def _gradcam(run: RunDirectory) -> Table | None:

@@ -1,4 +1,4 @@
-"""A job of a sweep as an engine gets it: composed, and able to run in another process or on another machine."""
+"""A composed job of a sweep, which can run in another process or on another machine."""
 
 import os
 import signal
@@ -19,7 +19,7 @@ from cifar_exp.safe_io.current_folder import import_matplotlib
 
 
 class StoppedError(KeyboardInterrupt):
-    """A signal asked the job to stop; the run has saved what it had."""
+    """A signal stopped the job; the run has saved its state."""
 
 
 @dataclass(frozen=True)
@@ -30,8 +30,8 @@ class Job:
         number: in the sweep.
         config: with its ``hydra`` node; the sweep's directory is absolute.
         context: Hydra's.
-        task: what to do with a config.
-        folder: the current folder of the program that was started, against which relative paths are meant.
+        task: function to call with the config.
+        folder: current folder of the sweep's program, where relative paths start.
     """
 
     number: int
@@ -46,19 +46,19 @@ class Job:
         return Path(self.config.hydra.sweep.dir) / str(self.config.hydra.sweep.subdir)
 
     def run(self) -> float | None:
-        """Run the job in this process; a job that did not finish is gone on with, a completed one returns at once.
+        """Run the job in this process; an unfinished job is resumed, a completed one returns at once.
 
         Returns:
-            What a search goes by (accuracy on the validation split); None for a job that failed.
+            The accuracy on the validation split, which a search maximizes; None for a failed job.
 
         Raises:
-            StoppedError: SIGTERM or SIGUSR2 came.
+            StoppedError: SIGTERM or SIGUSR2 arrived.
         """
         version.setbase("1.3")
         setup_globals()
         os.chdir(self.folder)
         import_matplotlib()
-        with _signals_that_stop():
+        with _stop_on_signals():
             done = run_job(
                 task_function=self.task,
                 config=self.config,
@@ -67,7 +67,7 @@ class Job:
                 hydra_context=self.context,
             )
         if done.status is not JobStatus.COMPLETED:
-            tell(self, f"{type(done._return_value).__name__}: {done._return_value}")
+            report(self, f"{type(done._return_value).__name__}: {done._return_value}")
             return None
         value = done.return_value
         return None if value is None else float(value)
@@ -80,7 +80,7 @@ def compose_jobs(
     job_overrides: Sequence[Sequence[str]],
     first: int,
 ) -> list[Job]:
-    """The jobs of a sweep, numbered from ``first``; their directory is made."""
+    """Compose the jobs of a sweep, numbered from ``first``, and create the sweep's directory."""
     sweep_dir = Path(config.hydra.sweep.dir).absolute()
     sweep_dir.mkdir(parents=True, exist_ok=True)
     jobs = []
@@ -95,7 +95,7 @@ def compose_jobs(
 
 
 def job_returns(jobs: Sequence[Job], values: Mapping[int, float | None]) -> list[JobReturn]:
-    """What Hydra wants to know of each job. None failed here: each has told its own directory."""
+    """The jobs' results for Hydra. None counts as failed: each job has recorded its own state."""
     return [
         JobReturn(
             overrides=list(job.config.hydra.overrides.task),
@@ -108,14 +108,14 @@ def job_returns(jobs: Sequence[Job], values: Mapping[int, float | None]) -> list
     ]
 
 
-def tell(job: Job, message: str) -> None:
-    """Say on stderr what became of a job that cannot say it itself."""
+def report(job: Job, message: str) -> None:
+    """Report the end of a job that cannot report it itself, on stderr."""
     print(f"cifar-exp: job {job.number} ({job.directory}): {message}", file=sys.stderr, flush=True)
 
 
 @contextmanager
-def _signals_that_stop() -> Iterator[None]:
-    """Make the signals of a scheduler exceptions; a run in progress saves first."""
+def _stop_on_signals() -> Iterator[None]:
+    """Turn the signals of a scheduler into exceptions; a run in progress saves first."""
     numbers = (signal.SIGTERM, signal.SIGUSR2)
     previous = {number: signal.signal(number, _stop) for number in numbers}
     try:

@@ -1,4 +1,4 @@
-"""The launchers and the sweeper that ``conf/hydra`` offers, and whether what a sweep chose can be had."""
+"""The launchers and the sweeper of ``conf/hydra``: registration, and checks of a sweep's settings."""
 
 from collections.abc import Sequence
 from importlib.util import find_spec
@@ -11,7 +11,7 @@ from omegaconf import DictConfig
 from cifar_exp.errors import RequestError
 
 _PACKAGE = "hydra_plugins.cifar_exp_plugins"
-# What an option calls: the option's name, the engine that it needs, the extra that installs the engine.
+# By target: the option's name, the required package, the extra that installs it.
 _NEEDS = {
     f"{_PACKAGE}.RayLauncher": ("hydra/launcher=ray", "ray", "ray"),
     f"{_PACKAGE}.SlurmLauncher": ("hydra/launcher=slurm", "submitit", "slurm"),
@@ -21,10 +21,10 @@ _OURS = {"launcher": ("joblib", "ray", "slurm"), "sweeper": ("optuna",)}
 
 
 def register() -> None:
-    """Let Hydra find the classes, and ours rather than another package's options of the same names.
+    """Register the classes with Hydra and remove options of the same names that belong to other packages.
 
-    Hydra refuses to choose between two of a name. It finds plugins by walking folders, so it misses those of a
-    package that is installed as editable.
+    Hydra refuses two options of the same name. It finds plugins by walking folders, so it misses those of an editable
+    installation.
     """
     from hydra_plugins.cifar_exp_plugins import PLUGINS
 
@@ -38,15 +38,15 @@ def register() -> None:
 
 
 def check(hydra: DictConfig) -> None:
-    """See before a sweep starts that what it chose is installed and its settings make sense.
+    """Check before a sweep starts that its launcher and sweeper are installed and their settings allowed.
 
     Raises:
-        RequestError: they do not.
+        RequestError: a missing package or a wrong setting.
     """
     for node in (hydra.launcher, hydra.sweeper):
         option, engine, extra = _NEEDS.get(node.get("_target_"), (None, None, None))
         if engine is not None and find_spec(engine) is None:
-            raise RequestError(f"{option}: needs a package more; pip install 'cifar-exp[{extra}]'")
+            raise RequestError(f"{option}: requires an optional dependency: pip install 'cifar-exp[{extra}]'")
         for key, least in _LEAST.items():
             if key in node and isinstance(node[key], int | float) and node[key] < least:
                 name = "launcher" if node is hydra.launcher else "sweeper"
@@ -72,19 +72,19 @@ SAMPLERS = ("tpe", "random")
 
 
 def check_search(jobs: Sequence[DictConfig]) -> None:
-    """See that a search will have something to choose by.
+    """Check that a search has a validation accuracy to choose by.
 
     Raises:
-        RequestError: it will not.
+        RequestError: a job has no validation split.
     """
     for job in jobs:
         if is_search(job.hydra) and not job.data.validation_fraction:
             raise RequestError(
-                f"data.validation_fraction={job.data.validation_fraction}: leaves hydra/sweeper=optuna nothing to "
-                "choose by; 0.1 holds out a tenth of the training images"
+                f"data.validation_fraction={job.data.validation_fraction}: hydra/sweeper=optuna needs a validation "
+                "split; 0.1 holds out a tenth of the training images"
             )
 
 
 def is_search(hydra: DictConfig) -> bool:
-    """Whether Optuna chooses the jobs, so that they are not known before."""
+    """Whether Optuna chooses the jobs, so that they are not known in advance."""
     return bool(hydra.sweeper.get("_target_") == f"{_PACKAGE}.OptunaSweeper")

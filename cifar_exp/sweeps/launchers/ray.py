@@ -1,4 +1,4 @@
-"""Jobs on the machines of a Ray cluster, or on this one: Ray places them by the CPUs and GPUs that they ask for."""
+"""``hydra/launcher=ray``: jobs on the machines of a Ray cluster, placed by the CPUs and GPUs they need."""
 
 import contextlib
 import os
@@ -6,9 +6,9 @@ from typing import Any
 
 from cifar_exp.errors import RequestError
 from cifar_exp.safe_io.current_folder import ELSEWHERE
-from cifar_exp.sweeps.launchers.hydra_job import Job, StoppedError, tell
+from cifar_exp.sweeps.launchers.hydra_job import Job, StoppedError, report
 
-_MOST_CPUS = 8  # more threads than this do nothing for a job whose network is on a GPU
+_MOST_CPUS = 8  # more threads do not speed up a job on a GPU
 _STOP_SECONDS = 30
 
 
@@ -24,26 +24,26 @@ def run_jobs(
     """Run jobs as Ray tasks.
 
     Args:
-        jobs: what to run. Their directory and the data must be on a file system that every machine has in common.
-        address: of the cluster; None: RAY_ADDRESS, one that runs on this machine, or one for the length of the sweep.
-        num_cpus: a job's CPUs, which are its threads; None: its share of the CPUs beside a GPU, or 1.
-        num_gpus: a job's GPUs or the fraction of one; None: 1 where the cluster has any.
-        max_retries: how often a job goes on elsewhere when its process or its machine dies.
+        jobs: the jobs. Their directory and the data must be on a file system that all machines share.
+        address: of the cluster; None: RAY_ADDRESS, a cluster on this machine, or a new one for the sweep.
+        num_cpus: CPUs and threads of a job; None: the CPUs per GPU of a machine, or 1 without GPUs.
+        num_gpus: GPUs of a job, or the fraction of one; None: 1 if the cluster has any.
+        max_retries: how often a job is resumed elsewhere after its process or machine died.
         init: more arguments of ``ray.init``.
 
     Returns:
-        The value of each job that has one.
+        The validation accuracy of each finished job, by its number.
 
     Raises:
-        RequestError: there is no such cluster, or it can never run such a job.
+        RequestError: no such cluster, or no machine that can run such a job.
     """
-    # Read while Ray is imported: no reports to its makers, and no line of a job left out as a duplicate.
+    # Read by the import of Ray: send no usage reports, and print repeated lines of the jobs.
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_DEDUP_LOGS", "0")
     import ray
 
     try:
-        # Ray puts the folder that it is started in first on its workers' module path; jobs change to their own.
+        # Ray puts the current folder first on its workers' module path; jobs change to their own folder later.
         with contextlib.chdir(ELSEWHERE):
             ray.init(address=address, **{"logging_level": "WARNING", **init})
     except (ConnectionError, ValueError) as error:
@@ -55,7 +55,7 @@ def run_jobs(
         if not any(node.get("CPU", 0) >= cpus and node.get("GPU", 0) >= gpus for node in nodes):
             raise RequestError(
                 f"hydra.launcher.num_cpus={cpus:g}, num_gpus={gpus:g}: no machine of the cluster has as many "
-                f"({', '.join(_in_words(node) for node in nodes)})"
+                f"({', '.join(_describe(node) for node in nodes)})"
             )
         task = ray.remote(num_cpus=cpus, num_gpus=gpus, max_retries=max_retries)(_run)
         return _wait({task.options(name=f"job {job.number}").remote(job): job for job in jobs})
@@ -64,7 +64,7 @@ def run_jobs(
 
 
 def _run(job: Job) -> float | None:
-    """In a worker process of some machine."""
+    """Run a job in a worker process."""
     try:
         return job.run()
     except StoppedError:
@@ -84,10 +84,10 @@ def _wait(running: dict[Any, Job]) -> dict[int, float | None]:
                 values[job.number] = ray.get(done)
             except ray.exceptions.RayError as error:
                 values[job.number] = None
-                tell(job, " ".join(str(error).split())[:500])
+                report(job, " ".join(str(error).split())[:500])
     except KeyboardInterrupt:
         for task in waiting:
-            ray.cancel(task)  # a running one gets a KeyboardInterrupt, and its run saves
+            ray.cancel(task)  # raises KeyboardInterrupt in a running job, which saves
         ray.wait(waiting, num_returns=len(waiting), timeout=_STOP_SECONDS)
         raise
     return values
@@ -98,12 +98,12 @@ def _gpus_of_a_job(nodes: list[dict[str, float]]) -> float:
 
 
 def _cpus_of_a_job(nodes: list[dict[str, float]], gpus: float) -> float:
-    """What every machine with GPUs can give to each job that its GPUs have room for."""
+    """CPUs that every machine with GPUs has for each job that fits on its GPUs."""
     if not gpus:
         return 1
     shares = [int(gpus * node["CPU"] / node["GPU"]) for node in nodes if node.get("GPU") and node.get("CPU")]
     return max(1, min([*shares, _MOST_CPUS]))
 
 
-def _in_words(node: dict[str, float]) -> str:
+def _describe(node: dict[str, float]) -> str:
     return f"{node.get('CPU', 0):g} CPUs and {node.get('GPU', 0):g} GPUs"

@@ -87,13 +87,13 @@ def test_unknown_transform() -> None:
     ],
 )
 def test_other_shape_or_type_is_refused(node: dict[str, Any]) -> None:
-    with pytest.raises(RequestError, match=r"images of \(32, 32, 3\) uint8 came out as"):
+    with pytest.raises(RequestError, match=r"changed images from \(32, 32, 3\) uint8 to"):
         augmentation(node)
 
 
 def test_other_shape_now_and_then_is_refused() -> None:
     node = {"_target_": "albumentations.Pad", "padding": 4, "p": 0.5}
-    with pytest.raises(RequestError, match=r"images of \(32, 32, 3\) uint8 came out as \(40, 40, 3\)"):  # noqa: PT012
+    with pytest.raises(RequestError, match=r"changed images from \(32, 32, 3\) uint8 to \(40, 40, 3\)"):  # noqa: PT012
         made = augmentation(node)
         for seed in range(10):
             made(noise(8), seed)
@@ -136,7 +136,7 @@ def test_transform_that_cannot_be_applied() -> None:
 @pytest.mark.parametrize("name", ["Normalize", "ToFloat", "ToTensorV2"])
 def test_normalization_gets_the_hint(name: str) -> None:
     config = {"augment": {"transforms": {"last": {"_target_": f"albumentations.{name}"}}}}
-    with pytest.raises(RequestError, match="the runner normalizes them in batch") as caught:
+    with pytest.raises(RequestError, match="the runner normalizes each batch") as caught:
         check_targets(config, [])
     assert f"augment.transforms.last._target_=albumentations.{name}" in str(caught.value)
 

@@ -1,4 +1,4 @@
-"""Downloads from a loopback server: one, whole, verified; whatever the network or other processes do."""
+"""Downloads from a loopback server: once, complete and verified, also with a bad network and several processes."""
 
 import hashlib
 import http.server
@@ -28,13 +28,13 @@ HINTS = ("data.root", "data.url", "data=mnist5k")
 
 
 class ArchiveServer(http.server.ThreadingHTTPServer):
-    """Serves one file under any path, well or badly.
+    """Serves one file under any path, correctly or not.
 
     Attributes:
-        behaviour: good; no_range (sends everything, always); cut (closes half-way); cut_chunked (the same where no
-            length was told); refuse (416); redirect (to ``location``); huge (claims 10 GB); endless;
-        stall (sends half and waits for ``go_on``); missing (404).
-        requests: the Range header of each GET, None where there is none.
+        behaviour: good; no_range (always sends everything); cut (closes half-way); cut_chunked (the same without a
+            Content-Length); refuse (416); redirect (to ``location``); huge (claims 10 GB); endless;
+        stall (sends half and waits for ``proceed``); missing (404).
+        requests: the Range header of each GET; None without one.
     """
 
     daemon_threads = True
@@ -46,7 +46,7 @@ class ArchiveServer(http.server.ThreadingHTTPServer):
         self.location = ""
         self.requests: list[str | None] = []
         self.half_sent = threading.Event()
-        self.go_on = threading.Event()
+        self.proceed = threading.Event()
 
     @property
     def url(self) -> str:
@@ -95,7 +95,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         self.wfile.write(body[:half])
         server.half_sent.set()
         if behaviour == "stall":
-            server.go_on.wait(20)
+            server.proceed.wait(120)
         if behaviour in ("cut", "cut_chunked"):
             self.close_connection = True
             return
@@ -113,7 +113,7 @@ def server(cifar10_archive: Archive, monkeypatch: pytest.MonkeyPatch) -> Iterato
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()
         yield server
-        server.go_on.set()
+        server.proceed.set()
         server.shutdown()
         thread.join()
 
@@ -146,6 +146,8 @@ def start(
     """Start a Python process with a function ``load()`` that returns the fingerprint."""
     preamble = (
         "from cifar_exp import data\n"
+        "from cifar_exp.data.sources import cifar\n"
+        f"cifar.PUBLISHED['cifar10'] = cifar.PUBLISHED['cifar10']._replace(sha256={sha256!r})\n"
         "def load(_=None):\n"
         f"    return data.cifar10(root=None, url={server.url!r}, sha256={sha256!r}, cache={str(cache)!r},"
         " image_size=32).fingerprint\n"
@@ -158,7 +160,7 @@ def test_download(server: ArchiveServer, load: Load, expected: str) -> None:
     assert server.requests == [None]
 
 
-def test_second_start_asks_nobody(server: ArchiveServer, load: Load, expected: str) -> None:
+def test_a_second_start_needs_no_network(server: ArchiveServer, load: Load, expected: str) -> None:
     load(url=server.url)
     server.behaviour = "missing"
     assert load(url=server.url).fingerprint == expected
@@ -175,7 +177,7 @@ def test_wrong_sha256_is_deleted(server: ArchiveServer, load: Load, cache: Path)
 
 
 @pytest.mark.parametrize("behaviour", ["cut", "cut_chunked"])
-def test_interrupted_download_is_an_error_and_is_gone_on_with(
+def test_an_interrupted_download_is_an_error_and_is_resumed(
     server: ArchiveServer, load: Load, cache: Path, expected: str, behaviour: str
 ) -> None:
     server.behaviour = behaviour
@@ -190,7 +192,7 @@ def test_interrupted_download_is_an_error_and_is_gone_on_with(
         assert server.requests == [None, f"bytes={len(server.content) // 2}-"]
 
 
-def test_server_that_cannot_go_on_starts_over(server: ArchiveServer, load: Load, expected: str) -> None:
+def test_a_server_without_ranges_sends_the_whole_file(server: ArchiveServer, load: Load, expected: str) -> None:
     server.behaviour = "cut"
     with pytest.raises(RequestError):
         load(url=server.url)
@@ -198,14 +200,14 @@ def test_server_that_cannot_go_on_starts_over(server: ArchiveServer, load: Load,
     assert load(url=server.url).fingerprint == expected
 
 
-def test_part_that_is_whole_already(server: ArchiveServer, load: Load, cache: Path, expected: str) -> None:
+def test_a_complete_partial_download_is_used(server: ArchiveServer, load: Load, cache: Path, expected: str) -> None:
     (cache / "downloads").mkdir(parents=True)
     kept(cache, server, ".part").write_bytes(server.content)
     assert load(url=server.url).fingerprint == expected
     assert server.requests == [f"bytes={len(server.content)}-"]
 
 
-def test_archive_kept_from_another_address_is_not_taken_for_this_one(
+def test_a_cached_archive_with_another_digest_is_replaced(
     server: ArchiveServer, load: Load, cache: Path, expected: str
 ) -> None:
     (cache / "downloads").mkdir(parents=True)
@@ -220,7 +222,7 @@ def test_not_found(server: ArchiveServer, load: Load) -> None:
     assert all(hint in str(caught.value) for hint in HINTS)
 
 
-def test_a_range_that_nobody_asked_for_is_an_error_of_the_server(server: ArchiveServer, load: Load) -> None:
+def test_an_unexpected_416_is_an_error(server: ArchiveServer, load: Load) -> None:
     server.behaviour = "refuse"
     with pytest.raises(RequestError, match=r"cannot download .*Requested Range Not Satisfiable"):
         load(url=server.url)
@@ -229,30 +231,30 @@ def test_a_range_that_nobody_asked_for_is_an_error_of_the_server(server: Archive
 @pytest.mark.parametrize(
     "location", ["file:///etc/passwd", "ftp://127.0.0.1/x", "data:,x", "file://localhost/dev/zero", "gopher://x/"]
 )
-def test_a_redirect_leads_nowhere_but_to_the_web(server: ArchiveServer, load: Load, cache: Path, location: str) -> None:
+def test_a_redirect_to_another_scheme_is_refused(server: ArchiveServer, load: Load, cache: Path, location: str) -> None:
     server.behaviour, server.location = "redirect", location
     with pytest.raises(RequestError, match="cannot download"):
         load(url=server.url)
     assert [path.name for path in (cache / "downloads").iterdir() if path.suffix != ".lock"] == []
 
 
-def test_a_redirect_to_the_web_is_followed(server: ArchiveServer, load: Load, expected: str) -> None:
+def test_a_redirect_to_http_is_followed(server: ArchiveServer, load: Load, expected: str) -> None:
     server.behaviour, server.location = "redirect", "/elsewhere.tar.gz"
     assert load(url=server.url).fingerprint == expected
 
 
 @pytest.mark.parametrize("behaviour", ["huge", "endless"])
-def test_what_is_larger_than_any_archive_is_not_kept(
+def test_a_download_over_the_limit_is_deleted(
     server: ArchiveServer, load: Load, cache: Path, monkeypatch: pytest.MonkeyPatch, behaviour: str
 ) -> None:
     monkeypatch.setattr("cifar_exp.data.sources.download._MAX_BYTES", 2**22)
     server.behaviour = behaviour
-    with pytest.raises(RequestError, match="which no archive of CIFAR has"):
+    with pytest.raises(RequestError, match="which no archive of CIFAR is"):
         load(url=server.url)
     assert [path.name for path in (cache / "downloads").iterdir() if path.suffix != ".lock"] == []
 
 
-def test_no_network_names_what_else_there_is(load: Load) -> None:
+def test_no_network_is_an_error_with_alternatives(load: Load) -> None:
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{unused.getsockname()[1]}/{ARCHIVE}"
@@ -262,7 +264,7 @@ def test_no_network_names_what_else_there_is(load: Load) -> None:
 
 
 @pytest.mark.parametrize("url", ["nonsense", "http://127.0.0.1:port/x.tar.gz", "http://[::1/x.tar.gz"])
-def test_url_that_is_none(load: Load, url: str) -> None:
+def test_an_invalid_url_is_named(load: Load, url: str) -> None:
     with pytest.raises(RequestError, match=re.escape(url)):
         load(url=url)
 
@@ -288,9 +290,9 @@ with context.Pool(10) as pool:
 """
     server.behaviour = "stall"
     with start(script, server, cifar10_archive.sha256, cache) as processes:
-        assert server.half_sent.wait(60)
-        threading.Timer(0.3, server.go_on.set).start()  # time enough for the other nine to get to the lock
-        out, err = processes.communicate(timeout=60)
+        assert server.half_sent.wait(120)
+        threading.Timer(0.3, server.proceed.set).start()  # time enough for the other nine to get to the lock
+        out, err = processes.communicate(timeout=120)
     assert processes.returncode == 0, err
     assert json.loads(out) == [expected] * 10
     assert server.requests == [None]
@@ -302,7 +304,7 @@ def test_killed_process_does_not_block_the_others(
     server.behaviour = "stall"
     waiting = "print('waiting', flush=True); print(load())"
     with start("load()", server, cifar10_archive.sha256, cache) as first:
-        assert server.half_sent.wait(60)  # it holds the lock
+        assert server.half_sent.wait(120)  # it holds the lock
         server.behaviour = "good"
         with start(waiting, server, cifar10_archive.sha256, cache) as second:
             assert second.stdout is not None
@@ -311,6 +313,6 @@ def test_killed_process_does_not_block_the_others(
             assert len(server.requests) == 1
             first.send_signal(signal.SIGKILL)
             first.communicate()
-            out, err = second.communicate(timeout=60)
+            out, err = second.communicate(timeout=120)
     assert out.strip() == expected, err
     assert len(server.requests) == 2

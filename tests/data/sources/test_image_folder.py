@@ -188,7 +188,7 @@ def test_damaged_file_is_named_from_another_process(
     monkeypatch.setattr(image_files, "_CHUNK", 5)
     damaged = image_tree / "train" / "dog" / "11.png"
     damaged.write_bytes(b"no image")
-    with pytest.raises(RequestError, match=f"{damaged}: not an image"):
+    with pytest.raises(RequestError, match=f"{damaged}: not a readable image"):
         load()
 
 
@@ -211,7 +211,7 @@ def test_what_file_managers_leave_is_ignored(load: Load, image_tree: Path) -> No
 def test_text_file_among_images(load: Load, image_tree: Path, content: bytes) -> None:
     path = image_tree / "test" / "dog" / "notes.txt"
     path.write_bytes(content)
-    with pytest.raises(RequestError, match=f"{path}: not an image that can be read"):
+    with pytest.raises(RequestError, match=f"{path}: not a readable image"):
         load()
 
 
@@ -236,7 +236,7 @@ def test_ten_bad_files_are_named_and_all_counted(load: Load, image_tree: Path) -
     for path in paths:
         path.write_bytes(b"no image")
     with pytest.raises(
-        RequestError, match=r"^12 files cannot be used: .*; and 2 more; move such files out of the folder$"
+        RequestError, match=r"^12 files cannot be used: .*; and 2 more; remove such files from the folder$"
     ) as caught:
         load()
     assert [str(path) in str(caught.value) for path in paths] == [True] * 10 + [False] * 2
@@ -294,7 +294,7 @@ def test_different_classes_are_listed(load: Load, image_tree: Path) -> None:
 def test_one_class_is_not_enough(load: Load, image_tree: Path) -> None:
     for split in ("train", "test"):
         shutil.rmtree(image_tree / split / "dog")
-    with pytest.raises(RequestError, match="holds 1 class folders; a classifier needs at least 2"):
+    with pytest.raises(RequestError, match="holds 1 class folder; a classifier needs at least 2"):
         load()
 
 

@@ -72,7 +72,7 @@ def test_a_class_may_be_called_train(load: Load, image_tree: Path) -> None:
 @pytest.mark.parametrize(
     ("remove", "found"),
     [
-        ((".",), "there is no folder"),
+        ((".",), "no such folder"),
         (("test",), r"found train/ \(with cat/, dog/\) and 0 files"),
         (("train",), r"found test/ \(with cat/, dog/\) and 0 files"),
         (("train", "test"), "found no folder and 0 files"),
@@ -135,7 +135,7 @@ def test_a_table_is_split_or_says_the_split(load_table: Callable[..., data.Datas
         ("file,label\n../secret.png,cat\ntrain/dog/00.png,dog\n", r"\.\./secret\.png: is not in the folder"),
         ("file,label\n/etc/passwd,cat\ntrain/dog/00.png,dog\n", "/etc/passwd: is not in the folder"),
         ("file,label\nnone.png,cat\ntrain/dog/00.png,dog\n", "none.png: .* cannot be read: No such file"),
-        ("file,label\ntrain/cat/00.png,cat\n", "has 1 different labels"),
+        ("file,label\ntrain/cat/00.png,cat\n", "has 1 different label;"),
         ('file,label\n"train/cat/00.png,cat\n', "cannot be read: "),
         ("file,label\ntrain/cat,cat\ntrain/dog/00.png,dog\n", "is not a regular file"),
     ],

@@ -15,7 +15,7 @@ page.charts = (() => {
     }
     if (Array.isArray(value)) return value.map((one) => revived(one, key, chart));
     if (value === null || typeof value !== "object") return value;
-    return Object.fromEntries(Object.entries(value).map(([name, one]) => [name, name === "data" && !one[0]?.itemStyle ? one : revived(one, name, chart)]));
+    return Object.fromEntries(Object.entries(value).map(([name, one]) => [name, name === "data" && !one.some?.((item) => item?.itemStyle) ? one : revived(one, name, chart)]));
   }
 
   // A point with whiskers for [low, middle, high, row].
@@ -51,6 +51,13 @@ page.charts = (() => {
         const [low, middle, high] = data.value.map((value) => page.format(value, "points"));
         if (low === high) return `${escaped(label)}<br><b>${middle}</b> points, without an interval`;
         return `${escaped(label)}<br><b>${middle}</b> points, 95% interval ${low} to ${high}`;
+      };
+    }
+    if (name === "reliability") {
+      return ({ data: [confidence, accuracy, low, high, images] }) => {
+        const [x, y, from, to] = [confidence, accuracy, low, high].map((value) => page.format(value, "percent"));
+        return `${escaped(page.format(images, "integer"))} images<br>mean confidence <b>${x}</b><br>` +
+          `accuracy <b>${y}</b>, 95% interval ${from} to ${to}`;
       };
     }
     if (name === "named") return (item) => escaped(item.name);
@@ -192,8 +199,8 @@ page.charts = (() => {
           byX.get(x)[number] = y;
         });
       });
-      rows = [...byX].sort(([a], [b]) => (a < b ? -1 : 1)).map(([x, values]) =>
-        [page.format(x, "integer"), ...values.map((value) => page.format(value, shown))]);
+      rows = [...byX].sort(([a], [b]) => (typeof a === "number" ? a - b : 0)).map(([x, values]) =>
+        [page.format(x, option.xAxis.valueFormat ?? "integer"), ...values.map((value) => page.format(value, shown))]);
     }
     const most = 500;
     const table = page.element("table", {},

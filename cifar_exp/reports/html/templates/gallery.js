@@ -7,6 +7,7 @@ page.gallery = (() => {
   const state = { label: -1, prediction: -1, low: 0, high: 1, kind: "wrong", sort: "sure", limit: 60 };
   const isRight = (one) => one.label === one.prediction;
   const share = (value) => `${Math.round(100 * value)}%`;
+  const small = (value) => (value < 0.005 ? "<1%" : share(value));
 
   const choice = (name, options, onchange) => {
     const select = element("select", { id: `gallery-${name}` }, ...options.map(([value, text]) => element("option", { value }, text)));
@@ -58,21 +59,27 @@ page.gallery = (() => {
     one.confidence >= state.low - 0.005 && one.confidence <= state.high + 0.005).sort(orders[state.sort]);
 
   const words = (one) => `Image ${one.index}: taken for ${classes[one.prediction]} with ${share(one.confidence)} confidence, is ${classes[one.label]}`;
-  function card(one) {
+  // Name and probability of the classes after the first, then the true class.
+  function runnersUp(one) {
+    return (one.top ?? []).slice(1, 3).map(([label, probability]) =>
+      element("span", { class: "next" }, element("span", {}, classes[label]), element("span", {}, small(probability))));
+  }
+  function card(one, within) {
     const bar = element("span", { class: "share", "aria-hidden": "true" });
     bar.style.setProperty("--share", one.confidence);
     return element("div", { role: "listitem" },
-      element("button", { type: "button", class: `card${isRight(one) ? " right" : ""}`, "data-index": one.index, onclick: () => open(one) },
+      element("button", { type: "button", class: `card${isRight(one) ? " right" : ""}`, "data-index": one.index, onclick: () => open(one, within) },
         element("img", { src: one.image, alt: words(one), class: "pixels", loading: "lazy", width: data.width, height: data.height }), bar,
         element("span", { class: "said" }, element("span", {}, classes[one.prediction]), element("span", {}, share(one.confidence))),
-        element("span", { class: "is" }, isRight(one) ? "right" : `is ${classes[one.label]}`)));
+        ...runnersUp(one),
+        element("span", { class: "is" }, isRight(one) ? "right" : `${within ? "labelled" : "is"} ${classes[one.label]}`)));
   }
 
   const more = document.getElementById("gallery-more");
   more.addEventListener("click", () => { state.limit += 120; update(); });
   function update() {
     const images = kept();
-    place.replaceChildren(...images.slice(0, state.limit).map(card));
+    place.replaceChildren(...images.slice(0, state.limit).map((one) => card(one)));
     more.hidden = images.length <= state.limit;
     more.textContent = `Show more (${images.length - state.limit} left)`;
     count.textContent = images.length === 1 ? "1 image" : `${page.format(images.length, "integer")} images`;
@@ -84,15 +91,26 @@ page.gallery = (() => {
   }
 
   const dialog = document.getElementById("image-dialog");
-  function open(one) {
-    const images = kept(), position = images.indexOf(one);
+  // Bars of the most probable classes; the true one is marked.
+  function bars(one) {
+    if (!one.top) return null;
+    return element("dl", { class: "top" }, ...one.top.flatMap(([label, probability]) => {
+      const bar = element("dd", { class: label === one.label ? "right" : label === one.prediction ? "wrong" : null },
+        page.format(probability, "percent"));
+      bar.style.setProperty("--share", probability);
+      return [element("dt", {}, classes[label], label === one.label ? element("b", {}, " (label)") : null), bar];
+    }));
+  }
+  function open(one, within) {
+    const images = within ?? kept(), position = images.indexOf(one);
     const step = (by) => element("button", { type: "button", class: "quiet", disabled: !images[position + by],
-      onclick: () => open(images[position + by]) }, by < 0 ? "← Previous" : "Next →");
+      onclick: () => open(images[position + by], within) }, by < 0 ? "← Previous" : "Next →");
     const show = one.explained && page.gradcam ? element("button", { type: "button", class: "quiet", onclick: () => { dialog.close(); page.gradcam.show(one.index, true); } }, "Where the network looked") : null;
     dialog.replaceChildren(
       element("h3", { id: "image-dialog-title" }, isRight(one) ? `${classes[one.label]}, rightly` : `${classes[one.label]}, taken for ${classes[one.prediction]}`),
       element("img", { src: one.image, alt: words(one), class: "pixels" }),
       element("p", { class: "quiet-text" }, `Confidence ${page.format(one.confidence, "percent")}. Row ${one.index} of predictions.csv, from `, element("code", {}, one.source), "."),
+      bars(one),
       element("div", { class: "buttons" }, step(-1), step(1), show,
         element("button", { type: "button", class: "quiet", autofocus: true, onclick: () => dialog.close() }, "Close")));
     if (!dialog.open) dialog.showModal();
@@ -111,5 +129,7 @@ page.gallery = (() => {
     update();
   }
   update();
+  const suspects = (page.data("suspects") ?? []).map((index) => data.images.find((one) => one.index === index)).filter(Boolean);
+  document.getElementById("suspect-images")?.replaceChildren(...suspects.map((one) => card(one, suspects)));
   return { select, open, kept };
 })();

@@ -10,7 +10,9 @@
     heading.focus({ preventScroll: true });
   }
   if (matrix) {
-    page.charts.on("confusion", "click", ({ value }) => { if (value) show(value[1], value[0]); });
+    page.charts.on("confusion", "click", ({ value }) => { if (value) show(classOf(value[1]), classOf(value[0])); });
+    // A total is of any class.
+    const classOf = (position) => (position < page.data("classes").length ? position : -1);
     // Links into the list of mistakes, so that it does not take a pointer.
     const follow = () => {
       const cell = /^#cell-(\d+)-(\d+)$/.exec(location.hash);

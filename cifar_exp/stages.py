@@ -1,8 +1,7 @@
-"""A run is a pure function of its config: build, fit, evaluate, explain, report."""
+"""The stages of a run: train, measure, explain. Each takes the config and the parts that it describes."""
 
 import logging
 import os
-import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -12,24 +11,18 @@ import numpy as np
 import torch
 from torch import nn
 
-from cifar_exp import outputs, trackers
-from cifar_exp.build import Parts, build, describe
+from cifar_exp import outputs
+from cifar_exp.build import Parts
 from cifar_exp.compute import memory
 from cifar_exp.compute.distributed import torchrun
 from cifar_exp.compute.distributed.ranks import current_ranks
-from cifar_exp.compute.distributed.session import DistributedPart
-from cifar_exp.config.parse import parse, plain
-from cifar_exp.config.resolved import validate
 from cifar_exp.config.schema import ExperimentConfig
 from cifar_exp.data import Split
-from cifar_exp.errors import DivergedError
 from cifar_exp.evaluation.metrics import Evaluation, evaluate
-from cifar_exp.evaluation.tta import view_accuracy
 from cifar_exp.explain import faithfulness
 from cifar_exp.explain.gradcam import CamMap, Explainer, explain, explaining
 from cifar_exp.explain.layers import is_wanted
-from cifar_exp.reports.run_page.live import LivePage
-from cifar_exp.run_dir import checkpoint, lifecycle, run_status, tables
+from cifar_exp.run_dir import checkpoint, lifecycle, tables
 from cifar_exp.training.fit import FitOptions, Fitted, fit
 from cifar_exp.training.recorder import Recorder
 from cifar_exp.training.savepoint import Savepoint
@@ -39,80 +32,7 @@ log = logging.getLogger(__name__)
 _MOST_WORKERS = 4
 
 
-def run(config: ExperimentConfig, out_dir: Path, *, resume: bool = False) -> dict[str, Any]:
-    """Train, evaluate, explain and report one experiment.
-
-    Args:
-        config: resolved configuration (``config.resolve`` or ``config.load_saved``).
-        out_dir: where every record goes; made here, must not hold a run already.
-        resume: go on with the run that ``out_dir`` holds, whose config this is; every number comes out as if it had
-            never stopped.
-
-    Returns:
-        The row of ``summary.csv``.
-
-    Raises:
-        RequestError: the config or what it points to is wrong.
-        DivergedError: the loss became infinite or not a number; everything until then is recorded.
-    """
-    validate(config)
-    started = time.perf_counter()
-    with (
-        LivePage(out_dir, wanted=config.report) as page,
-        lifecycle.recorded(out_dir, config, resume=resume) as status,
-        DistributedPart(plain(config), resume=resume) as distributed,
-        trackers.tracked(config, out_dir, lifecycle.state_after) as tell_tracker,
-    ):
-        log.info("Run directory: %s", lifecycle.run_name(out_dir))
-        memory.reset_peak_memory()
-        parts = build(config, known_max_lr=status.get("max_lr_used") if resume else None)
-        memory.release_free_memory()  # what reading and splitting the data took
-        for line in describe(config.name, parts):
-            log.info(line)
-        environment = outputs.write_environment(parts, out_dir, resume=resume)
-        outputs.write_lr_range_test(config, parts, out_dir, status)
-        run_status.update_status(out_dir, status, gradcam=parts.explained.note, warnings=[])
-        outputs.write_schedule(parts, out_dir)
-        page.update()
-        savepoint = _savepoint(config, parts, out_dir)
-        try:
-            fitted = _fit(
-                config,
-                parts,
-                savepoint,
-                _recorder(config, out_dir, status),
-                resume=resume,
-                after_epoch=_each(tell_tracker, page.update),
-            )
-        except DivergedError:
-            outputs.draw_progress(config, parts, outputs.used_schedule(config, parts, out_dir), out_dir, status)
-            raise
-        evaluation = _final_evaluation(config, parts, fitted, out_dir)
-        distributed.end()  # rank 0 does the rest
-        # --- results: from here on, nothing that fails takes them along ---
-        use = outputs.used_schedule(config, parts, out_dir)
-        outputs.write_tables(parts, evaluation, out_dir)
-        results = outputs.results(config, parts, fitted, evaluation, use, environment) | {
-            "test_accuracy_tta": measure_views(config, parts)
-        }
-
-        def write_summary() -> dict[str, Any]:
-            seconds = savepoint.seconds_before + time.perf_counter() - started
-            return lifecycle.write_summary(out_dir, config, "completed", results | {"total_seconds": seconds})
-
-        write_summary()
-        # --- explanation and figures ---
-        explanation = explain_run(config, parts, evaluation, out_dir, status)
-        outputs.draw_progress(config, parts, use, out_dir, status)
-        outputs.draw_augmentations(config, parts, out_dir, status)
-        outputs.draw_evaluation(config, parts, evaluation, explanation, out_dir, status)
-        page.keep_images(parts.splits.test, evaluation, explanation.maps)
-        summary = write_summary()
-        outputs.log_results(config, parts, fitted, summary, out_dir)
-        return summary
-
-
-def _recorder(config: ExperimentConfig, out_dir: Path, status: dict[str, Any]) -> Recorder:
+def build_recorder(config: ExperimentConfig, out_dir: Path, status: dict[str, Any]) -> Recorder:
     """Records the columns that every run has, and those of what this one uses."""
     metrics = ["val_accuracy_raw", "test_accuracy_raw"] if config.averaging.name != "none" else []
     metrics += [config.selection_metric] if config.selection_metric not in tables.METRICS_COLUMNS else []
@@ -120,27 +40,8 @@ def _recorder(config: ExperimentConfig, out_dir: Path, status: dict[str, Any]) -
     return Recorder(out_dir, status, enabled=True, more_metrics=metrics, more_steps=steps)
 
 
-def run_on_other_rank(task: dict[str, Any], resume: bool) -> None:
-    """Do the distributed part of a run, up to the final evaluation, on a rank other than 0; writes nothing."""
-    nowhere, config = Path(os.devnull), parse(task)
-    parts = build(config)
-    recorder = Recorder(nowhere, {}, enabled=False)
-    fitted = _fit(config, parts, _savepoint(config, parts, nowhere), recorder, resume=resume)
-    _final_evaluation(config, parts, fitted, nowhere)
-
-
-def _each(*functions: Callable[[], None]) -> Callable[[], None]:
-    """A function that calls these one after the other."""
-
-    def call() -> None:
-        for function in functions:
-            function()
-
-    return call
-
-
-def _savepoint(config: ExperimentConfig, parts: Parts, out_dir: Path) -> Savepoint:
-    # What it takes to use the weights, beside the config.
+def build_savepoint(config: ExperimentConfig, parts: Parts, out_dir: Path) -> Savepoint:
+    """Where the run saves its state, and what a checkpoint needs beside the config so that its weights can be used."""
     about = {
         "class_names": list(parts.class_names),
         "mean": list(parts.statistics.mean),
@@ -150,7 +51,7 @@ def _savepoint(config: ExperimentConfig, parts: Parts, out_dir: Path) -> Savepoi
     return Savepoint(out_dir, about, every_epochs=node.every_epochs, every_seconds=node.every_seconds)
 
 
-def _fit(
+def train(
     config: ExperimentConfig,
     parts: Parts,
     savepoint: Savepoint,
@@ -159,6 +60,7 @@ def _fit(
     resume: bool,
     after_epoch: Callable[[], None] = lambda: None,
 ) -> Fitted:
+    """Train as the config says; see ``fit``."""
     on_gpu = parts.compute.device.type == "cuda"
     return fit(
         parts.learner,
@@ -197,8 +99,10 @@ def measure(
     split: Split,
     after_batch: Callable[[], None] = lambda: None,
     model: nn.Module | None = None,
+    *,
+    views: str = "none",
 ) -> Evaluation:
-    """Evaluate the network (or another ``model`` of its kind) on a split as the config says."""
+    """Evaluate the network (or another ``model`` of its kind) on a split, with the views of test-time augmentation."""
     memory.release_free_memory()  # a training batch's memory is of no use to an evaluation batch, and the reverse
     evaluation = evaluate(
         model or parts.learner.model,
@@ -206,36 +110,32 @@ def measure(
         compute=parts.compute,
         normalize=parts.normalize,
         batch_size=config.evaluation.batch_size,
+        views=views,
         after_batch=after_batch,
     )
     memory.release_free_memory()
     return evaluation
 
 
-def _final_evaluation(config: ExperimentConfig, parts: Parts, fitted: Fitted, out_dir: Path) -> Evaluation:
-    """The test split under the weights that the config asks for, which are then in the model."""
+def final_evaluations(
+    config: ExperimentConfig, parts: Parts, fitted: Fitted, out_dir: Path
+) -> tuple[Evaluation, Evaluation | None]:
+    """Test and validation split (None without one) under the configured weights, which are then in the model."""
     if config.evaluation.weights == "best" and fitted.best_epoch not in (None, config.epochs):
         if current_ranks().is_rank_0:  # evaluation broadcasts the weights
             best = checkpoint.load(out_dir / "checkpoints" / "best.pt", parts.compute.device)
             parts.learner.model.load_state_dict(best["model"])
-        return measure(config, parts, parts.splits.test)
+        held_out = parts.splits.validation
+        validation = None if held_out is None else measure(config, parts, held_out)
+        return measure(config, parts, parts.splits.test), validation
     assert fitted.test is not None  # measured after the last epoch
-    return fitted.test
+    return fitted.test, fitted.validation
 
 
-def measure_views(config: ExperimentConfig, parts: Parts) -> float | None:
-    """Accuracy on the test split with test-time augmentation; None where the config asks for none."""
+def measure_tta(config: ExperimentConfig, parts: Parts) -> Evaluation | None:
+    """The test split with test-time augmentation; None if the config asks for none."""
     views = config.evaluation.test_time_augmentation
-    if views == "none":
-        return None
-    return view_accuracy(
-        parts.learner.model,
-        parts.splits.test,
-        views,
-        compute=parts.compute,
-        normalize=parts.normalize,
-        batch_size=config.evaluation.batch_size,
-    )
+    return None if views == "none" else measure(config, parts, parts.splits.test, views=views)
 
 
 def images_to_explain(config: ExperimentConfig, evaluation: Evaluation) -> np.ndarray[Any, np.dtype[np.int64]]:
@@ -248,7 +148,7 @@ def images_to_explain(config: ExperimentConfig, evaluation: Evaluation) -> np.nd
     return evaluation.most_confidently_wrong()[: config.explain.images]
 
 
-def explain_run(
+def explain_test_images(
     config: ExperimentConfig, parts: Parts, evaluation: Evaluation, out_dir: Path, status: dict[str, Any] | None = None
 ) -> faithfulness.Explanation:
     """Grad-CAM and the test whether it matters, with ``gradcam.csv`` and ``faithfulness.csv``.

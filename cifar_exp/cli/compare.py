@@ -1,0 +1,28 @@
+"""``cifar-exp compare PATH...``: what differs between runs, by how much, and whether that is significant."""
+
+import argparse
+
+from cifar_exp.compare.compare_runs import compare_runs, print_report
+from cifar_exp.errors import DONE, RequestError
+
+
+def main(options: argparse.Namespace) -> int:
+    """Run the command; returns the exit code.
+
+    Raises:
+        RequestError: the request itself is wrong.
+    """
+    if options.top < 1:
+        raise RequestError(f"--top {options.top}: must be at least 1")
+    compared = compare_runs(
+        options.paths,
+        options.out,
+        metric=options.metric,
+        baseline=options.baseline,
+        over=[key.strip() for key in options.over.split(",")],
+        top=options.top,
+        page=options.page,
+        command=options.command,
+    )
+    print_report(compared, options.format)
+    return DONE

@@ -1,0 +1,112 @@
+"""All runs under some paths as one typed table, for Python and for ``cifar-exp list``."""
+
+import re
+from functools import cache
+from pathlib import Path
+from typing import Any, get_type_hints
+
+import pandas as pd
+
+from cifar_exp.compare import discover
+from cifar_exp.config.schema import SCHEMAS
+from cifar_exp.safe_io.untrusted import read_json
+
+# Columns that stay text whatever stands in them: a commit such as 12e4567 is not a number.
+_TEXT = {
+    "path",
+    "run",
+    "state",
+    "error",
+    "problem",
+    "started_at",
+    "selection_split",
+    "schedule",
+    "device",
+    "precision",
+    "git_commit",
+    "data_fingerprint",
+}
+_WHOLE = re.compile(r"-?[0-9]{1,18}")
+_BOOLEANS = {"True": True, "False": False}
+
+
+def read_runs(*paths: str | Path) -> pd.DataFrame:
+    """Read status, results and config of every run at or under the paths.
+
+    Args:
+        paths: run directories, sweeps, or folders above; the current folder if there is none.
+
+    Returns:
+        A row per run, in natural order of the paths: ``path``, ``run``, ``state``, ``error``, ``problem`` (why its
+        files cannot be read), ``started_at``, the columns of ``summary.csv``, and the config as ``config.KEY``. Numbers
+        and booleans are typed, ``started_at`` is a time in UTC, all else is text (lists, too). A cell is missing
+        if it was not measured, is null, or if the run has no such column.
+
+    Raises:
+        RequestError: a path does not exist, or holds no run.
+    """
+    return typed(raw_runs([Path(path) for path in paths or (".",)])[0])
+
+
+def raw_runs(paths: list[Path]) -> tuple[pd.DataFrame, list[str]]:
+    """The runs as text, with ``started_at`` and the completed epochs; and remarks about what could not be searched.
+
+    Raises:
+        RequestError: a path does not exist, or holds no run.
+    """
+    directories, _, remarks = discover.find_runs(paths)
+    runs = discover.read_runs(directories)
+    status = pd.DataFrame(
+        [started_and_epochs(path) for path in directories], columns=["started_at", "epochs_completed"]
+    )
+    runs.insert(5, "started_at", status["started_at"])
+    if "epochs_completed" not in runs:
+        runs["epochs_completed"] = None
+    runs["epochs_completed"] = runs["epochs_completed"].where(
+        runs["epochs_completed"].notna(), status["epochs_completed"]
+    )
+    return runs, remarks
+
+
+def started_and_epochs(directory: Path) -> tuple[str | None, str | None]:
+    """When a run started and how many epochs it has completed; a run in progress has no summary yet."""
+    try:
+        status = read_json(directory / "status.json")
+        started, epochs = status["started_at"], status["epochs_completed"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None, None
+    return started if isinstance(started, str) else None, str(epochs) if isinstance(epochs, int) else None
+
+
+def typed(runs: pd.DataFrame) -> pd.DataFrame:
+    """The same table with typed columns."""
+    columns = {name: _typed(name, runs[name]) for name in runs.columns}
+    return pd.DataFrame(columns, index=runs.index)
+
+
+def _typed(name: str, cells: "pd.Series[Any]") -> "pd.Series[Any]":
+    if name == "started_at":
+        return pd.to_datetime(cells, utc=True, errors="coerce", format="ISO8601")
+    known = cells.where(cells.notna() & (cells != ""), None)
+    if name in _TEXT or name in _text_keys():
+        return known.astype("string")
+    values = known.dropna()
+    if values.isin(_BOOLEANS).all() and len(values):
+        return known.map(_BOOLEANS).astype("bool" if len(values) == len(known) else "boolean")
+    if values.map(lambda cell: _WHOLE.fullmatch(cell) is not None).all() and len(values):
+        return known.map(int, na_action="ignore").astype("int64" if len(values) == len(known) else "Int64")
+    numbers = pd.to_numeric(known, errors="coerce")
+    complete = numbers.notna() | known.isna() | known.isin(["nan", "NaN"])
+    return numbers.astype("float64") if complete.all() else known.astype("string")
+
+
+@cache
+def _text_keys() -> frozenset[str]:
+    """The config's columns that hold text by their schema: a name such as 0010 is not a number."""
+    return frozenset(
+        f"config.{node}.{key}".replace("config..", "config.")
+        for node, schemas in SCHEMAS.items()
+        for schema in schemas
+        for key, hint in get_type_hints(schema).items()
+        if hint in (str, str | None)
+    )

@@ -1,0 +1,202 @@
+"""Calibration: whether confidence matches accuracy, and the temperature that corrects it.
+
+Confidence is the softmax probability of the predicted class. Nothing here imports torch: the run page uses it.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cifar_exp.evaluation.statistics import wilson_interval
+
+BINS = 15
+_FEWEST_IMAGES = 20  # in a bin
+_RESAMPLES = 4_000
+_Z = 1.959964  # 97.5% quantile of the normal distribution
+_TEMPERATURES = (0.05, 20.0)  # range of the search
+_TINY = float(np.finfo(np.float32).tiny)  # the logarithm of a smaller probability is taken of this
+
+
+@dataclass(frozen=True)
+class CalibrationError:
+    """The expected calibration error of a split, and what chance can do to it.
+
+    Attributes:
+        ece: expected calibration error of the predicted class, in [0, 1].
+        low, high: 95% interval of the error without the part that chance adds (see ``calibration_error``).
+        by_chance: the largest ECE (95% quantile) that a perfectly calibrated network shows on so many images.
+        excess: mean confidence less accuracy; positive means overconfident.
+        excess_low, excess_high: its 95% interval.
+    """
+
+    ece: float
+    low: float
+    high: float
+    by_chance: float
+    excess: float
+    excess_low: float
+    excess_high: float
+
+    @property
+    def verdict(self) -> str:
+        """``calibrated`` if chance explains the ECE, else ``overconfident``, ``underconfident`` or ``mixed``."""
+        if self.ece <= self.by_chance:
+            return "calibrated"
+        if self.excess_low > 0:
+            return "overconfident"
+        return "underconfident" if self.excess_high < 0 else "mixed"
+
+
+def equal_mass_bins(confidences: NDArray[np.float64], bins: int = BINS) -> NDArray[np.int64]:
+    """(N,) bin of each image, by quantiles of the confidence.
+
+    Equal confidences share a bin, and no bin is empty. Fewer than 20 images a bin say nothing: there are fewer bins
+    then.
+    """
+    bins = min(bins, max(len(confidences) // _FEWEST_IMAGES, 1))
+    edges = np.percentile(confidences, np.linspace(0, 100, bins + 1)[1:-1])
+    return np.unique(np.searchsorted(edges, confidences), return_inverse=True)[1].astype(np.int64)
+
+
+def calibration_rows(confidences: NDArray[np.float64], correct: NDArray[np.bool_]) -> list[Mapping[str, Any]]:
+    """Rows of ``calibration.csv``: the reliability diagram, with Wilson's 95% interval of each accuracy."""
+    bins = equal_mass_bins(confidences)
+    rows: list[Mapping[str, Any]] = []
+    for number in range(int(bins.max()) + 1):
+        inside = bins == number
+        images, right = int(inside.sum()), int(correct[inside].sum())
+        low, high = wilson_interval(right, images)
+        rows.append(
+            {
+                "bin": number + 1,
+                "images": images,
+                "lowest_confidence": float(confidences[inside].min()),
+                "highest_confidence": float(confidences[inside].max()),
+                "mean_confidence": float(confidences[inside].mean()),
+                "accuracy": right / images,
+                "accuracy_low": low,
+                "accuracy_high": high,
+            }
+        )
+    return rows
+
+
+def expected_calibration_error(
+    confidences: NDArray[np.float64], correct: NDArray[np.bool_], bins: NDArray[np.int64] | None = None
+) -> float:
+    """Mean over the images of |accuracy - mean confidence| of their bin (Naeini et al. 2015, Guo et al. 2017).
+
+    Args:
+        confidences: (N,).
+        correct: (N,).
+        bins: (N,) bin of each image; None for 15 of equal mass.
+    """
+    bins = equal_mass_bins(confidences) if bins is None else bins
+    return float(np.abs(np.bincount(bins, confidences - correct)).sum()) / len(bins)
+
+
+def calibration_error(confidences: NDArray[np.float64], correct: NDArray[np.bool_]) -> CalibrationError:
+    """The ECE with its interval.
+
+    Chance adds to an ECE: differences of both signs count, so that even a perfectly calibrated network has one above
+    0. ``by_chance`` simulates such networks: every image is right with the probability of its confidence (consistency
+    resampling, Broecker & Smith 2007, doi:10.1175/WAF993.1). The interval lies around the ECE less the part that
+    chance added, which a bootstrap estimates; it begins at 0 if chance explains the ECE. Both resample the mean
+    difference of each bin, which for bins of dozens of images is normal.
+    """
+    n, bins = len(confidences), equal_mass_bins(confidences)
+    difference = confidences - correct
+    ece = expected_calibration_error(confidences, correct, bins)
+    sums, images = np.bincount(bins, difference), np.bincount(bins)
+    spread = np.sqrt(np.maximum(np.bincount(bins, difference**2) - sums**2 / images, 0))
+    ideal_spread = np.sqrt(np.bincount(bins, confidences * (1 - confidences)))
+    noise = np.random.default_rng(0).standard_normal((_RESAMPLES, len(images)))
+    by_chance = float(np.quantile(np.abs(noise * ideal_spread).sum(axis=1) / n, 0.95))
+    resampled = float(np.abs(sums + noise * spread).sum(axis=1).mean()) / n
+    half_of_ece = _Z * float(np.sqrt((spread**2).sum())) / n
+    half = _Z * float(difference.std()) / math.sqrt(n)
+    excess = float(difference.mean())
+    return CalibrationError(
+        ece=ece,
+        low=0.0 if ece <= by_chance else max(2 * ece - resampled - half_of_ece, 0.0),
+        high=max(2 * ece - resampled, 0.0) + half_of_ece,
+        by_chance=by_chance,
+        excess=excess,
+        excess_low=excess - half,
+        excess_high=excess + half,
+    )
+
+
+def brier_score(probabilities: NDArray[np.float32], labels: NDArray[np.int64]) -> float:
+    """Mean squared distance between probabilities and one-hot labels, summed over classes; in [0, 2] (Brier 1950)."""
+    p = probabilities.astype(np.float64)
+    return float((p**2).sum(axis=1).mean() - 2 * p[np.arange(len(p)), labels].mean() + 1)
+
+
+def fit_temperature(probabilities: NDArray[np.float32], labels: NDArray[np.int64]) -> float | None:
+    """The temperature with the lowest cross-entropy on held-out images (Guo et al. 2017, arXiv 1706.04599).
+
+    Newton's method on the inverse temperature, in which the cross-entropy is convex; a step that leaves the bracket
+    becomes a bisection.
+
+    Returns:
+        None if the best one lies outside [0.05, 20], as it does where all images are right.
+    """
+    log_p = np.log(np.maximum(probabilities, _TINY, dtype=np.float64))
+    of_labels = log_p[np.arange(len(labels)), labels]
+
+    def slope_and_curvature(inverse: float) -> tuple[float, float]:
+        p = _softmax(inverse * log_p)
+        mean = (p * log_p).sum(axis=1)
+        return float((mean - of_labels).mean()), float(((p * log_p**2).sum(axis=1) - mean**2).mean())
+
+    low, high = 1 / _TEMPERATURES[1], 1 / _TEMPERATURES[0]
+    if slope_and_curvature(low)[0] >= 0 or slope_and_curvature(high)[0] <= 0:
+        return None
+    inverse = 1.0
+    for _ in range(60):
+        slope, curvature = slope_and_curvature(inverse)
+        low, high = (low, inverse) if slope > 0 else (inverse, high)
+        step = inverse - slope / curvature if curvature > 0 else low
+        following = step if low < step < high else math.sqrt(low * high)
+        if abs(following - inverse) < 1e-9 * inverse:
+            break
+        inverse = following
+    return 1 / inverse
+
+
+def with_temperature(probabilities: NDArray[np.float32], temperature: float) -> NDArray[np.float64]:
+    """(N, C) probabilities whose logits are divided by a temperature."""
+    return _softmax(np.log(np.maximum(probabilities, _TINY, dtype=np.float64)) / temperature)
+
+
+def _softmax(logits: NDArray[np.float64]) -> NDArray[np.float64]:
+    p = np.exp(logits - logits.max(axis=1, keepdims=True))
+    p /= p.sum(axis=1, keepdims=True)
+    return p
+
+
+def calibration_scores(
+    probabilities: NDArray[np.float32], labels: NDArray[np.int64], temperature: float | None
+) -> dict[str, float | None]:
+    """Columns of ``summary.csv`` about calibration.
+
+    Args:
+        probabilities: (N, C) of the test split.
+        labels: (N,).
+        temperature: fitted on the validation split; None without one.
+    """
+
+    def ece(p: NDArray[Any]) -> float:
+        return expected_calibration_error(p.max(axis=1).astype(np.float64), p.argmax(axis=1) == labels)
+
+    return {
+        "ece": ece(probabilities),
+        "brier": brier_score(probabilities, labels),
+        "temperature": temperature,
+        "ece_calibrated": None if temperature is None else ece(with_temperature(probabilities, temperature)),
+    }

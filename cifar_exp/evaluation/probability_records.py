@@ -1,0 +1,63 @@
+"""What a run records of its probabilities: the file, calibration, labels worth a second look, and scores."""
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cifar_exp.evaluation.calibration import calibration_rows, calibration_scores, fit_temperature
+from cifar_exp.evaluation.label_issues import label_issue_rows, label_issues
+from cifar_exp.evaluation.metrics import Evaluation, class_scores
+from cifar_exp.run_dir import probabilities, tables
+
+log = logging.getLogger(__name__)
+
+
+def write_probabilities(
+    evaluation: Evaluation,
+    tta: Evaluation | None,
+    sources: NDArray[np.str_],
+    class_names: Sequence[str],
+    out_dir: Path,
+) -> NDArray[np.int64]:
+    """Write ``probabilities.npz``, ``calibration.csv`` and ``label_issues.csv``.
+
+    Args:
+        evaluation: of the test split.
+        tta: that with test-time augmentation; None without one.
+        sources: (N,) where the test images come from.
+        class_names: (C,).
+        out_dir: the run directory.
+
+    Returns:
+        Positions of the images whose label is probably wrong, the most suspicious first.
+    """
+    p, labels = evaluation.probabilities, evaluation.labels
+    with_tta = None if tta is None else tta.probabilities
+    probabilities.write(out_dir / probabilities.FILE, p, labels, class_names, with_tta=with_tta)
+    if not np.isfinite(p).all():
+        log.warning("Some probabilities are not numbers: calibration and label issues are left out")
+        return np.zeros(0, dtype=np.int64)
+    bins = calibration_rows(evaluation.confidences, evaluation.correct)
+    tables.write_table(out_dir / "calibration.csv", tables.CALIBRATION_COLUMNS, bins)
+    issues = label_issues(p, labels)
+    rows = label_issue_rows(issues, p, labels, sources, class_names)
+    tables.write_table(out_dir / "label_issues.csv", tables.LABEL_ISSUES_COLUMNS, rows)
+    return issues
+
+
+def fitted_temperature(validation: Evaluation | None) -> float | None:
+    """The temperature for the test split, from the validation split alone."""
+    if validation is None or not np.isfinite(validation.probabilities).all():
+        return None
+    return fit_temperature(validation.probabilities, validation.labels)
+
+
+def probability_scores(evaluation: Evaluation, temperature: float | None) -> dict[str, float | None]:
+    """Columns of ``summary.csv`` and ``evaluation.csv`` that need all probabilities; empty if some are not numbers."""
+    if not np.isfinite(evaluation.probabilities).all():
+        return {}
+    scores = calibration_scores(evaluation.probabilities, evaluation.labels, temperature)
+    return scores | class_scores(evaluation)

@@ -1,0 +1,48 @@
+"""Files of NumPy arrays (``.npz``) in a run directory: written atomically, read without trust."""
+
+import io
+import zipfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cifar_exp.safe_io import atomic, untrusted
+
+
+def write_arrays(path: Path, **arrays: NDArray[Any]) -> None:
+    """Write arrays, compressed; the same arrays make the same file."""
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, **arrays)  # type: ignore[arg-type]
+    atomic.write_bytes(path, buffer.getvalue())
+
+
+def read_arrays(path: Path, names: Sequence[str], *, most_bytes: int) -> dict[str, NDArray[Any]]:
+    """Read the named arrays. The file is untrusted: nothing in it is unpickled or unpacked without limit.
+
+    Args:
+        path: of the file.
+        names: of the arrays; others are ignored.
+        most_bytes: that the file may unpack to.
+
+    Raises:
+        OSError: it cannot be opened or read.
+        ValueError: it is damaged or too large, or lacks one of the arrays.
+    """
+    with untrusted.open_regular(path) as file:
+        try:
+            with zipfile.ZipFile(file) as archive:
+                if sum(member.file_size for member in archive.infolist()) > most_bytes:
+                    raise ValueError(f"it unpacks to more than {most_bytes:,} bytes")
+            file.seek(0)
+            with np.load(file, allow_pickle=False) as arrays:
+                # NumPy returns a member that is not an array as bytes.
+                return {name: np.asarray(arrays[name]) for name in names}
+        except (OSError, ValueError):
+            raise
+        except Exception as error:
+            # zipfile, zlib and NumPy, whose headers are Python's syntax and may ask for any amount of memory, each
+            # raise errors of their own on a few wrong bits: RuntimeError, MemoryError, OverflowError, TokenError...
+            raise ValueError(f"its arrays cannot be read: {error}") from error
