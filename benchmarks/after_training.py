@@ -42,7 +42,7 @@ def plain_side(orders: Orders, threads: int | None, images: int) -> None:
 
 def product_side(orders: Orders, overrides: list[str], cam_images: int) -> None:
     """``("evaluate",)``, ``("maps",)``, ``("figures", folder)``: seconds; ``("passes",)``."""
-    from cifar_exp import run
+    from cifar_exp import stages
     from cifar_exp.build import build
     from cifar_exp.config.compose import compose_job, without_hydra
     from cifar_exp.config.resolved import resolve
@@ -53,7 +53,7 @@ def product_side(orders: Orders, overrides: list[str], cam_images: int) -> None:
     model = parts.learner.model
     test = parts.splits.test
     indices = np.arange(cam_images)
-    evaluation = run.measure(config, parts, test)
+    evaluation = stages.measure(config, parts, test)
 
     def passes() -> dict[str, int]:
         """Calls of the network while it explains, with and without gradients."""
@@ -65,14 +65,14 @@ def product_side(orders: Orders, overrides: list[str], cam_images: int) -> None:
             counts["with gradients" if torch.is_grad_enabled() else "without"] += 1
 
         handle = model.register_forward_hook(count)
-        run.explain_images(config, parts, evaluation, indices)
+        stages.explain_images(config, parts, evaluation, indices)
         handle.remove()
         return counts
 
     actions: dict[str, Callable[[], Any]] = {
-        "evaluate": lambda: run.measure(config, parts, test),
+        "evaluate": lambda: stages.measure(config, parts, test),
         "maps": lambda: _maps(parts, test.images[indices], test.labels[indices]),
-        "explain": lambda: run.explain_images(config, parts, evaluation, indices),
+        "explain": lambda: stages.explain_images(config, parts, evaluation, indices),
     }
     orders.tell(str(parts.compute.precision).removeprefix("torch."))
     while True:
@@ -103,8 +103,9 @@ def _maps(parts: Any, images: Any, labels: Any) -> None:
 
 def _seconds_of_figures(config: ExperimentConfig, parts: Any, evaluation: Any, folder: Path) -> tuple[float, float]:
     """Seconds that the six figures of a default run take: 20 epochs, 10 images explained."""
-    from cifar_exp import outputs, run
+    from cifar_exp import outputs, stages
     from cifar_exp.config import parse
+    from cifar_exp.explain.faithfulness import Explanation
     from cifar_exp.run_dir import tables
     from cifar_exp.training.schedule import planned_learning_rates
 
@@ -123,19 +124,18 @@ def _seconds_of_figures(config: ExperimentConfig, parts: Any, evaluation: Any, f
     ]
     tables.write_table(folder / "metrics.csv", tables.METRICS_COLUMNS, metrics)
     ten = parse.changed(config, {"explain.images": 10, "explain.indices": None})
-    indices = run.images_to_explain(ten, evaluation)
-    maps = run.explain_images(ten, parts, evaluation, indices)
-
+    indices = stages.images_to_explain(ten, evaluation)
+    explanation = Explanation(indices, stages.explain_images(ten, parts, evaluation, indices), tests=[])
     full = dataclasses.replace(parts, planned=planned)
 
     def write(figures: bool) -> tuple[float, float]:
-        asked = ten | {"figures": figures, "epochs": 20}
+        asked = parse.changed(ten, {"figures": figures, "epochs": 20})
         clock = Clock()
         outputs.draw_progress(asked, full, outputs.used_schedule(asked, full, folder), folder, None)
-        outputs.write_tables(full, evaluation, folder)
-        outputs.write_gradcam(full, evaluation, indices, maps, folder)
+        outputs.write_tables(full, evaluation, None, folder)
+        outputs.write_gradcam(full, evaluation, explanation, folder)
         outputs.draw_augmentations(asked, full, folder, None)
-        outputs.draw_evaluation(asked, full, evaluation, indices, maps, folder, None)
+        outputs.draw_evaluation(asked, full, evaluation, explanation, folder, None)
         return clock.read()
 
     write(True)  # imports fonts and the like

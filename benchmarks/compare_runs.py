@@ -20,14 +20,13 @@ from pathlib import Path
 
 from measuring import Report, Result, arguments
 
-SIZES = (1_000, 3_000, 10_000)
+SIZES = [1_000, 3_000, 10_000]
 PREDICTION_VARIANTS = 50
 COMMAND = """\
 import sys
 from cifar_exp.cli.commands import run_command
 
-main = partial(run_command, "compare")
-code = main(sys.argv[1:])
+code = run_command("compare", sys.argv[1:])
 assert "torch" not in sys.modules, "compare must not import torch"
 sys.exit(code)
 """
@@ -111,6 +110,7 @@ def measure(folder: Path, out: Path) -> tuple[float, float]:
 def main() -> None:
     parser = arguments(__doc__, repeats=3)
     parser.add_argument("run", type=Path, nargs="?", help="a completed run to copy; by default one is made")
+    parser.add_argument("--sizes", type=int, nargs="+", default=SIZES, help="numbers of runs, rising")
     parser.add_argument("--scratch", type=Path, default=Path("/tmp/compare_runs"), help="is emptied first")
     options = parser.parse_args()
     shutil.rmtree(options.scratch, ignore_errors=True)
@@ -121,11 +121,11 @@ def main() -> None:
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
     report = Report("compare_runs")
     first: list[float] = []
-    for size in SIZES:
+    for size in options.sizes:
         folder = options.scratch / str(size)
         make_runs(source, folder / "runs", size)
         taken, peaks = zip(*(measure(folder / "runs", folder / "out") for _ in range(options.repeats)), strict=True)
-        baseline, name = (first, f"{SIZES[0]:,} runs") if first else ([], "")
+        baseline, name = (first, f"{options.sizes[0]:,} runs") if first else ([], "")
         report.add(Result(f"comparing {size:,} runs", "s", taken, baseline, name, speed=False))
         report.add(Result(f"comparing {size:,} runs, peak resident memory", "MB", peaks))
         first = first or list(taken)

@@ -27,7 +27,7 @@ from cifar_exp.explain import faithfulness
 from cifar_exp.explain.gradcam import Explainer, most_attended
 from cifar_exp.explain.infill import INFILLS
 from cifar_exp.explain.layers import choose_layers
-from cifar_exp.explain.verdict import MARKS, UNCLEAR, WRONG_PLACE
+from cifar_exp.explain.verdict import MARKS, UNCLEAR, WRONG_PLACE, verdict
 from cifar_exp.run_dir import checkpoint
 from cifar_exp.run_dir.saved_run import open_run
 from cifar_exp.stages import measure
@@ -91,7 +91,7 @@ def repeated(
         effect = faithfulness.effect_of(
             explainer, images[rows], predictions[rows], maps(images[rows], predictions[rows], seed), seed
         )
-        verdicts[faithfulness.verdict(effect.low, effect.high)] += 1
+        verdicts[verdict(effect.low, effect.high)] += 1
         differences.append(effect.difference)
     return verdicts, differences
 

@@ -19,13 +19,13 @@ from measuring import Limit, Report, Result, arguments, overrides_for_synthetic_
 
 RUN = """\
 import os, sys
-from cifar_exp import cli
+from cifar_exp.cli.main import main
 steps = int(os.environ["STEPS_AN_EPOCH"])
 if steps:
     from cifar_exp.data.batches import TrainingBatches
     whole = TrainingBatches.per_epoch.fget
     TrainingBatches.per_epoch = property(lambda self: min(steps, whole(self)))
-sys.exit(cli.main(sys.argv[1:]))
+sys.exit(main())
 """
 SETTLED = 20  # epochs after which nothing should grow any more
 

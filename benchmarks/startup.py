@@ -20,27 +20,29 @@ PROGRAM = [sys.executable, "-m", "cifar_exp"]
 # Says when the first batch goes into the network and when the first step is done.
 FIRST_STEP = """\
 import sys, time
-from cifar_exp import cli, launch  # neither imports what a run needs
+from cifar_exp.cli.main import main
+from cifar_exp.compute.collector import off_for_imports
+from cifar_exp.sweeps import job  # imports nothing that a run needs
 
-run_job = launch.run_job
+run_job = job.run_job
 
 def watched(*args, **options):
-    from cifar_exp.collector import off_for_imports
     with off_for_imports():  # as the job is about to import them itself
-        from cifar_exp import run, train
-    optimize = train.optimize
+        from cifar_exp import runner
+        from cifar_exp.training.step import TrainingStep
+    step = TrainingStep.__call__
 
     def first(*args, **options):
         print("FIRST BATCH", time.time(), flush=True)
-        optimize(*args, **options)
+        step(*args, **options)
         print("FIRST STEP", time.time(), flush=True)
         time.sleep(60)  # to be killed
 
-    train.optimize = first
+    TrainingStep.__call__ = first
     return run_job(*args, **options)
 
-launch.run_job = watched
-sys.exit(cli.main(sys.argv[1:]))
+job.run_job = watched
+sys.exit(main())
 """
 
 

@@ -50,9 +50,9 @@ def product_side(orders: Orders, overrides: list[str], folder: str) -> None:
     """
     import torch
 
-    from cifar_exp import run
     from cifar_exp.config.compose import compose_job, without_hydra
     from cifar_exp.config.resolved import resolve
+    from cifar_exp.runner import run
     from cifar_exp.training import fit
 
     train_epoch = fit.train_epoch
@@ -60,7 +60,7 @@ def product_side(orders: Orders, overrides: list[str], folder: str) -> None:
 
     def gated(learner: Any, *args: Any, **options: Any) -> Any:
         nonlocal clock
-        compute, normalize = options["compute"], options["normalize"]
+        compute, normalize = learner.training_step.compute, learner.training_step.normalize
         if clock is not None:
             _wait_for(compute.device)
             orders.tell(clock.read())
@@ -78,7 +78,7 @@ def product_side(orders: Orders, overrides: list[str], folder: str) -> None:
 
     fit.train_epoch = gated
     config = resolve(without_hydra(compose_job(overrides)))
-    run.run(config, Path(folder) / "run")
+    run(config, Path(folder) / "run")
 
 
 def _bare_steps(learner: Any, count: int, compute: Any, normalize: Any) -> tuple[float, float]:

@@ -152,7 +152,7 @@ def parse_overrides(overrides: list[str], loader: ConfigLoader) -> list[Override
     parsed = []
     for text in overrides:
         try:
-            override = parser.parse_override(text)
+            (override,) = parser.parse_overrides([text])  # gives `glob(...)` the loader
         except HydraException as error:
             raise RequestError(f"{text}: not an override; write key=value, and quote lists: 'key=[1,2]'") from error
         if override.value() == {} and override.type is OverrideType.CHANGE:

@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from cifar_exp.config.aliases import with_current_targets
 from cifar_exp.config.groups.scheduler import OPEN_ENDED, PlateauConfig
 from cifar_exp.config.schema import REGISTRY, ExperimentConfig, group_schema
+from cifar_exp.config.suggestions import suggest_key
 from cifar_exp.config.targets import check_targets
 from cifar_exp.errors import RequestError
+from cifar_exp.safe_io.plural import plural
 
 if TYPE_CHECKING:
     from pydantic import TypeAdapter
@@ -44,7 +46,7 @@ def parse(values: Mapping[str, Any]) -> ExperimentConfig:
     """Check plain containers and convert them to a config.
 
     Raises:
-        RequestError: a line for each problem: the key, the value, the allowed values.
+        RequestError: the first two problems, a line each: the key, the value, the allowed values.
     """
     values = with_current_targets(dict(values))
     trust = values.get("trust", [])
@@ -55,7 +57,8 @@ def parse(values: Mapping[str, Any]) -> ExperimentConfig:
     if config is not None and not problems:
         problems += _contradictions(config)
     if problems or config is None:
-        raise RequestError("\n".join(problems))
+        more = f" (and {plural(len(problems) - 2, 'more problem')})" if len(problems) > 2 else ""
+        raise RequestError("\n".join(problems[:2]) + more)
     return config
 
 
@@ -97,7 +100,7 @@ def _in_words(error: "ErrorDetails", prefix: str) -> str:
     key = prefix + ".".join(map(str, error["loc"]))
     value, message = error["input"], error["msg"]
     if error["type"] == "unexpected_keyword_argument":
-        return f"{key}: unknown key"
+        return f"{key}: unknown key{suggest_key(key, [])}"
     if value == _MISSING or error["type"] == "missing":
         return f"{key}: is required"
     return f"{key}={_shown(value)}: {message.replace('Input should be', 'must be')}"

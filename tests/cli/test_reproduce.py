@@ -107,7 +107,7 @@ def test_a_changed_image_is_reported_before_training(tmp_path, monkeypatch, imag
     assert "data_fingerprint" in [change["what"] for change in verdict["changes"]]
     out = capsys.readouterr()
     said = out.out + out.err
-    assert said.index("The data is not the run's") < said.index("Run directory")
+    assert said.index("The data differs from the run's") < said.index("Run directory")
 
 
 def test_tolerance():
@@ -153,10 +153,13 @@ def test_evaluating_on_other_classes_is_refused(copied, image_tree, capsys):
         (lambda run_dir: edit(run_dir, name="${oc.env:HOME}"), "interpolation"),
         (lambda run_dir: edit(run_dir, data=5), "data=5: must be one of the group's options"),
         (lambda run_dir: edit(run_dir, optimizer___target_=["a"]), "optimizer"),
-        (lambda run_dir: edit(run_dir, optimizer__momentum="fast"), "could not be converted to Float"),
+        (lambda run_dir: edit(run_dir, optimizer__momentum="fast"), "optimizer.momentum=fast: must be a valid number"),
         (lambda run_dir: (run_dir / "config_resolved.yaml").unlink(), "not a run directory"),
         (lambda run_dir: (run_dir / "status.json").write_text("{"), "cannot be read"),
-        (lambda run_dir: (run_dir / "status.json").write_text('{"state": "failed"}'), "the run is failed"),
+        (
+            lambda run_dir: (run_dir / "status.json").write_text('{"state": "failed"}'),
+            "is not completed (state: failed)",
+        ),
     ],
 )
 def test_a_damaged_or_unsafe_run_is_refused(copied, capsys, damage, message):
@@ -285,7 +288,7 @@ def test_a_folder_that_the_run_split_is_evaluated_as_split(tmp_path, monkeypatch
         ("metrics.csv", "", "cannot be read"),
         ("predictions.csv", "index,source\n0,x\n", "no column prediction"),
         ("config_resolved.yaml", "name: &a [*a]\n", "YAML alias"),
-        ("config_resolved.yaml", "data: 5\n", "Missing mandatory value"),
+        ("config_resolved.yaml", "data: 5\n", "data=5: must be one of the group's options"),
     ],
 )
 def test_damaged_tables_and_configs_are_named_before_training(copied, capsys, name, content, message):

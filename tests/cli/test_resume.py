@@ -161,7 +161,7 @@ def test_what_resume_refuses(tmp_path, interrupted, capsys):
     refused(capsys, ["resume", str(tmp_path / "no")], "there is no such run")
     refused(capsys, [*TINY, f"hydra.run.dir={run_dir}"], "already contains a run (interrupted)", "cifar-exp resume")
     with run_status.locked(interrupted):
-        refused(capsys, ["resume", run_dir], "still running")
+        refused(capsys, ["resume", run_dir], "another process is running this run")
     assert contents(interrupted) == before
 
     config = composed(*TINY, "epochs=5")

@@ -56,8 +56,8 @@ def test_finds_single_swept_nested_moved_and_linked_runs(tmp_path):
     ("path", "message"),
     [
         ("nowhere", "nowhere: no such folder"),
-        ("run/summary.csv", "run/summary.csv: is a file; name the run directory"),
-        ("empty", "empty: no run there; a run directory holds status.json or summary.csv"),
+        ("run/summary.csv", "run/summary.csv: is a file; name its run directory"),
+        ("empty", "empty: no run found; a run directory holds status.json or summary.csv"),
     ],
 )
 def test_wrong_paths(tmp_path, path, message):

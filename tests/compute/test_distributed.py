@@ -197,6 +197,6 @@ def test_what_needs_one_process_says_so(arguments, monkeypatch, capsys):
     for name, value in (("TORCHELASTIC_RUN_ID", "x"), ("WORLD_SIZE", "2"), ("LOCAL_WORLD_SIZE", "2")):
         monkeypatch.setenv(name, value)
     with pytest.raises(RequestError, match=rf"{arguments[0]}: works in one process only, but torchrun started 2"):
-        main._start(arguments)
+        main._dispatch(arguments)
     monkeypatch.delenv("TORCHELASTIC_RUN_ID")  # other programs set WORLD_SIZE, too
     validate(composed(*TINY, "sync_batch_norm=true"))

@@ -63,13 +63,17 @@ def test_power_is_statsmodels_where_the_spreads_are_equal(n, level):
         expected = TTestIndPower().power(effect, n, level)
         assert power(0.002 * effect, (0.002, 0.002), (n, n), level) == pytest.approx(expected, abs=1e-9)
     found = detectable_difference((0.002, 0.002), (n, n), level)
-    assert TTestIndPower().power(found / 0.002, n, level) == pytest.approx(POWER, abs=1e-6)
+    reached = TTestIndPower().power(found / 0.002, n, level)
+    if np.isnan(reached):  # SciPy's lower tail is too small for a float
+        reached = TTestIndPower().power(found / 0.002, n, level / 2, alternative="larger")
+    assert reached == pytest.approx(POWER, abs=1e-6)
 
 
-@pytest.mark.parametrize("effect", [0.3, 0.8, 1.5, 3.0])
+@pytest.mark.parametrize("effect", [0.5, 0.8, 1.5, 3.0])
 def test_seeds_needed_are_statsmodels(effect):
     expected = int(np.ceil(TTestIndPower().solve_power(effect, None, 0.05, POWER)))
     assert seeds_needed(0.002 * effect, (0.002, 0.002)) == expected
+    assert seeds_needed(0.002 * 0.3, (0.002, 0.002)) is None  # 176, more than MOST_SEEDS
 
 
 @pytest.mark.parametrize("level", [0.05, 1e-6])

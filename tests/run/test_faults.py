@@ -223,7 +223,7 @@ TEN = """
 import json, os, sys, time
 from pathlib import Path
 import numpy as np
-from cifar_exp.data import cache
+from cifar_exp.data.sources import cache
 from cifar_exp.data.dataset import Split, make_dataset
 folder = Path(sys.argv[1])
 part = Split(np.zeros((4, 8, 8, 3), np.uint8), np.array([0, 1, 0, 1]), np.array(["a", "b", "c", "d"]))

@@ -130,7 +130,7 @@ def test_what_fails_after_training_leaves_the_results_and_a_run_that_can_be_eval
         raise MemoryError("no room")
 
     for name in (
-        "run.explain",
+        "stages.explain",
         "outputs.curves",
         "outputs.confusion",
         "outputs.misclassified",

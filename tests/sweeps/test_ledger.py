@@ -238,7 +238,7 @@ def test_jobs_of_a_process_share_the_decoded_data(here, monkeypatch):
     load = data.call
 
     def counting(node, *arguments, **options):
-        loaded.append(node["_target_"])
+        loaded.append(node._target_)
         return load(node, *arguments, **options)
 
     monkeypatch.setattr(data, "call", counting)

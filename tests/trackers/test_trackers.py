@@ -8,6 +8,7 @@ import sys
 import warnings
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -289,7 +290,7 @@ class Broken:
 def test_a_failing_tracker_is_given_up_and_the_run_goes_on(where, calls, tmp_path, monkeypatch, caplog):
     broken = Broken(where)
     monkeypatch.setattr(trackers, "check", lambda config: None)
-    monkeypatch.setattr(trackers, "import_module", lambda name: broken)
+    monkeypatch.setattr(trackers, "import_module", lambda name: SimpleNamespace(TensorBoard=broken.begin))
     with caplog.at_level(logging.WARNING):
         run(composed(*SHORT, "tracker=tensorboard"), tmp_path / "run")
     assert broken.calls == calls

@@ -6,11 +6,12 @@ there, so every gradient is made up; that the kernels compute what they should i
 
 from collections.abc import Iterator
 from contextlib import nullcontext
+from types import SimpleNamespace
 
 import pytest
 import torch
 from composing import composed
-from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
@@ -19,7 +20,6 @@ from cifar_exp.build import Parts, build
 from cifar_exp.compute import device, seeding
 from cifar_exp.data.batches import _EpochKeys
 from cifar_exp.evaluation.metrics import evaluate
-from cifar_exp.evaluation.tta import view_accuracy
 from cifar_exp.training import epoch
 from cifar_exp.training.epoch import EpochState, train_epoch
 
@@ -44,6 +44,8 @@ def gpu(monkeypatch) -> Iterator[None]:
     monkeypatch.setattr(device, "resolve_device", lambda _name: GPU)
     monkeypatch.setattr(device.Compute, "place", _placed)
     monkeypatch.setattr(seeding, "generators_kept", lambda _device: nullcontext())
+    # A copy would read values that are not there.
+    monkeypatch.setattr(preflight, "copy", SimpleNamespace(deepcopy=lambda network: network))
     monkeypatch.setattr(preflight.Trial, "with_working_layout", lambda trial, _format: trial)  # has a backward pass
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _device: (9, 0))
     monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _device: Properties)
@@ -177,8 +179,8 @@ def test_no_batch_of_an_evaluation_waits(gpu):
 def test_the_views_of_an_image_are_made_and_seen_on_the_gpu(gpu):
     parts, watched = built("model=resnet18"), Watched()
     options = {"compute": parts.compute, "normalize": parts.normalize, "batch_size": 64}
-    with pytest.raises(DataDependentOutputException), watched:  # how many are right, at the end of the batch
-        view_accuracy(parts.learner.model, parts.splits.test, "mirror_translate", **options)
-    assert len(watched.convolved) == 6 * 20  # six views by the twenty convolutions of a ResNet-18
+    with pytest.raises(RuntimeError, match="numpy"), watched:  # the probabilities, at the end
+        evaluate(parts.learner.model, parts.splits.test, views="mirror_translate", **options)
+    assert len(watched.convolved) == 2 * 6 * 20  # in two batches, six views by the twenty convolutions of a ResNet-18
     assert {one.device for one in watched.convolved} == {GPU}
     assert not watched.mixed

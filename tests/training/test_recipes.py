@@ -163,7 +163,8 @@ def test_a_balanced_epoch_has_as_many_images_of_each_class():
 def test_scores_are_scikit_learns():
     generator = np.random.default_rng(0)
     labels, predictions = generator.integers(0, 4, 50), generator.integers(0, 5, 50)
-    evaluation = Evaluation(labels, predictions, np.ones(50), generator.random(50))
+    probabilities = np.eye(5, dtype=np.float32)[predictions]
+    evaluation = Evaluation(labels, probabilities, generator.random(50))
     with pytest.warns(UserWarning, match="y_pred contains classes not in y_true"):
         balanced = sklearn.metrics.balanced_accuracy_score(labels, predictions)
     assert score(evaluation, "val_balanced_accuracy") == pytest.approx(balanced)
@@ -238,7 +239,10 @@ def test_a_plateau_schedule_is_torchs(tmp_path):
 @pytest.mark.parametrize(
     ("overrides", "error"),
     [
-        (["early_stopping.patience=3"], "early_stopping.patience=3: scheduler=one_cycle lowers"),
+        (
+            ["early_stopping.patience=3"],
+            "early_stopping.patience=3: scheduler=one_cycle plans the learning rate",
+        ),
         (["early_stopping.patience=3", "scheduler=cosine"], "scheduler=cosine plans the learning rate up to the last"),
         (["scheduler=plateau", "data.validation_fraction=0"], "scheduler=plateau: needs a selection split"),
         (["scheduler=plateau", "scheduler.interval=epoch"], "leave interval=step"),
