@@ -40,10 +40,17 @@ def explain(error: Exception, overrides: list[str], config_name: str) -> str:
     if match := re.search(r"Could not find '([^']+)'\n", text):
         group, _, option = match[1].rpartition("/")
         options = group_options(group)
+        parent, _, inner = group.rpartition("/")
+        if not options and parent and inner in GROUPS:  # Hydra looks for it below the file's own group
+            return f"{group}={option}: no such group; in the defaults of your file write `override /{inner}: {option}`"
         return f"{group}={option}: no such option{suggest_option(group, option, options)}; {_listed(group, options)}"
     if match := re.search(r"Error merging override (\S+)", text):
         reason = first_line(cause) if isinstance(cause, Exception) else text.splitlines()[-1]
         reason = re.sub(r"^\S+: ", "", reason)
+        if re.match(r"Invalid type assigned: \w+ is not a subclass of \w+Config", reason):
+            node = match[1].partition("=")[0].lstrip("+")
+            inner = [key for key in _known_keys([], config_name) if key.startswith(f"{node}.")]
+            reason = f"holds several keys; set one of them: {', '.join(inner)}"
         return f"{match[1]}: {reason}"
     if match := re.search(r"Ambiguous value for argument '(.+)'", text):
         value = match[1].partition("=")[2]

@@ -32,12 +32,14 @@ T = TypeVar("T")
 class OwnNode(dict[str, Any]):
     """A group's node whose ``_target_`` has no typed config: a mapping whose keys are also attributes.
 
-    A missing key that all options of the group share has its default.
+    A missing key that all options of the group share has its default; a missing name is that of the target.
     """
 
     def __init__(self, group: str, node: Mapping[str, Any]) -> None:
         super().__init__(node)
         self.__dict__ = {one.name: one.default for one in fields(REGISTRY[group].shared)} | dict(node)  # type: ignore[arg-type]
+        if self.__dict__["name"] == _MISSING:
+            self.__dict__["name"] = str(node.get("_target_", group)).rpartition(".")[2]
 
 
 def parse(values: Mapping[str, Any]) -> ExperimentConfig:

@@ -7,7 +7,7 @@ from composing import composed
 from cifar_exp.cli.help import help_text
 from cifar_exp.config import resolved
 from cifar_exp.config.compose import compose_job
-from cifar_exp.config.parse import flatten, plain
+from cifar_exp.config.parse import OwnNode, flatten, plain
 from cifar_exp.errors import RequestError
 
 GROUP_OPTIONS = {
@@ -109,6 +109,8 @@ def test_an_experiment_accepts_other_options(experiment):
         (["lr_scheduler=cosine"], r"did you mean 'scheduler'"),
         (["optimizer.grad_clip=1"], r"did you mean 'optimizer\.clip_grad_norm'"),
         (["mixup=0.2"], r"did you mean 'mixing\.mixup_alpha'"),
+        (["early_stopping=5"], r"early_stopping=5: holds several keys; set one of them: early_stopping\.patience"),
+        (["mixing=0.2"], r"set one of them: mixing\.cutmix_alpha, mixing\.mixup_alpha"),
         (["early_stop=3"], r"did you mean 'early_stopping\.patience'"),
         (["ema=true"], r"use averaging=ema"),
         (["warmup=5"], r"scheduler\.warmup_fraction"),
@@ -175,6 +177,7 @@ def test_config_dir_adds_options(tmp_path):
         ("epochs: 3\n", "experiment/mine.yaml: its first line must be `# @package _global_`"),
         ("defaults: [override /model: resnet9]\n", "# @package _global_"),
         ("# @package _global_\ndefaults:\n  - /model: resnet9\n", "write `override /model: OPTION`"),
+        ("# @package _global_\ndefaults:\n  - model: resnet9\n", "write `override /model: resnet9`"),
         ("# @package _global_\nepochs: three\n", "experiment/mine.yaml: epochs: Value 'three' of type 'str'"),
         ("# @package _global_\nepochs 3\n", "epochs 3: unknown key .did you mean 'epochs'"),
         ("# @package _global_\nepochs: [3\n", "mine.yaml, line 3: invalid YAML"),
@@ -248,3 +251,8 @@ def test_every_yaml_starts_with_its_purpose_and_a_command():
     for file in files:
         comment = [line for line in file.read_text().splitlines() if line.startswith("#")]
         assert any("cifar-exp" in line for line in comment), file
+
+
+def test_a_network_without_a_name_has_that_of_its_target():
+    assert OwnNode("model", {"_target_": "networks.Lazy"}).name == "Lazy"
+    assert OwnNode("model", {"_target_": "networks.Lazy", "name": "mine"}).name == "mine"
