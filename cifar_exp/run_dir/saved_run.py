@@ -76,6 +76,8 @@ def open_run(path: Path, *, trust: Sequence[str] = (), completed: bool = True) -
         raise RequestError(
             f"{path}: the run is not completed (state: {state}); this command needs a completed run{hint}"
         )
+    if (path / "config_resolved.yaml").is_symlink():  # its content would end in messages
+        raise RequestError(f"{path / 'config_resolved.yaml'}: is a link; a run's own file is needed")
     config = load_saved(path / "config_resolved.yaml", trust)
     edited = status.get("config_hash") not in (None, saved_hash(path / "config_resolved.yaml"))
     # A stranger's run must not decide where this program writes: the user's own cache is used.

@@ -17,6 +17,7 @@ from cifar_exp.config.resolved import load_saved, to_yaml
 from cifar_exp.errors import RequestError
 from cifar_exp.run_dir import tables
 from cifar_exp.run_dir.lifecycle import recorded
+from cifar_exp.run_dir.saved_run import open_run
 from cifar_exp.safe_io import atomic
 
 LAUGHS = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n" + "".join(
@@ -204,3 +205,13 @@ def test_writing_replaces_a_link_and_appending_refuses_it(tmp_path):
         tables.append_rows(tmp_path / "metrics.csv", ("epoch",), [{"epoch": 1}])
     assert outside.read_text() == "mine\n"
     assert not (tmp_path / "summary.csv").is_symlink()
+
+
+def test_a_saved_config_that_links_to_a_file_elsewhere_is_not_read(tmp_path):
+    (tmp_path / "secret").write_text("password")
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "status.json").write_text('{"state": "completed"}')
+    (tmp_path / "run" / "config_resolved.yaml").symlink_to(tmp_path / "secret")
+    with pytest.raises(RequestError, match="is a link") as caught:
+        open_run(tmp_path / "run")
+    assert "password" not in str(caught.value)
