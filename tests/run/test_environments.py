@@ -63,7 +63,7 @@ def test_no_home_no_network_no_utf8_odd_names_a_linked_output_and_warnings_as_er
     assert (done.returncode, done.stderr) == (0, b"")
     (directory,) = folder.iterdir()
     assert state_of(directory) == "completed"
-    assert len(list((directory / "figures").iterdir())) == 6
+    assert len(list((directory / "figures").iterdir())) == 7
     # What was written is read by the next command, in this locale and in a UTF-8 one.
     for settings in (NOT_UTF8, {"LC_ALL": "C.UTF-8"})[: 2 if STRESS else 1]:
         done = subprocess.run(
