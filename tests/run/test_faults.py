@@ -208,7 +208,7 @@ def test_folders_that_may_not_be_written_to_are_told_to_a_user_without_privilege
         pytest.skip(f"{system} is not there or not for other users to start (Debian: apt-get install python3)")
     refused = run_program(*TINY, "hydra.run.dir=out", cwd=tmp_path / "closed")
     assert refused.returncode == 2, refused.stderr
-    assert "is not a folder that can be written to" in refused.stderr
+    assert "is not a writable folder" in refused.stderr
     assert list((tmp_path / "closed").iterdir()) == []
     # A cache that cannot be written to is done without.
     done = run_program(*TINY, "epochs=1", "hydra.run.dir=out", cwd=tmp_path / "open")
