@@ -159,8 +159,8 @@ def _about_settings(comparison: Comparison, top: int, as_table: Callable[[Table]
         if (hidden := len(comparison.groups) - top) > 0:
             parts.append(f"{hidden:,} more in groups.csv (--top {top}).")
         parts.append(groups_legend(comparison))
-    told = advice(comparison)
-    return [*parts, "\n".join("\n    ".join([one.text, *one.commands]) for one in told)]
+    suggestions = advice(comparison)
+    return [*parts, "\n".join("\n    ".join([one.text, *one.commands]) for one in suggestions)]
 
 
 def _print(text: str, stream: TextIO) -> None:

@@ -102,8 +102,8 @@ class GroupPair:
             return "too few seeds for a verdict"
         if self.result is None:
             return "no verdict: all seeds have the same accuracy"
-        told = "no evidence of a difference" if self.outcome == "no evidence" else self.outcome
-        return f"{told} ({p_in_words(self.p_value_corrected)})"
+        words = "no evidence of a difference" if self.outcome == "no evidence" else self.outcome
+        return f"{words} ({p_in_words(self.p_value_corrected)})"
 
 
 @dataclass(frozen=True)

@@ -119,10 +119,10 @@ def write(
         for name in set(FIGURES) - set(figures):
             (out / "figures" / name).unlink(missing_ok=True)  # of an earlier comparison
         files = [*TABLES, *(f"figures/{name}" for name in figures)]
-        told = [*remarks, *about_figures]
+        all_remarks = [*remarks, *about_figures]
         if page:
             atomic.write_text(
-                out / PAGE, comparison_page(comparison, pairs, change, told, [*files, MARK], command, out)
+                out / PAGE, comparison_page(comparison, pairs, change, all_remarks, [*files, MARK], command, out)
             )
             files.append(PAGE)
         else:
@@ -135,12 +135,12 @@ def write(
             "baseline": None if baseline is None else comparison.runs["run"].iloc[baseline],
             "baseline_by": comparison.baseline_by or None,
             "files": files,
-            "remarks": told,
+            "remarks": all_remarks,
         }
         atomic.write_json(out / MARK, result)
     except OSError as error:
         raise RequestError(f"--out {out}: cannot be written to: {error}") from error
-    return files, told
+    return files, all_remarks
 
 
 def runs_frame(comparison: Comparison, pairs: Sequence[Pair]) -> pd.DataFrame:
