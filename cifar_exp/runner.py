@@ -3,7 +3,7 @@
 import logging
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,13 +23,20 @@ from cifar_exp.training.recorder import Recorder
 log = logging.getLogger(__name__)
 
 
-def run(config: ExperimentConfig, out_dir: str | Path, *, resume: bool = False) -> dict[str, Any]:
+def run(
+    config: ExperimentConfig,
+    out_dir: str | Path,
+    *,
+    resume: bool = False,
+    after_epoch: Sequence[Callable[[], None]] = (),
+) -> dict[str, Any]:
     """Train, evaluate, explain and report one experiment.
 
     Args:
         config: resolved configuration (``cifar_exp.compose``, ``config.resolve`` or ``config.load_saved``).
         out_dir: the run directory, created here; must not contain a run already.
         resume: continue the run in ``out_dir``, whose config this is; results are identical to an uninterrupted run.
+        after_epoch: called after each epoch, once its rows are written; may raise ``PrunedError``.
 
     Returns:
         The row of ``summary.csv``.
@@ -37,6 +44,7 @@ def run(config: ExperimentConfig, out_dir: str | Path, *, resume: bool = False) 
     Raises:
         RequestError: the config or what it points to is wrong.
         DivergedError: the loss became infinite or not a number; everything until then is recorded.
+        PrunedError: a function of ``after_epoch`` stopped the run.
     """
     out_dir = Path(out_dir)
     validate(config)
@@ -68,7 +76,7 @@ def run(config: ExperimentConfig, out_dir: str | Path, *, resume: bool = False) 
                 savepoint,
                 stages.build_recorder(config, out_dir, status),
                 resume=resume,
-                after_epoch=_each(tell_tracker, page.update),
+                after_epoch=_each(tell_tracker, page.update, *after_epoch),
             )
         except DivergedError:
             outputs.draw_progress(config, parts, outputs.used_schedule(config, parts, out_dir), out_dir, status)

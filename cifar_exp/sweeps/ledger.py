@@ -71,19 +71,20 @@ def finish(sweep_dir: Path) -> int:
     with contextlib.suppress(OSError):
         (sweep_dir / STOP_MARK).unlink(missing_ok=True)
     rows = [_row(sweep_dir, job) for job in _recorded_jobs(sweep_dir)]
+    pruned_last = sorted(rows, key=lambda row: row["state"] == "pruned")
     varied = list(dict.fromkeys(key for row in rows for key in row if key not in SWEEP_COLUMNS))
     tables.write_table(sweep_dir / "sweep.csv", [*SWEEP_COLUMNS, *varied], rows)
     headings = ["job", *varied, "state", "done", "val acc.", "test acc.", "time", ""]
-    log.info("%s", as_text((headings, [_cells(row, varied) for row in rows])))
+    log.info("%s", as_text((headings, [_cells(row, varied) for row in pruned_last])))
     comparison = _compare(sweep_dir) if any(row["state"] == "completed" for row in rows) else None
     log.info(winner(rows, varied, None if comparison is None else _compared_best(sweep_dir, comparison)))
     shown = lifecycle.run_name(sweep_dir)
     log.info("Table: %s", Path(shown) / "sweep.csv")
     if comparison is not None:
         log.info("Comparison: %s", Path(shown) / "comparison")
-    if any(row["state"] not in ("completed", "diverged", "running") for row in rows):
+    if any(row["state"] not in ("completed", "diverged", "pruned", "running") for row in rows):
         log.info("Run the remaining jobs with `cifar-exp resume %s`.", shlex.quote(shown))
-    return DONE if all(row["state"] in ("completed", "running") for row in rows) else FAILED
+    return DONE if all(row["state"] in ("completed", "pruned", "running") for row in rows) else FAILED
 
 
 def _recorded_jobs(sweep_dir: Path) -> list[Mapping[str, Any]]:

@@ -14,12 +14,12 @@ RISEN_LOSS = 1.1  # validation loss at the end over the lowest one
 STILL_RISING = 0.005  # validation accuracy, last epoch less the one before
 
 _MOST_WARNINGS, _MOST_CHARACTERS = 10, 500  # of status.json
-_ENDED = {"failed": "failed", "diverged": "diverged", "interrupted": "was interrupted"}
+_ENDED = {"failed": "failed", "diverged": "diverged", "interrupted": "was interrupted", "pruned": "was pruned"}
 
 
 def ended_early(run: RunDirectory) -> Iterator[Statement]:
     """Why the run is no longer going on."""
-    if run.state in ("failed", "diverged", "interrupted"):
+    if run.state in _ENDED:
         error = str(run.status.get("error") or "it was killed, no reason was recorded")
         source = Source("status.json", "state and error", "", str(run.status.get("state")))
         done = 0 if run.metrics is None else len(run.metrics)
