@@ -39,7 +39,7 @@ def open_study(sweep_dir: Path, pruner: str) -> "Study":
     # Not the default lock: a killed program leaves it behind, and the next one waits for it.
     storage = JournalStorage(JournalFileBackend(path, lock_obj=JournalFileOpenLock(path)))
     return optuna.create_study(
-        study_name=_STUDY, storage=storage, direction="maximize", load_if_exists=True, pruner=_pruner(pruner)
+        study_name=_STUDY, storage=storage, direction="maximize", load_if_exists=True, pruner=make_pruner(pruner)
     )
 
 
@@ -94,7 +94,8 @@ def _writable(study: "Study", trial: "FrozenTrial") -> "Trial":
     return Trial(study, trial._trial_id)
 
 
-def _pruner(name: str) -> "BasePruner":
+def make_pruner(name: str) -> "BasePruner":
+    """Optuna's pruner: ``none``, ``median`` or ``hyperband``."""
     from optuna.pruners import HyperbandPruner, MedianPruner, NopPruner
 
     if name == "median":

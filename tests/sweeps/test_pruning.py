@@ -138,28 +138,28 @@ def test_a_pruned_run_keeps_its_records_and_can_be_completed(tmp_path, monkeypat
     for job in range(4):
         known = {"params": {"max_lr": 0.05}, "distributions": space, "user_attrs": {"job": job}}
         study.add_trial(optuna.trial.create_trial(**known, **always_right))
-    command = ["-m", *TINY, "epochs=10", "explain.images=0", "max_lr=interval(0.01,0.1)", "hydra.sweep.dir=sweep"]
+    command = ["-m", *TINY, "epochs=5", "explain.images=0", "max_lr=interval(0.01,0.1)", "hydra.sweep.dir=sweep"]
     command += ["hydra/sweeper=optuna", "hydra.sweeper.pruner=median", "hydra.sweeper.n_trials=5"]
     command += ["sweep.fail_fast=true", f"hydra/launcher={launcher}"]
     main(command)
     run = tmp_path / "sweep" / "4"
     status = state_of(run)
-    assert (status["state"], status["epochs_completed"]) == ("pruned", 2)
-    assert len(metrics_of(run)) == 2
-    assert "after epoch 2 of 10" in status["error"]
+    assert (status["state"], status["epochs_completed"]) == ("pruned", 1)
+    assert len(metrics_of(run)) == 1
+    assert "after epoch 1 of 5" in status["error"]
     assert "Traceback" not in (run / "run.log").read_text()
     assert "prun" not in (run / "config_resolved.yaml").read_text()
     assert list(read_runs("sweep")["state"]) == ["pruned"]
     last = capsys.readouterr().out
     assert "No winner" in last
 
-    again = json.loads((run / "status.json").read_text())
-    main(command)
-    assert json.loads((run / "status.json").read_text()) == again
     if launcher == "basic":
+        again = json.loads((run / "status.json").read_text())
+        main(command)
+        assert json.loads((run / "status.json").read_text()) == again
         assert main(["resume", str(run)]) == 0
         assert state_of(run)["state"] == "completed"
-        assert len(metrics_of(run)) == 10
+        assert len(metrics_of(run)) == 5
 
 
 def test_an_unknown_pruner_is_refused(tmp_path, monkeypatch, capsys):
