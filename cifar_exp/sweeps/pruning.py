@@ -25,8 +25,8 @@ JOB = "job"  # attribute of a trial: the number of its job
 _JOURNAL = "optuna.journal"
 _STUDY = "sweep"
 _STEPS = range(10, 100, 10)  # percent of a job's training
-_FIRST_STEP = 20  # earlier accuracies are mostly noise
-_STARTUP_TRIALS = 4  # completed without pruning
+_FIRST_STEP = 30  # of the median rule: the learning rate of one_cycle rises until then
+_STARTUP_TRIALS = 3  # of the median rule: completed without pruning
 
 
 def open_study(sweep_dir: Path, pruner: str) -> "Study":
@@ -101,5 +101,5 @@ def make_pruner(name: str) -> "BasePruner":
     if name == "median":
         return MedianPruner(n_startup_trials=_STARTUP_TRIALS, n_warmup_steps=_FIRST_STEP)
     if name == "hyperband":
-        return HyperbandPruner(min_resource=_FIRST_STEP, max_resource=100)
+        return HyperbandPruner(min_resource=_STEPS[0], max_resource=100)
     return NopPruner()

@@ -74,10 +74,10 @@ def epochs_with_optuna_alone(pruner) -> dict[int, int]:
 
 
 def epochs_by_median() -> dict[int, int]:
-    """The rule by hand: from 20 % on, stop below the median of the completed jobs; after four completed ones."""
+    """The rule by hand: from 30 % on, stop below the median of the completed jobs; after three completed ones."""
     completed, epochs = [], {}
     for job in range(len(FINAL)):
-        checked = range(2, EPOCHS) if len(completed) >= 4 else ()
+        checked = range(3, EPOCHS) if len(completed) >= 3 else ()
         worse = [e for e in checked if curve(job)[e - 1] < median(curve(one)[e - 1] for one in completed)]
         epochs[job] = worse[0] if worse else EPOCHS
         completed += [] if worse else [job]
@@ -96,7 +96,7 @@ def test_a_search_stops_the_jobs_that_the_rule_stops(tmp_path, name):
     go()
     expected = {
         "median": epochs_by_median,
-        "hyperband": lambda: epochs_with_optuna_alone(optuna.pruners.HyperbandPruner(20, 100)),
+        "hyperband": lambda: epochs_with_optuna_alone(optuna.pruners.HyperbandPruner(10, 100)),
         "none": lambda: dict.fromkeys(range(len(FINAL)), EPOCHS),
     }[name]()
     assert launcher.epochs == expected
@@ -129,7 +129,7 @@ def test_accuracies_at_tenths_of_training(accuracies, epochs, expected):
 
 @pytest.mark.parametrize("launcher", ["basic", "joblib"])
 def test_a_pruned_run_keeps_its_records_and_can_be_completed(tmp_path, monkeypatch, capsys, launcher):
-    """The study already contains four jobs that were always right, so the first real one is pruned at 20 %."""
+    """The study already contains four jobs that were always right, so the first real one is pruned as soon as possible."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "sweep").mkdir()
     study = open_study(tmp_path / "sweep", "none")
@@ -144,9 +144,9 @@ def test_a_pruned_run_keeps_its_records_and_can_be_completed(tmp_path, monkeypat
     main(command)
     run = tmp_path / "sweep" / "4"
     status = state_of(run)
-    assert (status["state"], status["epochs_completed"]) == ("pruned", 1)
-    assert len(metrics_of(run)) == 1
-    assert "after epoch 1 of 5" in status["error"]
+    assert (status["state"], status["epochs_completed"]) == ("pruned", 2)
+    assert len(metrics_of(run)) == 2
+    assert "after epoch 2 of 5" in status["error"]
     assert "Traceback" not in (run / "run.log").read_text()
     assert "prun" not in (run / "config_resolved.yaml").read_text()
     assert list(read_runs("sweep")["state"]) == ["pruned"]
