@@ -20,7 +20,7 @@ from cifar_exp.cli.main import main
 from cifar_exp.runner import run
 
 ROOT = Path(__file__).parents[2]
-NETWORK = "shufflenet_v2_x0_5"
+NETWORK = "resnet18"
 SUFFIXES = {"onnx": ".onnx", "torch": ".pt2", "safetensors": ".safetensors"}
 
 
