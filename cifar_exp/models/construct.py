@@ -14,12 +14,16 @@ def make_network(node: ModelConfig, **to_classify: int) -> Any:
     return call(node, without=later, **to_classify)
 
 
-def tensor_shapes(node: ModelConfig, **to_classify: int) -> dict[str, torch.Size]:
-    """The shapes of a network's weights and buffers, if possible without their values."""
+def blueprint(node: ModelConfig, **to_classify: int) -> Any:
+    """A network for its names and shapes: on the meta device, without values, where it can be built there."""
     with torch.random.fork_rng(devices=[]):
         try:
             with torch.device("meta"):
-                network = make_network(node, **to_classify)
+                return make_network(node, **to_classify)
         except NotImplementedError:  # it computes with values while it is built, as RegNets do
-            network = make_network(node, **to_classify)
-    return {name: value.shape for name, value in network.state_dict().items()}
+            return make_network(node, **to_classify)
+
+
+def tensor_shapes(node: ModelConfig, **to_classify: int) -> dict[str, torch.Size]:
+    """The shapes of a network's weights and buffers."""
+    return {name: value.shape for name, value in blueprint(node, **to_classify).state_dict().items()}
