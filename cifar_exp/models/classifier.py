@@ -9,6 +9,9 @@ from torch import Tensor, nn
 class Classifier(nn.Module):
     """Normalization, network and softmax: (N, C, H, W) uint8 images to (N, classes) float32 probabilities."""
 
+    mean: Tensor
+    scale: Tensor
+
     def __init__(self, network: nn.Module, mean: Sequence[float], std: Sequence[float]) -> None:
         super().__init__()
         self.network = network
