@@ -133,7 +133,8 @@ def _compare_with_table(run: SavedRun, network: TrainedNetwork, found: torch.Ten
     """Log how many of the images have another prediction in the run's ``predictions.csv``."""
     if not (run.path / "predictions.csv").exists():
         return
-    recorded = run.table("predictions.csv", ("index", "prediction")).set_index("index")["prediction"].reindex(index)
+    table = run.table("predictions.csv", ("index", "prediction")).drop_duplicates("index")
+    recorded = table.set_index("index")["prediction"].reindex(index)
     now = np.array(network.class_names)[found.argmax(1).numpy()]
     changed = int((recorded.to_numpy() != now).sum())
     precision = str(network.compute.precision).removeprefix("torch.")
