@@ -21,7 +21,6 @@ from cifar_exp.compute.distributed.ranks import current_ranks
 from cifar_exp.config.fields import AUTO
 from cifar_exp.config.groups.averaging import AveragingConfig
 from cifar_exp.config.schema import ExperimentConfig
-from cifar_exp.config.targets import call
 from cifar_exp.data.augment.backend import choose
 from cifar_exp.data.augment.policy import Augmentation, LowResolution
 from cifar_exp.data.batches import TrainingBatches
@@ -30,9 +29,11 @@ from cifar_exp.data.device_batches import DeviceBatches, DeviceSplit
 from cifar_exp.data.normalize import Normalizer
 from cifar_exp.errors import RequestError, in_a_line
 from cifar_exp.explain.layers import ExplainedLayers
+from cifar_exp.models.construct import make_network
 from cifar_exp.safe_io.plural import plural
 from cifar_exp.training import schedule
 from cifar_exp.training.ema import WeightAverage
+from cifar_exp.training.initial_weights import load_initial_weights
 from cifar_exp.training.learner import Learner
 from cifar_exp.training.loss import Loss, class_weights
 from cifar_exp.training.lr_range_test import LRRange, LRRangeTest, run_lr_range_test
@@ -122,6 +123,9 @@ def build(
     model, compute, explained = build_network(
         config, splits.train, statistics, compute, classes=len(dataset.class_names)
     )
+    if trained is None and current_ranks().is_rank_0:  # the other ranks get rank 0's weights
+        with seeding.generators_kept(compute.device):
+            load_initial_weights(model, config.model, len(dataset.class_names), splits.train.images.shape[3])
     normalize = Normalizer(statistics, compute)
     # --- training ---
     training_step = _training_step(config, splits.train.labels, len(dataset.class_names), compute, normalize)
@@ -267,7 +271,7 @@ def build_network(
     preflight.check_size(node, to_classify)
 
     def make() -> torch.nn.Module:
-        model = call(node, **to_classify)
+        model = make_network(node, **to_classify)
         if not isinstance(model, torch.nn.Module):
             raise RequestError(f"{node._target_}: must return a torch.nn.Module, returned a {type(model).__name__}")
         preflight.complete(model, name, train.images[:1], Normalizer(statistics, compute))

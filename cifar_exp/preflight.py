@@ -24,11 +24,11 @@ from cifar_exp.config.fields import AUTO
 from cifar_exp.config.groups.model import ModelConfig
 from cifar_exp.config.parse import OwnNode
 from cifar_exp.config.schema import ExplainConfig
-from cifar_exp.config.targets import call
 from cifar_exp.data import Statistics
 from cifar_exp.data.normalize import Normalizer
 from cifar_exp.errors import RequestError, in_a_line
 from cifar_exp.explain.layers import ExplainedLayers, choose_layers
+from cifar_exp.models.construct import blueprint
 
 log = logging.getLogger(__name__)
 
@@ -49,8 +49,7 @@ def check_size(node: ModelConfig, to_classify: dict[str, Any]) -> None:
     memory = machine_memory.memory_bytes()
     if isinstance(node, OwnNode) or memory is None:
         return
-    with torch.random.fork_rng(devices=[]), torch.device("meta"):  # shapes without values
-        needed = 3 * 4 * count_parameters(call(node, **to_classify))  # float32, with a gradient and a momentum each
+    needed = 3 * 4 * count_parameters(blueprint(node, **to_classify))  # float32, with a gradient and a momentum each
     if needed > memory:
         raise RequestError(
             f"model={node.name}: weights, gradients and momentum take {needed / 1e9:,.1f} GB, and this machine has "

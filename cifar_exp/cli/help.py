@@ -34,6 +34,7 @@ Commands about existing runs:
   cifar-exp reproduce RUN      run the saved config again and compare the metrics
   cifar-exp evaluate RUN       evaluate the checkpoint again, on its own or on other data
   cifar-exp predict RUN PATH   classify images, from the run directory alone
+  cifar-exp export RUN         write the network as ONNX, torch.export or safetensors
   cifar-exp list [PATH...]     list the runs, newest first
   cifar-exp report RUN...      write report.html again, from the run directory alone
 
