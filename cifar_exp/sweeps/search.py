@@ -91,8 +91,8 @@ def search(
     while (done := len(trials_by_job(study))) < n_trials:
         study.sampler = _sampler(sampler, derived_seed(seed, "search", done), several=n_jobs > 1)
         trials = {job: study.ask(space) for job in range(done, min(done + n_jobs, n_trials))}
-        for job, trial in trials.items():
-            trial.set_user_attr(JOB, job)
+        for job, chosen in trials.items():
+            chosen.set_user_attr(JOB, job)
         run(trials)
     _write_best(study, sweep_dir)
 
@@ -188,8 +188,14 @@ def _reopen(study: "Study", trial: "FrozenTrial") -> None:
     from optuna.trial import TrialState, create_trial
 
     if trial.state.is_finished():
-        values = {"params": trial.params, "distributions": trial.distributions}
-        study.add_trial(create_trial(state=TrialState.RUNNING, user_attrs=trial.user_attrs, **values))
+        study.add_trial(
+            create_trial(
+                state=TrialState.RUNNING,
+                params=trial.params,
+                distributions=trial.distributions,
+                user_attrs=trial.user_attrs,
+            )
+        )
 
 
 def _tell(study: "Study", number: int, value: float | None, run_dir: Path) -> None:

@@ -86,6 +86,6 @@ def check_search(jobs: Sequence[DictConfig]) -> None:
             )
 
 
-def is_search(hydra: DictConfig) -> bool:
+def is_search(hydra: Any) -> bool:
     """Whether Optuna chooses the jobs, so that they are not known in advance."""
     return bool(hydra.sweeper.get("_target_") == f"{_PACKAGE}.OptunaSweeper")
