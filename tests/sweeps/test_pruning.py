@@ -129,7 +129,7 @@ def test_accuracies_at_tenths_of_training(accuracies, epochs, expected):
 
 @pytest.mark.parametrize("launcher", ["basic", "joblib"])
 def test_a_pruned_run_keeps_its_records_and_can_be_completed(tmp_path, monkeypatch, capsys, launcher):
-    """The study already contains four jobs that were always right, so the first real one is pruned as soon as possible."""
+    """The study already contains four jobs that were always right, so the first real one is pruned at once."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "sweep").mkdir()
     study = open_study(tmp_path / "sweep", "none")
