@@ -16,6 +16,7 @@ from tqdm.auto import tqdm
 
 from cifar_exp.data.sources.cache import locked
 from cifar_exp.errors import RequestError
+from cifar_exp.safe_io.console import shows_bars
 from cifar_exp.safe_io.untrusted import address_problem
 
 log = logging.getLogger(__name__)
@@ -158,7 +159,7 @@ def _receive(response: Any, have: int, partial: Path, *, is_patient: bool) -> No
     window_start = time.monotonic()
     with (
         partial.open("ab" if have else "wb") as file,
-        tqdm(total=total, initial=have, unit="B", unit_scale=True, desc=partial.stem, disable=None) as bar,
+        tqdm(total=total, initial=have, unit="B", unit_scale=True, desc=partial.stem, disable=not shows_bars()) as bar,
     ):
         while True:
             if max(size, total or 0) > _MAX_BYTES:
