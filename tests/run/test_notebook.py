@@ -33,6 +33,6 @@ def test_the_notebook_runs_and_contains_its_outputs(tmp_path, monkeypatch):
     assert "test accuracy" in printed(kept, "stdout")
     assert kinds(kept) == kinds(without_progress(new))
     text = NOTEBOOK.read_text(encoding="utf-8")
-    assert text.count('"image/png"') == 2
+    assert text.count('"image/png"') == 3
     assert len(text) < 400_000
     assert not re.search(f"{re.escape(str(ROOT))}|/home/|/root/|site-packages", text)
