@@ -85,7 +85,7 @@ def load_test_images(directory: Path, fingerprint: object, predictions: pd.DataF
     try:
         node = load_saved(directory / "config_resolved.yaml").data
         if isinstance(node, CifarConfig):
-            node.url = ""  # no download for a figure, least of all from where a stranger's config says
+            node.url = []  # no download for a figure, least of all from where a stranger's config says
         if isinstance(node, ImageCsvConfig):
             return None, "a saved config does not say which table this program reads"
         node.cache = None  # nothing is written or trusted where such a config says
