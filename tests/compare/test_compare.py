@@ -8,8 +8,8 @@ import pytest
 from compare_runs import make_run
 
 from cifar_exp.cli.commands import run_command
+from cifar_exp.compare.comparison import compare
 from cifar_exp.compare.discover import find_runs, read_runs
-from cifar_exp.compare.tables import compare
 from cifar_exp.errors import RequestError
 from cifar_exp.run_dir import run_status
 from cifar_exp.run_dir.read import read_run
@@ -57,7 +57,7 @@ def test_finds_single_swept_nested_moved_and_linked_runs(tmp_path):
     [
         ("nowhere", "nowhere: no such folder"),
         ("run/summary.csv", "run/summary.csv: is a file; name its run directory"),
-        ("empty", "empty: no run found; a run directory holds status.json or summary.csv"),
+        ("empty", "empty: no run found; a run directory has status.json or summary.csv"),
     ],
 )
 def test_wrong_paths(tmp_path, path, message):
@@ -224,7 +224,7 @@ def test_the_winner_is_chosen_by_validation_accuracy_and_its_test_accuracy_repor
         ["a", "within noise (p = 1.00)"],
         ["b", "baseline"],
     ]
-    assert "Leave --metric out to select by val_accuracy" in capsys.readouterr().out
+    assert "Omit --metric to select by val_accuracy" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("value", ["", "nan", "1e200", "text"])

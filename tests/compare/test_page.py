@@ -13,7 +13,7 @@ from browser_pages import PHONE, WIDE, beyond_the_edge, printed
 from compare_runs import make_run, write_predictions
 
 from cifar_exp.cli.commands import run_command
-from cifar_exp.compare.page.table import number_or_text, setting
+from cifar_exp.compare.result_tables import number_or_text, setting
 
 main = partial(run_command, "compare")
 
@@ -94,23 +94,18 @@ def test_curves_and_maps_hold_what_the_runs_measured(compared):
     assert curves["loss"] == [[[1.0, 1.0], [2.0, 0.5]]] * 8
     assert curves["accuracy"] == [[[1.0, 0.5], [2.0, 0.5]]] * 8
     assert len(set(curves["groups"])) == 4
-    cells = page["charts"]["map_0"]["option"]["series"][0]["data"]
-    # The mean of seeds 0 and 1 at each of (max_lr, epochs); differing keys stand in the order of the config.
-    map_0 = page["data"]["maps"][0]
-    found = {
-        (map_0["values"][0][row], map_0["values"][1][column]): value
-        for column, row, _, value in (c["value"] for c in cells)
-    }
-    assert map_0["names"] == ["epochs", "max_lr"]
-    assert found == {(2, 0.01): 8.5 / 16, (4, 0.01): 10.5 / 16, (2, 0.1): 12.5 / 16, (4, 0.1): 14.5 / 16}
-    lines = page["charts"]["settings"]["option"]
-    assert [axis["name"] for axis in lines["parallelAxis"]] == ["epochs", "max_lr", "val_accuracy"]
-    assert {tuple(one["value"][:3]) for one in lines["series"][0]["data"]} == {
+    # The mean of seeds 0 and 1 at each of (epochs, max_lr); differing keys stand in the order of the config.
+    names, levels = (page["data"]["maps"][0][key] for key in ("names", "values"))
+    assert (names, levels) == (["epochs", "max_lr"], [[2, 4], [0.01, 0.1]])
+    assert page["charts"]["map_0"]["data"]["values"] == [[8.5 / 16, 12.5 / 16], [10.5 / 16, 14.5 / 16]]
+    lines = page["charts"]["settings"]["data"]
+    assert [axis["name"] for axis in lines["axes"]] == ["epochs", "max_lr", "val_accuracy"]
+    assert {tuple(one["values"]) for one in lines["rows"]} == {
         (str(epochs), str(lr), (8 + number) / 16) for number, (lr, epochs, _) in enumerate(SETTINGS)
     }
 
 
-def test_verdicts_are_told_in_words(tmp_path, monkeypatch):
+def test_verdicts_in_words(tmp_path, monkeypatch):
     """Eight images that only the other run gets right, none only the baseline: p = 2/2^8 (McNemar's exact test)."""
     monkeypatch.chdir(tmp_path)
     make_run(tmp_path / "base", "1" * 12 + "0" * 8)
@@ -317,7 +312,7 @@ def test_an_axis_selects_runs(opened):
     assert len(names(tab)) == 9
 
 
-def test_pointing_tells_values_and_buttons_toggle(opened):
+def test_hovering_shows_values_and_buttons_toggle(opened):
     tab = opened()
     chart = tab.locator("#chart-accuracy .canvas")
     chart.scroll_into_view_if_needed()
@@ -333,7 +328,7 @@ def test_pointing_tells_values_and_buttons_toggle(opened):
     assert tab.evaluate("page.charts.get('accuracy').getOption().legend[0].selected")[button.inner_text()] is False
 
 
-def test_the_difference_is_told_with_its_interval(opened):
+def test_hovering_shows_a_difference_with_its_interval(opened):
     tab = opened()
     chart = tab.locator("#chart-differences .canvas")
     chart.scroll_into_view_if_needed()

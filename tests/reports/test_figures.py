@@ -33,8 +33,7 @@ def drawn(monkeypatch):
         figures.append(figure)
         real(figure, path)
 
-    for module in ("confusion", "curves", "images"):
-        monkeypatch.setattr(f"cifar_exp.reports.figures.{module}.save", save)
+    monkeypatch.setattr(style, "save", save)
     return figures
 
 
@@ -118,13 +117,13 @@ def test_captions_cut_neither_index_nor_answer_nor_confidence(tmp_path, drawn):
     misclassified(judged(3), 1_429, 10_000, tmp_path / "m.png")
     one = judged(3)[1]
     caption = "".join(drawn[0].axes[1].get_title().split())
-    expected = f"index {one.index} said {one.prediction} ({one.confidence:.0%}) is {one.label}"
+    expected = f"index {one.index} predicted {one.prediction} ({one.confidence:.0%}) label {one.label}"
     assert caption == "".join(expected.split())
 
 
 def test_a_gallery_without_mistakes_says_so(tmp_path, drawn):
     misclassified([], 0, 100, tmp_path / "m.png")
-    assert "None of the 100 test images was misclassified" in drawn[0].texts[0].get_text()
+    assert "0 of 100 test images misclassified." in drawn[0].texts[0].get_text()
 
 
 def test_a_gallery_that_was_not_asked_for_does_not_say_that_all_is_right(tmp_path, drawn):
@@ -201,10 +200,8 @@ def test_a_font_is_chosen_that_has_the_letters_or_the_log_names_its_package(tmp_
         monkeypatch.setattr(font_manager.fontManager, "ttflist", list(own))
         monkeypatch.setattr(font_manager, "findSystemFonts", lambda installed=installed: installed)
         caplog.clear()
-        with style.styled():
-            figure = Figure(figsize=(2, 1))
+        with style.new_figure(tmp_path / "figure.png", 2, 1) as figure:
             text = figure.text(0.5, 0.5, "猫é☃", fontsize=40)
-            style.save(figure, tmp_path / "figure.png")
         if installed:
             assert text.get_fontfamily() == ["DejaVu Sans", "Square Sans"]
             dark = (np.asarray(Image.open(tmp_path / "figure.png").convert("L")) < 40).sum()

@@ -16,7 +16,7 @@ from cifar_exp.reports.html.charts import Chart
 from cifar_exp.reports.html.embed import json_text
 from cifar_exp.reports.html.table import Table
 
-_SCRIPTS = ("base.js", "charts.js", "table.js")
+_SCRIPTS = ("base.js", "options.js", "charts.js", "table.js")
 
 
 def render(

@@ -84,8 +84,8 @@ page.gallery = (() => {
     more.textContent = `Show more (${images.length - state.limit} left)`;
     count.textContent = images.length === 1 ? "1 image" : `${page.format(images.length, "integer")} images`;
     if (state.label >= 0 && state.prediction >= 0 && state.low === 0 && state.high === 1 && page.embedded.charts.confusion) {
-      const cell = page.embedded.charts.confusion.option.series[0].data.find(({ value }) => value[1] === state.label && value[0] === state.prediction);
-      if (cell && cell.value[3] > images.length) count.textContent += ` on this page of the ${page.format(cell.value[3], "integer")} in this cell`;
+      const inCell = page.embedded.charts.confusion.data.values[state.label][state.prediction];
+      if (inCell > images.length) count.textContent += ` on this page of the ${page.format(inCell, "integer")} in this cell`;
     }
     if (!images.length) place.append(element("p", { class: "quiet-text" }, "No image on this page is like that."));
   }

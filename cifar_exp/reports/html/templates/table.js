@@ -8,7 +8,9 @@ page.tables = (() => {
   function build(place, data) {
     const numeric = data.columns.map((column) => column.kind !== "text");
     const shown = data.columns.map((column) => !column.hidden);
-    const texts = data.rows.map((row) => row.map((cell, c) => page.format(value(cell), data.columns[c].kind)));
+    const text = (cell, kind) => page.format(value(cell), kind) +
+      (cell?.interval ? ` [${cell.interval.map((end) => page.format(end, kind)).join(", ")}]` : "");
+    const texts = data.rows.map((row) => row.map((cell, c) => text(cell, data.columns[c].kind)));
     const searched = texts.map((row) => row.join("\u0000").toLowerCase());
     const ranges = data.columns.map((column, c) => {
       if (!column.bar) return null;

@@ -1,0 +1,24 @@
+"""Cells of a run's records as sources of findings."""
+
+from typing import Any
+
+import pandas as pd
+
+from cifar_exp.reports.html.findings import Source
+from cifar_exp.reports.html.formats import integer
+from cifar_exp.run_dir.read import RunDirectory
+
+
+def summary_cells(run: RunDirectory, *columns: str) -> tuple[Source, ...]:
+    """The cells of ``summary.csv`` in these columns, without empty ones."""
+    values = ((column, run.summary.get(column)) for column in columns)
+    return tuple(
+        Source("summary.csv", "the only one", column, f"{value:.6g}" if isinstance(value, float) else str(value))
+        for column, value in values
+        if value is not None
+    )
+
+
+def metrics_cell(row: "pd.Series[Any]", column: str) -> Source:
+    """The cell of ``metrics.csv`` in this row and column."""
+    return Source("metrics.csv", f"epoch {integer(row['epoch'])}", column, f"{row[column]:.6g}")
