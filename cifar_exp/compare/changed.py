@@ -25,13 +25,8 @@ _CIFAR_IMAGES = 60_000
 def changed_images(comparison: Comparison, pairs: Sequence[Pair], most: int) -> Change | None:
     """The baseline as A, and as B the best run of another group, or of the same group if there is no other.
 
-    Args:
-        comparison: of the runs.
-        pairs: the baseline against the others, best first.
-        most: how many images of each kind.
-
     Returns:
-        None if no pair could be tested.
+        At most ``most`` images of each kind; None if no pair could be tested.
     """
     runs, baseline = comparison.runs, comparison.baseline
     tested = [pair for pair in pairs if pair.counts is not None]
@@ -54,13 +49,7 @@ def changed_images(comparison: Comparison, pairs: Sequence[Pair], most: int) -> 
 
 
 def load_test_images(directory: Path, fingerprint: object, predictions: pd.DataFrame) -> tuple[Split | None, str]:
-    """The test images that a run predicted, or why they are not available.
-
-    Args:
-        directory: of the run, whose saved config is untrusted.
-        fingerprint: of the run's data; not a text if it is unknown.
-        predictions: the run's (see ``read_predictions``).
-    """
+    """The test images of a run with these predictions, or why they are not available. Its config is untrusted."""
     if not os.path.isfile(directory / "config_resolved.yaml"):
         return None, "the run has no config_resolved.yaml that names its data"
     node = None

@@ -90,13 +90,7 @@ def _shown(comparison: Comparison, top: int) -> list[int]:
 
 
 def print_report(results: Results, out: Path, form: str) -> None:
-    """Print a comparison.
-
-    Args:
-        results: to print.
-        out: the folder that it was written to.
-        form: ``table``, ``markdown``, or ``csv`` (remarks go to stderr).
-    """
+    """Print a comparison as ``table``, ``markdown`` or ``csv`` (remarks go to stderr); ``out`` is its folder."""
     written = f"Written to {out}: {', '.join(results.files)}"
     if form == "csv":
         _print(as_csv(runs_frame(results.comparison, results.pairs).iloc[results.shown]), sys.stdout)

@@ -70,11 +70,7 @@ def find_runs(paths: Sequence[Path]) -> tuple[list[Path], list[Path], list[str]]
 
 
 def status_of(path: Path, named: str = "") -> os.stat_result | None:
-    """The status of a path from the command line; None if it does not exist.
-
-    Args:
-        path: of a file or folder.
-        named: the option before the path in a message, such as ``--out ``.
+    """The status of a path from the command line, which messages name after ``named``; None if it does not exist.
 
     Raises:
         RequestError: the path cannot be accessed, for example without permission or if it is too long.

@@ -29,15 +29,7 @@ def draw(
     range_tests: Sequence[Path],
     folder: Path,
 ) -> tuple[list[str], list[str]]:
-    """Make the figures.
-
-    Args:
-        comparison: of the runs.
-        shown: rows of the usable runs to draw curves of.
-        curves: of these and other runs.
-        change: the baseline against one of the others, image by image; None if none could be tested.
-        range_tests: directories with the curve of an LR range test.
-        folder: of the figures.
+    """Make the figures; ``shown`` are the rows of the usable runs to draw curves of.
 
     Returns:
         Names of the figures made, and remarks about those that could not be.

@@ -72,9 +72,7 @@ class UnreadableError(ValueError):
 def read_predictions(directory: Path, misclassified: float | None = None) -> pd.DataFrame:
     """Read a run's ``predictions.csv`` in the order of its images, ``correct`` as bool.
 
-    Args:
-        directory: of the run.
-        misclassified: the number of wrong predictions in its summary; None if it is unknown.
+    ``misclassified`` is the number of wrong predictions in its summary; None if it is unknown.
 
     Raises:
         UnreadableError: there is no such file, it is cut off, or it is not of the same evaluation as the summary.

@@ -29,11 +29,6 @@ _NOT_IN_A_TEST = {MAX_LR, SEED, "config.epochs", "config.evaluate_test_each_epoc
 def draw_over_range_tests(comparison: Comparison, directories: Sequence[Path], path: Path) -> tuple[bool, str]:
     """Draw the metric against ``max_lr`` over the LR range tests of the same experiment.
 
-    Args:
-        comparison: of the runs.
-        directories: with an ``lr_find.csv``.
-        path: of the PNG.
-
     Returns:
         Whether the figure was drawn, and a remark.
     """

@@ -41,14 +41,7 @@ def curve_rows(comparison: Comparison) -> list[int]:
 
 
 def comparison_page(results: Results, curves: Curves, change: Change | None, out: Path) -> str:
-    """The text of ``comparison.html``.
-
-    Args:
-        results: of the comparison; its files lie beside the page.
-        curves: of the runs in ``curve_rows``, and perhaps others.
-        change: the baseline against one of the runs, image by image.
-        out: the folder of the page.
-    """
+    """The text of ``comparison.html`` in the folder ``out``, with ``curves`` of at least the runs in ``curve_rows``."""
     comparison, pairs, runs = results.comparison, results.pairs, results.comparison.runs
     table = runs_table(comparison, range(min(len(runs), MOST_ROWS)), pairs, out)
     made = {"runs": table, "groups": settings_table(comparison)}
@@ -67,7 +60,7 @@ def comparison_page(results: Results, curves: Curves, change: Change | None, out
         "by_class": charts.by_class(change) if change else None,
     }
     return page.render(
-        "comparison.html",
+        "comparison",
         title=f"{plural(len(runs), 'run')} compared",
         charts={name: chart for name, chart in drawn.items() if chart},
         tables={name: one for name, one in made.items() if one},
@@ -77,7 +70,6 @@ def comparison_page(results: Results, curves: Curves, change: Change | None, out
             "maps": [_cells(one, table) for one in maps],
         },
         scripts=("comparison.js",),
-        styles=("comparison.css",),
         folder=one_line(from_here(comparison.shared)),
         headline=headline(comparison, "★"),
         metric=comparison.metric,

@@ -38,13 +38,7 @@ class Curve:
 
 
 def overlaid_curves(curves: Sequence[Curve], titles: tuple[str, str], path: Path) -> None:
-    """Training loss and accuracy over the epochs.
-
-    Args:
-        curves: at least one; the first is drawn on top.
-        titles: of the figure and of the accuracy.
-        path: of the PNG.
-    """
+    """Training loss and accuracy over the epochs, the first curve on top; titles of the figure and of the accuracy."""
     with new_figure(path, 11, 4.2) as figure:
         figure.suptitle(titles[0], fontsize=11)
         axes_of_loss, axes_of_accuracy = figure.subplots(1, 2)

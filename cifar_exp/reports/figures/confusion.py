@@ -14,14 +14,7 @@ _MOST_NAMES = 120  # classes up to which each row's name is readable
 
 
 def confusion(counts: NDArray[np.int64], class_names: Sequence[str], title: str, path: Path) -> None:
-    """Draw the matrix: rows are true classes, shades are fractions of the row, numbers are counts and totals.
-
-    Args:
-        counts: (classes, classes).
-        class_names: in the order of the rows.
-        title: of the figure.
-        path: of the PNG.
-    """
+    """Draw the matrix: rows are true classes, shades are fractions of the row, numbers are counts and totals."""
     classes = len(class_names)
     few = classes <= _MOST_NUMBERS
     shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)

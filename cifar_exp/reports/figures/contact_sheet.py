@@ -18,15 +18,7 @@ def contact_sheet(
     path: Path,
     heat: NDArray[np.float32] | None = None,
 ) -> None:
-    """Draw a grid of images.
-
-    Args:
-        images: (N, H, W, C), at least one.
-        captions: of each image.
-        title: of the figure.
-        path: of the PNG.
-        heat: (N, H, W) Grad-CAM maps of the images; None draws the images alone.
-    """
+    """Draw a grid of images (N, H, W, C), at least one, under their Grad-CAM maps (N, H, W) if there are any."""
     columns = min(_COLUMNS, len(images))
     rows = -(-len(images) // columns)
     with new_figure(path, max(columns, 4) * 1.3, rows * 1.6 + 0.5) as figure:

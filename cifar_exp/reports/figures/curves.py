@@ -20,13 +20,7 @@ _MOST_POINTS = 4_000  # more are not visible, and take seconds to draw
 
 
 def curves(metrics: pd.DataFrame, title: str, path: Path) -> None:
-    """Loss and accuracy of train, validation and test over the epochs, with the final gap in the title.
-
-    Args:
-        metrics: the content of ``metrics.csv``, at least one row.
-        title: of the figure.
-        path: of the PNG.
-    """
+    """Loss and accuracy of train, validation and test over the epochs, with the final gap in the title."""
     with new_figure(path, 10, 4.0) as figure:
         figure.suptitle(title, fontsize=11)
         loss, accuracy = figure.subplots(1, 2)
@@ -66,14 +60,7 @@ def _series(axes: Any, metrics: pd.DataFrame, column: str, label: str, colour: s
 
 
 def learning_rate(planned: NDArray[np.float64], steps: pd.DataFrame, use: ScheduleUse, path: Path) -> None:
-    """The planned learning rate against the one that the optimizer used.
-
-    Args:
-        planned: (total_steps,) by step.
-        steps: the content of ``steps.csv``, at least one row.
-        use: how many of the planned steps were used.
-        path: of the PNG.
-    """
+    """The planned learning rate against the one that the optimizer used."""
     used = steps["learning_rate"].to_numpy()
     with new_figure(path, 8, 3.6) as figure:
         axes = figure.subplots()

@@ -29,26 +29,20 @@ def choose_fonts(figure: Figure) -> None:
 
 @cache
 def _families(letters: frozenset[str]) -> tuple[str, ...]:
-    """Families that together have the letters that the default font lacks, if installed."""
+    """Installed families that together have the letters that the default font lacks; logs the other letters."""
     missing = _missing_from(font_manager.findfont(_DEFAULT), letters)
     families: list[str] = []
     for search in (lambda: None, _add_new_fonts):
-        if not missing:
-            break
-        search()
+        if missing:
+            search()
         fonts = [font for font in font_manager.fontManager.ttflist if "Last Resort" not in font.name]
         fonts.sort(key=lambda font: ("Sans" not in font.name, font.style != "normal", font.weight != 400, font.name))
-        lacking = {
-            font.name: rest
-            for font in reversed(fonts)
-            if len(rest := _missing_from(font.fname, missing)) < len(missing)
-        }
-        while missing and lacking:
-            best = min(reversed(lacking), key=lambda name: len(missing & lacking[name]))
-            if not missing - lacking[best]:
+        for font in fonts:
+            if not missing:
                 break
-            families.append(best)
-            missing &= lacking.pop(best)
+            if found := missing - _missing_from(font.fname, missing):
+                families.append(font.name)
+                missing -= found
     if missing:
         packages = sorted({_package(letter) for letter in missing})
         log.warning(

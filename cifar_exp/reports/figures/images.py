@@ -43,14 +43,7 @@ class Judged:
 
 
 def misclassified(judged: Sequence[Judged], total: int, images: int, path: Path) -> None:
-    """Misclassified images with test index, label, prediction and confidence.
-
-    Args:
-        judged: the images to show, in order; may be empty.
-        total: misclassified images in all.
-        images: test images in all.
-        path: of the PNG.
-    """
+    """Misclassified images with test index, label, prediction and confidence; ``total`` of all ``images`` are."""
     count = f"{total:,} of {images:,} test images misclassified"
     if not judged:
         draw_message(f"{count}; the config asks for none." if total else f"{count}.", path)
@@ -77,15 +70,7 @@ def _caption(one: Judged) -> str:
 def augmentations(
     originals: NDArray[np.uint8], seen: Sequence[NDArray[np.uint8]], names: Sequence[str], policy: str, path: Path
 ) -> None:
-    """Training images, and their augmented versions in the first epochs.
-
-    Args:
-        originals: (N, H, W, C) uint8.
-        seen: for each epoch shown, (N, H, W, C) uint8.
-        names: the images' classes.
-        policy: name of the augmentation.
-        path: of the PNG.
-    """
+    """Training images (N, H, W, C) uint8 of the named classes, and their augmented versions in the first epochs."""
     rows, columns = len(seen) + 1, len(originals)
     with new_figure(path, columns * 1.15 + 0.8, rows * 1.15 + 0.6) as figure:
         figure.suptitle(f"{columns} training images as the network sees them (augment={policy})", fontsize=11)

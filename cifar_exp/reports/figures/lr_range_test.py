@@ -20,13 +20,7 @@ _SPACE = 0.6  # above the initial loss, as a fraction of its decrease
 
 
 def draw_lr_range_test(test: LRRangeTest, title: str, path: Path) -> None:
-    """Loss by learning rate, with the suggested one marked.
-
-    Args:
-        test: at least one step.
-        title: of the experiment.
-        path: of the PNG.
-    """
+    """Loss by learning rate, with the suggested one marked; ``title`` names the experiment."""
     suggestion = test.suggest()
     with new_figure(path, 8, 4.2) as figure:
         axes = figure.subplots()

@@ -1,11 +1,12 @@
 """The charts of a run's page, from its tables."""
 
+from itertools import pairwise
+
 import numpy as np
 import pandas as pd
 
 from cifar_exp.reports.html.charts import Chart, Line, heat_map, lines
 from cifar_exp.reports.html.formats import integer, number, percent
-from cifar_exp.reports.run_page.calibration_charts import confidences, reliability
 from cifar_exp.reports.run_page.findings_predictions import confusion_counts, most_confused
 from cifar_exp.run_dir.read import RunDirectory
 
@@ -16,6 +17,7 @@ _SPLITS = (
 )
 _MOST_POINTS = 800  # of a line by step; more are not visible
 _MOST_EPOCHS = 2_000
+_BINS = 20  # of the histogram of confidences
 _MOST_NUMBERS = 20  # classes up to which the cells contain their counts
 
 
@@ -27,8 +29,8 @@ def run_charts(run: RunDirectory) -> dict[str, Chart]:
         "learning_rate": _learning_rate(run),
         "step_loss": _step_loss(run),
         "confusion": _confusion(run),
-        "reliability": reliability(run),
-        "confidences": confidences(run),
+        "reliability": _reliability(run),
+        "confidences": _confidences(run),
     }
     return {name: chart for name, chart in made.items() if chart is not None}
 
@@ -124,3 +126,40 @@ def _thinned(table: pd.DataFrame, most: int) -> list[tuple[float, float | None]]
     """Evenly spaced points (x, y) of a table of two columns; the last one is kept."""
     places = np.unique(np.append(np.arange(0, len(table), -(-len(table) // most)), len(table) - 1))
     return [(float(x), float(y)) for x, y in table.to_numpy(dtype=np.float64)[places]]
+
+
+def _reliability(run: RunDirectory) -> Chart | None:
+    """Accuracy by confidence for the groups of ``calibration.csv``, with a 95% interval each."""
+    columns = ["mean_confidence", "accuracy", "accuracy_low", "accuracy_high", "images"]
+    rows = None if run.calibration is None else run.calibration[columns].dropna()
+    if rows is None or rows.empty:
+        return None
+    points = rows.to_numpy(dtype=np.float64)
+    start = np.floor(10 * np.clip(points[:, :3].min() - 0.03, 0, 0.95)) / 10
+    first, last = points[0], points[-1]
+    description = (
+        f"Accuracy by confidence in {len(points)} groups of equal size: from {percent(first[1])} right at "
+        f"{percent(first[0])} mean confidence to {percent(last[1])} right at {percent(last[0])}."
+    )
+    return Chart("reliability", {"points": points, "start": start}, description, height=340)
+
+
+def _confidences(run: RunDirectory) -> Chart | None:
+    """The distribution of confidence among right and among wrong predictions."""
+    if run.predictions is None or not run.predictions["confidence"].between(0, 1).all():
+        return None
+    confidence, correct = run.predictions["confidence"], run.predictions["correct"]
+    edges = np.linspace(0, 1, _BINS + 1)
+    first = min(int(confidence.min() * _BINS), _BINS - 1)
+    bars = []
+    for inside, name, colour in ((correct, "right", "right"), (~correct, "wrong", "wrong")):
+        counts = np.histogram(confidence[inside], bins=edges)[0]
+        values = counts[first:] / max(int(counts.sum()), 1)
+        bars.append({"name": f"{name} ({integer(counts.sum())})", "values": values, "colour": colour})
+    categories = [f"{100 * low:.0f}-{100 * high:.0f}%" for low, high in pairwise(edges)][first:]
+    data = {"bars": bars, "categories": categories, "x_name": "confidence", "y_name": "", "format": "percent"}
+    description = (
+        f"Confidences: mean {percent(confidence[correct].mean())} of the {integer(correct.sum())} right predictions, "
+        f"{percent(confidence[~correct].mean())} of the {integer((~correct).sum())} wrong ones."
+    )
+    return Chart("bars", data, description)

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator
 
 from cifar_exp.reports.html.findings import Finding
-from cifar_exp.reports.run_page import findings_confidence, findings_predictions, findings_training
+from cifar_exp.reports.run_page import findings_predictions, findings_training
 from cifar_exp.run_dir.read import RunDirectory
 
 _URGENCY = {"bad": 0, "note": 1}
@@ -20,8 +20,8 @@ _ALL: tuple[Callable[[RunDirectory], Iterator[Finding]], ...] = (
     findings_predictions.explained_layers,
     findings_predictions.attention,
     findings_predictions.classes,
-    findings_confidence.confidence,
-    findings_confidence.label_issues,
+    findings_predictions.confidence,
+    findings_predictions.label_issues,
     findings_training.published_loss,
     findings_training.time_spent,
 )

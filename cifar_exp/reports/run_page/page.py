@@ -23,11 +23,7 @@ REFRESH_SECONDS = 30
 
 
 def run_page(path: Path, *, at_work: bool = False) -> str:
-    """The page of the run in ``path``, as text.
-
-    Args:
-        path: of its directory.
-        at_work: whether the run is this process's own.
+    """The page of the run in ``path``, as text; ``at_work`` if the run is this process's own.
 
     Raises:
         RequestError: ``path`` is not a run directory.
@@ -38,13 +34,12 @@ def run_page(path: Path, *, at_work: bool = False) -> str:
     title = str(run.config.get("name") or path.absolute().name)
     gallery, explained = gallery_data(run), explained_data(run)
     return page.render(
-        "run.html",
+        "run",
         title=f"{title}: {run.state if accuracy is None else percent(accuracy)}",
         charts=run_charts(run),
         tables=run_tables(run),
         data={"classes": run.class_names, "gallery": gallery, "explained": explained, "suspects": suspects(run)},
         scripts=("gallery.js", "gradcam.js", "run.js"),
-        styles=("run.css",),
         refresh_seconds=REFRESH_SECONDS if running else None,
         name=title,
         run=run,

@@ -1,4 +1,4 @@
-// What every page shares: its data, the formats of numbers, the theme, copying.
+// Shared by all pages: data, formats of numbers, theme, copying.
 "use strict";
 const page = (() => {
   const embedded = JSON.parse(document.getElementById("embedded").textContent);
@@ -48,7 +48,7 @@ const page = (() => {
   const store = {
     // Some browsers refuse storage to files.
     get: () => { try { return localStorage.getItem("cifar-exp-theme"); } catch { return null; } },
-    set: (theme) => { try { localStorage.setItem("cifar-exp-theme", theme); } catch { /* only for this visit then */ } },
+    set: (theme) => { try { localStorage.setItem("cifar-exp-theme", theme); } catch { /* then it lasts for this visit only */ } },
   };
   function setTheme(theme) {
     if (theme === "auto") delete document.documentElement.dataset.theme;

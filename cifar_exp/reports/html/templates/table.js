@@ -1,4 +1,4 @@
-// Tables that can be sorted, filtered, and cut down to the columns that matter.
+// Tables with sorting, filters and a choice of columns.
 "use strict";
 page.tables = (() => {
   const made = new Map();
@@ -36,7 +36,7 @@ page.tables = (() => {
         const only = element("input", { type: "checkbox" });
         only.checked = data.differingFirst;
         only.addEventListener("change", () => { state.same = !only.checked; heads(); update(); });
-        tools.append(element("label", { class: "check" }, only, "Only what differs"));
+        tools.append(element("label", { class: "check" }, only, "Only differences"));
       }
       const boxes = data.columns.map((column, c) => {
         const box = element("input", { type: "checkbox" });
@@ -66,7 +66,7 @@ page.tables = (() => {
         const button = element("button", { type: "button", title: column.note || null }, column.label,
           element("span", { class: "arrow", "aria-hidden": "true" }, { none: "↕", ascending: "↑", descending: "↓" }[sorted]));
         button.addEventListener("click", () => {
-          // Numbers are asked for largest first, names from A.
+          // Numbers start with the largest, names with A.
           state.sort = [c, sorted === "none" ? numeric[c] : sorted === "ascending"];
           heads();
           update();
@@ -128,7 +128,7 @@ page.tables = (() => {
     };
   }
 
-  // On paper nothing can be scrolled: a table that is too wide gets smaller letters, and at last breaks words.
+  // Paper cannot scroll: a table that is too wide gets smaller letters, and then breaks words.
   const SMALLEST = 0.55;
   page.onPrint(() => {
     for (const table of document.querySelectorAll(".table table")) {
