@@ -10,10 +10,11 @@ from typing import TextIO
 from cifar_exp.compare.comparison import Comparison, compare
 from cifar_exp.compare.discover import RUN_FILES, find_runs, read_runs, status_of
 from cifar_exp.compare.more_seeds import advice
-from cifar_exp.compare.output import Results, as_csv, check_out, runs_frame, write
+from cifar_exp.compare.output import as_csv, check_out, runs_frame, write
 from cifar_exp.compare.pairs import against_baseline
 from cifar_exp.compare.render import TextTable, as_markdown, as_text, groups_legend, headline, legend, printed
 from cifar_exp.compare.result_tables import MOST_SETTINGS, runs_table, settings_table
+from cifar_exp.compare.results import Results
 from cifar_exp.errors import RequestError
 from cifar_exp.safe_io.console import for_terminal
 

@@ -28,6 +28,10 @@ from cifar_exp.compare.remarks import remarks_about
 from cifar_exp.errors import RequestError
 from cifar_exp.evaluation.statistics import LARGEST
 
+# Columns of ``Comparison.runs`` that are not measured.
+NOT_MEASURED = {"path", "run", "label", "name", "state", "error", "problem", "best", "group", "value", "usable"}
+NOT_MEASURED |= {"data_set", "without_selection"}
+
 
 @dataclass(frozen=True)
 class Comparison:

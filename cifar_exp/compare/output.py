@@ -3,18 +3,18 @@
 import os
 import stat
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from cifar_exp.compare.comparison import Comparison
+from cifar_exp.compare.comparison import NOT_MEASURED, Comparison
 from cifar_exp.compare.discover import RUN_FILES, status_of
 from cifar_exp.compare.files import FIGURES, MARK, PAGE, TABLES
 from cifar_exp.compare.group_pairs import GROUP_PAIRS_COLUMNS, group_pair_rows
 from cifar_exp.compare.pairs import PAIRS_COLUMNS, Pair, pair_rows
+from cifar_exp.compare.results import Results
 from cifar_exp.errors import RequestError
 from cifar_exp.run_dir import run_status, tables
 from cifar_exp.safe_io import atomic
@@ -29,35 +29,7 @@ PAIR_COLUMNS_OF_RUNS = (
     "accuracy_difference", "difference_low", "difference_high", "p_value", "p_value_corrected", "verdict",
 )
 # fmt: on
-# Columns of ``Comparison.runs`` that are not measured.
-INNER = {"path", "run", "label", "name", "state", "error", "problem", "best", "group", "value", "usable", "data_set"}
-INNER |= {"without_selection"}
 _WRITTEN_BY = "cifar-exp compare"
-
-
-@dataclass(frozen=True)
-class Results:
-    """A comparison with the tests of its runs, ready to be written and printed.
-
-    Attributes:
-        comparison: of the runs.
-        shown: rows of the runs to print.
-        pairs: the baseline against the other usable runs shown.
-        range_tests: directories with the curve of an LR range test.
-        request: arguments of the command, for the mark.
-        command: that repeats the comparison.
-        remarks: cautions, and notes on unreadable files and missing figures.
-        files: names of the files written.
-    """
-
-    comparison: Comparison
-    shown: list[int]
-    pairs: list[Pair]
-    range_tests: list[Path]
-    request: dict[str, Any]
-    command: str
-    remarks: list[str]
-    files: list[str] = field(default_factory=list)
 
 
 def check_out(out: Path) -> None:
@@ -152,7 +124,7 @@ def runs_frame(comparison: Comparison, pairs: Sequence[Pair]) -> pd.DataFrame:
     """The content of ``comparison.csv``: a row per run, in order, as measured and without rounding."""
     runs = comparison.runs
     first = ["run", "state", "error", "problem", "best", "group"]
-    measured = [column for column in runs.columns if column not in INNER and not column.startswith("config.")]
+    measured = [column for column in runs.columns if column not in NOT_MEASURED and not column.startswith("config.")]
     frame = runs[[*first, *measured, *(c for c in comparison.differing if c.startswith("config."))]].copy()
     frame["group"] = pd.array(comparison.group_numbers, dtype="Int64")
     frame["error"] = [None if pd.isna(error) else " ".join(str(error).split()) for error in runs["error"]]

@@ -67,12 +67,12 @@ def headline(comparison: Comparison, mark: str = "*") -> str:
     states = ", ".join(f"{count:,} {state}" for state, count in comparison.runs["state"].value_counts().items())
     direction = "lower" if is_lower_better(comparison.metric) else "higher"
     return (
-        f"{plural(len(comparison.runs), 'run')} under {one_line(from_here(comparison.shared))}: {states}. "
+        f"{plural(len(comparison.runs), 'run')} under {one_line(_from_here(comparison.shared))}: {states}. "
         f"By {comparison.metric}, {direction} is better; {mark} is the best."
     )
 
 
-def from_here(folder: str) -> str:
+def _from_here(folder: str) -> str:
     """A folder, relative to the current one if it lies below it."""
     path = Path(folder)
     return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else folder

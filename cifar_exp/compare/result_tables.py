@@ -10,11 +10,10 @@ from urllib.parse import quote
 
 import pandas as pd
 
-from cifar_exp.compare.comparison import Comparison
+from cifar_exp.compare.comparison import NOT_MEASURED, Comparison
 from cifar_exp.compare.group_pairs import GroupPair
 from cifar_exp.compare.naming import heading, one_line
 from cifar_exp.compare.ordering import TEST
-from cifar_exp.compare.output import INNER
 from cifar_exp.compare.pairs import Pair
 from cifar_exp.reports.html.formats import kind_of, percent
 from cifar_exp.reports.html.table import Column, Table
@@ -48,7 +47,9 @@ def runs_table(comparison: Comparison, rows: Sequence[int], pairs: Sequence[Pair
     for name in _NOTES:
         if name in runs.columns and any(notes := [_note(value) for value in runs[name]]):
             made.append((Column(heading(name), printed=1), notes))
-    measured = [n for n in runs.columns if n not in INNER and not n.startswith("config.") and runs[n].notna().any()]
+    measured = [
+        n for n in runs.columns if n not in NOT_MEASURED and not n.startswith("config.") and runs[n].notna().any()
+    ]
     measured = [name for name in measured if name not in comparison.differing]
     main = [name for name in dict.fromkeys((comparison.metric, *_MAIN_COLUMNS)) if name in measured]
     usable = runs[runs["usable"]] if runs["usable"].any() else runs

@@ -15,7 +15,7 @@ from PIL import Image
 
 import cifar_exp.reports.html
 from cifar_exp.reports.figures import style
-from cifar_exp.reports.html import charts, page
+from cifar_exp.reports.html import charts, formats, page
 from cifar_exp.reports.html.embed import image_uri, json_text, plain
 from cifar_exp.reports.html.table import Column, Table
 
@@ -33,12 +33,14 @@ def tiny_page(monkeypatch):
     )
     environment = page._environment()
     monkeypatch.setattr(environment, "loader", ChoiceLoader([environment.loader, DictLoader({"tiny.html": template})]))
+    text_of = page._text
+    monkeypatch.setattr(page, "_text", lambda name: "" if name == "templates/tiny.css" else text_of(name))
 
     def render(text, **options):
         chart = charts.lines([charts.Line(text, [(1, 0.5)], "train")], text, x_name=text, y_name=text)
         table = Table([Column(text)], [[text]])
         return page.render(
-            "tiny.html", title=text, charts={"one": chart}, tables={"rows": table}, data={text: text}, **options
+            "tiny", title=text, charts={"one": chart}, tables={"rows": table}, data={text: text}, **options
         )
 
     return render
@@ -171,3 +173,13 @@ def _decoded(uri):
     assert uri.startswith(start)
     image = Image.open(io.BytesIO(base64.b64decode(uri[len(start) :])))
     return np.asarray(image.convert("RGB") if image.mode == "P" else image)
+
+
+def test_numbers_read_the_same_in_text_and_in_charts(tiny_page, open_page, tmp_path):
+    (tmp_path / "page.html").write_text(tiny_page("calm"))
+    tab = open_page(tmp_path / "page.html")
+    values = [0.0, 0.5, 0.12345, 0.9999, 1.0, -0.0123, 3.14159, 12.5, 59.99, 61.0, 1234.6, 98765.4, 1e6]
+    for kind in ("percent", "number", "seconds", "loss", "points"):
+        numbers = values if kind == "points" else [abs(value) for value in values]
+        shown = tab.evaluate(f"{numbers}.map((value) => page.format(value, '{kind}'))")
+        assert shown == [formats.FILTERS[kind](value) for value in numbers]

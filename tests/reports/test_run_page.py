@@ -175,7 +175,7 @@ def test_what_the_numbers_of_a_run_worked_by_hand_say(by_hand):
     assert "2 test labels of 20 may be wrong" in labels
     assert "the accuracy is 95.00% rather than 85.00%" in labels
     assert (
-        "6.00\u00a0s of training and 1.50\u00a0s of evaluation"
+        "6.0\u00a0s of training and 1.5\u00a0s of evaluation"
         in _statement(by_hand, "Time of training and evaluation").text
     )
 

@@ -14,13 +14,13 @@ from cifar_exp.compare.files import MARK
 from cifar_exp.compare.more_seeds import advice
 from cifar_exp.compare.naming import heading, one_line
 from cifar_exp.compare.ordering import TEST
-from cifar_exp.compare.output import Results
 from cifar_exp.compare.page import charts
 from cifar_exp.compare.page.findings import accuracy_of, findings, run_in_words
-from cifar_exp.compare.page.settings_charts import MOST_AXES, HeatMap, heat_maps, parallel_coordinates
+from cifar_exp.compare.page.settings_charts import HeatMap, heat_maps, parallel_coordinates
 from cifar_exp.compare.pairs import Pair
-from cifar_exp.compare.render import from_here, groups_legend, headline, legend
+from cifar_exp.compare.render import groups_legend, headline, legend
 from cifar_exp.compare.result_tables import pairs_table, runs_table, settings_table
+from cifar_exp.compare.results import Results
 from cifar_exp.reports.figures.fixed_and_broken import Change, Mistake
 from cifar_exp.reports.html import page
 from cifar_exp.reports.html.embed import image_uri
@@ -70,7 +70,6 @@ def comparison_page(results: Results, curves: Curves, change: Change | None, out
             "maps": [_cells(one, table) for one in maps],
         },
         scripts=("comparison.js",),
-        folder=one_line(from_here(comparison.shared)),
         headline=headline(comparison, "★"),
         metric=comparison.metric,
         tiles=_tiles(comparison, pairs),
@@ -84,7 +83,6 @@ def comparison_page(results: Results, curves: Curves, change: Change | None, out
         split=curves.split,
         maps=maps,
         left_out=left_out,
-        most_axes=MOST_AXES,
         hidden=len(runs) - len(table.rows),
         verdicts=[run_in_words(comparison, pair) for pair in pairs],
         change=change,

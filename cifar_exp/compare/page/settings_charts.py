@@ -18,7 +18,7 @@ from cifar_exp.reports.figures.comparison import LOG_FROM
 from cifar_exp.reports.html.charts import Chart, heat_map
 from cifar_exp.reports.html.formats import FILTERS, kind_of
 
-MOST_AXES = 7
+_MOST_AXES = 7
 _MOST_CATEGORIES = 30
 _MOST_MAPS = 4
 _MOST_IN_MAPS = 20  # numbers that are combined in pairs
@@ -37,7 +37,7 @@ def parallel_coordinates(comparison: Comparison, rows: Sequence[int]) -> tuple[C
     values, left_out = [], []
     for column in (column for column in comparison.varied if len(here[column].unique()) > 1):
         axis, places = _axis(here[column])
-        if len(axes) == MOST_AXES or axis is None:
+        if len(axes) == _MOST_AXES or axis is None:
             left_out.append(heading(column))
             continue
         axes.append({"name": heading(column)} | axis)

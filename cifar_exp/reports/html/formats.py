@@ -67,6 +67,12 @@ def number(value: float) -> str:
 
 
 @_or_empty
+def loss(value: float) -> str:
+    """Four decimals."""
+    return f"{value:.4f}"
+
+
+@_or_empty
 def integer(value: float) -> str:
     """With a comma between thousands."""
     return f"{int(value):,}"
@@ -80,7 +86,7 @@ def seconds(value: float) -> str:
     ('0.25\xa0s', '59.9\xa0s', '1\xa0h 2\xa0min', '8\xa0d 2\xa0h')
     """
     if value < 60:
-        return f"{value:.2f}\u00a0s" if value < 10 else f"{value:.1f}\u00a0s"
+        return f"{value:.2f}\u00a0s" if value < 1 else f"{value:.1f}\u00a0s"
     units = (("d", 86400, "h", 3600), ("h", 3600, "min", 60), ("min", 60, "s", 1))
     unit, size, smaller, small = next(one for one in units if value >= one[1])
     return f"{int(value // size)}\u00a0{unit} {int(value % size // small)}\u00a0{smaller}"
@@ -100,6 +106,7 @@ FILTERS: dict[str, Callable[..., str]] = {
     "percent": percent,
     "points": points,
     "number": number,
+    "loss": loss,
     "integer": integer,
     "seconds": seconds,
     "memory": memory,
@@ -113,4 +120,6 @@ def kind_of(column: str) -> str:
         return "percent"
     if column.endswith("seconds"):
         return "seconds"
+    if "loss" in column:
+        return "loss"
     return "integer" if any(part in column for part in _WHOLE) else "number"
