@@ -21,7 +21,7 @@ main = partial(run_command, "compare")
 
 @pytest.fixture(autouse=True)
 def in_empty_folder(tmp_path, monkeypatch):
-    """The command writes below the current folder unless told otherwise."""
+    """The command writes below the current folder by default."""
     monkeypatch.chdir(tmp_path)
 
 
@@ -77,7 +77,7 @@ def test_a_path_without_runs_gets_a_remark(tmp_path, capsys):
 
 def test_damaged_summaries_are_listed_with_their_problems(tmp_path, capsys):
     damages = {
-        "cut off after": lambda text: text[: len(text) // 2],
+        "last line is cut off": lambda text: text[: len(text) // 2],
         "is cut off": lambda text: text[:-2],
         "has no row below": lambda text: text.splitlines()[0] + "\n",
         "is empty": lambda text: "",
@@ -104,7 +104,7 @@ def test_a_damaged_status_is_reported(tmp_path):
 
 
 # --- what differs, groups, order -----------------------------------------------------------------------
-def test_shows_only_what_differs_and_can_change_the_result(tmp_path):
+def test_only_keys_that_can_change_the_result_count_as_differences(tmp_path):
     make_run(tmp_path / "a", name="a", threads=1, data__cache="/x", figures=True, explain__images=1, max_lr=0.1)
     make_run(tmp_path / "b", name="b", threads=2, data__cache="/y", figures=False, explain__images=2, max_lr=0.2)
     assert compared(tmp_path).differing == ["config.max_lr"]

@@ -37,7 +37,7 @@ def compare(tmp_path, capsys):
 
 # --- data for a figure ---------------------------------------------------------------------------------
 def with_config(run: Path, *overrides: str) -> tuple[object, str]:
-    """What ``load_test_images`` says of a run with this config."""
+    """The result of ``load_test_images`` for a run with this config."""
     (run / "config_resolved.yaml").write_text(to_yaml(composed(*overrides)))
     return load_test_images(run, None, read_predictions(run))
 
@@ -91,8 +91,8 @@ def test_thousands_of_differing_keys_are_compared_in_seconds(tmp_path, compare, 
             keys = {f"k{n}.{leaf}": f"{run}" for n in range(1500) for leaf in ("name", "_target_")}
         make_run(tmp_path / "runs" / f"{run}", **keys)
     began = time.process_time()
-    code, _, told = compare()
-    assert (code, told) == (0, "")
+    code, _, errors = compare()
+    assert (code, errors) == (0, "")
     assert time.process_time() - began < 40
 
 
@@ -171,8 +171,8 @@ def test_links_and_paths_into_unreadable_folders(tmp_path, compare):
         _, _, remarks = find_runs([good, closed])
         assert f"{closed}: cannot be searched (Permission denied)." in remarks
         for arguments in ([str(closed / "run")], ["--baseline", str(closed / "run")], ["--out", str(closed / "out")]):
-            code, _, told = compare(*arguments)
-            assert (code, f"{arguments[-1]}: cannot be accessed: Permission denied" in told) == (2, True)
+            code, _, errors = compare(*arguments)
+            assert (code, f"{arguments[-1]}: cannot be accessed: Permission denied" in errors) == (2, True)
     finally:
         closed.chmod(0o700)
 
@@ -180,8 +180,8 @@ def test_links_and_paths_into_unreadable_folders(tmp_path, compare):
 def test_a_name_that_is_too_long(tmp_path, compare):
     make_run(tmp_path / "runs" / "good")
     for arguments in (["a" * 300], ["--baseline", "a" * 300], ["--out", "a" * 300]):
-        code, _, told = compare(*arguments)
-        assert (code, "a" * 300 + ": cannot be accessed: " in told) == (2, True)
+        code, _, errors = compare(*arguments)
+        assert (code, "a" * 300 + ": cannot be accessed: " in errors) == (2, True)
 
 
 def test_a_current_folder_that_was_deleted(tmp_path, compare, monkeypatch):
@@ -189,5 +189,5 @@ def test_a_current_folder_that_was_deleted(tmp_path, compare, monkeypatch):
     (tmp_path / "gone").mkdir()
     monkeypatch.chdir(tmp_path / "gone")
     shutil.rmtree(tmp_path / "gone")
-    code, _, told = compare()
-    assert (code, "the current folder cannot be used" in told) == (2, True)
+    code, _, errors = compare()
+    assert (code, "the current folder cannot be used" in errors) == (2, True)

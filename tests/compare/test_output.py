@@ -1,4 +1,4 @@
-"""What `cifar-exp compare` says of pairs of runs, prints and writes."""
+"""`cifar-exp compare`: verdicts about pairs of runs, printed tables, and files."""
 
 import json
 import os
@@ -15,6 +15,7 @@ from PIL import Image
 from cifar_exp.cli.commands import run_command
 from cifar_exp.compare.changed import load_test_images
 from cifar_exp.compare.pairs import read_predictions
+from cifar_exp.compare.result_tables import number_or_text, setting
 from cifar_exp.config.parse import plain
 from cifar_exp.config.resolved import to_yaml
 from cifar_exp.errors import RequestError
@@ -24,7 +25,7 @@ main = partial(run_command, "compare")
 
 @pytest.fixture(autouse=True)
 def in_empty_folder(tmp_path, monkeypatch):
-    """The command writes below the current folder unless told otherwise."""
+    """The command writes below the current folder by default."""
     monkeypatch.chdir(tmp_path)
 
 
@@ -105,7 +106,7 @@ def cut(path, letters):
 
 
 # --- output --------------------------------------------------------------------------------------------
-def test_never_overwrites_what_is_not_its_own(tmp_path):
+def test_foreign_files_are_not_overwritten(tmp_path):
     make_run(tmp_path / "run")
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine/groups.csv").write_text("precious")
@@ -115,7 +116,7 @@ def test_never_overwrites_what_is_not_its_own(tmp_path):
     assert [path.name for path in (tmp_path / "mine").iterdir()] == ["groups.csv"]
 
 
-def test_replaces_its_own_and_leaves_no_stale_figure(tmp_path):
+def test_an_earlier_comparison_is_replaced_without_stale_figures(tmp_path):
     make_run(tmp_path / "a", max_lr=0.1)
     make_run(tmp_path / "b", max_lr=0.2)
     assert main(["."]) == 0
@@ -134,7 +135,7 @@ def test_replaces_its_own_and_leaves_no_stale_figure(tmp_path):
     ]
 
 
-def test_top_limits_what_is_shown_not_the_csv(tmp_path, capsys):
+def test_top_limits_the_printed_rows_not_the_csv(tmp_path, capsys):
     for seed in range(5):
         make_run(tmp_path / str(seed), "1" * seed + "0" * (5 - seed), seed=seed)
     assert main([".", "--top", "2", "--format", "csv"]) == 0
@@ -167,7 +168,7 @@ def test_markdown_is_a_table(tmp_path, capsys):
 
 
 @pytest.mark.parametrize(("learning_rates", "figure"), [((0.1, 0.2), "heat_map"), ((0.1,), "line")])
-def test_figures_of_what_varies(tmp_path, learning_rates, figure):
+def test_figures_by_varied_keys(tmp_path, learning_rates, figure):
     for max_lr in learning_rates:
         for epochs in (2, 4):
             for seed in (0, 1):
@@ -195,9 +196,30 @@ def test_needs_no_torch_and_survives_a_closed_pipe(tmp_path):
     assert (done.returncode, done.stderr) == (0, b"")
 
 
+def test_no_page_on_request_and_an_older_one_is_removed(tmp_path, capsys):
+    make_run(tmp_path / "run")
+    assert main(["run", "--out", "out"]) == 0
+    assert (tmp_path / "out" / "comparison.html").exists()
+    assert "comparison.html" in capsys.readouterr().out
+    assert main(["run", "--out", "out", "--no-page"]) == 0
+    assert not (tmp_path / "out" / "comparison.html").exists()
+    assert "comparison.html" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [("0.1", 0.1), ("1e-05", 1e-5), ("-3", -3), ("20", 20), ("0010", "0010"), ("1_000", "1_000"), ("nan", "nan"),
+     ("inf", "inf"), ("[1, 2]", "[1, 2]"), ("", None), ("12345678901234567890", 12345678901234567890.0), (" 5", " 5")],
+)  # fmt: skip
+def test_numbers_are_numbers_and_names_stay(text, value):
+    assert number_or_text(text) == value
+    assert type(number_or_text(text)) is type(value)
+    assert setting(text) == ("null" if text == "" else value)
+
+
 # --- test images for a figure --------------------------------------------------------------------------
 def images_of(run, **changes):
-    """What `load_test_images` says of a run with this config."""
+    """The result of `load_test_images` for a run with this config."""
     config = plain(composed(*TINY))
     config["data"] |= changes
     (run / "config_resolved.yaml").write_text(to_yaml(config))
@@ -213,7 +235,7 @@ def test_no_figure_downloads(tmp_path, monkeypatch):
     assert reason == "cifar10 is not in the cache folder, and is not downloaded for a figure"
 
 
-def test_a_strangers_config_calls_nothing_and_names_no_cache(tmp_path):
+def test_an_untrusted_config_calls_nothing_and_names_no_cache(tmp_path):
     run = make_run(tmp_path / "run")
     images, reason = images_of(run, _target_="os.system")
     assert images is None

@@ -1,4 +1,4 @@
-"""The page of a comparison: what it says against the runs made by hand, and what a browser does with it."""
+"""The page of a comparison: its content against runs made by hand, and its behaviour in a browser."""
 
 import itertools
 import re
@@ -12,7 +12,6 @@ from browser_pages import PHONE, WIDE, beyond_the_edge, printed
 from compare_runs import make_run, write_predictions
 
 from cifar_exp.cli.commands import run_command
-from cifar_exp.compare.result_tables import number_or_text, setting
 
 main = partial(run_command, "compare")
 
@@ -72,7 +71,7 @@ def test_the_table_holds_every_run(compared):
     assert not any(columns[name]["constant"] or columns[name]["hidden"] for name in ("max_lr", "epochs", "seed"))
 
 
-def test_runs_lead_to_their_own_pages(compared):
+def test_runs_link_to_their_own_pages(compared):
     for name in ("plain", "hostile"):
         page = compared / name / "comparison.html"
         links = [row[0] for row in embedded(page)["tables"]["runs"]["rows"] if isinstance(row[0], dict)]
@@ -82,7 +81,7 @@ def test_runs_lead_to_their_own_pages(compared):
             assert (page.parent / unquote(link["href"])).read_text() == "a page"
 
 
-def test_curves_and_maps_hold_what_the_runs_measured(compared):
+def test_curves_and_maps_hold_the_runs_measurements(compared):
     page = embedded(compared / "plain" / "comparison.html")
     curves = page["data"]["curves"]
     assert curves["rows"] == list(range(8))
@@ -117,17 +116,6 @@ def test_verdicts_in_words(tmp_path, monkeypatch):
     assert "<code>cifar-exp compare . --baseline base</code>" in text
 
 
-def test_the_page_is_left_out_on_request_and_an_older_one_goes(tmp_path, capsys, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    make_run(tmp_path / "run")
-    assert main(["run", "--out", "out"]) == 0
-    assert (tmp_path / "out" / "comparison.html").exists()
-    assert "comparison.html" in capsys.readouterr().out
-    assert main(["run", "--out", "out", "--no-page"]) == 0
-    assert not (tmp_path / "out" / "comparison.html").exists()
-    assert "comparison.html" not in capsys.readouterr().out
-
-
 def test_damaged_runs_still_have_a_page(tmp_path):
     damages = (
         lambda run: (run / "metrics.csv").unlink(),
@@ -144,17 +132,6 @@ def test_damaged_runs_still_have_a_page(tmp_path):
     main([str(tmp_path / "runs"), "--out", str(tmp_path / "out")])
     rows, _ = table_of(tmp_path / "out" / "comparison.html")
     assert sorted(row["run"] for row in rows) == [str(number) for number in range(len(damages))]
-
-
-@pytest.mark.parametrize(
-    ("text", "value"),
-    [("0.1", 0.1), ("1e-05", 1e-5), ("-3", -3), ("20", 20), ("0010", "0010"), ("1_000", "1_000"), ("nan", "nan"),
-     ("inf", "inf"), ("[1, 2]", "[1, 2]"), ("", None), ("12345678901234567890", 12345678901234567890.0), (" 5", " 5")],
-)  # fmt: skip
-def test_numbers_are_numbers_and_names_stay(text, value):
-    assert number_or_text(text) == value
-    assert type(number_or_text(text)) is type(value)
-    assert setting(text) == ("null" if text == "" else value)
 
 
 # --- in a browser --------------------------------------------------------------------------------------
@@ -223,14 +200,14 @@ def test_nothing_is_clipped_in_print(opened, compared, name, viewport):
 
 
 @pytest.mark.parametrize(("table", "column"), [("runs", "val_accuracy"), ("groups", "mean val_accuracy")])
-def test_accuracies_are_seen_on_a_phone_without_scrolling(opened, table, column):
+def test_accuracies_are_visible_on_a_phone_without_scrolling(opened, table, column):
     tab = opened("plain", PHONE)
     box = tab.locator(f"#table-{table} thead th", has_text=column).first.bounding_box()
     assert box["x"] > 0
     assert box["x"] + box["width"] <= PHONE["width"]
 
 
-def test_sorting_and_filtering_lead_the_curves(opened):
+def test_the_curves_follow_sorting_and_filtering(opened):
     tab = opened()
     assert names(tab)[:3] == ["7", "6", "5"]
     assert buttons(tab, "accuracy") == list("76543210")
@@ -249,7 +226,7 @@ def test_sorting_and_filtering_lead_the_curves(opened):
     assert buttons(tab, "accuracy") == ["6", "4", "2", "0", "7"]
 
 
-def test_columns_hide_and_what_is_the_same_comes_on_request(opened):
+def test_columns_can_be_hidden_and_equal_ones_shown(opened):
     tab = opened()
     assert "max_lr" in heads(tab)
     assert "data" not in heads(tab)

@@ -87,8 +87,7 @@ def test_pointing_at_a_curve_shows_its_values(opened):
     tab = opened("by hand")
     tab.mouse.move(*_middle(tab, "#chart-accuracy .canvas", 0.55, 0.4))
     text = _tooltip(tab, "accuracy", "epoch 2")
-    assert "train 80.00%" in text
-    assert "validation 80.00%" in text
+    assert "train 80.00%" in text and "validation 80.00%" in text  # noqa: PT018
 
 
 def test_a_series_can_be_switched_off_and_on_by_keyboard(opened):
@@ -222,9 +221,8 @@ def test_an_image_opens_and_closes_by_keyboard(opened):
     card.focus()
     tab.keyboard.press("Enter")
     dialog = tab.locator("#image-dialog")
-    assert "dog, predicted as ship" in dialog.inner_text()
-    assert "Confidence 95.00" in dialog.inner_text()
-    assert "test/dog/12.png" in dialog.inner_text()
+    for text in ("dog, predicted as ship", "Confidence 95.00", "test/dog/12.png"):
+        assert text in dialog.inner_text()
     assert dialog.locator("dl.top dt").all_inner_texts() == ["ship", "cat", "dog (label)"]
     assert dialog.locator("dl.top dd").all_inner_texts() == ["95.00%", "3.33%", "1.67%"]
     assert "ship\n95%\ncat\n3%\ndog\n2%\nlabel dog" in card.inner_text()
@@ -247,8 +245,7 @@ def test_the_slider_blends_from_the_image_to_the_map(opened):
     for value, opacity in (("0", 0), ("100", 1), ("30", 0.3)):
         slider.fill(value)
         assert float(heats.first.evaluate("image => getComputedStyle(image).opacity")) == pytest.approx(opacity)
-    numbers = tab.locator("#gradcam .numbers").first.inner_text()
-    assert numbers.split() == ["drop", "0.10", "control", "0.20"]
+    assert tab.locator("#gradcam .numbers").first.inner_text().split() == ["drop", "0.10", "control", "0.20"]
     tab.locator("#gradcam .strip button").nth(2).click()
     assert tab.locator("#gradcam h3").inner_text() == "cat, predicted as dog with 60%"
     assert heats.count() == 4

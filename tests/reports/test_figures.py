@@ -46,7 +46,7 @@ def overlapping_texts(figure: Figure) -> list[tuple[str, str]]:
         patch.setattr(Text, "draw", lambda text, renderer: (texts.append(text), real(text, renderer))[1])
         canvas = FigureCanvasAgg(figure)
         canvas.draw()
-    # The box around a slanted text says nothing about where its letters are.
+    # The box around a slanted text does not show where its letters are.
     upright = {text for text in texts if text.get_text().strip() and text.get_rotation() % 90 == 0}
     boxes = [(text.get_text(), text.get_window_extent(canvas.get_renderer())) for text in upright]
     return [
@@ -121,17 +121,17 @@ def test_captions_cut_neither_index_nor_answer_nor_confidence(tmp_path, drawn):
     assert caption == "".join(expected.split())
 
 
-def test_a_gallery_without_mistakes_says_so(tmp_path, drawn):
+def test_a_gallery_without_mistakes_has_a_message(tmp_path, drawn):
     misclassified([], 0, 100, tmp_path / "m.png")
     assert "0 of 100 test images misclassified." in drawn[0].texts[0].get_text()
 
 
-def test_a_gallery_that_was_not_asked_for_does_not_say_that_all_is_right(tmp_path, drawn):
+def test_an_unwanted_gallery_has_the_number_of_mistakes(tmp_path, drawn):
     misclassified([], 90, 100, tmp_path / "m.png")
     assert "90 of 100 test images misclassified" in drawn[0].texts[0].get_text()
 
 
-def test_names_are_not_taken_for_formulas(tmp_path):
+def test_names_are_not_parsed_as_formulas(tmp_path):
     misclassified(judged(2, name="$x^$ _{"), 2, 10, tmp_path / "m.png")
     confusion(np.eye(2, dtype=np.int64), ["$", "a$b$"], "100% of $", tmp_path / "c.png")
 
@@ -166,11 +166,11 @@ def test_gradcam_with_and_without_heat(tmp_path, drawn, heat, count, low, title)
 
 
 @pytest.mark.parametrize(
-    ("images", "said"), [([], "No test image was misclassified"), (judged(1), "warning in run.log")]
+    ("images", "message"), [([], "No test image was misclassified"), (judged(1), "warning in run.log")]
 )
-def test_gradcam_with_nothing_to_show_says_why(tmp_path, drawn, images, said):
+def test_gradcam_without_maps_gives_the_reason(tmp_path, drawn, images, message):
     gradcam(images, Explanation(np.arange(1), [], []), tmp_path / "g.png")
-    assert said in drawn[0].texts[0].get_text()
+    assert message in drawn[0].texts[0].get_text()
 
 
 def square_font(path, letter):

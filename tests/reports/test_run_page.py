@@ -1,4 +1,4 @@
-"""The page of a run: its numbers against the CSVs, its words, what it survives."""
+"""The page of a run: its numbers and findings against the CSVs."""
 
 import json
 import re
@@ -35,7 +35,7 @@ def by_hand(tmp_path):
     return write_run(tmp_path / "run")
 
 
-def test_the_headline_says_what_the_predictions_say(real_run):
+def test_the_headline_is_computed_from_the_predictions(real_run):
     predictions = pd.read_csv(real_run / "predictions.csv")
     right, n = int(predictions["correct"].sum()), len(predictions)
     low, high = proportion_confint(right, n, alpha=0.05, method="wilson")
@@ -115,12 +115,12 @@ def test_each_map_comes_with_its_row_of_gradcam_csv(real_run):
     assert compared == len(table) == 18
 
 
-def test_every_cell_that_a_statement_names_holds_what_it_says(real_run, by_hand):
+def test_every_source_of_a_finding_has_the_value_of_its_cell(real_run, by_hand):
     for path in (real_run, by_hand):
         found = findings(read_run(path))
         assert len(found) >= 7
         compared = 0
-        for source in (source for statement in found for source in statement.sources):
+        for source in (source for finding in found for source in finding.sources):
             table = pd.read_csv(path / source.file, dtype={"class": str, "label": str})
             assert source.column in table.columns
             key, _, value = source.row.partition(" ")
@@ -139,44 +139,44 @@ def test_every_cell_that_a_statement_names_holds_what_it_says(real_run, by_hand)
         assert compared >= 8
 
 
-def _statement(path, title):
-    found = {statement.title: statement for statement in findings(read_run(path))}
+def _finding(path, title):
+    found = {finding.title: finding for finding in findings(read_run(path))}
     assert title in found, list(found)
     return found[title]
 
 
-def test_what_the_numbers_of_a_run_worked_by_hand_say(by_hand):
+def test_findings_about_a_run_written_by_hand(by_hand):
     low, high = proportion_confint(17, 20, alpha=0.05, method="wilson")
-    sure = _statement(by_hand, "Uncertainty of the accuracy").text
+    sure = _finding(by_hand, "Uncertainty of the accuracy").text
     assert "17 of 20 test images are right: 85.00%" in sure
     assert f"from {100 * low:.2f}% to {100 * high:.2f}%." in sure
-    assert _statement(by_hand, "Overfitting").kind == "note"
-    assert "a gap of +10.00\u00a0points" in _statement(by_hand, "Overfitting").text
-    assert "lowest in epoch 2 (0.5) and 0.75 at the end" in _statement(by_hand, "The validation loss rose again").text
-    assert "All 15 planned steps" in _statement(by_hand, "The schedule was used as planned").text
-    attention = _statement(by_hand, "Grad-CAM marks what the prediction depends on")
+    assert _finding(by_hand, "Overfitting").kind == "note"
+    assert "a gap of +10.00\u00a0points" in _finding(by_hand, "Overfitting").text
+    assert "lowest in epoch 2 (0.5) and 0.75 at the end" in _finding(by_hand, "The validation loss rose again").text
+    assert "All 15 planned steps" in _finding(by_hand, "The schedule was used as planned").text
+    attention = _finding(by_hand, "Grad-CAM marks what the prediction depends on")
     assert "layer2's maps mark lowers the predicted class's probability by 0.50" in attention.text
     assert "lowers it by 0.20. Difference 0.300, 95% interval 0.250 to 0.350, 20 test images." in attention.text
     assert "layer1: marks the wrong place." in attention.text
     assert attention.kind == "note"  # for what follows:
     assert "rank correlation 0.95): they do not depend on what that block learned" in attention.text
-    classes = _statement(by_hand, "Hardest and easiest class").text
+    classes = _finding(by_hand, "Hardest and easiest class").text
     assert "Hardest: dog, right in 66.67% of its 6 images" in classes
     assert "dog predicted as ship, 2 times" in classes
     # Mean confidence (7 x 0.99 + 0.6 + 4 x 0.9 + 0.95 + 0.7 + 6 x 0.8) / 20 = 0.879; one mistake above 0.9.
-    sure = _statement(by_hand, "Confidence matches accuracy").text
+    sure = _finding(by_hand, "Confidence matches accuracy").text
     assert "Mean confidence 87.90%, accuracy 85.00%" in sure
     assert "1 of 3 mistakes" in sure
     # 39 of 50 validation images are right, 17 of 20 test images.
     low, high = confint_proportions_2indep(39, 50, 17, 20, method="newcomb")
-    agree = _statement(by_hand, "Validation and test agree").text.replace("−", "-")  # noqa: RUF001
+    agree = _finding(by_hand, "Validation and test agree").text.replace("−", "-")  # noqa: RUF001
     assert f"interval {100 * low:.2f}\u00a0points to +{100 * high:.2f}\u00a0points" in agree
-    labels = _statement(by_hand, "Labels to check").text
+    labels = _finding(by_hand, "Labels to check").text
     assert "2 test labels of 20 may be wrong" in labels
     assert "the accuracy is 95.00% rather than 85.00%" in labels
     assert (
         "6.0\u00a0s of training and 1.5\u00a0s of evaluation"
-        in _statement(by_hand, "Time of training and evaluation").text
+        in _finding(by_hand, "Time of training and evaluation").text
     )
 
 
@@ -189,16 +189,16 @@ def test_confidence_that_does_not_match_accuracy_is_noted(by_hand, confidence, s
     config = (by_hand / "config_resolved.yaml").read_text()
     config = re.sub(r"label_smoothing: .*", f"label_smoothing: {smoothing}", config)
     (by_hand / "config_resolved.yaml").write_text(config)
-    statement = _statement(by_hand, title)
-    assert statement.kind == "note"
-    assert f"(ECE) is {abs(confidence - 0.85):.3f}" in statement.text
-    assert ("label_smoothing=0.2 lowers the confidence on purpose" in statement.text) == (smoothing > 0)
+    finding = _finding(by_hand, title)
+    assert finding.kind == "note"
+    assert f"(ECE) is {abs(confidence - 0.85):.3f}" in finding.text
+    assert ("label_smoothing=0.2 lowers the confidence on purpose" in finding.text) == (smoothing > 0)
 
 
 def test_a_validation_accuracy_that_chance_does_not_explain_is_noted(by_hand):
     summary = pd.read_csv(by_hand / "summary.csv")
     summary.assign(val_accuracy=1.0, val_images=5_000).to_csv(by_hand / "summary.csv", index=False)
-    assert _statement(by_hand, "Validation and test differ by more than chance").kind == "note"
+    assert _finding(by_hand, "Validation and test differ by more than chance").kind == "note"
 
 
 def test_probabilities_are_those_of_the_predictions(real_run):
@@ -221,18 +221,18 @@ def test_probabilities_are_those_of_the_predictions(real_run):
         assert [k for k, _ in one["top"]] == np.argsort(-p[one["index"]], kind="stable")[:5].tolist()
 
 
-def test_warnings_come_first_and_say_what_mends_it(tmp_path):
+def test_warnings_come_first_with_a_remedy(tmp_path):
     path = write_run(tmp_path / "run", used_share=0.2, attended=0.1)
     found = findings(read_run(path))
     assert [one.kind for one in found[:2]] == ["bad", "bad"]
-    assert "Only 3 of 15 planned steps" in _statement(path, "The schedule was not used").text
-    assert _statement(path, "Grad-CAM marks the wrong place").kind == "bad"
+    assert "Only 3 of 15 planned steps" in _finding(path, "The schedule was not used").text
+    assert _finding(path, "Grad-CAM marks the wrong place").kind == "bad"
     config = (path / "config_resolved.yaml").read_text().replace("interval: step", "interval: epoch")
     (path / "config_resolved.yaml").write_text(config)
-    assert "scheduler.interval=step" in _statement(path, "The schedule was not used").text
+    assert "scheduler.interval=step" in _finding(path, "The schedule was not used").text
 
 
-def test_the_config_marks_what_differs_from_the_defaults(real_run):
+def test_the_config_marks_differences_from_the_defaults(real_run):
     typed = plain(composed("epochs=3", "optimizer=adamw"))
     leaves = {}
 

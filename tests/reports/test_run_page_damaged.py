@@ -1,4 +1,4 @@
-"""Pages of runs that are unfinished, damaged, or made to do harm."""
+"""Pages of unfinished, damaged and hostile runs."""
 
 import os
 from pathlib import Path
@@ -37,14 +37,14 @@ def test_hostile_names_stay_text(tmp_path):
         (lambda path: path.mkdir(), "not a run directory: it has no status.json and no config_resolved.yaml"),
     ],
 )
-def test_what_is_no_run_is_a_wrong_request(tmp_path, capsys, make, message):
+def test_a_path_without_a_run_is_refused(tmp_path, capsys, make, message):
     make(tmp_path / "nothing")
     assert main.main(["report", str(tmp_path / "nothing")]) == 2
     assert message in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("state", ["failed", "diverged", "interrupted"])
-def test_a_run_that_did_not_complete_has_a_page_that_says_so(tmp_path, state):
+def test_the_page_of_a_run_that_did_not_complete(tmp_path, state):
     path = write_run(tmp_path / "run", state=state)
     (path / "run.log").write_text("line 1\nValueError: <b>\n")
     text = visible_text(page.run_page(path))
@@ -56,7 +56,7 @@ def test_a_run_that_did_not_complete_has_a_page_that_says_so(tmp_path, state):
     assert "cifar-exp reproduce" not in text
 
 
-def test_a_run_that_was_killed_is_not_said_to_be_running(tmp_path):
+def test_a_killed_run_is_interrupted(tmp_path):
     path = write_run(tmp_path / "run", state="running")
     assert 'http-equiv="refresh"' not in page.run_page(path)
     assert "The run ended as interrupted" in page.run_page(path)

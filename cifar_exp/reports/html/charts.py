@@ -11,8 +11,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cifar_exp.reports.html.embed import plain
-
 
 @dataclass(frozen=True)
 class Chart:
@@ -29,10 +27,6 @@ class Chart:
     data: dict[str, Any]
     description: str
     height: int = 310
-
-    def as_data(self) -> dict[str, Any]:
-        """The input of ``charts.js``."""
-        return vars(self) | {"data": plain(self.data)}
 
 
 @dataclass(frozen=True)

@@ -43,7 +43,7 @@ def render(
     texts = [Markup(_text("vendor/echarts.min.js"))] if charts else []
     texts += [Markup(_text(f"templates/{script}")) for script in (*_SCRIPTS, *scripts)]
     embedded = {
-        "charts": {name: chart.as_data() for name, chart in charts.items()},
+        "charts": {name: vars(chart) for name, chart in charts.items()},
         "tables": {name: table.as_data() for name, table in tables.items()},
         "data": data,
     }

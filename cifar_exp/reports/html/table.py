@@ -67,5 +67,4 @@ class Table:
 
     def as_data(self) -> dict[str, Any]:
         """The input of ``table.js``."""
-        data = vars(self) | {"differingFirst": self.differing_first, "columns": [vars(one) for one in self.columns]}
-        return data | {"rows": [list(row) for row in self.rows]}
+        return vars(self) | {"columns": [vars(one) for one in self.columns]}

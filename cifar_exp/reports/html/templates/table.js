@@ -18,7 +18,7 @@ page.tables = (() => {
       const numbers = data.rows.map((row) => value(row[c])).filter((one) => typeof one === "number");
       return [column.from_zero ? 0 : Math.min(...numbers), Math.max(...numbers)];
     });
-    const state = { sort: data.sort, find: "", limit: data.shown, same: !data.differingFirst, test: null };
+    const state = { sort: data.sort, find: "", limit: data.shown, same: !data.differing_first, test: null };
 
     const status = element("p", { class: "quiet-text count", role: "status" });
     const head = element("thead"), body = element("tbody");
@@ -34,7 +34,7 @@ page.tables = (() => {
     if (data.choose) {
       if (data.columns.some((column) => column.constant)) {
         const only = element("input", { type: "checkbox" });
-        only.checked = data.differingFirst;
+        only.checked = data.differing_first;
         only.addEventListener("change", () => { state.same = !only.checked; heads(); update(); });
         tools.append(element("label", { class: "check" }, only, "Only differences"));
       }
