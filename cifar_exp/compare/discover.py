@@ -18,15 +18,7 @@ import pandas as pd
 from cifar_exp.config.aliases import current_cell, with_current_targets
 from cifar_exp.errors import RequestError
 from cifar_exp.run_dir import run_status
-from cifar_exp.safe_io.untrusted import (
-    MOST_COLUMNS,
-    displayable,
-    read_json,
-    read_rows,
-    read_yaml,
-    spreadsheet_text,
-    stat_if_there,
-)
+from cifar_exp.safe_io import untrusted
 from cifar_exp.training.lr_range_test import FILE as RANGE_TEST
 
 _MAX_ERROR_CHARACTERS = 2000
@@ -43,8 +35,8 @@ def find_runs(paths: Sequence[Path]) -> tuple[list[Path], list[Path], list[str]]
     Symbolic links are followed, loops included. Hidden folders are skipped.
 
     Returns:
-        The run directories in natural order (job 2 before job 10), the directories that hold the ``lr_find.csv`` of
-        an LR range test, and remarks about folders that cannot be searched.
+        The run directories in natural order (job 2 before job 10), the directories with the ``lr_find.csv`` of an
+        LR range test, and remarks about folders that cannot be searched.
 
     Raises:
         RequestError: a path does not exist or is a file, or no path contains a run.
@@ -76,7 +68,7 @@ def status_of(path: Path, named: str = "") -> os.stat_result | None:
         RequestError: the path cannot be accessed, for example without permission or if it is too long.
     """
     try:
-        return stat_if_there(path)
+        return untrusted.stat_if_there(path)
     except OSError as error:
         raise RequestError(f"{named}{path}: cannot be accessed: {error.strerror}") from error
 
@@ -157,7 +149,7 @@ def read_runs(directories: Sequence[Path]) -> pd.DataFrame:
         except Exception as unexpected:  # one damaged run must not stop the comparison of the others
             state, error, summary = "unknown", None, {}
             problem = f"cannot be read ({type(unexpected).__name__}: {unexpected})"[:_MAX_ERROR_CHARACTERS]
-        own.append([path, displayable(path.removeprefix(here)), state, error, problem])
+        own.append([path, untrusted.displayable(path.removeprefix(here)), state, error, problem])
         positions, rows = by_header.setdefault(tuple(summary), ([], []))
         positions.append(position)
         rows.append([cell or ("" if column.startswith("config.") else None) for column, cell in summary.items()])
@@ -169,7 +161,7 @@ def read_runs(directories: Sequence[Path]) -> pd.DataFrame:
             continue
         frames.append(pd.DataFrame(index=positions))
         for position in positions:
-            own[position][-1] = f"its columns would make more than {MOST_COLUMNS:,} in all"
+            own[position][-1] = f"its columns would make more than {untrusted.MOST_COLUMNS:,} in all"
     joined = pd.concat(frames).sort_index().drop(columns=_OWN_COLUMNS, errors="ignore")
     return pd.concat([pd.DataFrame(own, columns=_OWN_COLUMNS, dtype=object), joined], axis=1)
 
@@ -179,7 +171,7 @@ def _fitting(headers: Iterable[tuple[str, ...]]) -> set[tuple[str, ...]]:
     fitting: set[tuple[str, ...]] = set()
     columns: set[str] = set()
     for header in sorted(headers, key=len):
-        if len(columns.union(header)) <= MOST_COLUMNS:
+        if len(columns.union(header)) <= untrusted.MOST_COLUMNS:
             columns.update(header)
             fitting.add(header)
     return fitting
@@ -215,12 +207,12 @@ def _read_summary(directory: str) -> dict[str, str]:
     Raises:
         OSError, ValueError: it does not exist, cannot be read, or has no complete row.
     """
-    lines = list(islice(read_rows(f"{directory}/summary.csv"), 3))
+    lines = list(islice(untrusted.read_rows(f"{directory}/summary.csv"), 3))
     if not lines:
         raise ValueError("it is empty")
     if len(lines) != 2:
         raise ValueError(f"it has {'more than one row' if len(lines) > 2 else 'no row'} below its header")
-    header, row = ([spreadsheet_text(cell) for cell in line] for line in lines)
+    header, row = ([untrusted.spreadsheet_text(cell) for cell in line] for line in lines)
     if len(row) != len(header):
         raise ValueError(f"it is cut off after {len(row)} of {len(header)} cells")
     if len(set(header)) != len(header):
@@ -233,7 +225,7 @@ def read_config(directory: str) -> dict[str, str]:
     from cifar_exp.config.parse import flatten
 
     try:
-        leaves = flatten(with_current_targets(read_yaml(f"{directory}/config_resolved.yaml")))
+        leaves = flatten(with_current_targets(untrusted.read_yaml(f"{directory}/config_resolved.yaml")))
     except (OSError, ValueError):
         return {}
     if "" in leaves:  # not a mapping
@@ -244,7 +236,7 @@ def read_config(directory: str) -> dict[str, str]:
 def fingerprint_of(directory: Path) -> str | None:
     """The data fingerprint in ``environment.json``; None if it cannot be read."""
     try:
-        fingerprint = read_json(directory / "environment.json")["data_fingerprint"]
+        fingerprint = untrusted.read_json(directory / "environment.json")["data_fingerprint"]
     except (OSError, ValueError, KeyError, TypeError):
         return None
     return fingerprint if isinstance(fingerprint, str) else None
@@ -253,4 +245,4 @@ def fingerprint_of(directory: Path) -> str | None:
 def short_names(paths: Sequence[str]) -> tuple[str, list[str]]:
     """The folder that contains all paths, and the name of each path below it."""
     shared = os.path.commonpath([os.path.dirname(path) for path in paths])
-    return shared, [displayable(path[len(shared) :].lstrip(os.sep)) for path in paths]
+    return shared, [untrusted.displayable(path[len(shared) :].lstrip(os.sep)) for path in paths]

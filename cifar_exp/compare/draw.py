@@ -44,13 +44,13 @@ def draw(
         (FIXED_AND_BROKEN, lambda path: _fixed_and_broken(change, path)),
     ]
     for name, part in parts:
-        drawn, remark = _guarded(part, folder / name)
+        drawn, remark = _draw_or_remark(part, folder / name)
         made += [name] if drawn else []
         remarks += [remark] if remark else []
     return made, remarks
 
 
-def _guarded(part: Callable[[Path], _Outcome], path: Path) -> _Outcome:
+def _draw_or_remark(part: Callable[[Path], _Outcome], path: Path) -> _Outcome:
     """Make a figure, or a remark if Matplotlib cannot draw a run's numbers.
 
     Raises:

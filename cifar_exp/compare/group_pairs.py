@@ -7,15 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from cifar_exp.evaluation.group_tests import (
-    ENOUGH_SEEDS,
-    RELEVANT_DIFFERENCE,
-    Welch,
-    detectable_difference,
-    probability_better,
-    seeds_needed,
-    welch,
-)
+from cifar_exp.evaluation import group_tests
 from cifar_exp.evaluation.statistics import SIGNIFICANCE, holm, p_in_words
 
 # fmt: off
@@ -58,7 +50,7 @@ class GroupPair:
     position: int
     a: tuple[float, ...]
     b: tuple[float, ...]
-    result: Welch | None
+    result: group_tests.Welch | None
     p_value_corrected: float = float("nan")
     plan: Plan | None = None
 
@@ -75,12 +67,12 @@ class GroupPair:
     @property
     def probability_b_better(self) -> float:
         """Fraction of the pairs of seeds in which B has the higher test accuracy than A."""
-        return 1 - probability_better(self.a, self.b)
+        return 1 - group_tests.probability_better(self.a, self.b)
 
     @property
     def has_enough_seeds(self) -> bool:
         """Whether both groups have enough seeds for a verdict."""
-        return min(len(self.a), len(self.b)) >= ENOUGH_SEEDS
+        return min(len(self.a), len(self.b)) >= group_tests.ENOUGH_SEEDS
 
     @property
     def outcome(self) -> str:
@@ -141,7 +133,7 @@ def against_baseline_group(groups: pd.DataFrame, by: str, named: int | None) -> 
         return None
     a = tuple(here["tests"][baseline])
     pairs = [
-        GroupPair(int(str(position)), a, tuple(tests), welch(a, tests))
+        GroupPair(int(str(position)), a, tuple(tests), group_tests.welch(a, tests))
         for position, tests in here["tests"].items()
         if position != baseline
     ]
@@ -150,7 +142,7 @@ def against_baseline_group(groups: pd.DataFrame, by: str, named: int | None) -> 
     }
     comparisons = len(p_values)
     if named is None and by == "test_accuracy":  # any two groups could have been the pair with the largest difference
-        able = int((here["tests"].map(len) >= ENOUGH_SEEDS).sum())
+        able = int((here["tests"].map(len) >= group_tests.ENOUGH_SEEDS).sum())
         comparisons = max(comparisons, able * (able - 1) // 2)
     for number, p_value in zip(p_values, holm(list(p_values.values()), comparisons), strict=True):
         pair = replace(pairs[number], p_value_corrected=p_value)
@@ -163,7 +155,7 @@ def _baseline(here: pd.DataFrame, by: str, named: int | None) -> int | None:
     if named is not None:
         own = here.index[here["group"] == named]
         return int(str(own[0])) if len(own) else None
-    enough = here[here["tests"].map(len) >= ENOUGH_SEEDS]
+    enough = here[here["tests"].map(len) >= group_tests.ENOUGH_SEEDS]
     choice = (enough if len(enough) else here)["selection" if by == "val_accuracy" else "mean_test_accuracy"]
     return int(str(choice.idxmax())) if choice.notna().any() else None
 
@@ -172,8 +164,11 @@ def _plan(pair: GroupPair, comparisons: int) -> Plan:
     """What more seeds would show, at the level that the correction leaves to a single comparison."""
     spread, n = (float(np.std(pair.a, ddof=1)), float(np.std(pair.b, ddof=1))), (len(pair.a), len(pair.b))
     level = SIGNIFICANCE / comparisons
-    needed = (seeds_needed(difference, spread, level) for difference in (pair.difference, RELEVANT_DIFFERENCE))
-    return Plan(detectable_difference(spread, n, level), *needed)
+    needed = (
+        group_tests.seeds_needed(difference, spread, level)
+        for difference in (pair.difference, group_tests.RELEVANT_DIFFERENCE)
+    )
+    return Plan(group_tests.detectable_difference(spread, n, level), *needed)
 
 
 def group_pair_rows(baseline: int, pairs: Sequence[GroupPair]) -> list[dict[str, Any]]:
@@ -187,7 +182,7 @@ def group_pair_rows(baseline: int, pairs: Sequence[GroupPair]) -> list[dict[str,
             "mean_a": float(np.mean(pair.a)),
             "mean_b": float(np.mean(pair.b)),
         }
-        row |= {"difference": pair.difference, "probability_a_better": probability_better(pair.a, pair.b)}
+        row |= {"difference": pair.difference, "probability_a_better": group_tests.probability_better(pair.a, pair.b)}
         if pair.result:
             row |= {"ci_low": pair.result.low, "ci_high": pair.result.high}
         if pair.result and pair.has_enough_seeds:

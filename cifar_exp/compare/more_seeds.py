@@ -24,12 +24,7 @@ _LONGEST_COMMAND = 2_000
 
 @dataclass(frozen=True)
 class Advice:
-    """What more seeds would show.
-
-    Attributes:
-        text: a sentence.
-        commands: that run them; may be empty.
-    """
+    """A sentence on what more seeds would show, and the commands that run them (may be empty)."""
 
     text: str
     commands: Sequence[str] = ()

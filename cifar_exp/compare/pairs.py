@@ -9,15 +9,7 @@ import numpy as np
 import pandas as pd
 
 from cifar_exp.compare.comparison import Comparison
-from cifar_exp.evaluation.statistics import (
-    SIGNIFICANCE,
-    Paired,
-    difference_interval,
-    holm,
-    mcnemar_exact,
-    p_in_words,
-    paired,
-)
+from cifar_exp.evaluation import statistics
 from cifar_exp.run_dir import tables
 
 _COUNTS = ("n", "both_correct", "only_a", "only_b", "both_wrong", "accuracy_difference")
@@ -38,7 +30,7 @@ class Pair:
     """
 
     position: int
-    counts: Paired | None = None
+    counts: statistics.Paired | None = None
     interval: tuple[float, float] = (float("nan"), float("nan"))
     p_value: float = float("nan")
     p_value_corrected: float = float("nan")
@@ -54,14 +46,14 @@ class Pair:
         """Of B against A: ``better``, ``worse``, ``within noise`` or ``not comparable``."""
         if self.counts is None:
             return "not comparable"
-        if self.p_value_corrected >= SIGNIFICANCE:
+        if self.p_value_corrected >= statistics.SIGNIFICANCE:
             return "within noise"
         return "better" if self.difference > 0 else "worse"
 
     @property
     def verdict(self) -> str:
         """The outcome with its p-value or reason."""
-        reason = f": {self.reason}" if self.counts is None else f" ({p_in_words(self.p_value_corrected)})"
+        reason = f": {self.reason}" if self.counts is None else f" ({statistics.p_in_words(self.p_value_corrected)})"
         return self.outcome + reason
 
 
@@ -126,7 +118,7 @@ def against_baseline(comparison: Comparison, others: Sequence[int]) -> list[Pair
         return [Pair(position, reason=f"the baseline: {error}") for position in others]
     pairs = [_pair(runs, baseline, position, in_a) for position in others]
     tested = [number for number, pair in enumerate(pairs) if pair.counts is not None]
-    p_values = holm([pairs[number].p_value for number in tested], comparison.comparisons(len(tested)))
+    p_values = statistics.holm([pairs[number].p_value for number in tested], comparison.comparisons(len(tested)))
     for number, corrected in zip(tested, p_values, strict=True):
         pairs[number] = replace(pairs[number], p_value_corrected=corrected)
     return pairs
@@ -144,8 +136,8 @@ def _pair(runs: pd.DataFrame, baseline: int, position: int, in_a: pd.DataFrame) 
         return Pair(position, reason=f"other test images ({len(in_b):,}, the baseline has {len(in_a):,})")
     if not all(in_a[column].equals(in_b[column]) for column in ("index", "label", "source")):
         return Pair(position, reason="other test images")
-    counts = paired(in_a["correct"].to_numpy(), in_b["correct"].to_numpy())
-    return Pair(position, counts, difference_interval(counts), mcnemar_exact(counts))
+    counts = statistics.paired(in_a["correct"].to_numpy(), in_b["correct"].to_numpy())
+    return Pair(position, counts, statistics.difference_interval(counts), statistics.mcnemar_exact(counts))
 
 
 def pair_rows(comparison: Comparison, pairs: Sequence[Pair]) -> list[dict[str, Any]]:

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from cifar_exp.compare.comparison import Comparison
-from cifar_exp.compare.figure_data import Curves
+from cifar_exp.compare.figure_data import Curves, Points
 from cifar_exp.compare.files import MARK
 from cifar_exp.compare.more_seeds import advice
 from cifar_exp.compare.naming import heading, one_line
@@ -23,6 +23,7 @@ from cifar_exp.compare.result_tables import pairs_table, runs_table, settings_ta
 from cifar_exp.compare.results import Results
 from cifar_exp.reports.figures.fixed_and_broken import Change, Mistake
 from cifar_exp.reports.html import page
+from cifar_exp.reports.html.charts import thinned
 from cifar_exp.reports.html.embed import image_uri
 from cifar_exp.reports.html.formats import FILTERS, kind_of, percent
 from cifar_exp.reports.html.table import Table
@@ -31,6 +32,7 @@ from cifar_exp.safe_io.plural import plural
 MOST_IMAGES = 24  # of each kind
 MOST_ROWS = 2_000  # more would make the page slow to open; comparison.csv has all
 _MOST_CURVES = 1_000
+_MOST_POINTS = 120  # of a curve
 _SHOWN_FIRST = 10  # curves
 _LARGEST_IMAGE = 96  # pixels a side; larger ones are shown smaller
 
@@ -118,12 +120,16 @@ def _tiles(comparison: Comparison, pairs: Sequence[Pair]) -> list[tuple[str, str
 def _curve_data(comparison: Comparison, curves: Curves, rows: Sequence[int]) -> dict[str, Any]:
     """The input of ``comparison.js``."""
     runs = comparison.runs.iloc[list(rows)]
+
+    def short(points: Points) -> Points:
+        return [(x, float(f"{y:.6g}")) for x, y in thinned(points, _MOST_POINTS)]
+
     return {
         "rows": rows,
         "names": [one_line(name) for name in runs["name"]],
         "groups": list(runs["group"]),
-        "loss": [charts.thinned(curves.loss.get(row, [])) for row in rows],
-        "accuracy": [charts.thinned(curves.accuracy.get(row, [])) for row in rows],
+        "loss": [short(curves.loss.get(row, [])) for row in rows],
+        "accuracy": [short(curves.accuracy.get(row, [])) for row in rows],
         "first": _SHOWN_FIRST,
     }
 

@@ -4,23 +4,15 @@ import math
 from collections.abc import Sequence
 
 from cifar_exp.compare.comparison import Comparison
-from cifar_exp.compare.figure_data import Curves, Points
+from cifar_exp.compare.figure_data import Curves
 from cifar_exp.compare.naming import one_line
 from cifar_exp.compare.pairs import Pair
 from cifar_exp.evaluation.statistics import SIGNIFICANCE
 from cifar_exp.reports.figures.fixed_and_broken import Change
 from cifar_exp.reports.html.charts import Chart, lines
 
-_MOST_POINTS = 120  # of a curve: the page holds those of up to 1,000 runs
 _MOST_DIFFERENCES = 50
 _LETTERS_PER_LINE, _MOST_LINES = 22, 6  # of the names beside intervals
-
-
-def thinned(points: Points) -> Points:
-    """Evenly spaced points of a curve with six significant digits; the last one is kept."""
-    step = math.ceil(len(points) / _MOST_POINTS)
-    kept = points[::step] if (len(points) - 1) % step == 0 else [*points[::step], points[-1]]
-    return [(x, float(f"{y:.6g}")) for x, y in kept]
 
 
 def curve_charts(curves: Curves) -> dict[str, Chart]:

@@ -73,15 +73,7 @@ def _axis(column: pd.Series) -> tuple[dict[str, Any] | None, list[Any]]:
 
 @dataclass(frozen=True)
 class HeatMap:
-    """A heat map of two settings.
-
-    Attributes:
-        chart: with a cell for each combination.
-        title: of the chart.
-        note: meaning of a cell.
-        keys: columns of its rows and of its columns.
-        levels: values of both, as in the table of runs.
-    """
+    """A chart with title and note, the settings of its rows and columns, and their values as in the table of runs."""
 
     chart: Chart
     title: str

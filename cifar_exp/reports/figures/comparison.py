@@ -22,14 +22,7 @@ Points = Sequence[tuple[float, float]]
 
 @dataclass(frozen=True)
 class Curve:
-    """The curves of a run.
-
-    Attributes:
-        label: shared by the runs of a group.
-        look: number of the group, for colour and dash.
-        loss: (epoch, training loss).
-        accuracy: (epoch, accuracy).
-    """
+    """The curves of a run by epoch. Runs of a group share label and look (the number of colour and dash)."""
 
     label: str
     look: int

@@ -12,11 +12,7 @@ _COLUMNS = 8
 
 
 def contact_sheet(
-    images: NDArray[np.uint8],
-    captions: Sequence[str],
-    title: str,
-    path: Path,
-    heat: NDArray[np.float32] | None = None,
+    images: NDArray[np.uint8], captions: Sequence[str], title: str, path: Path, heat: NDArray[np.float32] | None = None
 ) -> None:
     """Draw a grid of images (N, H, W, C), at least one, under their Grad-CAM maps (N, H, W) if there are any."""
     columns = min(_COLUMNS, len(images))

@@ -13,17 +13,7 @@ from cifar_exp.explain.faithfulness import Explanation
 from cifar_exp.explain.gradcam import TARGETS
 from cifar_exp.explain.layers import LayerMap
 from cifar_exp.explain.verdict import HEADLINES, MARKS, WRONG_PLACE, decimal
-from cifar_exp.reports.figures.style import (
-    GRAY,
-    RIGHT,
-    WRONG,
-    draw_message,
-    hide_axes,
-    new_figure,
-    shorten,
-    show_image,
-    show_map,
-)
+from cifar_exp.reports.figures import style
 
 _COLUMNS = 5
 _CAPTION_WIDTH = 26  # characters that fit over an image
@@ -46,18 +36,18 @@ def misclassified(judged: Sequence[Judged], total: int, images: int, path: Path)
     """Misclassified images with test index, label, prediction and confidence; ``total`` of all ``images`` are."""
     count = f"{total:,} of {images:,} test images misclassified"
     if not judged:
-        draw_message(f"{count}; the config asks for none." if total else f"{count}.", path)
+        style.draw_message(f"{count}; the config asks for none." if total else f"{count}.", path)
         return
     rows = -(-len(judged) // _COLUMNS)
     captions = [_caption(one) for one in judged]
     lines = max(caption.count("\n") for caption in captions) + 1
-    with new_figure(path, _COLUMNS * 1.75, rows * (1.7 + 0.15 * lines) + 0.5) as figure:
+    with style.new_figure(path, _COLUMNS * 1.75, rows * (1.7 + 0.15 * lines) + 0.5) as figure:
         figure.suptitle(f"{count}; the {len(judged)} most confident mistakes", fontsize=11)
         for place, axes in enumerate(figure.subplots(rows, _COLUMNS, squeeze=False).ravel()):
             if place >= len(judged):
-                hide_axes(axes)
+                style.hide_axes(axes)
                 continue
-            show_image(axes, judged[place].image)
+            style.show_image(axes, judged[place].image)
             axes.set_title(captions[place], fontsize=8, fontweight="normal")
 
 
@@ -72,15 +62,15 @@ def augmentations(
 ) -> None:
     """Training images (N, H, W, C) uint8 of the named classes, and their augmented versions in the first epochs."""
     rows, columns = len(seen) + 1, len(originals)
-    with new_figure(path, columns * 1.15 + 0.8, rows * 1.15 + 0.6) as figure:
+    with style.new_figure(path, columns * 1.15 + 0.8, rows * 1.15 + 0.6) as figure:
         figure.suptitle(f"{columns} training images as the network sees them (augment={policy})", fontsize=11)
         grid = figure.subplots(rows, columns, squeeze=False)
         for row, images in enumerate([originals, *seen]):
             for column, image in enumerate(images):
-                show_image(grid[row, column], image)
+                style.show_image(grid[row, column], image)
             _row_label(grid[row, 0], "original" if row == 0 else f"epoch {row}")
         for column, name in enumerate(names):
-            grid[0, column].set_title(shorten(name, 12), fontsize=8, fontweight="normal")
+            grid[0, column].set_title(style.shorten(name, 12), fontsize=8, fontweight="normal")
 
 
 def gradcam(judged: Sequence[Judged], explanation: Explanation, path: Path, *, reason: str | None = None) -> None:
@@ -94,14 +84,14 @@ def gradcam(judged: Sequence[Judged], explanation: Explanation, path: Path, *, r
     """
     if not judged or not explanation.maps:
         reason = "No test image was misclassified." if not judged else reason or "See the warning in run.log."
-        draw_message(f"No Grad-CAM maps. {reason}", path)
+        style.draw_message(f"No Grad-CAM maps. {reason}", path)
         return
     layers = list(dict.fromkeys(cam.layer for cam in explanation.maps))
     by_place = {(cam.index, cam.layer.name, cam.target): cam for cam in explanation.maps}
     notes = _map_notes(explanation)
     width = _LABEL + (_CELL + _GAP) * (1 + len(TARGETS) * len(layers)) + _GAP * len(TARGETS)
     height = _HEADER + _ROW * len(judged) + _LINE * len(notes) + 0.1
-    with new_figure(path, width, height, None) as figure:
+    with style.new_figure(path, width, height, None) as figure:
 
         def cell(row: int, column: int, group: int) -> Any:
             """The axes of a cell; column 0 has the images, each group of columns a gap before it."""
@@ -110,13 +100,13 @@ def gradcam(judged: Sequence[Judged], explanation: Explanation, path: Path, *, r
 
         figure.text(0.5, 1 - 0.08 / height, _map_title(explanation), ha="center", va="top", fontsize=12, weight="bold")
         for row, one in enumerate(judged):
-            show_image(axes := cell(row, 0, 0), one.image)
+            style.show_image(axes := cell(row, 0, 0), one.image)
             _row_label(axes, _map_caption(one))
             for group, target in enumerate(TARGETS):
                 for number, layer in enumerate(layers):
                     axes = cell(row, 1 + group * len(layers) + number, 1 + group)
                     cam = by_place[one.index, layer.name, target]
-                    show_map(axes, one.image, cam.heat)
+                    style.show_map(axes, one.image, cam.heat)
                     control = "" if cam.control_drop is None else f" ({decimal(cam.control_drop)})"
                     text = f"{decimal(cam.attended_drop)}{control}" if cam.heat.any() else "empty"
                     axes.set_xlabel(text, fontsize=9, labelpad=1.5)
@@ -134,8 +124,8 @@ def _map_title(explanation: Explanation) -> str:
 
 def _map_caption(one: Judged) -> str:
     if one.label == one.prediction:
-        return f"{shorten(one.label, 14)}\nright ({one.confidence:.2f})"
-    return f"pred. {shorten(one.prediction, 12)}\n({one.confidence:.2f})\nlabel {shorten(one.label, 12)}"
+        return f"{style.shorten(one.label, 14)}\nright ({one.confidence:.2f})"
+    return f"pred. {style.shorten(one.prediction, 12)}\n({one.confidence:.2f})\nlabel {style.shorten(one.label, 12)}"
 
 
 def _map_header(axes: Any, explanation: Explanation, layer: LayerMap, target: str, *, first: bool) -> None:
@@ -144,11 +134,11 @@ def _map_header(axes: Any, explanation: Explanation, layer: LayerMap, target: st
     if first:
         axes.annotate(f"For the {target} class", (0, 1), (0, 40), fontsize=10, weight="bold", **place)
     weight = "bold" if layer.name == explanation.read_first else "normal"
-    title = f"{shorten(layer.name, 11)}\n{layer.height}x{layer.width}"
+    title = f"{style.shorten(layer.name, 11)}\n{layer.height}x{layer.width}"
     axes.set_title(title, fontsize=9, weight=weight, pad=14)
     for test in explanation.tests:
         if (test.layer, test.target) == (layer, target) and test.effect is not None:
-            colour = {MARKS: RIGHT, WRONG_PLACE: WRONG}.get(str(test.verdict), GRAY)
+            colour = {MARKS: style.RIGHT, WRONG_PLACE: style.WRONG}.get(str(test.verdict), style.GRAY)
             text = decimal(test.effect.difference, 3)
             axes.annotate(text, (0.5, 1), (0, 3), ha="center", color=colour, **place)
 

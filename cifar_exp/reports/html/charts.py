@@ -103,3 +103,9 @@ def heat_map(
     data = {"values": values, "labels": labels, "shade": shade, "value_name": value[0], "format": value[1]}
     names = {"row_name": rows[0], "rows": rows[1], "column_name": columns[0], "columns": columns[1]}
     return Chart("heat_map", data | names, description, height)
+
+
+def thinned(points: Any, most: int) -> list[tuple[float, float]]:
+    """About ``most`` evenly spaced points (x, y); the last one is kept."""
+    places = {*range(0, len(points), -(-len(points) // most) or 1), len(points) - 1} - {-1}
+    return [(float(points[place][0]), float(points[place][1])) for place in sorted(places)]

@@ -35,7 +35,7 @@ def render(
         template: name of the template and the style sheet in ``templates/``, without their suffixes.
         title: of the page; any text.
         charts: by the name under which the template places them.
-        tables: likewise.
+        tables: by the name under which the template places them.
         data: for the page's scripts.
         scripts: names of files in ``templates/``, run in this order after the shared ones.
         context: the template's own variables. Text in them is escaped.

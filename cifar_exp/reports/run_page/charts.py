@@ -5,7 +5,7 @@ from itertools import pairwise
 import numpy as np
 import pandas as pd
 
-from cifar_exp.reports.html.charts import Chart, Line, heat_map, lines
+from cifar_exp.reports.html.charts import Chart, Line, heat_map, lines, thinned
 from cifar_exp.reports.html.formats import integer, number, percent
 from cifar_exp.reports.run_page.findings_predictions import confusion_counts, most_confused
 from cifar_exp.run_dir.read import RunDirectory
@@ -45,7 +45,7 @@ def _by_epoch(run: RunDirectory, quantity: str, unit: str, y_format: str) -> Cha
         points = run.metrics[["epoch", column]].dropna()
         if points.empty:
             continue
-        drawn.append(Line(name, _thinned(points, _MOST_EPOCHS), colour, dash, symbol))
+        drawn.append(Line(name, thinned(points.to_numpy(), _MOST_EPOCHS), colour, dash, symbol))
         first, last = (
             f"{written(points[column].iloc[i])} in epoch {integer(points['epoch'].iloc[i])}" for i in (0, -1)
         )
@@ -66,7 +66,7 @@ def _learning_rate(run: RunDirectory) -> Chart | None:
         if table is None or table["learning_rate"].isna().all():
             continue
         points = table[["step", "learning_rate"]].dropna()
-        drawn.append(Line(name, _thinned(points, _MOST_POINTS), colour, dash, "none", width))
+        drawn.append(Line(name, thinned(points.to_numpy(), _MOST_POINTS), colour, dash, "none", width))
         described.append(f"{name}: {len(points):,} steps, peak {points['learning_rate'].max():.4g}")
     if not drawn:
         return None
@@ -84,8 +84,8 @@ def _step_loss(run: RunDirectory) -> Chart | None:
     smooth = mean.assign(loss=mean["loss"].rolling(window, min_periods=1, center=True).mean())
     name = "each step" if size == 1 else f"mean of {size} steps"
     drawn = [
-        Line(name, _thinned(mean, _MOST_POINTS), "train", symbol="none", faint=True),
-        Line(f"running mean of {window * size}", _thinned(smooth, _MOST_POINTS), "train", symbol="none"),
+        Line(name, thinned(mean.to_numpy(), _MOST_POINTS), "train", symbol="none", faint=True),
+        Line(f"running mean of {window * size}", thinned(smooth.to_numpy(), _MOST_POINTS), "train", symbol="none"),
     ]
     description = (
         f"Training loss of each optimizer step: {number(points['loss'].iloc[0])} at first, "
@@ -120,12 +120,6 @@ def _confusion(run: RunDirectory) -> Chart | None:
         shade=shade,
         height=int(np.clip(120 + 40 * len(names), 340, 620)),
     )
-
-
-def _thinned(table: pd.DataFrame, most: int) -> list[tuple[float, float | None]]:
-    """Evenly spaced points (x, y) of a table of two columns; the last one is kept."""
-    places = np.unique(np.append(np.arange(0, len(table), -(-len(table) // most)), len(table) - 1))
-    return [(float(x), float(y)) for x, y in table.to_numpy(dtype=np.float64)[places]]
 
 
 def _reliability(run: RunDirectory) -> Chart | None:

@@ -7,11 +7,10 @@ import numpy as np
 import pandas as pd
 
 from cifar_exp.evaluation.calibration import calibration_error
-from cifar_exp.evaluation.statistics import wilson_interval
 from cifar_exp.explain.verdict import HEADLINES, MARKS, UNCLEAR, WRONG_PLACE, finding, sanity, verdict
 from cifar_exp.reports.html.findings import Finding, Source
 from cifar_exp.reports.html.formats import integer, number, percent, points_with_unit
-from cifar_exp.reports.run_page.cells import summary_cells
+from cifar_exp.reports.run_page.cells import summary_cells, wilson_in_words
 from cifar_exp.run_dir import tables
 from cifar_exp.run_dir.read import RunDirectory
 from cifar_exp.safe_io.plural import plural
@@ -31,10 +30,9 @@ def accuracy(run: RunDirectory) -> Iterator[Finding]:
     if run.predictions is None:
         return
     n, right = len(run.predictions), int(run.predictions["correct"].sum())
-    low, high = wilson_interval(right, n)
     text = (
-        f"{right:,} of {n:,} test images are right: {percent(right / n)}, with a 95% interval (Wilson) from "
-        f"{percent(low)} to {percent(high)}. The interval covers the choice of the test images, not the seed: "
+        f"{right:,} of {n:,} test images are right: {percent(right / n)}, {wilson_in_words(right, n)} "
+        "(Wilson). The interval covers the choice of the test images, not the seed: "
         "repeat the run with seed=1,2,... and compare."
     )
     sources = (

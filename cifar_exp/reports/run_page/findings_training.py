@@ -2,10 +2,10 @@
 
 from collections.abc import Iterator
 
-from cifar_exp.evaluation.statistics import independent_difference_interval, wilson_interval
+from cifar_exp.evaluation.statistics import independent_difference_interval
 from cifar_exp.reports.html.findings import Finding, Source
 from cifar_exp.reports.html.formats import integer, is_missing, number, percent, points_with_unit, seconds
-from cifar_exp.reports.run_page.cells import metrics_cell, summary_cells
+from cifar_exp.reports.run_page.cells import metrics_cell, summary_cells, wilson_in_words
 from cifar_exp.run_dir.read import RunDirectory
 from cifar_exp.safe_io.plural import plural
 
@@ -92,10 +92,9 @@ def validation_and_test(run: RunDirectory) -> Iterator[Finding]:
         return
     right, n = int(run.predictions["correct"].sum()), len(run.predictions)
     held_out_right = round(accuracy * held_out)
-    low, high = wilson_interval(held_out_right, int(held_out))
     least, most = independent_difference_interval(held_out_right, int(held_out), right, n)
     text = (
-        f"Validation accuracy {percent(accuracy)} (95% interval {percent(low)} to {percent(high)}, "
+        f"Validation accuracy {percent(accuracy)} ({wilson_in_words(held_out_right, held_out)}, "
         f"{integer(held_out)} images), test accuracy {percent(right / n)}. Validation minus test: "
         f"{points_with_unit(accuracy - right / n)}, 95% interval {points_with_unit(least)} to {points_with_unit(most)}."
     )

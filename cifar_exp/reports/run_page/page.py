@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from cifar_exp.config.parse import flatten
-from cifar_exp.evaluation.statistics import wilson_interval
 from cifar_exp.reports.html import page
 from cifar_exp.reports.html.formats import integer, is_missing, memory, number, percent, points_with_unit, seconds
+from cifar_exp.reports.run_page.cells import wilson_in_words
 from cifar_exp.reports.run_page.charts import run_charts
 from cifar_exp.reports.run_page.config_tree import as_yaml, config_tree, default_leaves
 from cifar_exp.reports.run_page.findings import findings
@@ -64,7 +64,7 @@ def _accuracy(run: RunDirectory) -> dict[str, str] | None:
     """The headline: from the predictions, otherwise from the last epoch with an accuracy."""
     if run.predictions is not None:
         n, right = len(run.predictions), int(run.predictions["correct"].sum())
-        note = f"{_wilson(right, n)} (Wilson), {n:,} test images"
+        note = f"{wilson_in_words(right, n)} (Wilson), {n:,} test images"
         return {"label": "Test accuracy", "value": percent(right / n), "note": note}
     for column, label in (("test_accuracy", "Test"), ("val_accuracy", "Validation"), ("train_accuracy", "Training")):
         if run.metrics is not None and column in run.metrics and run.metrics[column].notna().any():
@@ -73,11 +73,6 @@ def _accuracy(run: RunDirectory) -> dict[str, str] | None:
             note = f"after epoch {integer(row['epoch'])}{note}"
             return {"label": f"{label} accuracy", "value": percent(row[column]), "note": note}
     return None
-
-
-def _wilson(right: int, n: int) -> str:
-    low, high = wilson_interval(right, n)
-    return f"95% interval {percent(low)} to {percent(high)}"
 
 
 def _tiles(run: RunDirectory) -> list[tuple[str, str, str]]:
@@ -95,7 +90,7 @@ def _tiles(run: RunDirectory) -> list[tuple[str, str, str]]:
     if (best := run.number("best_val_accuracy")) is not None:
         note = f"in epoch {integer(run.number('best_epoch'))}"
         if (held_out := run.number("val_images")) and held_out >= 1 and 0 <= best <= 1:
-            note += f"; {_wilson(round(best * held_out), int(held_out))}"
+            note += f"; {wilson_in_words(round(best * held_out), held_out)}"
         tiles.append(("Best validation accuracy", percent(best), note))
     if (total := run.number("total_seconds")) is not None:
         tiles.append(("Time", seconds(total), f"{seconds(run.number('train_seconds'))} of it training"))
