@@ -20,7 +20,7 @@ from cifar_exp.sweeps.grid import Request, Sweep, by_key, duplicates
 from cifar_exp.sweeps.record import write_record
 
 if TYPE_CHECKING:
-    from cifar_exp.compare.tables import Comparison
+    from cifar_exp.compare.comparison import Comparison
 
 log = logging.getLogger(__name__)
 
