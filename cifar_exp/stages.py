@@ -26,6 +26,7 @@ from cifar_exp.run_dir import checkpoint, lifecycle, tables
 from cifar_exp.training.fit import FitOptions, Fitted, fit
 from cifar_exp.training.recorder import Recorder
 from cifar_exp.training.savepoint import Savepoint
+from cifar_exp.training.time_left import RunClock, log_shorter_ways
 
 log = logging.getLogger(__name__)
 
@@ -61,7 +62,10 @@ def train(
     after_epoch: Callable[[], None] = lambda: None,
 ) -> Fitted:
     """Train as the config says; see ``fit``."""
-    on_gpu = parts.compute.device.type == "cuda"
+    on_gpu, learner = parts.compute.device.type == "cuda", parts.learner
+    learner.clock = RunClock.of(config, parts.splits, parts.batches.low_resolution)
+    if not (resume or learner.ranks.is_distributed):
+        log_shorter_ways(learner.model, learner.training_step, parts.batches, learner.clock)
     return fit(
         parts.learner,
         parts.batches.loader(_loader_workers(config.data.workers, on_gpu=on_gpu), pin_memory=on_gpu),

@@ -14,7 +14,7 @@ def main(options: argparse.Namespace) -> int:
     """
     if options.top < 1:
         raise RequestError(f"--top {options.top}: must be at least 1")
-    compared = compare_runs(
+    results = compare_runs(
         options.paths,
         options.out,
         metric=options.metric,
@@ -24,5 +24,5 @@ def main(options: argparse.Namespace) -> int:
         page=options.page,
         command=options.command,
     )
-    print_report(compared, options.format)
+    print_report(results, options.out, options.format)
     return DONE

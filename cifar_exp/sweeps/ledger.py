@@ -13,13 +13,14 @@ from cifar_exp.errors import DONE, FAILED, RequestError
 from cifar_exp.run_dir import lifecycle, run_status, tables
 from cifar_exp.safe_io import atomic
 from cifar_exp.safe_io.console import log_to_console
+from cifar_exp.safe_io.plural import duration
 from cifar_exp.safe_io.untrusted import read_yaml
 from cifar_exp.sweeps import RECORD, STOP_MARK
 from cifar_exp.sweeps.grid import Request, Sweep, by_key, duplicates
 from cifar_exp.sweeps.record import write_record
 
 if TYPE_CHECKING:
-    from cifar_exp.compare.tables import Comparison
+    from cifar_exp.compare.comparison import Comparison
 
 log = logging.getLogger(__name__)
 
@@ -136,13 +137,6 @@ def _cells(row: Mapping[str, Any], varied: Sequence[str]) -> list[str]:
         duration(row["total_seconds"]) if "total_seconds" in row else "",
         error if len(error) <= _LONGEST_ERROR else error[: _LONGEST_ERROR - 1] + "…",
     ]
-
-
-def duration(seconds: float) -> str:
-    """A duration in seconds, minutes or hours, rounded."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
 def winner(rows: Sequence[Mapping[str, Any]], varied: Sequence[str], best_run: str | None = None) -> str:
