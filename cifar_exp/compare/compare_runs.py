@@ -113,7 +113,9 @@ def _report(results: Results, as_table: Callable[[TextTable], str]) -> list[str]
         parts.append("Run by run (each verdict is about two networks, not about their settings):")
     parts.append(as_table(printed(runs_table(comparison, results.shown, results.pairs))))
     parts.append(_hidden(len(comparison.runs) - len(results.shown), "comparison.csv", top))
-    if (more := len(comparison.differing) - MOST_SETTINGS) > 1:
+    if comparison.experiments:
+        parts.append(f"The {len(comparison.varied):,} keys that differ between the experiments are in comparison.csv.")
+    elif (more := len(comparison.differing) - MOST_SETTINGS) > 1:
         parts.append(f"{more:,} more settings that differ are in comparison.csv.")
     parts += [legend(comparison, results.pairs), "\n".join(f"- {remark}" for remark in results.remarks)]
     return parts

@@ -13,7 +13,7 @@ from cifar_exp.compare.differences import SEED, differing_columns, partition, re
 from cifar_exp.compare.discover import short_names
 from cifar_exp.compare.group_pairs import GroupVerdicts, against_baseline_group
 from cifar_exp.compare.groups import grouped
-from cifar_exp.compare.naming import heading, names
+from cifar_exp.compare.naming import NAME, are_experiments, heading, names
 from cifar_exp.compare.ordering import (
     SELECTION,
     TEST,
@@ -45,6 +45,7 @@ class Comparison:
             ``best``, and ``name`` (its settings that differ).
         over: columns whose values make repetitions of one setting: the seed, unless the user named others.
         differing: the columns that differ between the runs' configs, those of ``over`` included.
+        experiments: whether each setting is named by its config's ``name``, because too many keys differ.
         groups: a row per group of usable runs that are equal except for ``over``, best first; see ``groups.grouped``.
         verdicts: the groups against one of them; None if there are fewer than two.
         baseline: position of the baseline in ``runs``; None if no run is usable.
@@ -57,6 +58,7 @@ class Comparison:
     runs: pd.DataFrame
     over: Sequence[str]
     differing: list[str]
+    experiments: bool
     groups: pd.DataFrame
     verdicts: GroupVerdicts | None
     baseline: int | None
@@ -149,12 +151,17 @@ def compare(
     runs["best"] = best_of_each(runs)
     chosen = None if chosen is None else order.index(chosen)
     varied = [column for column in differing if column not in repeated]
-    runs["name"] = names(runs, [*varied, *(column for column in repeated if column in differing)], list(runs["label"]))
-    groups, repeats = grouped(runs, varied, repeated, metric)
+    usable = runs[runs["usable"]]
+    experiments = are_experiments(usable["group"], column_of(usable, NAME), varied)
+    naming = [NAME] if experiments else varied
+    runs["name"] = names(runs, [*naming, *(column for column in repeated if column in differing)], list(runs["label"]))
+    groups, repeats = grouped(runs, varied, naming, repeated, metric)
     named = int(runs["group"].iloc[chosen]) if chosen is not None and baseline is not None else None
     verdicts = against_baseline_group(groups, SELECTION if by_validation else TEST, named)
     remarks = [*repeats, *remarks_about(runs, metric)]
-    return Comparison(metric, runs, repeated, differing, groups, verdicts, chosen, baseline_by, shared, remarks)
+    return Comparison(
+        metric, runs, repeated, differing, experiments, groups, verdicts, chosen, baseline_by, shared, remarks
+    )
 
 
 def _columns_over(runs: pd.DataFrame, over: Sequence[str]) -> tuple[str, ...]:

@@ -13,13 +13,14 @@ from cifar_exp.evaluation.statistics import t_interval
 
 
 def grouped(
-    runs: pd.DataFrame, varied: Sequence[str], over: Sequence[str], metric: str
+    runs: pd.DataFrame, varied: Sequence[str], naming: Sequence[str], over: Sequence[str], metric: str
 ) -> tuple[pd.DataFrame, list[str]]:
     """Mean, spread and interval of each group of usable runs, and remarks about runs that repeat another's seed.
 
     Args:
         runs: in order, with the columns of ``Comparison.runs``.
         varied: columns that differ between groups.
+        naming: columns whose values name a group.
         over: columns that differ within a group: the seed, or other keys of repetitions.
         metric: name of ``value``.
 
@@ -56,14 +57,17 @@ def grouped(
     table["seeds"] = [" ".join(sorted(seeds[group], key=natural)) for group in table.index]
     table["tests"] = pd.Series(tests, dtype=object)
     firsts = usable.drop_duplicates("group").set_index("group")
-    table = table.join(firsts[["data_set", *varied]])  # at once: thousands of columns set one by one take minutes
+    named = [column for column in naming if column not in varied]
+    table = table.join(
+        firsts[["data_set", *varied, *named]]
+    )  # at once: thousands of columns set one by one take minutes
     config = [column for column in runs.columns if column.startswith("config.")]
     table["not_averaged"] = _not_averaged(runs, config, over, metric).reindex(table.index).to_numpy()
     table = table.assign(metric=metric, value=table["mean"], usable=True, state="").reset_index()
     main = int(runs["data_set"].iloc[0])
     table = table.iloc[in_order(table, main, is_lower_better(metric))].reset_index(drop=True)
     table["best"] = best_of_each(table)
-    table["name"] = names(table, varied, [f"setting {number}" for number in range(1, len(table) + 1)])
+    table["name"] = names(table, naming, [f"setting {number}" for number in range(1, len(table) + 1)])
     return table, _about_repeats(usable, metric)
 
 

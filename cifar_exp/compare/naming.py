@@ -6,6 +6,7 @@ from typing import Any
 
 import pandas as pd
 
+NAME = "config.name"
 _MOST_PARTS = 4
 _LONGEST_PART = 40
 _LONGEST_CELL = 80
@@ -21,7 +22,7 @@ def names(table: pd.DataFrame, columns: Sequence[str], labels: Sequence[str]) ->
 
     Args:
         table: of runs or of groups, with the column ``usable``.
-        columns: that differ.
+        columns: that differ. The value of the config's own name (``NAME``) stands alone, without its key.
         labels: of the rows, for rows that the settings do not distinguish.
     """
     leaves = Counter(heading(column).rpartition(".")[2] for column in columns)
@@ -30,7 +31,8 @@ def names(table: pd.DataFrame, columns: Sequence[str], labels: Sequence[str]) ->
         leaf = heading(column).rpartition(".")[2]
         word = leaf if leaves[leaf] == 1 else heading(column)
         # A missing value: the config has no such key.
-        parts.append([f"{word} {cut(v or 'null', _LONGEST_PART)}" if isinstance(v, str) else "" for v in table[column]])
+        word = "" if column == NAME else f"{word} "
+        parts.append([f"{word}{cut(v or 'null', _LONGEST_PART)}" if isinstance(v, str) else "" for v in table[column]])
     words = [", ".join(filter(None, row)) for row in zip(*parts, strict=True)] or [""] * len(table)
     if len(columns) > _MOST_PARTS:
         words = [f"{one}, …" if one else "" for one in words]
@@ -40,6 +42,19 @@ def names(table: pd.DataFrame, columns: Sequence[str], labels: Sequence[str]) ->
         label if not one else one if count[one] == counts else f"{one} ({label})"
         for one, label, counts in zip(words, labels, usable, strict=True)
     ]
+
+
+def are_experiments(groups: pd.Series, config_names: pd.Series, varied: Sequence[str]) -> bool:
+    """Whether the config's own names tell the settings apart better than their many different keys do.
+
+    Args:
+        groups: the setting of each run.
+        config_names: the key ``name`` of each run's config.
+        varied: columns that differ between the settings.
+    """
+    pairs = pd.DataFrame({"group": groups, "name": config_names}).drop_duplicates()
+    one_to_one = pairs["group"].is_unique and pairs["name"].is_unique and pairs["name"].notna().all()
+    return len(varied) > _MOST_PARTS and len(pairs) > 1 and bool(one_to_one)
 
 
 def one_line(text: Any) -> str:

@@ -43,7 +43,12 @@ def runs_table(comparison: Comparison, rows: Sequence[int], pairs: Sequence[Pair
     names = [link(run["label"], run["path"], out) for _, run in runs[["label", "path"]].iterrows()]
     made: _Columns = [(Column("run", note="its path below the folder that all runs share", printed=1), names)]
     made.append((Column("state", constant=_is_constant(runs["state"])), list(runs["state"])))
-    made += _settings(runs, comparison.differing)
+    if comparison.experiments:
+        made.append((Column("experiment", note="the key name of its config", printed=1), list(runs["config.name"])))
+        made += _settings(runs, comparison.over)
+        made += _settings(runs, comparison.varied, hidden=True, printed=False)
+    else:
+        made += _settings(runs, comparison.differing)
     for name in _NOTES:
         if name in runs.columns and any(notes := [_note(value) for value in runs[name]]):
             made.append((Column(heading(name), printed=1), notes))
@@ -81,13 +86,13 @@ def _table(made: _Columns, best: pd.Series, **options: Any) -> Table:
     return Table(columns, list(zip(*cells, strict=True)), marks=marks, **options)
 
 
-def _settings(table: pd.DataFrame, columns: Sequence[str], *, hidden: bool = False) -> _Columns:
+def _settings(table: pd.DataFrame, columns: Sequence[str], *, hidden: bool = False, printed: bool = True) -> _Columns:
     """A column for each setting that differs."""
     names = [name for name in columns if name in table.columns]
     few = len(names) <= MOST_SETTINGS + 1
     return [
         (
-            Column(heading(name), note=name, hidden=hidden, printed=int(few or place < MOST_SETTINGS)),
+            Column(heading(name), note=name, hidden=hidden, printed=int(printed and (few or place < MOST_SETTINGS))),
             [setting(value) for value in table[name]],
         )
         for place, name in enumerate(names)
@@ -135,9 +140,12 @@ def settings_table(comparison: Comparison, most: int = _MOST_GROUPS) -> Table | 
     repetitions = "seeds" if comparison.repetition == "seed" else "/".join(map(heading, comparison.over))
     verdicts = _group_verdicts(comparison, len(groups))
     made: _Columns = [
-        (Column("setting", note="what differs between the settings"), [one_line(name) for name in groups["name"]]),
+        (
+            Column("setting", note="what differs between the settings", printed=int(comparison.experiments)),
+            [one_line(name) for name in groups["name"]],
+        ),
         *verdicts[:1],
-        *_settings(groups, comparison.varied, hidden=True),
+        *_settings(groups, comparison.varied, hidden=True, printed=not comparison.experiments),
         (Column("n", "integer", note="repetitions", printed=1), list(groups["n"])),
         (Column(f"mean {metric}", kind, bar=True, key=True, printed=1), list(groups["mean"])),
         (Column("std", kind, note="standard deviation, n - 1", printed=1), list(groups["std"])),

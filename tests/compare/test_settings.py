@@ -12,6 +12,8 @@ from scipy import stats
 from statsmodels.stats.multitest import multipletests
 
 from cifar_exp.cli.commands import run_command
+from cifar_exp.compare.comparison import compare
+from cifar_exp.compare.discover import find_runs, read_runs
 from cifar_exp.errors import RequestError
 
 main = partial(run_command, "compare")
@@ -149,3 +151,19 @@ def test_seeds_without_any_spread_get_no_verdict(tmp_path, capsys):
     assert main(["."]) == 0
     assert "no verdict: all seeds have the same accuracy" in capsys.readouterr().out
     assert written()["p_value"].isna().all()
+
+
+def test_settings_with_many_different_keys_are_named_by_their_experiment(tmp_path):
+    keys = {"epochs": 9, "max_lr": 0.5, "precision": "float32", "optimizer__weight_decay": 0.0, "model__name": "other"}
+    keys["batch_size"] = 64
+    for name, config in (("published", {"batch_size": 32}), ("strong", keys)):
+        for seed in range(3):
+            make_run(tmp_path / name / str(seed), "1110" if seed else "1111", seed=seed, name=name, **config)
+    comparison = compare(read_runs(find_runs([tmp_path])[0]))
+    assert set(comparison.groups["name"]) == {"published", "strong"}
+    assert set(comparison.runs["name"]) == {
+        f"{name}, seed {seed}" for name in ("published", "strong") for seed in "012"
+    }
+    make_run(tmp_path / "again", "1110", seed=9, name="published", **keys)  # now a name stands for two settings
+    groups = compare(read_runs(find_runs([tmp_path])[0])).groups
+    assert all("epochs" in name for name in groups["name"])
