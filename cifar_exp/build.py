@@ -47,37 +47,21 @@ _INITIAL_IMAGES = 5000
 
 @dataclass(frozen=True)
 class Parts:
-    """What a run works with.
+    """What a run works with."""
 
-    Attributes:
-        splits: the images.
-        class_names: in the order of the labels.
-        fingerprint: of the data set (see ``data.Dataset``).
-        batches: the augmented training batches.
-        learner: the network and what trains it.
-        steps_per_epoch: optimizer steps in an epoch.
-        planned: (total_steps,) learning rates that the schedule plans.
-        compute: where and in which precision.
-        statistics: of the training images.
-        normalize: makes the network's input.
-        explained: the layers that Grad-CAM explains.
-        max_lr: the peak learning rate.
-        lr_range_test: that found ``max_lr``; None if the config names a number.
-    """
-
-    splits: Splits
-    class_names: tuple[str, ...]
-    fingerprint: str
-    batches: TrainingBatches
-    learner: Learner
-    steps_per_epoch: int
-    planned: NDArray[np.float64]
-    compute: Compute
-    statistics: data.Statistics
-    normalize: Normalizer
-    explained: ExplainedLayers
-    max_lr: float
-    lr_range_test: LRRangeTest | None
+    splits: Splits  # the images
+    class_names: tuple[str, ...]  # in the order of the labels
+    fingerprint: str  # of the data set (see ``data.Dataset``)
+    batches: TrainingBatches  # the augmented training batches
+    learner: Learner  # the network and what trains it
+    steps_per_epoch: int  # optimizer steps in an epoch
+    planned: NDArray[np.float64]  # (total_steps,) learning rates that the schedule plans
+    compute: Compute  # where and in which precision
+    statistics: data.Statistics  # of the training images
+    normalize: Normalizer  # makes the network's input
+    explained: ExplainedLayers  # the layers that Grad-CAM explains
+    max_lr: float  # the peak learning rate
+    lr_range_test: LRRangeTest | None  # that found ``max_lr``; None if the config names a number
 
 
 def build(

@@ -34,23 +34,14 @@ Images = NDArray[np.uint8] | Sequence[str | Path | Image.Image]
 
 @dataclass(frozen=True)
 class TrainedNetwork:
-    """A run's network with its weights, and how images become its input.
+    """A run's network with its weights, and how images become its input."""
 
-    Attributes:
-        model: in evaluation mode, on the device.
-        config: of the run.
-        class_names: in the order of the logits.
-        compute: device, precision and memory layout.
-        normalize: makes the network's input.
-        channels: 1 (gray) or 3.
-    """
-
-    model: nn.Module
-    config: ExperimentConfig
-    class_names: tuple[str, ...]
-    compute: Compute
-    normalize: Normalizer
-    channels: int
+    model: nn.Module  # in evaluation mode, on the device
+    config: ExperimentConfig  # of the run
+    class_names: tuple[str, ...]  # in the order of the logits
+    compute: Compute  # device, precision and memory layout
+    normalize: Normalizer  # makes the network's input
+    channels: int  # 1 (gray) or 3
 
     @property
     def image_size(self) -> int:

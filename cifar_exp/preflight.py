@@ -90,23 +90,14 @@ def complete(model: nn.Module, name: str, images: NDArray[np.uint8], normalize: 
 
 @dataclass(frozen=True)
 class Trial:
-    """A copy of the initialized network, and the images that it is tried on.
+    """A copy of the initialized network, and the images that it is tried on."""
 
-    Attributes:
-        name: of the config's ``model`` node.
-        model: the copy.
-        images: (N, H, W, C) uint8, at most two training images.
-        classes: number of logits that the network must return.
-        statistics: of the training images.
-        compute: device, precision and memory layout.
-    """
-
-    name: str
-    model: nn.Module
-    images: NDArray[np.uint8]
-    classes: int
-    statistics: Statistics
-    compute: Compute
+    name: str  # of the config's ``model`` node
+    model: nn.Module  # the copy
+    images: NDArray[np.uint8]  # (N, H, W, C) uint8, at most two training images
+    classes: int  # number of logits that the network must return
+    statistics: Statistics  # of the training images
+    compute: Compute  # device, precision and memory layout
 
     @classmethod
     def of(

@@ -54,11 +54,7 @@ EVALUATION_COLUMNS = (
 
 
 def main(options: argparse.Namespace) -> int:
-    """Run the command; returns the exit code.
-
-    Raises:
-        RequestError: the request itself is wrong.
-    """
+    """Run the command; returns the exit code."""
     evaluate_run(open_run(options.run, trust=options.trust), options.overrides, options.weights, options.out)
     return DONE
 
@@ -66,11 +62,7 @@ def main(options: argparse.Namespace) -> int:
 def evaluate_run(run: SavedRun, overrides: list[str], weights: str | None, out: Path | None) -> dict[str, Any]:
     """Evaluate a run's checkpoint and write the tables and figures of a run's evaluation.
 
-    Args:
-        run: a completed run.
-        overrides: ``KEY=VALUE``; ``data=OPTION`` replaces the whole data node.
-        weights: ``last`` or ``best``; None takes the checkpoint that the run itself evaluated.
-        out: new output directory; None makes one under ``outputs/evaluations``.
+    ``data=OPTION`` replaces the whole data node. By default the checkpoint is the one that the run itself evaluated.
 
     Returns:
         The row of ``evaluation.csv``.

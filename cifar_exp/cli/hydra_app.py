@@ -20,11 +20,7 @@ if TYPE_CHECKING:
 
 
 def run_experiment(arguments: list[str]) -> int:
-    """Run one experiment or a sweep, from Hydra's arguments; returns the exit code.
-
-    Raises:
-        RequestError: the request itself is wrong.
-    """
+    """Run one experiment or a sweep, from Hydra's arguments; returns the exit code."""
     from cifar_exp.cli.hydra_parser import as_arguments, parse
 
     flags = parse(arguments)
@@ -89,11 +85,7 @@ def _run(job: Any, arguments: list[str]) -> int:
 
 
 def run_sweep(request: "Request") -> int:
-    """Run the jobs of a sweep, completed ones excepted; returns the exit code.
-
-    Raises:
-        RequestError: the request itself is wrong.
-    """
+    """Run the jobs of a sweep, completed ones excepted; returns the exit code."""
     from cifar_exp.cli.preflight import check
     from cifar_exp.sweeps import grid, ledger
 

@@ -37,11 +37,7 @@ _MOST_STEPS = 1_000_000
 
 
 def main(options: argparse.Namespace) -> int:
-    """Run the command; returns 0 with a suggestion, 1 without.
-
-    Raises:
-        RequestError: the request itself is wrong.
-    """
+    """Run the command; returns 0 with a suggestion, 1 without."""
     given = {"low": options.min_lr, "high": options.max_lr, "steps": options.steps}
     lr_range = dataclasses.replace(LRRange(), **{name: value for name, value in given.items() if value is not None})
     overrides = options.overrides + ([f"trust=[{','.join(options.trust)}]"] if options.trust else [])
@@ -51,12 +47,6 @@ def main(options: argparse.Namespace) -> int:
 
 def lr_find(overrides: list[str], lr_range: LRRange, out: Path | None, config_dir: str | None = None) -> Suggestion:
     """Compose the experiment, run the test, write its files and log a suggestion.
-
-    Args:
-        overrides: overrides of the experiment.
-        lr_range: the learning rates to test.
-        out: new output directory; None makes one under ``outputs/lr_find``.
-        config_dir: folder with the user's own config options.
 
     Raises:
         RequestError: the learning rates make no range, the experiment cannot be built, or the directory exists.

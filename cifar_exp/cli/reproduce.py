@@ -33,29 +33,17 @@ TIMING_COLUMNS = ("train_seconds", "eval_seconds", "images_per_second")
 
 @dataclass(frozen=True)
 class Difference:
-    """The first cell in which the reproduction's table differs from the run's.
+    """The first cell in which the reproduction's table differs from the run's."""
 
-    Attributes:
-        table: the file.
-        row: ``epoch 3`` or ``step 17``.
-        column: the column; None if the whole row is missing in one of them.
-        then: the run's value; None if it has none.
-        now: the reproduction's value.
-    """
-
-    table: str
-    row: str
-    column: str | None
-    then: float | str | None
-    now: float | str | None
+    table: str  # the file
+    row: str  # ``epoch 3`` or ``step 17``
+    column: str | None  # the column; None if the whole row is missing in one of them
+    then: float | str | None  # the run's value; None if it has none
+    now: float | str | None  # the reproduction's value
 
 
 def main(options: argparse.Namespace) -> int:
-    """Run the command; returns 0 if the numbers are the same, 1 if they differ.
-
-    Raises:
-        RequestError: the request itself is wrong.
-    """
+    """Run the command; returns 0 if the numbers are the same, 1 if they differ."""
     if not options.tolerance >= 0:
         raise RequestError(f"--tolerance {options.tolerance}: must be at least 0")
     out = new_directory(options.out, "reproductions")
@@ -71,11 +59,7 @@ def reproduce(
 ) -> dict[str, Any]:
     """Run ``saved`` again in ``out_dir`` and compare.
 
-    Args:
-        saved: the run; its directory is not changed.
-        out_dir: a new directory.
-        data_root: replaces the config's ``data.root``.
-        tolerance: largest difference between two values that count as the same; 0 requires the same bits.
+    ``tolerance`` is the largest difference between two values that count as the same; 0 requires the same bits.
 
     Returns:
         The content of ``reproduction.json``.

@@ -37,11 +37,7 @@ def main(options: argparse.Namespace) -> int:
 def resume(path: Path, overrides: Sequence[str], *, trust: Sequence[str], config_dir: str | None) -> int:
     """Resume a run or a sweep; returns the exit code.
 
-    Args:
-        path: directory of a run or a sweep.
-        overrides: of a sweep: Hydra's own settings and ``sweep.KEY``; of a run: ``explain.images``.
-        trust: packages of the user's own that the runs may call.
-        config_dir: the folder of the user's own options that the sweep was composed with.
+    A sweep takes Hydra's own settings and ``sweep.KEY``; a run takes ``explain.images``.
 
     Raises:
         RequestError: the path cannot be resumed, or not with these overrides.

@@ -24,13 +24,7 @@ def group_options(group: str) -> list[str]:
 
 
 def explain(error: Exception, overrides: list[str], config_name: str) -> str:
-    """The message of an error in one or two lines, with the nearest valid name.
-
-    Args:
-        error: one of ``COMPOSITION_ERRORS``.
-        overrides: the composed overrides.
-        config_name: the primary config.
-    """
+    """The message of an error in one or two lines, with the nearest valid name."""
     text = str(error)
     cause = error.__cause__
     if isinstance(error, YAMLError):

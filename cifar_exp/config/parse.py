@@ -164,9 +164,7 @@ def plain(node: Any) -> Any:
 def changed(config: ExperimentConfig, values: Mapping[str, Any]) -> ExperimentConfig:
     """A copy with other values.
 
-    Args:
-        config: not modified.
-        values: by dotted key; a whole node as plain containers.
+    ``values`` are by dotted key; a whole node is given as plain containers.
 
     Raises:
         RequestError: no such key, or a value that is not allowed.

@@ -27,9 +27,7 @@ PATHS = ("data.root", "data.cache", "tracker.store")
 def resolve(config: DictConfig, base: str = "") -> ExperimentConfig:
     """Convert a composed configuration to a typed, checked one, with interpolations resolved and absolute paths.
 
-    Args:
-        config: as composed.
-        base: folder at which relative paths start; the current one if empty.
+    Relative paths start at ``base``, or else at the current folder.
 
     Raises:
         RequestError: a value is missing or wrong, or an interpolation cannot be resolved.
@@ -81,10 +79,6 @@ def load_saved(path: Path, trust: Sequence[str] = ()) -> ExperimentConfig:
 
     The file is untrusted: YAML's safe loader parses it, interpolations are refused, and only allowed ``_target_``s
     pass. Its own ``trust`` is ignored: only the user can trust a package.
-
-    Args:
-        path: of the file.
-        trust: packages that the user trusts.
 
     Raises:
         RequestError: the file is missing, not a configuration, or contains a value that is not allowed.

@@ -90,10 +90,7 @@ def expected_calibration_error(
 ) -> float:
     """Mean over the images of |accuracy - mean confidence| of their bin (Naeini et al. 2015, Guo et al. 2017).
 
-    Args:
-        confidences: (N,).
-        correct: (N,).
-        bins: (N,) bin of each image; None for 15 of equal mass.
+    ``bins`` (N,) are by default 15 of equal mass.
     """
     bins = equal_mass_bins(confidences) if bins is None else bins
     return float(np.abs(np.bincount(bins, confidences - correct)).sum()) / len(bins)
@@ -185,10 +182,7 @@ def calibration_scores(
 ) -> dict[str, float | None]:
     """Columns of ``summary.csv`` about calibration.
 
-    Args:
-        probabilities: (N, C) of the test split.
-        labels: (N,).
-        temperature: fitted on the validation split; None without one.
+    ``temperature`` was fitted on the validation split; None without one.
     """
 
     def ece(p: NDArray[Any]) -> float:

@@ -25,17 +25,11 @@ _PUBLISHED_BATCH = 128  # images; of the published run, in evaluation too
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Predictions of a network for a split.
+    """Predictions of a network for a split."""
 
-    Attributes:
-        labels: (N,) true classes.
-        probabilities: (N, C) float32, softmax.
-        losses: (N,) cross-entropy, nats.
-    """
-
-    labels: NDArray[np.int64]
-    probabilities: NDArray[np.float32]
-    losses: NDArray[np.float64]
+    labels: NDArray[np.int64]  # (N,) true classes
+    probabilities: NDArray[np.float32]  # (N, C) float32, softmax
+    losses: NDArray[np.float64]  # (N,) cross-entropy, nats
 
     @cached_property
     def predictions(self) -> NDArray[np.int64]:

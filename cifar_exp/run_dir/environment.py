@@ -45,11 +45,8 @@ class Change:
 def changes(run: Path, then: dict[str, Any], now: dict[str, Any], diff: str | None) -> list[Change]:
     """What has changed since a run.
 
-    Args:
-        run: its directory, which may hold the code's uncommitted changes (``code.diff``).
-        then: the content of its ``environment.json``.
-        now: today's environment, with the keys of ``source_state``.
-        diff: today's uncommitted changes.
+    ``then`` and ``now`` are contents of ``environment.json``; ``diff`` holds today's uncommitted changes, and the run's
+    are in ``code.diff``.
     """
     now = _UNRECORDED | now | {"code": _digest(diff)}
     try:

@@ -29,23 +29,15 @@ _KINDS = {"index": "i", "image": "u", "explained": "i", "explained_image": "u", 
 
 @dataclass(frozen=True)
 class KeptImages:
-    """Images of the test split and their Grad-CAM maps, reduced to the size that a page needs.
+    """Images of the test split and their Grad-CAM maps, reduced to the size that a page needs."""
 
-    Attributes:
-        index: (n,) positions in the test split.
-        image: (n, h, w, C) uint8.
-        explained: (m,) positions of the images that have maps.
-        explained_image: (m, H, W, C) uint8.
-        layers: names.
-        heat: (m, layers, 2, H, W) uint8; the maps for the predicted and the true class, each scaled to its own
-            maximum; all 0 if the map has no positive value.
-    """
-
-    index: NDArray[np.int64]
-    image: NDArray[np.uint8]
-    explained: NDArray[np.int64]
-    explained_image: NDArray[np.uint8]
-    layers: tuple[str, ...]
+    index: NDArray[np.int64]  # (n,) positions in the test split
+    image: NDArray[np.uint8]  # (n, h, w, C) uint8
+    explained: NDArray[np.int64]  # (m,) positions of the images that have maps
+    explained_image: NDArray[np.uint8]  # (m, H, W, C) uint8
+    layers: tuple[str, ...]  # names
+    # (m, layers, 2, H, W) uint8; the maps for the predicted and the true class, each scaled to its own maximum; all 0
+    # if the map has no positive value
     heat: NDArray[np.uint8]
 
 
@@ -57,11 +49,7 @@ def chosen(
     First the most confident mistakes; then the most confident mistake of each pair of classes, the second of each,
     and so on, so that every kind of mistake has an image; last the least confident correct images of each class.
 
-    Args:
-        labels: (N,) true classes.
-        predictions: (N,) predicted ones.
-        confidences: (N,) of the predictions.
-        most: how many in all; at most a quarter of them are correct ones.
+    The arrays are (N,). At most a quarter of the ``most`` images are correct ones.
     """
     by_confidence = np.argsort(-confidences, kind="stable")
     wrong = by_confidence[(labels != predictions)[by_confidence]]
@@ -123,13 +111,8 @@ def write_images(
 ) -> None:
     """Write the images that the page shows.
 
-    Args:
-        path: of the file.
-        images: (N, H, W, C) uint8; the whole test split.
-        index: (n,) positions to keep.
-        explained: (m,) positions of the images with maps.
-        layers: names.
-        heat: (m, layers, 2, H, W) maps, not negative.
+    ``images`` (N, H, W, C) uint8 is the whole test split, ``index`` and ``explained`` are positions in it. ``heat`` is
+    (m, layers, 2, H, W), not negative.
     """
     peak = heat.max(axis=(-2, -1), keepdims=True, initial=0)
     scaled = np.round(255 * heat / np.where(peak > 0, peak, 1)).astype(np.uint8)

@@ -33,55 +33,31 @@ _TEXT = {"source", "label", "prediction", "suggested", "class", "target", "layer
 
 @dataclass(frozen=True)
 class RunDirectory:
-    """The records of a run. A table is None if it is missing or cannot be read.
+    """The records of a run. A table is None if it is missing or cannot be read."""
 
-    Attributes:
-        path: the directory.
-        state: see ``run_status.state_of``.
-        status: content of ``status.json``.
-        config: as saved; {} if it cannot be read. Nothing in it is called.
-        overrides: from the command line, as Hydra saved them; None if the run was not started by Hydra.
-        summary: the row of ``summary.csv`` without its empty cells.
-        environment: content of ``environment.json``.
-        metrics: a row per epoch.
-        steps: a row per optimizer step.
-        schedule: the planned learning rate of each step.
-        predictions: a row per test image.
-        per_class: a row per class.
-        confusion: names in the first column, then a column of counts for each class.
-        gradcam: a row per image, layer and target.
-        calibration: a row per group of images of about the same confidence.
-        label_issues: a row per test image whose label is probably wrong, the most suspicious first.
-        probabilities: (N, C) of the test images, with a row per prediction and a column per class.
-        faithfulness: a row per layer and target; None for a run that did not test its maps.
-        images: those kept for the page.
-        log_tail: the last lines of ``run.log``.
-        files: beside the page, relative to the directory.
-        problems: a line for each file that cannot be read, with the reason.
-    """
-
-    path: Path
-    state: str
-    status: dict[str, Any]
-    config: dict[str, Any]
-    overrides: list[str] | None
-    summary: dict[str, Any]
-    environment: dict[str, Any]
-    metrics: pd.DataFrame | None
-    steps: pd.DataFrame | None
-    schedule: pd.DataFrame | None
-    predictions: pd.DataFrame | None
-    per_class: pd.DataFrame | None
-    confusion: pd.DataFrame | None
-    gradcam: pd.DataFrame | None
-    calibration: pd.DataFrame | None
-    label_issues: pd.DataFrame | None
+    path: Path  # the directory
+    state: str  # see ``run_status.state_of``
+    status: dict[str, Any]  # content of ``status.json``
+    config: dict[str, Any]  # as saved; {} if it cannot be read. Nothing in it is called
+    overrides: list[str] | None  # from the command line, as Hydra saved them; None if the run was not started by Hydra
+    summary: dict[str, Any]  # the row of ``summary.csv`` without its empty cells
+    environment: dict[str, Any]  # content of ``environment.json``
+    metrics: pd.DataFrame | None  # a row per epoch
+    steps: pd.DataFrame | None  # a row per optimizer step
+    schedule: pd.DataFrame | None  # the planned learning rate of each step
+    predictions: pd.DataFrame | None  # a row per test image
+    per_class: pd.DataFrame | None  # a row per class
+    confusion: pd.DataFrame | None  # names in the first column, then a column of counts for each class
+    gradcam: pd.DataFrame | None  # a row per image, layer and target
+    calibration: pd.DataFrame | None  # a row per group of images of about the same confidence
+    label_issues: pd.DataFrame | None  # a row per test image whose label is probably wrong, the most suspicious first
+    # (N, C) of the test images, with a row per prediction and a column per class
     probabilities: NDArray[np.float32] | None
-    faithfulness: pd.DataFrame | None
-    images: KeptImages | None
-    log_tail: str
-    files: list[str]
-    problems: list[str] = field(default_factory=list)
+    faithfulness: pd.DataFrame | None  # a row per layer and target; None for a run that did not test its maps
+    images: KeptImages | None  # those kept for the page
+    log_tail: str  # the last lines of ``run.log``
+    files: list[str]  # beside the page, relative to the directory
+    problems: list[str] = field(default_factory=list)  # a line for each file that cannot be read, with the reason
 
     def number(self, column: str) -> float | None:
         """A number of ``summary.csv``; None if it was not measured."""
@@ -106,9 +82,7 @@ class RunDirectory:
 def read_run(path: Path, *, at_work: bool = False) -> RunDirectory:
     """Read everything that the page needs.
 
-    Args:
-        path: the directory.
-        at_work: whether the run is this process's own, whose lock need not be checked.
+    ``at_work`` means that the run is this process's own, whose lock need not be checked.
 
     Raises:
         RequestError: ``path`` is not a run directory.

@@ -21,29 +21,18 @@ MLFLOW_RUN_FILE = "mlflow_run.json"  # which of MLflow's runs a run directory is
 
 @dataclass(frozen=True)
 class SavedRun:
-    """A run that can be used.
+    """A run that can be used."""
 
-    Attributes:
-        path: its directory.
-        state: one of ``run_status.STATES``, or ``unknown``.
-        config: its resolved config, checked as overrides are.
-        environment: the content of ``environment.json``; {} if the run has none.
-        edited: whether the saved config was changed after the run had started.
-    """
-
-    path: Path
-    state: str
-    config: ExperimentConfig
-    environment: dict[str, Any]
-    edited: bool
+    path: Path  # its directory
+    state: str  # one of ``run_status.STATES``, or ``unknown``
+    config: ExperimentConfig  # its resolved config, checked as overrides are
+    environment: dict[str, Any]  # the content of ``environment.json``; {} if the run has none
+    edited: bool  # whether the saved config was changed after the run had started
 
     def table(self, name: str, needed: Sequence[str], *, numeric: bool = False) -> pd.DataFrame:
         """One of the run's CSVs.
 
-        Args:
-            name: of the file.
-            needed: columns that it must have.
-            numeric: whether every cell must be a number.
+        It must have the ``needed`` columns; if ``numeric``, every cell must be a number.
 
         Raises:
             RequestError: it is missing or damaged.
@@ -60,10 +49,7 @@ class SavedRun:
 def open_run(path: Path, *, trust: Sequence[str] = (), completed: bool = True) -> SavedRun:
     """Open a run.
 
-    Args:
-        path: its directory.
-        trust: packages of the user's own that its config may call.
-        completed: whether the run must be completed.
+    ``trust`` names the user's own packages that its config may call.
 
     Raises:
         RequestError: ``path`` is not a run directory, the run did not complete, or its config is not allowed.
@@ -91,9 +77,7 @@ def open_run(path: Path, *, trust: Sequence[str] = (), completed: bool = True) -
 def new_directory(out: Path | None, kind: str) -> Path:
     """A new directory for a command's output.
 
-    Args:
-        out: from the command line; None means ``outputs/KIND/DATE/TIME`` under the current folder.
-        kind: of the output.
+    The default is ``outputs/KIND/DATE/TIME`` under the current folder.
 
     Raises:
         RequestError: it already exists.

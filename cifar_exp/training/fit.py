@@ -33,46 +33,27 @@ Measure = Callable[[nn.Module, Split, Callable[[], None]], Evaluation]
 
 @dataclass(frozen=True)
 class FitOptions:
-    """How long to train and what to measure.
+    """How long to train and what to measure."""
 
-    Attributes:
-        epochs: number of epochs of the whole run.
-        test_each_epoch: evaluate the test split after every epoch, not only after the last.
-        keep_best: write ``best.pt`` after each epoch that is better than all before.
-        resume: continue from the checkpoint, if there is one; rows recorded after it are made again.
-        metric: that selects the best epoch; see ``selection``.
-        patience: stop after so many epochs without a better one; None trains all epochs.
-    """
-
-    epochs: int
-    test_each_epoch: bool
-    keep_best: bool
-    resume: bool = False
-    metric: str = "val_accuracy"
-    patience: int | None = None
+    epochs: int  # number of epochs of the whole run
+    test_each_epoch: bool  # evaluate the test split after every epoch, not only after the last
+    keep_best: bool  # write ``best.pt`` after each epoch that is better than all before
+    resume: bool = False  # continue from the checkpoint, if there is one; rows recorded after it are made again
+    metric: str = "val_accuracy"  # that selects the best epoch; see ``selection``
+    patience: int | None = None  # stop after so many epochs without a better one; None trains all epochs
 
 
 @dataclass
 class Fitted:
-    """The result of training.
+    """The result of training."""
 
-    Attributes:
-        selection_split: ``validation`` or ``test``; None if no epoch is selected.
-        metrics: the rows of ``metrics.csv``.
-        test: evaluation of the final weights on the test split.
-        validation: that on the validation split; None without one.
-        best_epoch: the first epoch with the best score on the selection split, from 1.
-        best_accuracy: its accuracy on that split.
-        best_score: its score: the value of the selection metric, higher is better.
-    """
-
-    selection_split: str | None
-    metrics: list[Mapping[str, Any]] = field(default_factory=list)
-    test: Evaluation | None = None
-    validation: Evaluation | None = None
-    best_epoch: int | None = None
-    best_accuracy: float | None = None
-    best_score: float | None = None
+    selection_split: str | None  # ``validation`` or ``test``; None if no epoch is selected
+    metrics: list[Mapping[str, Any]] = field(default_factory=list)  # the rows of ``metrics.csv``
+    test: Evaluation | None = None  # evaluation of the final weights on the test split
+    validation: Evaluation | None = None  # that on the validation split; None without one
+    best_epoch: int | None = None  # the first epoch with the best score on the selection split, from 1
+    best_accuracy: float | None = None  # its accuracy on that split
+    best_score: float | None = None  # its score: the value of the selection metric, higher is better
 
     @property
     def best(self) -> Best:
@@ -99,23 +80,14 @@ class Fitted:
 
 @dataclass(frozen=True)
 class EpochEvaluation:
-    """What an epoch's network was measured at.
+    """What an epoch's network was measured at."""
 
-    Attributes:
-        validation: None without a validation split.
-        test: None if it was not measured after this epoch.
-        raw: with averaged weights, the accuracy of the raw ones, by column of ``metrics.csv``.
-        accuracy: on the selection split; None without one.
-        score: on the selection split, higher is better.
-        is_last: whether training ends with this epoch.
-    """
-
-    validation: Evaluation | None
-    test: Evaluation | None
-    raw: Mapping[str, float | None]
-    accuracy: float | None
-    score: float | None
-    is_last: bool
+    validation: Evaluation | None  # None without a validation split
+    test: Evaluation | None  # None if it was not measured after this epoch
+    raw: Mapping[str, float | None]  # with averaged weights, the accuracy of the raw ones, by column of ``metrics.csv``
+    accuracy: float | None  # on the selection split; None without one
+    score: float | None  # on the selection split, higher is better
+    is_last: bool  # whether training ends with this epoch
 
 
 def fit(

@@ -27,11 +27,7 @@ def build_optimizer(
 
     ``learning_rate`` in the CSVs is that of the first group. The schedule scales all groups by the same factor.
 
-    Args:
-        node: the resolved ``optimizer`` node.
-        model: its parameters are optimized, except frozen ones.
-        max_lr: the initial learning rate, until the schedule changes it.
-        precision: of the run; for an optimizer whose updates are matrix products.
+    ``precision`` is for an optimizer whose updates are matrix products.
     """
     extra: dict[str, Any] = {}
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]

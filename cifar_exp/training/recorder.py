@@ -16,12 +16,7 @@ Row = Mapping[str, Any]
 class Recorder:
     """Appends to ``metrics.csv`` and ``steps.csv`` and updates ``status.json``; disabled on all ranks but rank 0.
 
-    Args:
-        out_dir: the run directory.
-        status: content of ``status.json``, changed in place.
-        enabled: whether to write at all.
-        more_metrics: columns of ``metrics.csv`` beside those that every run has.
-        more_steps: columns of ``steps.csv`` likewise.
+    ``status`` is the content of ``status.json``, changed in place.
     """
 
     def __init__(
@@ -56,9 +51,6 @@ class Recorder:
 
     def restore(self, epochs: int) -> list[Row]:
         """Drop the rows of later epochs, and return the rows of ``metrics.csv``.
-
-        Args:
-            epochs: number of epochs completed in the checkpoint.
 
         Raises:
             RequestError: a table is damaged or lacks epochs.

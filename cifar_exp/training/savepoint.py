@@ -19,11 +19,8 @@ Best = tuple[int | None, float | None, float | None]  # epoch, accuracy and scor
 class Savepoint:
     """Writes and reads the checkpoints of a run.
 
-    Args:
-        out_dir: the run directory.
-        about: what a checkpoint says beside weights and state, as plain values.
-        every_epochs: write ``last.pt`` after so many epochs, and after the last.
-        every_seconds: write ``last.pt`` within an epoch, too, if the last one is so many seconds old.
+    ``about`` is what a checkpoint says beside weights and state, as plain values. ``last.pt`` is written after
+    ``every_epochs`` epochs, and within an epoch if the last one is ``every_seconds`` old.
     """
 
     def __init__(self, out_dir: Path, about: Mapping[str, Any], *, every_epochs: int, every_seconds: float) -> None:
@@ -42,10 +39,7 @@ class Savepoint:
     def write(self, learner: Learner, epoch_state: EpochState | None, best: Best) -> None:
         """Write ``last.pt``. All ranks call this, and rank 0 writes.
 
-        Args:
-            learner: the network and what trains it.
-            epoch_state: of the current epoch; None between epochs.
-            best: epoch, accuracy and score of the best epoch so far.
+        ``epoch_state`` is None between epochs.
         """
         own = {
             "epoch_so_far": None if epoch_state is None else epoch_state.state_dict(),
@@ -118,9 +112,7 @@ def _set_random_state(state: Mapping[str, Any], device: torch.device) -> None:
 def _merge_for_new_world_size(states: list[dict[str, Any] | None], *, keep: bool) -> dict[str, Any] | None:
     """Merge per-rank epoch state saved with a different world size into rank 0.
 
-    Args:
-        states: of the ranks that wrote the checkpoint.
-        keep: whether this is rank 0; the totals of other ranks are 0.
+    The totals of other ranks (``keep=False``) are 0.
     """
     saved = [state for state in states if state is not None]
     if not saved:

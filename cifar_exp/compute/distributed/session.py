@@ -40,23 +40,14 @@ class RankError(RuntimeError):
 
 @dataclass
 class _Session:
-    """The distributed session of this process.
+    """The distributed session of this process."""
 
-    Attributes:
-        store: shared by all ranks; lives in torchrun's own process.
-        ranks: this process among the ranks.
-        runs: number of runs that the ranks have started together.
-        ending: the run is about to end; further signals are ignored.
-        broken: a rank has left a collective operation, so the process group cannot be destroyed in order.
-        handlers: of the signals, as they were before the first run.
-    """
-
-    store: Store
-    ranks: Ranks
-    runs: int = 0
-    ending: bool = False
-    broken: bool = False
-    handlers: dict[int, Any] = field(default_factory=dict)
+    store: Store  # shared by all ranks; lives in torchrun's own process
+    ranks: Ranks  # this process among the ranks
+    runs: int = 0  # number of runs that the ranks have started together
+    ending: bool = False  # the run is about to end; further signals are ignored
+    broken: bool = False  # a rank has left a collective operation, so the process group cannot be destroyed in order
+    handlers: dict[int, Any] = field(default_factory=dict)  # of the signals, as they were before the first run
 
 
 _session: _Session | None = None
@@ -65,9 +56,7 @@ _session: _Session | None = None
 def run_distributed(program: Callable[[], int], follow: Callable[[], int]) -> int:
     """Run this process as one of the ranks; returns rank 0's exit code on every rank.
 
-    Args:
-        program: the whole program, for rank 0.
-        follow: for the other ranks; calls ``follow_runs``.
+    Rank 0 runs ``program``; the others run ``follow``, which calls ``follow_runs``.
     """
     global _session
     backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() and dist.is_nccl_available() else "gloo"
@@ -100,10 +89,6 @@ class DistributedPart:
     """The part of a run that all ranks execute; a context manager, used by rank 0.
 
     An error of another rank is raised here: a ``RequestError`` as such, anything else as a ``RankError``.
-
-    Args:
-        config: of the run, as plain containers.
-        resume: whether the run is resumed.
     """
 
     def __init__(self, config: dict[str, Any], *, resume: bool) -> None:
@@ -137,8 +122,7 @@ class DistributedPart:
 def follow_runs(run_on_rank: Callable[[dict[str, Any], bool], None]) -> int:
     """Join each of rank 0's runs until rank 0 ends; returns its exit code.
 
-    Args:
-        run_on_rank: executes the distributed part of a run, given its config and whether it is resumed.
+    ``run_on_rank`` gets the run's config, as plain containers, and whether it is resumed.
     """
     assert _session is not None
     logging.getLogger("cifar_exp").setLevel(logging.ERROR)  # rank 0 logs the rest
