@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import nn
 
-from cifar_exp.build import build_network
 from cifar_exp.compute import seeding
 from cifar_exp.compute.device import Compute
 from cifar_exp.config.parse import changed
@@ -26,6 +25,7 @@ from cifar_exp.evaluation.metrics import evaluate
 from cifar_exp.evaluation.weights import read_weights
 from cifar_exp.explain.gradcam import explaining
 from cifar_exp.explain.layers import choose_layers
+from cifar_exp.network import build_network
 from cifar_exp.run_dir import tables
 from cifar_exp.run_dir.saved_run import SavedRun, open_run
 

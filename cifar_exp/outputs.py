@@ -17,7 +17,7 @@ from cifar_exp.explain.faithfulness import Explanation, faithfulness_rows
 from cifar_exp.explain.gradcam import gradcam_rows
 from cifar_exp.explain.layers import is_wanted
 from cifar_exp.explain.verdict import HEADLINES, WRONG_PLACE, finding, sanity
-from cifar_exp.preflight import count_parameters
+from cifar_exp.network import count_parameters
 from cifar_exp.reports.figures.calibration import calibration
 from cifar_exp.reports.figures.confusion import confusion
 from cifar_exp.reports.figures.curves import curves, learning_rate
@@ -69,18 +69,14 @@ def write_environment(parts: Parts, out_dir: Path, *, resume: bool = False) -> d
     return environment
 
 
-def write_lr_range_test(config: ExperimentConfig, parts: Parts, out_dir: Path, status: dict[str, Any]) -> None:
-    """Record the learning rate that the run uses, and with ``max_lr=auto`` the LR range test that found it."""
+def write_plan(config: ExperimentConfig, parts: Parts, out_dir: Path, status: dict[str, Any]) -> None:
+    """What is known before training: the planned learning rates, and with ``max_lr=auto`` the LR range test."""
     result = parts.lr_range_test
     if result is not None:
         tables.write_table(out_dir / lr_range_test.FILE, tables.LR_FIND_COLUMNS, result.rows())
         if config.figures:
             draw_lr_range_test(result, config.name, out_dir / lr_range_test.FIGURE)
-    run_status.update_status(out_dir, status, max_lr_used=parts.max_lr)
-
-
-def write_schedule(parts: Parts, out_dir: Path) -> None:
-    """The learning rate that the schedule plans for each step, to be held against ``steps.csv``."""
+    run_status.update_status(out_dir, status, max_lr_used=parts.max_lr, gradcam=parts.explained.note, warnings=[])
     rows = [{"step": step, "learning_rate": float(rate)} for step, rate in enumerate(parts.planned, start=1)]
     tables.write_table(out_dir / "schedule.csv", tables.SCHEDULE_COLUMNS, rows)
 
@@ -90,12 +86,8 @@ def used_schedule(config: ExperimentConfig, parts: Parts, out_dir: Path) -> Sche
     steps = tables.read_table(out_dir / "steps.csv")
     # With early stopping the end of an open-ended schedule is not missed.
     planned = parts.planned if config.early_stopping.patience is None else parts.planned[: len(steps)]
-    use = schedule_use(
-        config.scheduler.interval,
-        planned,
-        steps["learning_rate"].to_numpy(),
-        int(steps["epoch"].iloc[-1]),
-    )
+    rates, epochs = steps["learning_rate"].to_numpy(), int(steps["epoch"].iloc[-1])
+    use = schedule_use(config.scheduler.interval, planned, rates, epochs)
     (log.info if use.complete else log.warning)("Schedule %s: %s", config.scheduler.name, use)
     return use
 
@@ -108,11 +100,8 @@ def write_tables(parts: Parts, evaluation: Evaluation, tta: Evaluation | None, o
     """
     names, sources = parts.class_names, parts.splits.test.sources
     counts = confusion_matrix(evaluation.labels, evaluation.predictions, len(names))
-    tables.write_table(
-        out_dir / "predictions.csv",
-        tables.PREDICTIONS_COLUMNS,
-        prediction_rows(evaluation, parts.splits.test, names),
-    )
+    rows = prediction_rows(evaluation, parts.splits.test, names)
+    tables.write_table(out_dir / "predictions.csv", tables.PREDICTIONS_COLUMNS, rows)
     tables.write_table(out_dir / "per_class.csv", tables.PER_CLASS_COLUMNS, per_class_rows(counts, names))
     tables.write_table(out_dir / "confusion.csv", ["label", *names], confusion_rows(counts, names))
     return write_probabilities(evaluation, tta, sources, names, out_dir)
@@ -218,8 +207,8 @@ def judged(parts: Parts, evaluation: Evaluation, indices: NDArray[np.int64]) -> 
 
 def _measured_epoch(config: ExperimentConfig, fitted: Fitted) -> tuple[str, int]:
     """The checkpoint whose weights the final figures are of, and its epoch."""
-    if config.evaluation.weights == "best" and fitted.best_epoch is not None:
-        return "best", fitted.best_epoch
+    if config.evaluation.weights == "best" and fitted.best.epoch is not None:
+        return "best", fitted.best.epoch
     return "last", len(fitted.metrics)
 
 
@@ -241,8 +230,8 @@ def results(
         "val_images": None if parts.splits.validation is None else len(parts.splits.validation),
         "test_loss": evaluation.loss,
         "test_accuracy": evaluation.accuracy,
-        "best_epoch": fitted.best_epoch,
-        "best_val_accuracy": fitted.best_accuracy if selected_on_validation else None,
+        "best_epoch": fitted.best.epoch,
+        "best_val_accuracy": fitted.best.accuracy if selected_on_validation else None,
         "generalization_gap": row["train_accuracy"] - evaluation.accuracy,
         "misclassified": int((~evaluation.correct).sum()),
         "parameters": count_parameters(parts.learner.model),

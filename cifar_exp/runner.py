@@ -3,7 +3,6 @@
 import logging
 import os
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,7 @@ from cifar_exp.config.schema import ExperimentConfig
 from cifar_exp.errors import DivergedError
 from cifar_exp.evaluation.probability_records import fitted_temperature, probability_scores
 from cifar_exp.reports.run_page.live import LivePage
-from cifar_exp.run_dir import lifecycle, run_status
+from cifar_exp.run_dir import lifecycle
 from cifar_exp.training.recorder import Recorder
 
 log = logging.getLogger(__name__)
@@ -26,10 +25,7 @@ log = logging.getLogger(__name__)
 def run(config: ExperimentConfig, out_dir: str | Path, *, resume: bool = False) -> dict[str, Any]:
     """Train, evaluate, explain and report one experiment.
 
-    Args:
-        config: resolved configuration (``cifar_exp.compose``, ``config.resolve`` or ``config.load_saved``).
-        out_dir: the run directory, created here; must not contain a run already.
-        resume: continue the run in ``out_dir``, whose config this is; results are identical to an uninterrupted run.
+    Creates the run directory ``out_dir``, or resumes the run in it, whose config must be this one.
 
     Returns:
         The row of ``summary.csv``.
@@ -45,7 +41,7 @@ def run(config: ExperimentConfig, out_dir: str | Path, *, resume: bool = False) 
         LivePage(out_dir, wanted=config.report) as page,
         lifecycle.recorded(out_dir, config, resume=resume) as status,
         DistributedPart(plain(config), resume=resume) as distributed,
-        trackers.tracked(config, out_dir, lifecycle.state_after) as tell_tracker,
+        trackers.tracked(config, out_dir, lifecycle.state_after) as log_to_tracker,
     ):
         # --- build ---
         log.info("Run directory: %s", lifecycle.run_name(out_dir))
@@ -55,21 +51,14 @@ def run(config: ExperimentConfig, out_dir: str | Path, *, resume: bool = False) 
         for line in describe(config.name, parts):
             log.info(line)
         environment = outputs.write_environment(parts, out_dir, resume=resume)
-        outputs.write_lr_range_test(config, parts, out_dir, status)
-        run_status.update_status(out_dir, status, gradcam=parts.explained.note, warnings=[])
-        outputs.write_schedule(parts, out_dir)
+        outputs.write_plan(config, parts, out_dir, status)
         page.update()
         # --- train and evaluate ---
         savepoint = stages.build_savepoint(config, parts, out_dir)
+        recorder = stages.build_recorder(config, out_dir, status)
+        callbacks = (log_to_tracker, page.update)
         try:
-            fitted = stages.train(
-                config,
-                parts,
-                savepoint,
-                stages.build_recorder(config, out_dir, status),
-                resume=resume,
-                after_epoch=_each(tell_tracker, page.update),
-            )
+            fitted = stages.train(config, parts, savepoint, recorder, resume=resume, after_epoch=callbacks)
         except DivergedError:
             outputs.draw_progress(config, parts, outputs.used_schedule(config, parts, out_dir), out_dir, status)
             raise
@@ -106,13 +95,3 @@ def run_on_other_rank(task: dict[str, Any], resume: bool) -> None:
     recorder = Recorder(nowhere, {}, enabled=False)
     fitted = stages.train(config, parts, stages.build_savepoint(config, parts, nowhere), recorder, resume=resume)
     stages.final_evaluations(config, parts, fitted, nowhere)
-
-
-def _each(*functions: Callable[[], None]) -> Callable[[], None]:
-    """A function that calls these one after the other."""
-
-    def call() -> None:
-        for function in functions:
-            function()
-
-    return call

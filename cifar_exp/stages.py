@@ -2,7 +2,7 @@
 
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ from cifar_exp.explain import faithfulness
 from cifar_exp.explain.gradcam import CamMap, Explainer, explain, explaining
 from cifar_exp.explain.layers import is_wanted
 from cifar_exp.run_dir import checkpoint, lifecycle, tables
-from cifar_exp.training.fit import FitOptions, Fitted, fit
+from cifar_exp.training.fit import Fitted, Training
 from cifar_exp.training.recorder import Recorder
 from cifar_exp.training.savepoint import Savepoint
 
@@ -42,13 +42,9 @@ def build_recorder(config: ExperimentConfig, out_dir: Path, status: dict[str, An
 
 def build_savepoint(config: ExperimentConfig, parts: Parts, out_dir: Path) -> Savepoint:
     """Where the run saves its state, and what a checkpoint needs beside the config so that its weights can be used."""
-    about = {
-        "class_names": list(parts.class_names),
-        "mean": list(parts.statistics.mean),
-        "std": list(parts.statistics.std),
-    }
-    node = config.checkpoint
-    return Savepoint(out_dir, about, every_epochs=node.every_epochs, every_seconds=node.every_seconds)
+    statistics = parts.statistics
+    about = {"class_names": list(parts.class_names), "mean": list(statistics.mean), "std": list(statistics.std)}
+    return Savepoint(out_dir, about, every_seconds=config.checkpoint.every_seconds)
 
 
 def train(
@@ -58,27 +54,20 @@ def train(
     recorder: Recorder,
     *,
     resume: bool,
-    after_epoch: Callable[[], None] = lambda: None,
+    after_epoch: Sequence[Callable[[], None]] = (),
 ) -> Fitted:
-    """Train as the config says; see ``fit``."""
+    """Train as the config says; see ``Training``."""
     on_gpu = parts.compute.device.type == "cuda"
-    return fit(
+    return Training(
+        config,
         parts.learner,
         parts.batches.loader(_loader_workers(config.data.workers, on_gpu=on_gpu), pin_memory=on_gpu),
         parts.splits,
-        FitOptions(
-            epochs=config.epochs,
-            test_each_epoch=config.evaluate_test_each_epoch,
-            keep_best=config.checkpoint.best,
-            resume=resume,
-            metric=config.selection_metric,
-            patience=config.early_stopping.patience,
-        ),
-        measure=lambda model, split, after_batch: measure(config, parts, split, after_batch, model),
-        savepoint=savepoint,
-        recorder=recorder,
-        after_epoch=after_epoch,
-    )
+        lambda model, split, after_batch: measure(config, parts, split, after_batch, model),
+        savepoint,
+        recorder,
+        after_epoch,
+    ).run(resume=resume)
 
 
 def _loader_workers(configured: int | None, *, on_gpu: bool) -> int:
@@ -121,7 +110,7 @@ def final_evaluations(
     config: ExperimentConfig, parts: Parts, fitted: Fitted, out_dir: Path
 ) -> tuple[Evaluation, Evaluation | None]:
     """Test and validation split (None without one) under the configured weights, which are then in the model."""
-    if config.evaluation.weights == "best" and fitted.best_epoch not in (None, config.epochs):
+    if config.evaluation.weights == "best" and fitted.best.epoch not in (None, config.epochs):
         if current_ranks().is_rank_0:  # evaluation broadcasts the weights
             best = checkpoint.load(out_dir / "checkpoints" / "best.pt", parts.compute.device)
             parts.learner.model.load_state_dict(best["model"])
@@ -186,21 +175,15 @@ def measure_faithfulness(
     config: ExperimentConfig, parts: Parts, evaluation: Evaluation
 ) -> list[faithfulness.Faithfulness]:
     """Whether each layer's Grad-CAM maps matter, on a random sample of test images."""
-    wanted, seed, layers = config.explain.faithfulness_images, config.seed, parts.explained.layers
+    wanted, layers = config.explain.faithfulness_images, parts.explained.layers
+    labels, predictions = evaluation.labels, evaluation.predictions
     if wanted == 0 or not layers:
         return []
-    labels, predictions = evaluation.labels, evaluation.predictions
     count = faithfulness.affordable(wanted, len(labels), len(layers))
-    chosen = faithfulness.sample(labels, predictions, count, seed)
+    chosen = faithfulness.sample(labels, predictions, count, config.seed)
+    images = parts.splits.test.images[chosen]
     with _explainer(config, parts) as explainer:
-        return faithfulness.measure(
-            explainer,
-            parts.splits.test.images[chosen],
-            labels[chosen],
-            predictions[chosen],
-            layers,
-            seed,
-        )
+        return faithfulness.measure(explainer, images, labels[chosen], predictions[chosen], layers, config.seed)
 
 
 def _explainer(config: ExperimentConfig, parts: Parts) -> AbstractContextManager[Explainer]:

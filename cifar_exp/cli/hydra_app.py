@@ -58,7 +58,7 @@ def run_experiment(arguments: list[str]) -> int:
 
 def _run(job: Any, arguments: list[str]) -> int:
     """Check and run one composed experiment; a wrong request leaves no file and no folder behind."""
-    from cifar_exp.cli.preflight import check
+    from cifar_exp.cli.check_request import check
     from cifar_exp.config.compose import without_hydra
     from cifar_exp.config.resolved import resolve
     from cifar_exp.run_dir.lifecycle import Leftovers
@@ -86,7 +86,7 @@ def _run(job: Any, arguments: list[str]) -> int:
 
 def run_sweep(request: "Request") -> int:
     """Run the jobs of a sweep, completed ones excepted; returns the exit code."""
-    from cifar_exp.cli.preflight import check
+    from cifar_exp.cli.check_request import check
     from cifar_exp.sweeps import grid, ledger
 
     torchrun.require_one_process("-m")

@@ -16,7 +16,7 @@ class WeightAverage:
     other buffers are copied.
     """
 
-    def __init__(self, model: nn.Module, *, decay: float, every_steps: int) -> None:
+    def __init__(self, model: nn.Module, decay: float, every_steps: int) -> None:
         self._decay = decay
         self._every_steps = every_steps
         self._updates = 0

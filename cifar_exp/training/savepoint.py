@@ -3,7 +3,7 @@
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
@@ -13,20 +13,24 @@ from cifar_exp.run_dir import checkpoint
 from cifar_exp.training.epoch import EpochState
 from cifar_exp.training.learner import Learner
 
-Best = tuple[int | None, float | None, float | None]  # epoch, accuracy and score of the best epoch so far
+
+class Best(NamedTuple):
+    """The first epoch with the best score on the selection split; all None before the first evaluation."""
+
+    epoch: int | None = None  # from 1
+    accuracy: float | None = None
+    score: float | None = None  # higher is better
 
 
 class Savepoint:
     """Writes and reads the checkpoints of a run.
 
-    ``about`` is what a checkpoint says beside weights and state, as plain values. ``last.pt`` is written after
-    ``every_epochs`` epochs, and within an epoch if the last one is ``every_seconds`` old.
+    ``about`` is what a checkpoint says beside weights and state, as plain values.
     """
 
-    def __init__(self, out_dir: Path, about: Mapping[str, Any], *, every_epochs: int, every_seconds: float) -> None:
+    def __init__(self, out_dir: Path, about: Mapping[str, Any], *, every_seconds: float) -> None:
         self.path = out_dir / "checkpoints" / "last.pt"
-        self.every_epochs = every_epochs
-        self._about = dict(about)
+        self._about = about
         self._every_seconds = every_seconds
         self._started = self._written = time.monotonic()
         self.seconds_before = 0.0  # total time of earlier sessions of the run, up to the state that was restored
@@ -58,9 +62,7 @@ class Savepoint:
             **learner.state_dict(),
             **rank_0,
             other_processes=other_ranks,
-            best_epoch=best[0],
-            best_accuracy=best[1],
-            best_score=best[2],
+            **{f"best_{name}": value for name, value in best._asdict().items()},
             seconds=self.seconds_before + time.monotonic() - self._started,
             **self._about,
         )
@@ -96,7 +98,7 @@ class Savepoint:
                 epoch_state = _merge_for_new_world_size([one["epoch_so_far"] for one in saved], keep=ranks.is_rank_0)
             return (
                 None if epoch_state is None else EpochState.from_state_dict(epoch_state, device),
-                (state["best_epoch"], state["best_accuracy"], state.get("best_score", state["best_accuracy"])),
+                Best(state["best_epoch"], state["best_accuracy"], state.get("best_score", state["best_accuracy"])),
             )
         except (LookupError, TypeError, ValueError, AttributeError, RuntimeError) as error:
             reason = (str(error) or type(error).__name__).splitlines()[0]

@@ -63,7 +63,7 @@ def test_an_interrupted_run_goes_on_with_the_number_that_it_found(found, tmp_pat
 
     config = composed(*AUTO)
     with monkeypatch.context() as patch:
-        patch.setattr("cifar_exp.stages.fit", interrupted)
+        patch.setattr("cifar_exp.stages.train", interrupted)
         with pytest.raises(KeyboardInterrupt):
             run(config, tmp_path / "run")
     assert tables.read_table(tmp_path / "run" / "summary.csv")["max_lr_used"].item() == found[1]["max_lr_used"]
