@@ -172,7 +172,7 @@ def _writable_folder(job: Any, key: str) -> Path:
         folder = Path(str(OmegaConf.select(job, key)))
         existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
     except OmegaConfBaseException as error:
-        raise RequestError(f"{key}: {first_line(error)}") from error
+        raise RequestError(f"{key}: {first_line(error).removeprefix(f'{key}: ')}") from error
     except OSError as error:
         raise RequestError(f"{folder}: {error.strerror}; choose another folder with {key}=...") from error
     if not (existing.is_dir() and os.access(existing, os.W_OK)):

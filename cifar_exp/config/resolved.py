@@ -172,5 +172,7 @@ def to_yaml(config: ExperimentConfig | dict[str, Any]) -> str:
 def first_line(error: Exception) -> str:
     """The message of an OmegaConf error on one line, with its key."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
-    key = next((line.removeprefix("full_key: ") for line in lines if line.startswith("full_key: ")), None)
+    key = next((line.removeprefix("full_key: ") for line in lines if line.startswith("full_key: ")), "")
+    if match := re.fullmatch(r"Interpolation key '(.+)' not found", lines[0]):
+        return f"{key}: needs {match[1]}, which is not set; set {match[1]} in your file, or {key}=..."
     return f"{key}: {lines[0]}" if key and key not in lines[0] else lines[0]
