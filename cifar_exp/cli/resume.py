@@ -7,6 +7,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
+from cifar_exp import trackers
 from cifar_exp.cli.hydra_app import run_sweep
 from cifar_exp.config.compose import composition
 from cifar_exp.config.overrides import quoted
@@ -52,7 +53,7 @@ def resume(path: Path, overrides: Sequence[str], *, trust: Sequence[str], config
 
 
 def _resume_run(path: Path, overrides: Sequence[str], trust: Sequence[str]) -> int:
-    saved = open_run(path, trust=trust, completed=False)
+    saved = open_run(path, trust=trust, completed=False, keeps_tracker=trackers.has_store)
     for override in overrides:
         key, _, value = override.partition("=")
         if key == "explain.images" and value.isdecimal():  # affects neither training nor evaluation

@@ -1,6 +1,6 @@
 """A finished run as other commands use it: its config may be a stranger's and is checked before use."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -15,8 +15,6 @@ from cifar_exp.errors import RequestError
 from cifar_exp.run_dir import run_status, tables
 from cifar_exp.run_dir.read import require_run
 from cifar_exp.safe_io import atomic
-
-MLFLOW_RUN_FILE = "mlflow_run.json"  # which of MLflow's runs a run directory is
 
 
 @dataclass(frozen=True)
@@ -46,7 +44,13 @@ class SavedRun:
             raise RequestError(f"{self.path / name}: cannot be read: {error}") from error
 
 
-def open_run(path: Path, *, trust: Sequence[str] = (), completed: bool = True) -> SavedRun:
+def open_run(
+    path: Path,
+    *,
+    trust: Sequence[str] = (),
+    completed: bool = True,
+    keeps_tracker: Callable[[ExperimentConfig, Path], bool] = lambda _config, _path: False,
+) -> SavedRun:
     """Open a run.
 
     ``trust`` names the user's own packages that its config may call.
@@ -68,7 +72,7 @@ def open_run(path: Path, *, trust: Sequence[str] = (), completed: bool = True) -
     edited = status.get("config_hash") not in (None, saved_hash(path / "config_resolved.yaml"))
     # A stranger's run must not decide where this program writes: the user's own cache is used.
     own: dict[str, Any] = {"data.cache": None}
-    if completed or not has_known_tracker(config, path):
+    if not keeps_tracker(config, path):
         own |= {"tracker.name": "none", "tracker.store": None}
     config = changed(config, own)
     return SavedRun(path, state, config, _read_json(path / "environment.json"), edited)
@@ -95,16 +99,3 @@ def _read_json(path: Path) -> dict[str, Any]:
         return {}
     except (OSError, ValueError) as error:
         raise RequestError(f"{path}: cannot be read: {error}") from error
-
-
-def has_known_tracker(config: ExperimentConfig, out_dir: Path) -> bool:
-    """Whether a saved run's tracker writes only where it wrote before: a stranger's config creates no new store."""
-    name, store = config.tracker.name, config.tracker.store
-    return name == "tensorboard" or (
-        name == "mlflow" and (out_dir / MLFLOW_RUN_FILE).is_file() and is_mlflow_store(store or "")
-    )
-
-
-def is_mlflow_store(folder: str | Path) -> bool:
-    """Whether the folder holds MLflow's database."""
-    return Path(folder, "mlflow.db").is_file()
