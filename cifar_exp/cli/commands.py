@@ -94,10 +94,12 @@ def _lr_find(parser: argparse.ArgumentParser) -> None:
     )
     parser.epilog = "Example: cifar-exp lr-find experiment=quickstart optimizer=adamw"
     _add_overrides(parser, "KEY=VALUE", "overrides of the experiment, as for a run")
-    parser.add_argument("--min-lr", metavar="LR", type=float, help="first learning rate (default: 1e-05)")
-    parser.add_argument("--max-lr", metavar="LR", type=float, help="last learning rate (default: 10)")
-    what = "optimizer steps, each at its own learning rate; fewer if the loss diverges (default: 100)"
-    parser.add_argument("--steps", metavar="N", type=int, help=what)
+    what = "first learning rate (default: %(default)g)"
+    parser.add_argument("--min-lr", metavar="LR", type=float, default=1e-5, help=what)
+    what = "last learning rate (default: %(default)g)"
+    parser.add_argument("--max-lr", metavar="LR", type=float, default=10.0, help=what)
+    what = "optimizer steps, each at its own learning rate; fewer if the loss diverges (default: %(default)s)"
+    parser.add_argument("--steps", metavar="N", type=int, default=100, help=what)
     _add_out(parser, "lr_find")
     _add_config_dir(parser)
 

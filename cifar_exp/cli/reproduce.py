@@ -35,7 +35,6 @@ TIMING_COLUMNS = ("train_seconds", "eval_seconds", "images_per_second")
 class Difference:
     """The first cell in which the reproduction's table differs from the run's."""
 
-    table: str  # the file
     row: str  # ``epoch 3`` or ``step 17``
     column: str | None  # the column; None if the whole row is missing in one of them
     then: float | str | None  # the run's value; None if it has none
@@ -87,14 +86,14 @@ def reproduce(
         log.warning("The reproduction diverged, the run did not: %s", error)
     path = out_dir / "metrics.csv"
     again = tables.read_table(path) if path.exists() else metrics.iloc[:0]
-    first = first_difference("metrics.csv", "epoch", metrics, again, tolerance)
+    first = first_difference(metrics, again, tolerance)
     predictions = _compare_predictions(predictions_then, out_dir)
     verdict: dict[str, Any] = {
         "same": first is None,
         "run": str(saved.path.absolute()),
         "tolerance": tolerance,
         "epochs_compared": min(len(metrics), len(again)),
-        "first_difference": None if first is None else asdict(first),
+        "first_difference": None if first is None else {"table": "metrics.csv", **asdict(first)},
         "final_differences": _final_differences(metrics, again),
         "predictions": predictions,
         "changes": [asdict(change) for change in changed],
@@ -106,38 +105,26 @@ def reproduce(
     return verdict
 
 
-def first_difference(
-    table: str, key: str, then: pd.DataFrame, now: pd.DataFrame, tolerance: float
-) -> Difference | None:
-    """The first difference between two tables, row by row; None if there is none.
+def first_difference(then: pd.DataFrame, now: pd.DataFrame, tolerance: float) -> Difference | None:
+    """The first difference between two ``metrics.csv``, row by row; None if there is none.
 
     Timing columns are ignored. Two missing values are the same; a missing value and a number differ.
     """
     columns = [name for name in then.columns if name not in TIMING_COLUMNS]
     if absent := [name for name in columns if name not in now.columns]:
-        return Difference(table, "header", absent[0], absent[0], None)
+        return Difference("header", absent[0], absent[0], None)
     for row in range(max(len(then), len(now))):
         if row >= len(then) or row >= len(now):
-            longer = then if row < len(then) else now
-            where = f"{key} {longer[key].iloc[row]}"
-            return Difference(table, where, None, *(("there", None) if row < len(then) else (None, "there")))
+            there = ("there", None) if row < len(then) else (None, "there")
+            return Difference(f"epoch {(then if row < len(then) else now)['epoch'].iloc[row]}", None, *there)
         for column in columns:
-            a, b = then[column].iloc[row], now[column].iloc[row]
-            if not _same(a, b, tolerance):
-                return Difference(table, f"{key} {then[key].iloc[row]}", column, _plain(a), _plain(b))
+            a, b = (
+                None if pd.isna(table[column].iloc[row]) else float(table[column].iloc[row]) for table in (then, now)
+            )
+            same = a == b or (a is not None and b is not None and abs(a - b) <= tolerance)
+            if not same:
+                return Difference(f"epoch {then['epoch'].iloc[row]}", column, a, b)
     return None
-
-
-def _same(a: Any, b: Any, tolerance: float) -> bool:
-    if pd.isna(a) or pd.isna(b):
-        return bool(pd.isna(a) and pd.isna(b))
-    return bool(a == b) or (not isinstance(a, str) and bool(abs(a - b) <= tolerance))
-
-
-def _plain(value: Any) -> float | str | None:
-    if pd.isna(value):
-        return None
-    return value if isinstance(value, str) else float(value)
 
 
 def _final_differences(then: pd.DataFrame, now: pd.DataFrame) -> dict[str, float]:

@@ -11,11 +11,10 @@ from typing import Any, cast
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from cifar_exp.config.aliases import with_current_targets
 from cifar_exp.config.parse import BY_TARGET, flatten, parse, plain
-from cifar_exp.config.removed_keys import drop_removed_keys
 from cifar_exp.config.schema import ExperimentConfig, group_schema
 from cifar_exp.config.suggestions import suggest_key
+from cifar_exp.config.version_0_1 import drop_removed_keys, with_current_targets
 from cifar_exp.errors import RequestError
 from cifar_exp.safe_io.untrusted import displayable, read_yaml_text
 

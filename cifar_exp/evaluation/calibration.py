@@ -137,33 +137,21 @@ def brier_score(probabilities: NDArray[np.float32], labels: NDArray[np.int64]) -
 def fit_temperature(probabilities: NDArray[np.float32], labels: NDArray[np.int64]) -> float | None:
     """The temperature with the lowest cross-entropy on held-out images (Guo et al. 2017, arXiv 1706.04599).
 
-    Newton's method on the inverse temperature, in which the cross-entropy is convex; a step that leaves the bracket
-    becomes a bisection.
+    The cross-entropy is convex in the inverse temperature, so it is lowest where its slope is 0.
 
     Returns:
         None if the best one lies outside [0.05, 20], as it does where all images are right.
     """
+    from scipy.optimize import brentq  # the run page, which imports this module, does not need it
+
     log_p = np.log(np.maximum(probabilities, _TINY, dtype=np.float64))
     of_labels = log_p[np.arange(len(labels)), labels]
 
-    def slope_and_curvature(inverse: float) -> tuple[float, float]:
-        p = _softmax(inverse * log_p)
-        mean = (p * log_p).sum(axis=1)
-        return float((mean - of_labels).mean()), float(((p * log_p**2).sum(axis=1) - mean**2).mean())
+    def slope(inverse: float) -> float:
+        return float(((_softmax(inverse * log_p) * log_p).sum(axis=1) - of_labels).mean())
 
     low, high = 1 / _TEMPERATURES[1], 1 / _TEMPERATURES[0]
-    if slope_and_curvature(low)[0] >= 0 or slope_and_curvature(high)[0] <= 0:
-        return None
-    inverse = 1.0
-    for _ in range(60):
-        slope, curvature = slope_and_curvature(inverse)
-        low, high = (low, inverse) if slope > 0 else (inverse, high)
-        step = inverse - slope / curvature if curvature > 0 else low
-        following = step if low < step < high else math.sqrt(low * high)
-        if abs(following - inverse) < 1e-9 * inverse:
-            break
-        inverse = following
-    return 1 / inverse
+    return 1 / float(brentq(slope, low, high, xtol=1e-12)) if slope(low) < 0 < slope(high) else None
 
 
 def with_temperature(probabilities: NDArray[np.float32], temperature: float) -> NDArray[np.float64]:

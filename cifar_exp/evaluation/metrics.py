@@ -109,11 +109,8 @@ def evaluate(
         after_batch()
     model.train(was_training)
     probabilities, losses = map(ranks.concatenate, (probabilities, losses))
-    return Evaluation(
-        labels=split.labels,
-        probabilities=torch.cat(probabilities).cpu().numpy(),
-        losses=torch.cat(losses).cpu().numpy().astype(np.float64),
-    )
+    p, nats = (torch.cat(parts).cpu().numpy() for parts in (probabilities, losses))
+    return Evaluation(split.labels, p, nats.astype(np.float64))
 
 
 def _brought_to(device: torch.device, split: Split) -> tuple[torch.Tensor, torch.Tensor]:
@@ -173,9 +170,8 @@ def class_scores(evaluation: Evaluation) -> dict[str, float | None]:
     lowest. With five classes or fewer every label is among the top 5: the cell stays empty.
     """
     classes = evaluation.probabilities.shape[1]
-    rows = per_class_rows(
-        confusion_matrix(evaluation.labels, evaluation.predictions, classes), [str(k) for k in range(classes)]
-    )
+    counts = confusion_matrix(evaluation.labels, evaluation.predictions, classes)
+    rows = per_class_rows(counts, [str(k) for k in range(classes)])
     recalls, f1 = ([row[key] for row in rows if row[key] is not None] for key in ("accuracy", "f1"))
     of_label = np.take_along_axis(evaluation.probabilities, evaluation.labels[:, None], axis=1)
     in_top5 = (evaluation.probabilities >= of_label).sum(axis=1) <= 5
@@ -184,6 +180,17 @@ def class_scores(evaluation: Evaluation) -> dict[str, float | None]:
         "balanced_accuracy": float(np.mean(recalls)),
         "macro_f1": float(np.mean(f1)),
     }
+
+
+def selection_score(evaluation: Evaluation, metric: str) -> float:
+    """The value of the config's ``selection_metric``; higher is better, so ``val_loss`` is negated."""
+    if metric == "val_loss":
+        return -evaluation.loss
+    if metric == "val_accuracy":
+        return evaluation.accuracy
+    value = class_scores(evaluation)[metric.removeprefix("val_")]
+    assert value is not None
+    return value
 
 
 def confusion_rows(confusion: NDArray[np.int64], class_names: Sequence[str]) -> list[Mapping[str, Any]]:

@@ -24,6 +24,7 @@ RESAMPLES = 2000
 _PASSES = 10  # what an image costs a layer, in forward passes of one image: its map, its own places, the controls
 _LEAST_SAMPLE = 30
 _MOST_SANITY_IMAGES = 50
+_EFFECT_COLUMNS = ("attended_drop", "control_drop", "difference", "ci_low", "ci_high")
 _QUANTILES = (0.025, 0.975)
 
 
@@ -205,17 +206,7 @@ def faithfulness_rows(tests: Sequence[Faithfulness]) -> list[Mapping[str, Any]]:
             "infill": test.infill,
             "verdict": test.verdict,
             "rank_correlation_reinitialized": test.correlation,
+            **{name: getattr(test.effect, name.removeprefix("ci_"), None) for name in _EFFECT_COLUMNS},
         }
-        | (
-            {}
-            if test.effect is None
-            else {
-                "attended_drop": test.effect.attended_drop,
-                "control_drop": test.effect.control_drop,
-                "difference": test.effect.difference,
-                "ci_low": test.effect.low,
-                "ci_high": test.effect.high,
-            }
-        )
         for test in tests
     ]

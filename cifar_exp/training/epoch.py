@@ -34,10 +34,7 @@ class EpochState:
     def start(cls, device: torch.device) -> "EpochState":
         """The totals before the first step. The loss is summed in double precision if the device supports it."""
         dtype = torch.float32 if device.type == "mps" else torch.float64
-        return cls(
-            torch.zeros((), dtype=dtype, device=device),
-            torch.zeros((), dtype=torch.int64, device=device),
-        )
+        return cls(torch.zeros((), dtype=dtype, device=device), torch.zeros((), dtype=torch.int64, device=device))
 
     @property
     def steps(self) -> int:
@@ -128,14 +125,7 @@ def train_epoch(
         if not math.isfinite(row["loss"]):
             raise DivergedError(rows[: position + 1])
     loss_sum, correct, seen = learner.ranks.sum([float(state.loss_sum), int(state.correct), state.seen])
-    return EpochResult(
-        loss=loss_sum / seen,
-        accuracy=correct / seen,
-        images=int(seen),
-        learning_rate=state.rates[-1][0],
-        seconds=state.seconds,
-        steps=rows,
-    )
+    return EpochResult(loss_sum / seen, correct / seen, int(seen), state.rates[-1][0], state.seconds, rows)
 
 
 def _check_loss(learner: Learner, state: EpochState) -> None:

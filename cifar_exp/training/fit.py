@@ -17,12 +17,11 @@ from cifar_exp.data import Split
 from cifar_exp.data.batches import EpochLoader
 from cifar_exp.data.dataset import Splits
 from cifar_exp.errors import DivergedError
-from cifar_exp.evaluation.metrics import Evaluation
+from cifar_exp.evaluation.metrics import Evaluation, selection_score
 from cifar_exp.training.epoch import EpochResult, EpochState, train_epoch
 from cifar_exp.training.learner import Learner
 from cifar_exp.training.recorder import Recorder
 from cifar_exp.training.savepoint import Best, Savepoint
-from cifar_exp.training.selection import score
 from cifar_exp.training.signals import Interruption
 
 log = logging.getLogger(__name__)
@@ -166,7 +165,7 @@ class Training:
         validation = evaluate(self.splits.validation, "val")
         test = evaluate(self.splits.test, "test") if config.evaluate_test_each_epoch else None
         selected = validation if fitted.selection_split == "validation" else test if fitted.selection_split else None
-        value = score(selected, config.selection_metric) if selected is not None else None
+        value = selection_score(selected, config.selection_metric) if selected is not None else None
         epoch = learner.epoch + 1
         stops = not fitted.is_better(value) and fitted.exhausts(config.early_stopping.patience, epoch)
         if test is None and (epoch == config.epochs or stops):

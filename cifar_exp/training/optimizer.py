@@ -10,14 +10,11 @@ from cifar_exp.config.targets import call
 from cifar_exp.errors import RequestError
 
 # Keys of an optimizer node about groups of parameters, which are not arguments of the optimizer.
+# fmt: off
 _GROUP_KEYS = (
-    "weight_decay",
-    "decay_norms_and_biases",
-    "bias_lr_factor",
-    "head_lr_factor",
-    "sgd_momentum",
-    "clip_grad_norm",
+    "weight_decay", "decay_norms_and_biases", "bias_lr_factor", "head_lr_factor", "sgd_momentum", "clip_grad_norm"
 )
+# fmt: on
 
 
 def build_optimizer(

@@ -105,14 +105,8 @@ def constant(
     optimizer: torch.optim.Optimizer, *, max_lr: float, total_steps: int, warmup_fraction: float = 0.0
 ) -> LRScheduler:
     """``max_lr`` throughout, after an optional linear warm-up."""
-    return multistep(
-        optimizer,
-        max_lr=max_lr,
-        total_steps=total_steps,
-        milestones=[],
-        gamma=1.0,
-        warmup_fraction=warmup_fraction,
-    )
+    plan: dict[str, Any] = {"max_lr": max_lr, "total_steps": total_steps, "warmup_fraction": warmup_fraction}
+    return multistep(optimizer, milestones=[], gamma=1.0, **plan)
 
 
 def plateau(
@@ -122,15 +116,8 @@ def plateau(
 
     ``patience`` counts epochs.
     """
-    return ReduceLROnPlateau(
-        optimizer,
-        mode="max",
-        factor=factor,
-        patience=patience,
-        threshold=threshold,
-        threshold_mode="abs",
-        eps=0.0,  # by default PyTorch ignores reductions of tiny learning rates
-    )
+    # eps: by default PyTorch ignores reductions of tiny learning rates.
+    return ReduceLROnPlateau(optimizer, "max", factor, patience, threshold, threshold_mode="abs", eps=0.0)
 
 
 def planned_learning_rates(node: SchedulerConfig, *, max_lr: float, total_steps: int) -> NDArray[np.float64]:

@@ -115,12 +115,12 @@ def test_tolerance():
         {"epoch": [1, 2], "train_loss": [0.5, 0.25], "train_seconds": [1.0, 2.0], "val_loss": [np.nan, 1]}
     )
     now = then.assign(train_loss=[0.5, 0.26], train_seconds=[9.0, 9.0])
-    found = first_difference("metrics.csv", "epoch", then, now, 0.0)
+    found = first_difference(then, now, 0.0)
     assert found is not None
     assert (found.row, found.column, found.then, found.now) == ("epoch 2", "train_loss", 0.25, 0.26)
-    assert first_difference("metrics.csv", "epoch", then, now, 0.02) is None
-    assert first_difference("metrics.csv", "epoch", then, then.assign(val_loss=[0.0, 1]), 1.0).column == "val_loss"
-    assert first_difference("metrics.csv", "epoch", then, then.iloc[:1], 0.0).row == "epoch 2"
+    assert first_difference(then, now, 0.02) is None
+    assert first_difference(then, then.assign(val_loss=[0.0, 1]), 1.0).column == "val_loss"
+    assert first_difference(then, then.iloc[:1], 0.0).row == "epoch 2"
 
 
 def test_evaluating_again_gives_the_same_numbers(copied, capsys):

@@ -61,13 +61,8 @@ def run_distributed(program: Callable[[], int], follow: Callable[[], int]) -> in
     global _session
     backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() and dist.is_nccl_available() else "gloo"
     store, rank, world_size = next(rendezvous("env://"))
-    dist.init_process_group(
-        backend,
-        store=PrefixStore("group", store),
-        rank=rank,
-        world_size=world_size,
-        timeout=_TIMEOUT,
-    )
+    group = PrefixStore("group", store)
+    dist.init_process_group(backend, store=group, rank=rank, world_size=world_size, timeout=_TIMEOUT)
     _session = _Session(store, Ranks(rank, world_size))
     code = FAILED
     try:
