@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import yaml
 
 MEASURED = ("metrics.csv", "steps.csv", "predictions.csv", "per_class.csv", "gradcam.csv")
 TIMING = ("train_seconds", "eval_seconds", "images_per_second")
@@ -33,3 +34,16 @@ def metrics_of(run_dir: Path) -> pd.DataFrame:
 def rows_of(run_dir: Path) -> int:
     path = run_dir / "metrics.csv"
     return len(path.read_text().splitlines()) - 1 if path.exists() else 0
+
+
+def edit(run_dir, **changes):
+    """Change values of a saved config, by keys such as ``data__root``."""
+    path = run_dir / "config_resolved.yaml"
+    config = yaml.safe_load(path.read_text())
+    for key, value in changes.items():
+        *groups, leaf = key.split("__")
+        node = config
+        for group in groups:
+            node = node[group]
+        node[leaf] = value
+    path.write_text(yaml.safe_dump(config, sort_keys=False))

@@ -31,19 +31,10 @@ from cifar_exp.training.step import TrainingStep
 CPU = Compute(torch.device("cpu"), torch.float32, torch.contiguous_format)
 NORMALIZE = Normalizer(Statistics((0.5, 0.4, 0.3), (0.2, 0.2, 0.2)), CPU)
 ALL = (
-    *TINY,
-    "batch_size=16",
-    "accumulate=2",
-    "mixing.mixup_alpha=0.4",
-    "mixing.cutmix_alpha=1.0",
-    "averaging=ema",
-    "averaging.every_steps=2",
-    "optimizer.clip_grad_norm=0.5",
-    "loss.class_weights=balanced",
-    "data.sampler=balanced",
-    "selection_metric=val_macro_f1",
-    "evaluate_test_each_epoch=true",
-)
+    *TINY, "batch_size=16", "accumulate=2", "mixing.mixup_alpha=0.4", "mixing.cutmix_alpha=1.0", "averaging=ema",
+    "averaging.every_steps=2", "optimizer.clip_grad_norm=0.5", "loss.class_weights=balanced", "data.sampler=balanced",
+    "selection_metric=val_macro_f1", "evaluate_test_each_epoch=true",
+)  # fmt: skip
 
 
 def network() -> nn.Module:
@@ -196,7 +187,7 @@ def test_a_run_records_what_it_uses(whole):
     assert predictions["correct"].mean() == row["test_accuracy"] == metrics["test_accuracy"].iloc[-1]
 
 
-@pytest.mark.parametrize("step", [3, 9, 14])
+@pytest.mark.parametrize("step", [3, 14])
 def test_an_interrupted_run_resumes_to_the_same_bits(whole, tmp_path, at_step, step):
     at_step(step)
     with pytest.raises(KeyboardInterrupt):
