@@ -111,20 +111,9 @@ def build(
         )
     learner, planned = _build_learner(config, model, max_lr, total_steps, training_step)
     return Parts(
-        splits,
-        names,
-        dataset.fingerprint,
-        batches,
-        learner,
-        steps_per_epoch,
-        planned,
-        compute,
-        statistics,
-        normalize,
-        explained,
-        max_lr,
-        lr_range_test,
-    )
+        splits, names, dataset.fingerprint, batches, learner, steps_per_epoch, planned, compute, statistics, normalize,
+        explained, max_lr, lr_range_test,
+    )  # fmt: skip
 
 
 def _check_limits(config: ExperimentConfig, total_steps: int, test_images: int) -> None:

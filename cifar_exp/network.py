@@ -29,6 +29,7 @@ from cifar_exp.config.schema import ExperimentConfig
 from cifar_exp.config.targets import call
 from cifar_exp.data import Split, Statistics
 from cifar_exp.data.normalize import Normalizer
+from cifar_exp.data.split import evenly
 from cifar_exp.errors import RequestError, in_a_line
 from cifar_exp.explain.layers import ExplainedLayers, choose_layers
 
@@ -123,10 +124,8 @@ def _initialize(model: nn.Module, name: str, train: Split, normalize: Normalizer
     except (TypeError, ValueError):
         log.info("model=%s: its method initialize is not called: it does not take one argument, the images", name)
         return
-    # Evenly through the split, which for folders of images is in the order of the classes.
-    shown = np.linspace(0, len(train) - 1, min(_INITIAL_IMAGES, len(train))).astype(np.int64)
     try:
-        initialize(normalize(torch.from_numpy(train.images[shown])))
+        initialize(normalize(torch.from_numpy(train.images[evenly(len(train), _INITIAL_IMAGES)])))
     except Exception as error:
         raise RequestError(
             f"model={name}: initialize(images) fails, which is called with up to {_INITIAL_IMAGES:,} normalized "

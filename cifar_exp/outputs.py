@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from cifar_exp.build import Parts
 from cifar_exp.compute import memory
 from cifar_exp.config.schema import ExperimentConfig
+from cifar_exp.data.split import evenly
 from cifar_exp.errors import RequestError
 from cifar_exp.evaluation.metrics import Evaluation, confusion_matrix, confusion_rows, per_class_rows, prediction_rows
 from cifar_exp.evaluation.probability_records import write_probabilities
@@ -24,7 +25,7 @@ from cifar_exp.reports.figures.curves import curves, learning_rate
 from cifar_exp.reports.figures.images import Judged, augmentations, gradcam, misclassified
 from cifar_exp.reports.figures.lr_range_test import draw_lr_range_test
 from cifar_exp.run_dir import lifecycle, run_status, tables
-from cifar_exp.run_dir.environment import changes, describe_environment, source_state, tell_changes
+from cifar_exp.run_dir.environment import changes, current_environment, log_changes
 from cifar_exp.safe_io import atomic
 from cifar_exp.safe_io.plural import plural
 from cifar_exp.training import lr_range_test
@@ -44,27 +45,20 @@ def write_environment(parts: Parts, out_dir: Path, *, resume: bool = False) -> d
     Raises:
         RequestError: the data is not what the run started with.
     """
-    compute, source = parts.compute, source_state()
-    environment = describe_environment(compute.device, compute.precision, compute.memory_format)
-    environment |= {
-        "augment_backend": parts.batches.backend,
-        "git_commit": source["git_commit"],
-        "git_dirty": source["git_dirty"],
-        "data_fingerprint": parts.fingerprint,
-    }
+    environment, diff = current_environment(parts.compute, parts.batches.backend, parts.fingerprint)
     path = out_dir / "environment.json"
     if resume and path.exists():
-        found = changes(out_dir, atomic.read_json(path), environment, source["diff"])
+        found = changes(out_dir, atomic.read_json(path), environment, diff)
         if any(change.what == "data_fingerprint" for change in found):
             raise RequestError(
-                f"{out_dir}: cannot go on: the data is not what the run started with; start a new run on it"
+                f"{out_dir}: cannot be resumed: the data is not what the run started with; start a new run on it"
             )
         if found:
             log.warning("The numbers may differ from those of a run that was not interrupted:")
-            tell_changes(found)
+            log_changes(found)
         return environment
-    if source["diff"]:
-        atomic.write_text(out_dir / "code.diff", source["diff"])
+    if diff:
+        atomic.write_text(out_dir / "code.diff", diff)
     atomic.write_json(path, environment)
     return environment
 
@@ -177,8 +171,7 @@ def draw_augmentations(config: ExperimentConfig, parts: Parts, out_dir: Path, st
     if not config.figures:
         return
     train, names = parts.splits.train, parts.class_names
-    # Evenly through the split, which for folders of images is in the order of the classes.
-    shown = np.linspace(0, len(train) - 1, min(_AUGMENTED_IMAGES, len(train))).astype(np.int64)
+    shown = evenly(len(train), _AUGMENTED_IMAGES)
     epochs = range(1, min(_AUGMENTED_EPOCHS, config.epochs) + 1)
     with lifecycle.survived(out_dir, "augmentations.png", status):
         augmentations(

@@ -89,8 +89,8 @@ def evaluate_run(run: SavedRun, overrides: list[str], weights: str | None, out: 
     tables.write_table(out_dir / "evaluation.csv", EVALUATION_COLUMNS, [row])
     explanation = explain_test_images(config, parts, evaluation, out_dir)
     outputs.draw_evaluation(config, parts, evaluation, explanation, out_dir, None)
-    environment = describe_environment(parts.compute.device, parts.compute.precision, parts.compute.memory_format)
-    atomic.write_json(out_dir / "environment.json", environment | {"data_fingerprint": parts.fingerprint})
+    environment = describe_environment(parts.compute) | {"data_fingerprint": parts.fingerprint}
+    atomic.write_json(out_dir / "environment.json", environment)
     _log_result(row, path, out_dir, same_weights)
     return row
 

@@ -19,7 +19,7 @@ from cifar_exp.data.augment.backend import choose
 from cifar_exp.data.augment.policy import Augmentation
 from cifar_exp.errors import DONE, FAILED, DivergedError, RequestError
 from cifar_exp.run_dir import tables
-from cifar_exp.run_dir.environment import Change, changes, describe_environment, source_state, tell_changes
+from cifar_exp.run_dir.environment import Change, changes, current_environment, log_changes
 from cifar_exp.run_dir.saved_run import SavedRun, new_directory, open_run
 from cifar_exp.runner import run
 from cifar_exp.safe_io import atomic
@@ -79,7 +79,7 @@ def reproduce(
     if (saved.path / "predictions.csv").exists():
         predictions_then = saved.table("predictions.csv", ("index", "prediction"))
     changed = _changes(saved, config)
-    tell_changes(changed)
+    log_changes(changed)
     try:
         run(config, out_dir)
     except DivergedError as error:
@@ -154,15 +154,10 @@ def _changes(saved: SavedRun, config: ExperimentConfig) -> list[Change]:
         return edited
     compute = Compute.choose(config.device, config.precision, config.memory_format)
     seeding.set_threads(config.threads)
-    source = source_state()
     dataset = data.load(config.data)
-    now = describe_environment(compute.device, compute.precision, compute.memory_format) | {
-        "git_commit": source["git_commit"],
-        "git_dirty": source["git_dirty"],
-        "data_fingerprint": dataset.fingerprint,
-        "augment_backend": _augment_backend(config, dataset.train.images, compute),
-    }
-    return edited + changes(saved.path, saved.environment, now, source["diff"])
+    backend = _augment_backend(config, dataset.train.images, compute)
+    now, diff = current_environment(compute, backend, dataset.fingerprint)
+    return edited + changes(saved.path, saved.environment, now, diff)
 
 
 def _augment_backend(config: ExperimentConfig, images: NDArray[np.uint8], compute: Compute) -> str:
