@@ -17,7 +17,6 @@ from cifar_exp.errors import DivergedError
 from cifar_exp.evaluation.probability_records import fitted_temperature, probability_scores
 from cifar_exp.reports.run_page.live import LivePage
 from cifar_exp.run_dir import lifecycle
-from cifar_exp.training.recorder import Recorder
 
 log = logging.getLogger(__name__)
 
@@ -54,11 +53,9 @@ def run(config: ExperimentConfig, out_dir: str | Path, *, resume: bool = False) 
         outputs.write_plan(config, parts, out_dir, status)
         page.update()
         # --- train and evaluate ---
-        savepoint = stages.build_savepoint(config, parts, out_dir)
-        recorder = stages.build_recorder(config, out_dir, status)
         callbacks = (log_to_tracker, page.update)
         try:
-            fitted = stages.train(config, parts, savepoint, recorder, resume=resume, after_epoch=callbacks)
+            fitted = stages.train(config, parts, out_dir, status, resume=resume, after_epoch=callbacks)
         except DivergedError:
             outputs.draw_progress(config, parts, outputs.used_schedule(config, parts, out_dir), out_dir, status)
             raise
@@ -73,7 +70,7 @@ def run(config: ExperimentConfig, out_dir: str | Path, *, resume: bool = False) 
         results |= probability_scores(evaluation, fitted_temperature(validation))
 
         def write_summary() -> dict[str, Any]:
-            seconds = savepoint.seconds_before + time.perf_counter() - started
+            seconds = fitted.seconds_before + time.perf_counter() - started
             return lifecycle.write_summary(out_dir, config, "completed", results | {"total_seconds": seconds})
 
         write_summary()
@@ -92,6 +89,5 @@ def run_on_other_rank(task: dict[str, Any], resume: bool) -> None:
     """Do the distributed part of a run, up to the final evaluation, on a rank other than 0; writes nothing."""
     nowhere, config = Path(os.devnull), parse(task)
     parts = build(config)
-    recorder = Recorder(nowhere, {}, enabled=False)
-    fitted = stages.train(config, parts, stages.build_savepoint(config, parts, nowhere), recorder, resume=resume)
+    fitted = stages.train(config, parts, nowhere, None, resume=resume)
     stages.final_evaluations(config, parts, fitted, nowhere)

@@ -22,7 +22,7 @@ from cifar_exp.evaluation.metrics import Evaluation, evaluate
 from cifar_exp.explain import faithfulness
 from cifar_exp.explain.gradcam import CamMap, Explainer, explain, explaining
 from cifar_exp.explain.layers import is_wanted
-from cifar_exp.run_dir import checkpoint, lifecycle, tables
+from cifar_exp.run_dir import checkpoint, lifecycle
 from cifar_exp.training.fit import Fitted, Training
 from cifar_exp.training.recorder import Recorder
 from cifar_exp.training.savepoint import Savepoint
@@ -32,40 +32,27 @@ log = logging.getLogger(__name__)
 _MOST_WORKERS = 4
 
 
-def build_recorder(config: ExperimentConfig, out_dir: Path, status: dict[str, Any]) -> Recorder:
-    """Records the columns that every run has, and those of what this one uses."""
-    metrics = ["val_accuracy_raw", "test_accuracy_raw"] if config.averaging.name != "none" else []
-    metrics += [config.selection_metric] if config.selection_metric not in tables.METRICS_COLUMNS else []
-    steps = ["gradient_norm"] if config.optimizer.clip_grad_norm is not None else []
-    return Recorder(out_dir, status, enabled=True, more_metrics=metrics, more_steps=steps)
-
-
-def build_savepoint(config: ExperimentConfig, parts: Parts, out_dir: Path) -> Savepoint:
-    """Where the run saves its state, and what a checkpoint needs beside the config so that its weights can be used."""
-    statistics = parts.statistics
-    about = {"class_names": list(parts.class_names), "mean": list(statistics.mean), "std": list(statistics.std)}
-    return Savepoint(out_dir, about, every_seconds=config.checkpoint.every_seconds)
-
-
 def train(
     config: ExperimentConfig,
     parts: Parts,
-    savepoint: Savepoint,
-    recorder: Recorder,
+    out_dir: Path,
+    status: dict[str, Any] | None,
     *,
     resume: bool,
     after_epoch: Sequence[Callable[[], None]] = (),
 ) -> Fitted:
-    """Train as the config says; see ``Training``."""
-    on_gpu = parts.compute.device.type == "cuda"
+    """Train as the config says; see ``Training``. Without a ``status``, as on other ranks than 0, nothing is recorded."""
+    on_gpu, statistics = parts.compute.device.type == "cuda", parts.statistics
+    # What a checkpoint needs beside the config, so that its weights can be used.
+    about = {"class_names": list(parts.class_names), "mean": list(statistics.mean), "std": list(statistics.std)}
     return Training(
         config,
         parts.learner,
         parts.batches.loader(_loader_workers(config.data.workers, on_gpu=on_gpu), pin_memory=on_gpu),
         parts.splits,
         lambda model, split, after_batch: measure(config, parts, split, after_batch, model),
-        savepoint,
-        recorder,
+        Savepoint(out_dir, about, every_seconds=config.checkpoint.every_seconds),
+        Recorder(config, out_dir, status),
         after_epoch,
     ).run(resume=resume)
 

@@ -38,6 +38,7 @@ class Fitted:
     test: Evaluation | None = None  # evaluation of the final weights on the test split
     validation: Evaluation | None = None  # that on the validation split; None without one
     best: Best = field(default_factory=Best)
+    seconds_before: float = 0.0  # total time of earlier sessions of the run
 
     def is_better(self, score: float | None) -> bool:
         """Whether a score is better than the best so far."""
@@ -127,6 +128,7 @@ class Training:
         learner, state = self.learner, None
         if learner.ranks.broadcast(self.savepoint.path.exists):
             state, fitted.best = self.savepoint.read(learner)
+            fitted.seconds_before = self.savepoint.seconds_before
         fitted.metrics += self.recorder.restore(learner.epoch)
         log.info("Resuming after step %d (epoch %d).", learner.step, learner.epoch + bool(state))
         return state
