@@ -40,7 +40,7 @@ _AUGMENTED_IMAGES, _AUGMENTED_EPOCHS = 8, 4
 def write_environment(parts: Parts, out_dir: Path, *, resume: bool = False) -> dict[str, Any]:
     """Write ``environment.json``, and ``code.diff`` where the source tree has uncommitted changes.
 
-    A resumed run keeps what it started with, and says what is different now.
+    A resumed run keeps the file of its start; the log lists what has changed since then.
 
     Raises:
         RequestError: the data is not what the run started with.
@@ -87,7 +87,7 @@ def used_schedule(config: ExperimentConfig, parts: Parts, out_dir: Path) -> Sche
 
 
 def write_tables(parts: Parts, evaluation: Evaluation, tta: Evaluation | None, out_dir: Path) -> NDArray[np.int64]:
-    """Predictions, probabilities, per-class figures, confusion matrix, calibration and labels worth a second look.
+    """Predictions, probabilities, per-class figures, confusion matrix, calibration and suspicious labels.
 
     ``tta`` is the evaluation with test-time augmentation; None without one. Returns the positions of the images whose
     label is probably wrong.
@@ -184,7 +184,7 @@ def draw_augmentations(config: ExperimentConfig, parts: Parts, out_dir: Path, st
 
 
 def judged(parts: Parts, evaluation: Evaluation, indices: NDArray[np.int64]) -> list[Judged]:
-    """Test images with what the network said about them."""
+    """Test images with label, prediction and confidence."""
     names = parts.class_names
     return [
         Judged(

@@ -41,7 +41,7 @@ def train(
     resume: bool,
     after_epoch: Sequence[Callable[[], None]] = (),
 ) -> Fitted:
-    """Train as the config says; see ``Training``. Without a ``status``, as on other ranks than 0, nothing is recorded."""
+    """Train as the config requires (see ``Training``). Without a ``status``, as on other ranks, nothing is recorded."""
     on_gpu, statistics = parts.compute.device.type == "cuda", parts.statistics
     # What a checkpoint needs beside the config, so that its weights can be used.
     about = {"class_names": list(parts.class_names), "mean": list(statistics.mean), "std": list(statistics.std)}

@@ -166,7 +166,7 @@ def per_class_rows(confusion: NDArray[np.int64], class_names: Sequence[str]) -> 
 def class_scores(evaluation: Evaluation) -> dict[str, float | None]:
     """Columns of ``summary.csv`` that weigh classes, not images, equally, and the top-5 accuracy.
 
-    A class that has no image and is never predicted does not count. Of equal probabilities the label's is taken as the
+    A class that has no image and is never predicted does not count. Of equal probabilities the label's counts as the
     lowest. With five classes or fewer every label is among the top 5: the cell stays empty.
     """
     classes = evaluation.probabilities.shape[1]

@@ -1,4 +1,4 @@
-"""What a run records of its probabilities: the file, calibration, labels worth a second look, and scores."""
+"""Records of a run's probabilities: the file, calibration, suspicious labels, and scores."""
 
 import logging
 from collections.abc import Sequence

@@ -10,7 +10,7 @@ from scipy.special import bdtr, ndtri, stdtrit  # scipy.stats has more convenien
 
 CONFIDENCE = 0.95
 SIGNIFICANCE = 0.05
-LARGEST = 1e100  # number that is taken for one: differences and squares of larger ones overflow
+LARGEST = 1e100  # larger numbers are ignored: their differences and squares overflow
 
 
 @dataclass(frozen=True)

@@ -221,7 +221,7 @@ def gradcam_rows(
     """Rows of ``gradcam.csv``.
 
     ``peak_row`` and ``peak_column`` say where the heat is largest, in image pixels counted from 0 at the top left;
-    they are None where there is no heat.
+    they are None if there is no heat.
     """
     rows: list[Mapping[str, Any]] = []
     for cam in maps:

@@ -129,7 +129,7 @@ def _explainable(
     if isinstance(layer, LayerMap):
         try:
             grad_cam(model, name, inputs, torch.zeros(len(inputs), dtype=torch.int64, device=inputs.device))
-        except Exception as error:  # whatever a user's network raises
+        except Exception as error:  # a user's network can raise anything
             return f"it has no gradient: {in_a_line(error)}"
     return layer
 

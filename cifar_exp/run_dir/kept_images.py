@@ -152,20 +152,15 @@ def read_images(path: Path) -> KeptImages:
 
 def _check_kept(kept: Mapping[str, NDArray[Any]]) -> None:
     """Raise a ValueError unless the arrays match each other and are within the page's limits."""
+    images, explained, layers = (kept[name].size for name in ("index", "explained", "layers"))
     shapes = {
         "index": (None,),
-        "image": (len(kept["index"]) if kept["index"].ndim else 0, None, None, None),
+        "image": (images, None, None, None),
         "explained": (None,),
-        "explained_image": (kept["explained"].size, None, None, None),
+        "explained_image": (explained, None, None, None),
         "layers": (None,),
         # A run without explained images has no layers and no targets.
-        "heat": (
-            kept["explained"].size,
-            kept["layers"].size,
-            len(TARGETS) if kept["layers"].size else None,
-            None,
-            None,
-        ),
+        "heat": (explained, layers, len(TARGETS) if layers else None, None, None),
     }
     for name, shape in shapes.items():
         array = kept[name]
@@ -174,20 +169,18 @@ def _check_kept(kept: Mapping[str, NDArray[Any]]) -> None:
         )
         if not fits or array.dtype.kind != _KINDS[name] or (_KINDS[name] == "u" and array.dtype != np.uint8):
             raise ValueError(f"its {name} is {array.dtype} {array.shape}")
-    for name in ("image", "explained_image"):
-        if kept[name].shape[3] not in (1, 3):
-            raise ValueError(f"its {name} has {kept[name].shape[3]} channels")
     # A few kilobytes can unpack to a million images.
-    most = {"index": _MOST_IMAGES, "explained": most_explained(kept["layers"].size)}
-    for name, number in most.items():
-        if len(kept[name]) > number:
-            raise ValueError(f"its {name} has {len(kept[name]):,} images, more than {number}")
-    sides = {
-        "image": (kept["image"].shape[1:3], _MOST_SIDE),
-        "explained_image": (kept["explained_image"].shape[1:3], _MOST_EXPLAINED_SIDE),
-        "heat": (kept["heat"].shape[3:], _MOST_EXPLAINED_SIDE),
-    }
-    for name, (pixels, side) in sides.items():
+    for name, number in (("index", _MOST_IMAGES), ("explained", most_explained(layers))):
+        if kept[name].size > number:
+            raise ValueError(f"its {name} has {kept[name].size:,} images, more than {number}")
+    for name, sides, most in (
+        ("image", kept["image"].shape[1:], _MOST_SIDE),
+        ("explained_image", kept["explained_image"].shape[1:], _MOST_EXPLAINED_SIDE),
+        ("heat", (*kept["heat"].shape[3:], 1), _MOST_EXPLAINED_SIDE),
+    ):
+        *pixels, channels = sides
+        if channels not in (1, 3):
+            raise ValueError(f"its {name} has {channels} channels")
         # Without images, the sides are those of the data set, which were not reduced.
-        if len(kept[name]) and not 1 <= min(pixels) <= max(pixels) <= side:
+        if len(kept[name]) and not 1 <= min(pixels) <= max(pixels) <= most:
             raise ValueError(f"its {name} has {pixels[0]} x {pixels[1]} pixels")

@@ -1,4 +1,4 @@
-"""Reads run directories, which may be unfinished, damaged or a stranger's: whatever is readable, and the problems."""
+"""Reads run directories, which may be unfinished, damaged or from a stranger, and lists what cannot be read."""
 
 import math
 import os
@@ -127,7 +127,7 @@ def require_run(path: Path, *names: str) -> None:
     """Refuse a path that is not a directory with one of the named files.
 
     Raises:
-        RequestError: says what is wrong with it.
+        RequestError: names what is wrong with it.
     """
     try:
         kind = _kind(path)

@@ -200,7 +200,7 @@ class Training:
         fitted.test, fitted.validation = evaluated.test, evaluated.validation
         if is_best := fitted.is_better(evaluated.score):
             fitted.best = Best(epoch, evaluated.accuracy, evaluated.score)
-        # The checkpoint comes last: a resumed run makes again whatever was lost before it was written.
+        # The checkpoint comes last: a resumed run repeats what was lost before it was written.
         self.recorder.append_steps(trained.steps)
         self.recorder.append_epoch(row)
         if is_best and self.config.checkpoint.best:

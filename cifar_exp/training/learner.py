@@ -47,7 +47,7 @@ class Learner:
         return self.model if self.average is None else self.average.model
 
     def start_epoch(self) -> None:
-        """Put the network into training mode and tell it which epoch starts, if it has a method for that."""
+        """Put the network into training mode, and call its ``begin_epoch``, if it has that method."""
         self.model.train()
         begin_epoch = getattr(self.model, "begin_epoch", None)
         # DistributedDataParallel needs a gradient of every parameter, so ranks keep training all of them.

@@ -20,7 +20,7 @@ _GROUP_KEYS = (
 def build_optimizer(
     node: OptimizerConfig | MuonConfig, model: nn.Module, max_lr: float, precision: torch.dtype = torch.float32
 ) -> torch.optim.Optimizer:
-    """Build the optimizer. Norms and biases have no weight decay unless the node says otherwise.
+    """Build the optimizer. Norms and biases have no weight decay unless the node sets it.
 
     ``learning_rate`` in the CSVs is that of the first group. The schedule scales all groups by the same factor.
 

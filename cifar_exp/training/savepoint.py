@@ -25,7 +25,7 @@ class Best(NamedTuple):
 class Savepoint:
     """Writes and reads the checkpoints of a run.
 
-    ``about`` is what a checkpoint says beside weights and state, as plain values.
+    ``about`` holds plain values that each checkpoint contains beside weights and state.
     """
 
     def __init__(self, out_dir: Path, about: Mapping[str, Any], *, every_seconds: float) -> None:
