@@ -23,7 +23,7 @@ from cifar_exp.data.sources.resize import fit, resize_all
 from cifar_exp.errors import RequestError
 from cifar_exp.evaluation.metrics import evaluate
 from cifar_exp.evaluation.weights import read_weights
-from cifar_exp.explain.gradcam import explaining
+from cifar_exp.explain.gradcam import Explainer
 from cifar_exp.explain.layers import choose_layers
 from cifar_exp.network import build_network
 from cifar_exp.run_dir import tables
@@ -104,8 +104,8 @@ class TrainedNetwork:
         explained = choose_layers(self.model, self.normalize(torch.from_numpy(images[:1])), node)
         if not explained.layers:
             raise RequestError(explained.note or "the network has no layer that Grad-CAM can explain")
-        with explaining(self.model, self.compute, self.normalize, self.config.batch_size, node.infill) as explainer:
-            return explainer.maps(images, classes, explained.layers[-1].name).heat
+        explainer = Explainer(self.model, self.compute, self.normalize, self.config.batch_size, node.infill)
+        return explainer.maps(images, classes, explained.layers[-1].name).heat
 
 
 def in_channels(images: NDArray[np.uint8], channels: int) -> NDArray[np.uint8]:

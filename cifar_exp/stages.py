@@ -3,7 +3,6 @@
 import logging
 import os
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,7 @@ from cifar_exp.config.schema import ExperimentConfig
 from cifar_exp.data import Split
 from cifar_exp.evaluation.metrics import Evaluation, evaluate
 from cifar_exp.explain import faithfulness
-from cifar_exp.explain.gradcam import CamMap, Explainer, explain, explaining
+from cifar_exp.explain.gradcam import CamMap, Explainer, explain
 from cifar_exp.explain.layers import is_wanted
 from cifar_exp.run_dir import checkpoint, lifecycle
 from cifar_exp.training.fit import Fitted, Training
@@ -147,15 +146,9 @@ def explain_images(
     config: ExperimentConfig, parts: Parts, evaluation: Evaluation, indices: np.ndarray[Any, np.dtype[np.int64]]
 ) -> list[CamMap]:
     """Grad-CAM of test images for the predicted and the true class."""
-    with _explainer(config, parts) as explainer:
-        return explain(
-            explainer,
-            parts.splits.test.images[indices],
-            indices,
-            {"predicted": evaluation.predictions[indices], "true": evaluation.labels[indices]},
-            parts.explained.layers,
-            config.seed,
-        )
+    classes = {"predicted": evaluation.predictions[indices], "true": evaluation.labels[indices]}
+    images, layers = parts.splits.test.images[indices], parts.explained.layers
+    return explain(_explainer(config, parts), images, indices, classes, layers, config.seed)
 
 
 def measure_faithfulness(
@@ -168,10 +161,9 @@ def measure_faithfulness(
         return []
     count = faithfulness.affordable(wanted, len(labels), len(layers))
     chosen = faithfulness.sample(labels, predictions, count, config.seed)
-    images = parts.splits.test.images[chosen]
-    with _explainer(config, parts) as explainer:
-        return faithfulness.measure(explainer, images, labels[chosen], predictions[chosen], layers, config.seed)
+    images, explainer = parts.splits.test.images[chosen], _explainer(config, parts)
+    return faithfulness.measure(explainer, images, labels[chosen], predictions[chosen], layers, config.seed)
 
 
-def _explainer(config: ExperimentConfig, parts: Parts) -> AbstractContextManager[Explainer]:
-    return explaining(parts.learner.model, parts.compute, parts.normalize, config.batch_size, config.explain.infill)
+def _explainer(config: ExperimentConfig, parts: Parts) -> Explainer:
+    return Explainer(parts.learner.model, parts.compute, parts.normalize, config.batch_size, config.explain.infill)

@@ -4,8 +4,7 @@ A map is only a picture until it is tested. ``faithfulness`` tests each layer's 
 are the maps themselves, and the numbers of the images that are shown.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -60,13 +59,19 @@ class Maps:
 
 @dataclass(frozen=True)
 class Explainer:
-    """A network, and how it is computed."""
+    """A network, which is put into evaluation mode, and how it is computed.
 
-    model: nn.Module  # the trained network in evaluation mode, not compiled
+    In training mode, attribution would change the statistics of batch normalization.
+    """
+
+    model: nn.Module  # the trained network, not compiled
     compute: Compute  # where and how to compute
     normalize: Normalizer  # makes the network's input
     batch_size: int  # most images at a time; as many as a training step has memory for
     infill: str  # what hidden pixels are replaced by; a key of ``INFILLS``
+
+    def __post_init__(self) -> None:
+        self.model.eval()
 
     def maps(self, images: NDArray[np.uint8], classes: NDArray[np.int64], layer: str) -> Maps:
         """Grad-CAM (Selvaraju et al. 2017, arXiv 1610.02391) of a layer, in float32."""
@@ -105,22 +110,6 @@ class Explainer:
 
     def _batches(self, images: int) -> list[slice]:
         return [slice(start, start + self.batch_size) for start in range(0, images, self.batch_size)]
-
-
-@contextmanager
-def explaining(
-    model: nn.Module, compute: Compute, normalize: Normalizer, batch_size: int, infill: str
-) -> Iterator[Explainer]:
-    """An explainer, for which the network is in evaluation mode; its mode is restored afterwards.
-
-    In training mode, attribution would change the statistics of batch normalization.
-    """
-    was_training = model.training
-    model.eval()
-    try:
-        yield Explainer(model, compute, normalize, batch_size, infill)
-    finally:
-        model.train(was_training)
 
 
 def explain(
