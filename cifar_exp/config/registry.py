@@ -15,9 +15,9 @@ class Group:
 
     name: str  # of the group
     shared: type[Schema]  # the keys that every option has, including the user's own options
-    # typed config by the name in a YAML file's ``defaults: [base_x, _self_]``
+    # Typed config by the name in a YAML file's ``defaults: [base_x, _self_]``.
     schemas: dict[str, type[Schema]] = field(default_factory=dict)
-    # typed config by ``_target_``; None for a callable without one, whose node stays a mapping
+    # Typed config by ``_target_``; None for a callable without one, whose node stays a mapping.
     targets: dict[str, type[Schema] | None] = field(default_factory=dict)
 
     def option(self, name: str, *targets: str) -> Callable[[SchemaType], SchemaType]:

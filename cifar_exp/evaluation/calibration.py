@@ -51,13 +51,13 @@ class CalibrationError:
         return "underconfident" if self.excess_high < 0 else "mixed"
 
 
-def equal_mass_bins(confidences: NDArray[np.float64], bins: int = BINS) -> NDArray[np.int64]:
+def equal_mass_bins(confidences: NDArray[np.float64]) -> NDArray[np.int64]:
     """(N,) bin of each image, by quantiles of the confidence.
 
     Equal confidences share a bin, and no bin is empty. Fewer than 20 images a bin say nothing: there are fewer bins
     then.
     """
-    bins = min(bins, max(len(confidences) // _FEWEST_IMAGES, 1))
+    bins = min(BINS, max(len(confidences) // _FEWEST_IMAGES, 1))
     edges = np.percentile(confidences, np.linspace(0, 100, bins + 1)[1:-1])
     return np.unique(np.searchsorted(edges, confidences), return_inverse=True)[1].astype(np.int64)
 

@@ -19,7 +19,7 @@ class Weights:
 
     state: dict[str, Any]  # the checkpoint's content; ``model`` holds the weights
     class_names: tuple[str, ...]  # in the order of the labels
-    # of the training images. They belong to the weights: those of other data would shift every input
+    # Of the training images. They belong to the weights: those of other data would shift every input.
     statistics: Statistics
 
     def load_into(self, model: nn.Module, path: Path) -> None:

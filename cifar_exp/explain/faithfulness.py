@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import nn
 
 from cifar_exp.compute.seeding import derived_seed, generators_kept
 from cifar_exp.data.split import evenly, stratified_choice
@@ -52,8 +51,8 @@ class Faithfulness:
     n: int  # images
     infill: str
     effect: Effect | None = None  # None with fewer than ``FEWEST_IMAGES``
-    # mean rank correlation of the maps with those of the network whose last block is re-initialized; None if it was
-    # not measured
+    # Mean rank correlation of the maps with those of the network whose last block is re-initialized; None if it was
+    # not measured.
     correlation: float | None = None
 
     @property
@@ -91,7 +90,7 @@ def measure(
 
     The sample is (N, H, W, C), with (N,) labels and predictions.
     """
-    scrambled = reinitialized(explainer.model, derived_seed(seed, "re-initialized"), explainer)
+    scrambled = reinitialized(explainer, derived_seed(seed, "re-initialized"))
     found = []
     for target, rows in (("predicted", np.arange(len(images))), ("true", np.flatnonzero(labels != predictions))):
         classes = (predictions if target == "predicted" else labels)[rows]
@@ -148,13 +147,13 @@ def bootstrap_interval(differences: NDArray[np.float64], seed: int) -> tuple[flo
     return float(low), float(high)
 
 
-def reinitialized(model: nn.Module, seed: int, explainer: Explainer) -> Explainer | None:
+def reinitialized(explainer: Explainer, seed: int) -> Explainer | None:
     """The same network with its last block and its head as untrained (Adebayo et al. 2018, arXiv 1810.03292).
 
     These are the last two of the network's direct children that have parameters. None if no module in them has
     ``reset_parameters``.
     """
-    scrambled = copy.deepcopy(model)
+    scrambled = copy.deepcopy(explainer.model)
     children = [child for child in scrambled.children() if any(True for _ in child.parameters())]
     modules = [module for child in children[-2:] for module in child.modules()]
     reset = [function for module in modules if callable(function := getattr(module, "reset_parameters", None))]

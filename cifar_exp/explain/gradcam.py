@@ -39,12 +39,12 @@ class CamMap:
     coarse: NDArray[np.float32]  # (h, w) the map as Grad-CAM defines it before its ReLU
     heat: NDArray[np.float32]  # (H, W) the ReLU of the map, upsampled bilinearly to the image's size; not negative
     attended_drop: float  # with the most attended pixels replaced by the config's infill
-    # the same at the places that the maps of other shown images mark (same layer and target); mean over them. None
-    # with a single image
+    # The same at the places that the maps of other shown images mark (same layer and target); mean over them. None
+    # with a single image.
     control_drop: float | None
     deletion_drop: float  # with the most attended pixels in the mean colour (of 0.1.0)
-    # with scattered random pixels in the mean colour (of 0.1.0); mean of the draws. A weak control: scattered holes
-    # disturb a network more than connected ones
+    # With scattered random pixels in the mean colour (of 0.1.0); mean of the draws. A weak control: scattered holes
+    # disturb a network more than connected ones.
     random_drop: float
 
 

@@ -23,7 +23,7 @@ class EpochState:
 
     loss_sum: torch.Tensor  # (), over the images, nats
     correct: torch.Tensor  # (), correct predictions
-    # of each step, (): this rank's part of the mean over the whole batch
+    # Of each step, (): this rank's part of the mean over the whole batch.
     losses: list[torch.Tensor] = field(default_factory=list)
     rates: list[tuple[float, float | None]] = field(default_factory=list)  # learning rate and momentum of each step
     seen: int = 0  # images

@@ -19,7 +19,7 @@ class Learner:
     """Everything that training changes, and the plan that it follows."""
 
     model: nn.Module  # the network that is trained
-    # what training calls: the network, or its compiled or distributed form
+    # What training calls: the network, or its compiled or distributed form.
     forward: Callable[[torch.Tensor], torch.Tensor]
     optimizer: torch.optim.Optimizer  # of the network's parameters
     scheduler: LRScheduler  # of the optimizer's learning rate

@@ -55,10 +55,10 @@ class LRRangeTest:
     """The losses of an LR range test, by step."""
 
     learning_rates: list[float] = field(default_factory=list)  # rising
-    # of each step's batch, before the update; the last one can be infinite or NaN
+    # Of each step's batch, before the update; the last one can be infinite or NaN.
     losses: list[float] = field(default_factory=list)
-    # exponentially weighted means of the losses, corrected for their start at zero (as Adam's moments are; Gugger
-    # 2018, "How do you find a good learning rate")
+    # Exponentially weighted means of the losses, corrected for their start at zero (as Adam's moments are; Gugger
+    # 2018, "How do you find a good learning rate").
     smoothed: list[float] = field(default_factory=list)
     _average: float = 0.0
     _lowest: float = np.inf
