@@ -9,7 +9,7 @@ from typing import Any
 from cifar_exp import outputs, stages, trackers
 from cifar_exp.build import build, describe
 from cifar_exp.compute import memory
-from cifar_exp.compute.distributed.session import DistributedPart
+from cifar_exp.compute.distributed.session import distributed_part
 from cifar_exp.config.parse import parse, plain
 from cifar_exp.config.resolved import validate
 from cifar_exp.config.schema import ExperimentConfig
@@ -39,7 +39,7 @@ def run(config: ExperimentConfig, out_dir: str | Path, *, resume: bool = False) 
     with (
         LivePage(out_dir, wanted=config.report) as page,
         lifecycle.recorded(out_dir, config, resume=resume) as status,
-        DistributedPart(plain(config), resume=resume) as distributed,
+        distributed_part(plain(config), resume=resume) as end_distributed_part,
         trackers.tracked(config, out_dir, lifecycle.state_after) as log_to_tracker,
     ):
         # --- build ---
@@ -60,7 +60,7 @@ def run(config: ExperimentConfig, out_dir: str | Path, *, resume: bool = False) 
             outputs.draw_progress(config, parts, outputs.used_schedule(config, parts, out_dir), out_dir, status)
             raise
         evaluation, validation = stages.final_evaluations(config, parts, fitted, out_dir)
-        distributed.end()  # rank 0 does the rest
+        end_distributed_part()  # rank 0 does the rest
         # --- results: written before anything that may fail ---
         use = outputs.used_schedule(config, parts, out_dir)
         tta = stages.measure_tta(config, parts)

@@ -27,11 +27,7 @@ _MOST_SHOWN = 80  # ignored overrides, and characters of each
 
 
 def main(options: argparse.Namespace) -> int:
-    """Run the command; returns the exit code.
-
-    Raises:
-        RequestError: the path cannot be resumed, or not with these overrides.
-    """
+    """Run the command; returns the exit code."""
     return resume(options.path, options.overrides, trust=options.trust, config_dir=options.config_dir)
 
 

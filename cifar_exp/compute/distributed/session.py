@@ -13,10 +13,11 @@ import socket
 import sys
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
-from types import FrameType, TracebackType
+from types import FrameType
 from typing import Any
 
 import torch
@@ -80,38 +81,36 @@ def run_distributed(program: Callable[[], int], follow: Callable[[], int]) -> in
     return code
 
 
-class DistributedPart:
-    """The part of a run that all ranks execute; a context manager, used by rank 0.
+@contextmanager
+def distributed_part(config: dict[str, Any], *, resume: bool) -> Iterator[Callable[[], None]]:
+    """The part of a run that all ranks execute; used by rank 0, with the config as plain containers.
 
-    An error of another rank is raised here: a ``RequestError`` as such, anything else as a ``RankError``.
+    Yields:
+        A function that ends this part: rank 0 then continues alone.
+
+    Raises:
+        RequestError: another rank's.
+        RankError: any other error of another rank.
     """
-
-    def __init__(self, config: dict[str, Any], *, resume: bool) -> None:
-        self._task = json.dumps({"config": config, "resume": resume})
-
-    def __enter__(self) -> "DistributedPart":
-        if _session is not None:
-            _install_signal_handlers(_session)
-            set_current_ranks(_session.ranks)
-            _session.store.set(f"run {_session.runs}", self._task)
-            _session.runs += 1
-        return self
-
-    def end(self) -> None:
-        """Continue on rank 0 alone."""
+    session = _session
+    if session is None:
+        yield lambda: None
+        return
+    _install_signal_handlers(session)
+    set_current_ranks(session.ranks)
+    session.store.set(f"run {session.runs}", json.dumps({"config": config, "resume": resume}))
+    session.runs += 1
+    try:
+        yield lambda: set_current_ranks(SINGLE)
+    except BaseException as error:
+        is_shared = current_ranks() is not SINGLE and not isinstance(error, DivergedError)
+        if is_shared and not session.ranks.stopping:
+            session.broken = session.ending = True
+            if isinstance(error, Exception) and not isinstance(error, RequestError | RankError):
+                _raise_failure_of_other_rank(session, error)
+        raise
+    finally:
         set_current_ranks(SINGLE)
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if _session is None or current_ranks() is SINGLE:
-            return
-        set_current_ranks(SINGLE)
-        if error is None or isinstance(error, DivergedError) or _session.ranks.stopping:
-            return
-        _session.broken = _session.ending = True
-        if isinstance(error, Exception) and not isinstance(error, RequestError | RankError):
-            _raise_failure_of_other_rank(_session, error)
 
 
 def follow_runs(run_on_rank: Callable[[dict[str, Any], bool], None]) -> int:
