@@ -146,7 +146,10 @@ def main() -> None:
     names = ("data", "accuracy", "model", "device", "precision", "workers", "epochs", "train_images")
     given = [f"--{name.replace('_', '-')}={value}" for name in names if (value := getattr(options, name)) is not None]
     measured: dict[str, list[dict[str, Any]]] = {side: [] for side in ("ours", *peers)}
-    report = Report(f"peers ({device}, {options.precision}, {options.epochs} epochs, {options.workers} workers)")
+    threads = int(os.environ.get("OMP_NUM_THREADS", "0")) or None
+    report = Report(
+        f"peers ({device}, {options.precision}, {options.epochs} epochs, {options.workers} workers)", threads
+    )
     with tempfile.TemporaryDirectory() as scratch:
         for turn in range(-options.warm_up, options.repeats):
             for side in list(measured):
