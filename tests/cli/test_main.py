@@ -197,8 +197,9 @@ sys.exit(main())
 """
 
 
-@pytest.mark.parametrize("module", ["cifar_exp.cli", "difflib", "cifar_exp.errors", "cifar_exp.safe_io.console"])
-@pytest.mark.parametrize("ignored", [False, True])
+@pytest.mark.parametrize(
+    ("module", "ignored"), [("cifar_exp.cli", False), ("difflib", False), ("cifar_exp.errors", True)]
+)
 def test_ctrl_c_during_the_first_imports_shows_no_traceback(here, module, ignored):
     script = EARLY.format(module=module, ignored=ignored)
     done = subprocess.run([sys.executable, "-c", script], cwd=here, capture_output=True, text=True, timeout=60)

@@ -2,10 +2,12 @@
 
 import csv
 import json
+import signal
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import pytest
 import yaml
 
 MEASURED = ("metrics.csv", "steps.csv", "predictions.csv", "per_class.csv", "gradcam.csv")
@@ -47,3 +49,19 @@ def edit(run_dir, **changes):
             node = node[group]
         node[leaf] = value
     path.write_text(yaml.safe_dump(config, sort_keys=False))
+
+
+def signal_at(patch: pytest.MonkeyPatch, number: int, which: int = signal.SIGINT) -> None:
+    """Arrange for a signal in a certain step of the next run."""
+    from cifar_exp.training.progress import EpochProgress
+
+    steps = []
+    update = EpochProgress.update
+
+    def counting(progress: EpochProgress, *arguments: Any) -> None:
+        steps.append(1)
+        if len(steps) == number:
+            signal.raise_signal(which)
+        update(progress, *arguments)
+
+    patch.setattr(EpochProgress, "update", counting)
