@@ -5,7 +5,8 @@ A verdict about a setting needs the spread between seeds, which two single netwo
 """
 
 import math
-from collections.abc import Callable, Sequence
+from bisect import bisect_left
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -85,19 +86,12 @@ def seeds_needed(difference: float, spread: tuple[float, float], level: float = 
     """
     if not difference or not _is_enough(MOST_SEEDS, difference, spread, level):
         return None
-    return _first(lambda n: _is_enough(n, difference, spread, level), ENOUGH_SEEDS, MOST_SEEDS)
+    numbers = range(ENOUGH_SEEDS, MOST_SEEDS)
+    return ENOUGH_SEEDS + bisect_left(numbers, True, key=lambda n: _is_enough(n, difference, spread, level))
 
 
 def _is_enough(n: int, difference: float, spread: tuple[float, float], level: float) -> bool:
     return power(difference, spread, (n, n), level) >= POWER
-
-
-def _first(holds: Callable[[int], bool], low: int, high: int) -> int:
-    """The smallest number in [low, high] for which ``holds``, which stays true once it is; it is at ``high``."""
-    while low < high:
-        middle = (low + high) // 2
-        low, high = (low, middle) if holds(middle) else (middle + 1, high)
-    return low
 
 
 def _standard_error(spread: tuple[float, float], n: tuple[int, int]) -> tuple[float, float]:

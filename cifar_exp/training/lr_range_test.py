@@ -7,7 +7,7 @@ import copy
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from itertools import islice
+from itertools import count, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -185,9 +185,7 @@ def _full_batches(batches: "TrainingBatches") -> Iterator["Batch"]:
     """Full batches of all epochs, without end."""
     loader = batches.loader(0, pin_memory=False)
     full = min(batches.batch_size, len(batches.split))
-    epoch = 0
-    while True:
-        epoch += 1
+    for epoch in count(1):
         yield from (batch for batch in loader.epoch(epoch) if len(batch[1]) == full)
 
 

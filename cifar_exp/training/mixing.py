@@ -37,10 +37,7 @@ class Mixing:
         Returns:
             (N, C, H, W), and (N, classes) probabilities; the arguments if the batch is not mixed.
         """
-        state = torch.get_rng_state()  # of the CPU's generator, which the transforms draw from
-        torch.default_generator.manual_seed(derived_seed(self._seed, "mixing", *draw))
-        try:
+        with torch.random.fork_rng(devices=[]):  # of the CPU's generator, which the transforms draw from
+            torch.default_generator.manual_seed(derived_seed(self._seed, "mixing", *draw))
             mixed: tuple[Tensor, Tensor] = self._transform(inputs, labels)
-        finally:
-            torch.set_rng_state(state)
         return mixed
