@@ -29,6 +29,7 @@ from cifar_exp.network import build_network, count_parameters
 from cifar_exp.safe_io.plural import plural
 from cifar_exp.training import schedule
 from cifar_exp.training.ema import WeightAverage
+from cifar_exp.training.initial_weights import load_initial_weights
 from cifar_exp.training.learner import Learner
 from cifar_exp.training.loss import Loss, class_weights
 from cifar_exp.training.lr_range_test import LRRange, LRRangeTest, run_lr_range_test
@@ -99,7 +100,11 @@ def build(
     steps_per_epoch = math.ceil(batches.per_epoch / config.accumulate)
     total_steps = config.epochs * steps_per_epoch  # the only place that converts epochs to steps
     _check_limits(config, total_steps, len(dataset.test))
+    channels = splits.train.images.shape[3]
     model, compute, explained = build_network(config, splits.train, statistics, compute, classes=len(names))
+    if trained is None and current_ranks().is_rank_0:  # the other ranks get rank 0's weights
+        with seeding.generators_kept(compute.device):
+            load_initial_weights(model, config.model, len(names), splits.train.images.shape[3])
     normalize = Normalizer(statistics, compute)
     # --- training ---
     training_step = _training_step(config, splits.train.labels, len(names), compute, normalize)

@@ -16,7 +16,7 @@ from cifar_exp.compute import seeding
 from cifar_exp.compute.device import Compute
 from cifar_exp.config.parse import changed
 from cifar_exp.config.schema import ExperimentConfig
-from cifar_exp.data import Split
+from cifar_exp.data import Split, Statistics
 from cifar_exp.data.normalize import Normalizer
 from cifar_exp.data.sources.image_files import read_images
 from cifar_exp.data.sources.resize import fit, resize_all
@@ -40,8 +40,17 @@ class TrainedNetwork:
     config: ExperimentConfig  # of the run
     class_names: tuple[str, ...]  # in the order of the logits
     compute: Compute  # device, precision and memory layout
-    normalize: Normalizer  # makes the network's input
-    channels: int  # 1 (gray) or 3
+    statistics: Statistics  # of the training images
+
+    @cached_property
+    def normalize(self) -> Normalizer:
+        """Makes the network's input."""
+        return Normalizer(self.statistics, self.compute)
+
+    @property
+    def channels(self) -> int:
+        """1 (gray) or 3."""
+        return len(self.statistics.mean)
 
     @property
     def image_size(self) -> int:
@@ -143,9 +152,7 @@ def load_network(run: SavedRun, *, weights: str | None = None, device: str | Non
     with seeding.generators_kept(compute.device):
         model, compute, _ = build_network(idle, stand_in, found.statistics, compute, classes=len(found.class_names))
     found.load_into(model, path)
-    return TrainedNetwork(
-        model.eval(), config, found.class_names, compute, Normalizer(found.statistics, compute), channels
-    )
+    return TrainedNetwork(model.eval(), config, found.class_names, compute, found.statistics)
 
 
 class LoadedRun:

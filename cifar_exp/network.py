@@ -26,12 +26,12 @@ from cifar_exp.config.fields import AUTO
 from cifar_exp.config.groups.model import ModelConfig
 from cifar_exp.config.parse import OwnNode
 from cifar_exp.config.schema import ExperimentConfig
-from cifar_exp.config.targets import call
 from cifar_exp.data import Split, Statistics
 from cifar_exp.data.normalize import Normalizer
 from cifar_exp.data.split import evenly
 from cifar_exp.errors import RequestError, in_a_line
 from cifar_exp.explain.layers import ExplainedLayers, choose_layers
+from cifar_exp.models.construct import blueprint, make_network
 
 log = logging.getLogger(__name__)
 
@@ -52,7 +52,7 @@ def build_network(
     _check_size(node, to_classify)
 
     def make() -> nn.Module:
-        model = call(node, **to_classify)
+        model = make_network(node, **to_classify)
         if not isinstance(model, nn.Module):
             raise RequestError(f"{node._target_}: must return a torch.nn.Module, returned a {type(model).__name__}")
         _complete(model, name, train.images[:1], normalize)
@@ -82,8 +82,7 @@ def _check_size(node: ModelConfig, to_classify: dict[str, Any]) -> None:
     available = memory.memory_bytes()
     if isinstance(node, OwnNode) or available is None:
         return
-    with torch.random.fork_rng(devices=[]), torch.device("meta"):  # shapes without values
-        needed = 3 * 4 * count_parameters(call(node, **to_classify))  # float32, with a gradient and a momentum each
+    needed = 3 * 4 * count_parameters(blueprint(node, **to_classify))  # float32, with a gradient and a momentum each
     if needed > available:
         raise RequestError(
             f"model={node.name}: weights, gradients and momentum take {needed / 1e9:,.1f} GB, and this machine has "

@@ -17,6 +17,7 @@ from cifar_exp.errors import DivergedError
 from cifar_exp.evaluation.probability_records import fitted_temperature, probability_scores
 from cifar_exp.reports.run_page.live import LivePage
 from cifar_exp.run_dir import lifecycle
+from cifar_exp.training import initial_weights
 
 log = logging.getLogger(__name__)
 
@@ -45,7 +46,9 @@ def run(config: ExperimentConfig, out_dir: str | Path, *, resume: bool = False) 
         # --- build ---
         log.info("Run directory: %s", lifecycle.run_name(out_dir))
         memory.reset_peak_memory()
-        parts = build(config, known_max_lr=status.get("max_lr_used") if resume else None)
+        start = initial_weights.from_run(config, out_dir) if resume else config
+        parts = build(start, known_max_lr=status.get("max_lr_used") if resume else None)
+        initial_weights.keep(config, parts.learner.model, out_dir)
         memory.release_free_memory()  # what reading and splitting the data took
         for line in describe(config.name, parts):
             log.info(line)

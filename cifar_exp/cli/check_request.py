@@ -5,6 +5,7 @@ from pathlib import Path
 
 from cifar_exp import trackers
 from cifar_exp.config.groups.data import CifarConfig, DataConfig, ImageCsvConfig, ImageFolderConfig
+from cifar_exp.config.groups.model import LibraryConfig, ModelConfig
 from cifar_exp.config.parse import plain
 from cifar_exp.config.schema import ExperimentConfig
 from cifar_exp.config.targets import targets
@@ -26,6 +27,7 @@ def check(config: ExperimentConfig, *, here: bool = True) -> None:
     if here:
         _check_packages(config)
         _check_root(config.data)
+        _check_network(config.model)
         if config.device not in ("auto", "cpu"):
             from cifar_exp.compute.device import resolve_device
 
@@ -51,6 +53,17 @@ def _check_root(node: DataConfig) -> None:
     for key, path in paths.items():
         if isinstance(node, CifarConfig | ImageFolderConfig) and path is not None and not Path(path).exists():
             raise RequestError(f"data.{key}={path}: no such file or folder")
+
+
+def _check_network(node: ModelConfig) -> None:
+    """Check a library, its network's name, and that its weights exist. PyTorch is imported only for such a network."""
+    if not isinstance(node, LibraryConfig):
+        return
+    from cifar_exp.models.libraries import check_name
+
+    check_name(node.library, node.architecture)
+    if node.weights is not None and not Path(node.weights).is_file():
+        raise RequestError(f"model.weights={node.weights}: no such file")
 
 
 def _check_batch(config: ExperimentConfig) -> None:

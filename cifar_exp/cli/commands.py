@@ -181,6 +181,23 @@ def _predict(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(overrides=[])
 
 
+@_command("export", "RUN", "write the network as ONNX, torch.export or safetensors")
+def _export(parser: argparse.ArgumentParser) -> None:
+    parser.description = (
+        "Export a run's network with normalization and softmax inside, and check that the file computes the same."
+    )
+    parser.epilog = "Example: cifar-exp export latest --format onnx --out model.onnx"
+    parser.add_argument("run", metavar="RUN", type=Path, help="directory of a completed run")
+    what = "onnx, torch (torch.export) or safetensors (weights alone) (default: %(default)s)"
+    parser.add_argument("--format", choices=("onnx", "torch", "safetensors"), default="onnx", help=what)
+    what = "checkpoint to use (default: the one that the run evaluated)"
+    parser.add_argument("--weights", choices=("last", "best"), help=what)
+    what = "new file (default: outputs/exports/DATE/TIME/model.SUFFIX)"
+    parser.add_argument("--out", metavar="FILE", type=Path, help=what)
+    _add_trust(parser)
+    parser.set_defaults(overrides=[])
+
+
 @_command("list", "[PATH...]", "list the runs, newest first")
 def _list(parser: argparse.ArgumentParser) -> None:
     parser.description = "List the runs under the paths, newest first."

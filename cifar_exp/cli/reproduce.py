@@ -24,6 +24,7 @@ from cifar_exp.run_dir.saved_run import SavedRun, new_directory, open_run
 from cifar_exp.runner import run
 from cifar_exp.safe_io import atomic
 from cifar_exp.safe_io.plural import plural
+from cifar_exp.training import initial_weights
 
 log = logging.getLogger(__name__)
 
@@ -66,7 +67,7 @@ def reproduce(
     Raises:
         RequestError: the config cannot be run on this machine.
     """
-    config = saved.config
+    config = initial_weights.from_run(saved.config, saved.path)
     if data_root is not None:
         if not hasattr(config.data, "root"):
             raise RequestError(f"--data-root: data={config.data.name} has no root")

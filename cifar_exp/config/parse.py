@@ -9,6 +9,7 @@ from dataclasses import fields, is_dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from cifar_exp.config.groups.model import LibraryConfig
 from cifar_exp.config.groups.scheduler import OPEN_ENDED, PlateauConfig
 from cifar_exp.config.schema import REGISTRY, ExperimentConfig, group_schema
 from cifar_exp.config.suggestions import suggest_key
@@ -120,6 +121,8 @@ def _contradictions(config: ExperimentConfig) -> Iterator[str]:
         yield "tracker.store=null: MLflow needs a folder; the default is outputs/mlflow"
     if config.evaluation.weights == "best" and not config.checkpoint.best:
         yield "evaluation.weights=best: needs checkpoint.best=true"
+    if isinstance(config.model, LibraryConfig) and config.model.pretrained and config.model.weights is not None:
+        yield f"model.pretrained=true: model.weights={config.model.weights} is set, too; set one of them"
     small, full = config.augment.low_resolution.size, config.data.image_size
     if small is not None and small > full:
         yield f"augment.low_resolution.size={small}: must be at most data.image_size={full}"

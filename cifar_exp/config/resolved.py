@@ -20,7 +20,7 @@ from cifar_exp.safe_io.untrusted import displayable, read_yaml_text
 
 # Raised when OmegaConf applies a schema; OverflowError for an integer that is too large for a float.
 SCHEMA_ERRORS = (OmegaConfBaseException, OverflowError)
-PATHS = ("data.root", "data.cache", "tracker.store")
+PATHS = ("data.root", "data.cache", "model.weights", "tracker.store")
 
 
 def resolve(config: DictConfig, base: str = "") -> ExperimentConfig:
@@ -43,6 +43,8 @@ def _with_absolute_paths(values: dict[str, Any], base: str) -> dict[str, Any]:
     for key in PATHS:
         group, leaf = key.split(".")
         node = values.get(group)
+        if key == "model.weights" and isinstance(node, dict) and group_schema(group, node.get("_target_")) is None:
+            continue  # an argument of the user's own network
         if isinstance(node, dict) and node.get(leaf) is not None:
             node[leaf] = _absolute(node[leaf], key, base)
     return values

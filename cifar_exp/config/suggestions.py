@@ -46,7 +46,7 @@ _USUAL = {
     **dict.fromkeys(("early_stop", "early_stopping_patience"), "early_stopping.patience"),
     **dict.fromkeys(("accumulate_grad_batches", "grad_accum", "accumulation_steps"), "accumulate"),
     **dict.fromkeys(("dropout", "drop_rate", "drop_path"), "not available: the shipped networks have no dropout"),
-    **dict.fromkeys(("pretrained",), "not available: every run starts from random weights"),
+    **dict.fromkeys(("pretrained",), "use model=torchvision or model=timm with model.pretrained=true"),
     **dict.fromkeys(("num_classes", "n_classes"), "the number of classes is read from the data"),
     **dict.fromkeys(("wandb", "wandb_project"), "not available: see tracker=tensorboard or tracker=mlflow"),
 }

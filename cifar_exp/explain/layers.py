@@ -13,6 +13,8 @@ from cifar_exp.errors import RequestError, in_a_line
 
 log = logging.getLogger(__name__)
 
+_TOKENS = "tokens (N, T, C), where (N, C, h, w) is needed"
+_CHANNELS_LAST = "channels last (N, h, w, C), where (N, C, h, w) is needed"
 _MOST_TRIED = 10  # feature maps, from the last one backwards, for a network without layerN
 
 
@@ -89,7 +91,7 @@ def feature_maps(model: nn.Module, inputs: torch.Tensor) -> dict[str, LayerMap |
 
     def keep(name: str, output: object) -> None:
         found.pop(name, None)  # called again: now it is the last one
-        found[name] = _feature_map(name, output, *inputs.shape[2:])
+        found[name] = _feature_map(name, output, inputs)
 
     handles = [
         module.register_forward_hook(lambda _m, _i, output, name=name: keep(name, output))
@@ -105,20 +107,27 @@ def feature_maps(model: nn.Module, inputs: torch.Tensor) -> dict[str, LayerMap |
     return found
 
 
-def _feature_map(name: str, output: object, height: int, width: int) -> LayerMap | str:
-    """The feature map that a layer returns for images of this size, or the reason why it is none."""
+def _feature_map(name: str, output: object, inputs: torch.Tensor) -> LayerMap | str:
+    """The feature map that a layer returns for these images, or the reason why it is none."""
     if not isinstance(output, torch.Tensor):
         return f"it returns a {type(output).__name__}, not a tensor"
-    if output.dim() != 4:
-        return f"its output shape is {tuple(output.shape)}, not that of a feature map (N, C, h, w)"
-
-    def like_the_image(rows: int, columns: int) -> bool:
-        return abs(rows * width - columns * height) <= max(height, width)  # the same aspect, but for a rounded pixel
-
+    shape = f"its output shape is {tuple(output.shape)}"
+    if output.dim() == 3:
+        return f"{shape}: {_TOKENS}"
+    if output.dim() != 4 or len(output) != len(inputs):
+        return f"{shape}, not that of a feature map (N, C, h, w)"
     _, first, second, third = output.shape
-    if like_the_image(first, second) and not like_the_image(second, third):
-        return f"its output shape is {tuple(output.shape)}: channels last (N, h, w, C), where (N, C, h, w) is needed"
+    if _like_the_image(first, second, inputs) and not _like_the_image(second, third, inputs):
+        return f"{shape}: {_CHANNELS_LAST}"
+    if third > 1 and output.min() >= 0 and torch.allclose(output.float().sum(3), torch.ones(1, device=output.device)):
+        return f"{shape}: attention weights"
     return LayerMap(name, second, third)
+
+
+def _like_the_image(rows: int, columns: int, inputs: torch.Tensor) -> bool:
+    """Whether a map has the images' aspect ratio, but for a rounded pixel."""
+    height, width = inputs.shape[2:]
+    return abs(rows * width - columns * height) <= max(height, width)
 
 
 def _explainable(
@@ -152,7 +161,11 @@ def _last_feature_map(
     A map of one pixel, as global pooling returns it, says nothing about where.
     """
     minimum = max(minimum, 2)
-    large = [layer for layer in found.values() if isinstance(layer, LayerMap) and layer.at_least(minimum)]
+    maps = [layer for layer in found.values() if isinstance(layer, LayerMap) and layer.at_least(minimum)]
+    large = [layer for layer in maps if _like_the_image(layer.height, layer.width, inputs)]
+    if large and large[-1].name == next(iter(found)) and _has_tokens(found):
+        # A transformer's first layer only cuts the image into patches.
+        return ExplainedLayers([], "No Grad-CAM: after its first layer, the model has tokens instead of feature maps.")
     for layer in large[::-1][:_MOST_TRIED]:
         if isinstance(_explainable(model, inputs, found, layer.name), LayerMap):
             note = (
@@ -163,6 +176,10 @@ def _last_feature_map(
     return ExplainedLayers(
         [], f"No Grad-CAM: the model has no feature map (N, C, h, w) of at least {minimum}x{minimum}."
     )
+
+
+def _has_tokens(found: Mapping[str, LayerMap | str]) -> bool:
+    return any(isinstance(one, str) and one.endswith((_TOKENS, _CHANNELS_LAST)) for one in found.values())
 
 
 def _small(layers: Sequence[LayerMap], minimum: int) -> str:

@@ -18,7 +18,7 @@ _MOST_MEMBERS = 20_000  # one for each tensor
 _MOST_INSTRUCTIONS = 2_000_000  # of a pickle; ResNet-18 with its optimizer's state has 7,000
 # The names in a pickle of tensors and ordered dictionaries: functions, storages and element types.
 _CALLABLES = re.compile(
-    r"collections OrderedDict|torch\._utils _rebuild_tensor_v[23]|torch _?[A-Za-z0-9]+Storage"
+    r"collections OrderedDict|torch\._utils _rebuild_(?:tensor_v[23]|parameter)|torch _?[A-Za-z0-9]+Storage"
     r"|torch\.storage UntypedStorage|torch u?(int|float|bfloat|complex)[0-9][a-z0-9_]*|torch bool"
 )
 
@@ -35,7 +35,19 @@ def save(path: Path, model: nn.Module, **state: Any) -> None:
 
 
 def load(path: Path, device: torch.device) -> dict[str, Any]:
-    """Read a checkpoint. No code in it runs, and it takes at most a few times the file's size in memory.
+    """Read a run's checkpoint; see ``load_values``.
+
+    Raises:
+        RequestError: it does not exist, or holds more than tensors and plain values, or no weights.
+    """
+    state = load_values(path, device)
+    if not isinstance(state, dict) or not isinstance(state.get("model"), dict):
+        raise RequestError(f"{path}: holds no model weights")
+    return state
+
+
+def load_values(path: Path, device: torch.device) -> Any:
+    """Read what ``torch.save`` wrote. No code in it runs, and it takes at most a few times the file's size in memory.
 
     Raises:
         RequestError: it does not exist, or holds more than tensors and plain values.
@@ -48,8 +60,6 @@ def load(path: Path, device: torch.device) -> dict[str, Any]:
         raise RequestError(f"{path}: no such checkpoint") from error
     except Exception as error:  # torch.load's errors have no common base, and some advise to disable its protection
         raise RequestError(f"{path}: not a checkpoint of tensors and plain values") from error
-    if not isinstance(state, dict) or not isinstance(state.get("model"), dict):
-        raise RequestError(f"{path}: holds no model weights")
     return state
 
 

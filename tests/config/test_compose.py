@@ -11,7 +11,7 @@ from cifar_exp.config.parse import OwnNode, flatten, plain
 from cifar_exp.errors import RequestError
 
 GROUP_OPTIONS = {
-    "model": ["resnet18", "resnet34", "resnet9", "speednet", "quickstart"],
+    "model": ["resnet18", "resnet34", "resnet9", "speednet", "quickstart", "torchvision", "timm"],
     "data": ["cifar10", "cifar100", "image_csv", "image_folder", "mnist5k"],
     "augment": ["crop_flip_cutout", "published", "none", "crop", "alternating"],
     "optimizer": ["sgd", "adamw", "muon", "published", "speedrun"],
@@ -21,9 +21,11 @@ GROUP_OPTIONS = {
     "experiment": ["quickstart", "published", "onecycle", "speedrun"],
 }
 
-# Options that start from another option have its name.
+# Options that start from another option have its name; networks of a library have their own.
 BASES = {
     ("model", "quickstart"): "resnet9",
+    ("model", "timm"): "convnext_atto",
+    ("model", "torchvision"): "mobilenet_v3_small",
     ("optimizer", "published"): "sgd",
     ("optimizer", "speedrun"): "muon",
     ("scheduler", "published"): "one_cycle",

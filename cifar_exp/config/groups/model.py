@@ -1,11 +1,12 @@
 """Typed configs of the ``model`` group; the networks are in ``cifar_exp.models``."""
 
+import re
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 from omegaconf import MISSING
 
-from cifar_exp.config.fields import Allowed, Fraction, Positive, Schema, UpToAMillion, at_least, key
+from cifar_exp.config.fields import Allowed, Fraction, Pixels, Positive, Schema, UpToAMillion, at_least, key, one_of
 from cifar_exp.config.registry import Group
 
 
@@ -48,3 +49,43 @@ class SpeedNetConfig(ModelConfig):
     whitening_bias_epochs: Annotated[int, at_least(0)] = key("epochs in which the first layer's bias is trained")
     norm_momentum: Fraction = key("weight of the newest batch in the running statistics of batch normalization")
     logit_scale: Positive = key("factor by which the outputs are multiplied")
+
+
+@dataclass
+class LibraryConfig(ModelConfig):
+    """A classification network of a library, by its name there."""
+
+    library: ClassVar[str]
+
+    architecture: Annotated[
+        str, Allowed("a name of the library", lambda name: re.fullmatch(r"[A-Za-z0-9_.-]{1,100}", name) is not None)
+    ] = key("name of the network in the library")
+    image_size: Pixels = key("pixels on each side of the images, for networks that are built for one size")
+    stem: Annotated[str, one_of("own", "cifar")] = key(
+        "own: as the library has it | cifar: no stride and no max-pool before the first stage (ResNets)", "own"
+    )
+    weights: str | None = key("FILE.safetensors or FILE.pt with the initial weights; null: random", None)
+    pretrained: bool = key("start from the weights that the library publishes, and downloads", False)
+
+    @property
+    def starts_from_weights(self) -> bool:
+        """Whether training starts from given weights."""
+        return self.pretrained or self.weights is not None
+
+
+@MODELS.option("base_torchvision")
+@dataclass
+class TorchvisionConfig(LibraryConfig):
+    """A network of ``torchvision.models``."""
+
+    _target_: str = "cifar_exp.models.torchvision_network"
+    library: ClassVar[str] = "torchvision"
+
+
+@MODELS.option("base_timm")
+@dataclass
+class TimmConfig(LibraryConfig):
+    """A network of timm."""
+
+    _target_: str = "cifar_exp.models.timm_network"
+    library: ClassVar[str] = "timm"

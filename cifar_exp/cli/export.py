@@ -1,0 +1,146 @@
+"""``cifar-exp export RUN``: a run's network as a file that needs neither the run nor this package."""
+
+import argparse
+import json
+import logging
+from importlib.util import find_spec
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from cifar_exp import __version__
+from cifar_exp.cli.export_formats import FORMATS, Format, Run
+from cifar_exp.compute import seeding
+from cifar_exp.config.parse import plain
+from cifar_exp.config.resolved import saved_hash
+from cifar_exp.errors import DONE, FAILED, RequestError, in_a_line
+from cifar_exp.loaded_run import TrainedNetwork, load_network
+from cifar_exp.models.classifier import Classifier
+from cifar_exp.run_dir import kept_images
+from cifar_exp.run_dir.saved_run import SavedRun, new_directory, open_run
+from cifar_exp.safe_io import atomic
+from cifar_exp.safe_io.plural import plural
+
+log = logging.getLogger(__name__)
+
+_TOLERANCE = 1e-4  # of a probability
+_NOISE_IMAGES = 64
+_BATCH = 64
+
+
+def main(options: argparse.Namespace) -> int:
+    """Run the command; returns 0, or 1 if the exported network computes something else than the run's.
+
+    Raises:
+        RequestError: the request itself is wrong.
+    """
+    kind: Format = FORMATS[options.format]
+    if missing := [package for package in kind.packages if find_spec(package) is None]:
+        raise RequestError(
+            f"--format {options.format}: requires an optional dependency ({', '.join(missing)}): "
+            "pip install 'cifar-exp[export]'"
+        )
+    run = open_run(options.run, trust=options.trust)
+    path = options.out or new_directory(None, "exports") / f"model{kind.suffix}"
+    if path.exists():
+        raise RequestError(f"--out {path}: already exists; name a new file")
+    network = load_network(run, weights=options.weights, device="cpu")
+    seeding.set_threads(network.config.threads)
+    classifier = Classifier(
+        network.model.to(memory_format=torch.contiguous_format), network.statistics.mean, network.statistics.std
+    ).eval()
+    images, index = _test_images(run, network)
+    try:
+        content = kind.write(classifier, images[:2], _metadata(run, network, options.weights))
+    except Exception as error:  # an exporter raises errors of any type
+        raise RequestError(
+            f"{run.path}: its network cannot be exported as {options.format}: {in_a_line(error)}; "
+            "--format safetensors holds the weights alone"
+        ) from error
+    expected, found = _probabilities(classifier, images), _probabilities(kind.read(content, classifier), images)
+    if not _same(expected, found, "test images of the run" if index is not None else "images of noise"):
+        return FAILED
+    if index is not None:
+        _compare_with_table(run, network, found, index)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        atomic.create(path, content)
+    except OSError as error:
+        raise RequestError(f"--out {path}: cannot be written: {error.strerror}") from error
+    size, channels = network.image_size, network.channels
+    log.info("Input: uint8 images (N, %d, %d, %d), 0 to 255, N of any size", channels, size, size)
+    log.info("Written to %s (%.1f MB)", path, len(content) / 1e6)
+    return DONE
+
+
+def _metadata(run: SavedRun, network: TrainedNetwork, weights: str | None) -> dict[str, str]:
+    """What a user of the file needs to know; lists and mappings as JSON."""
+    node = {key: value for key, value in plain(network.config.model).items() if key not in ("weights", "pretrained")}
+    size, colour = network.image_size, "RGB" if network.channels == 3 else "gray"
+    return {
+        "name": network.config.name,
+        "class_names": json.dumps(network.class_names, ensure_ascii=False),
+        "image_size": str(size),
+        "input": f"images: uint8 (N, {network.channels}, {size}, {size}), {colour}, 0 to 255",
+        "output": f"probabilities: float32 (N, {len(network.class_names)})",
+        "mean": json.dumps(network.statistics.mean),
+        "std": json.dumps(network.statistics.std),
+        "model": json.dumps(node),
+        "weights": weights or network.config.evaluation.weights,
+        "config_hash": saved_hash(run.path / "config_resolved.yaml"),
+        "cifar_exp": __version__,
+    }
+
+
+def _test_images(run: SavedRun, network: TrainedNetwork) -> tuple[torch.Tensor, NDArray[np.int64] | None]:
+    """Test images (N, C, H, W) that the run directory holds, and their positions in the test split; or else noise."""
+    size, channels = network.image_size, network.channels
+    try:
+        kept = kept_images.read_images(run.path / kept_images.FILE)
+    except (OSError, ValueError):
+        kept = None
+    if kept is not None and len(kept.image) >= 2 and kept.image.shape[1:] == (size, size, channels):
+        return torch.from_numpy(kept.image).permute(0, 3, 1, 2).contiguous(), kept.index
+    noise = np.random.default_rng(0).integers(0, 256, (_NOISE_IMAGES, channels, size, size), dtype=np.uint8)
+    return torch.from_numpy(noise), None
+
+
+@torch.no_grad()
+def _probabilities(run: Run, images: torch.Tensor) -> torch.Tensor:
+    # Two sizes of batches, as the last one is smaller: the size must not matter.
+    return torch.cat([run(part) for part in images.split(_BATCH - 1)])
+
+
+def _same(expected: torch.Tensor, found: torch.Tensor, what: str) -> bool:
+    """Whether the file computes what PyTorch does in float32; logs the largest difference."""
+    apart = float((expected - found).abs().max())
+    changed = int((expected.argmax(1) != found.argmax(1)).sum())
+    same = apart <= _TOLERANCE and changed == 0
+    log.log(
+        logging.INFO if same else logging.ERROR,
+        "%s on %s %s: %s predictions differ from PyTorch's, probabilities by at most %.1e",
+        "Checked" if same else "Not written, as it computes something else: checked",
+        f"{len(expected):,}",
+        what,
+        changed or "no",
+        apart,
+    )
+    return same
+
+
+def _compare_with_table(run: SavedRun, network: TrainedNetwork, found: torch.Tensor, index: NDArray[np.int64]) -> None:
+    """Log how many of the images have another prediction in the run's ``predictions.csv``."""
+    if not (run.path / "predictions.csv").exists():
+        return
+    table = run.table("predictions.csv", ("index", "prediction")).drop_duplicates("index")
+    recorded = table.set_index("index")["prediction"].reindex(index)
+    now = np.array(network.class_names)[found.argmax(1).numpy()]
+    changed = int((recorded.to_numpy() != now).sum())
+    precision = str(network.compute.precision).removeprefix("torch.")
+    log.info(
+        "%s of these %s have another prediction in predictions.csv (file: float32; evaluation on this machine: %s)",
+        changed or "None",
+        plural(len(index), "image"),
+        precision,
+    )

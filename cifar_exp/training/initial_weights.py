@@ -1,0 +1,147 @@
+"""Weights that training starts from: those of a file, or those that the network's library publishes.
+
+A run keeps them in ``checkpoints/initial.pt``, so that it can be resumed and reproduced without the file or a download.
+Evaluation and prediction need neither: they use the weights of ``last.pt`` or ``best.pt``.
+"""
+
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from cifar_exp.config.groups.model import LibraryConfig, ModelConfig
+from cifar_exp.config.parse import changed
+from cifar_exp.config.schema import ExperimentConfig
+from cifar_exp.errors import RequestError, in_a_line
+from cifar_exp.models.construct import tensor_shapes
+from cifar_exp.models.libraries import pretrained_state
+from cifar_exp.run_dir import checkpoint
+from cifar_exp.safe_io.untrusted import open_regular
+
+log = logging.getLogger(__name__)
+
+_MOST_NAMED = 4  # tensors in a message
+Shapes = Mapping[str, torch.Size]
+
+
+def load_initial_weights(model: nn.Module, node: ModelConfig, classes: int, channels: int) -> None:
+    """Give the network the weights that the config's ``model`` node names; without any, it is unchanged.
+
+    The classifier stays random if the number of classes differs, and the first convolution with ``model.stem=cifar``.
+    A first convolution for other channels is adapted: gray images give the same features.
+
+    Raises:
+        RequestError: the weights cannot be read, or do not fit.
+    """
+    if not isinstance(node, LibraryConfig) or not node.starts_from_weights:
+        return
+    if node.weights is not None:
+        what, state = f"model.weights={node.weights}", read_state(Path(node.weights))
+    else:
+        what = "model.pretrained=true"
+        state = pretrained_state(node.library, node.architecture, channels, node.image_size)
+    own = tensor_shapes(node, num_classes=classes, in_channels=channels)
+    head = _differing(own, tensor_shapes(node, num_classes=classes + 1, in_channels=channels))
+    first = _differing(own, tensor_shapes(node, num_classes=classes, in_channels=4 - channels))
+    for name in first & state.keys():
+        state[name] = _with_channels(state[name], own[name])
+    free = head | (first if node.stem == "cifar" else set())
+    new = {name for name in free if name not in state or state[name].shape != own[name]}
+    state = {name: value for name, value in state.items() if name not in new}
+    _check_fit(f"{what}: does not fit {node.architecture}", state, {key: own[key] for key in own.keys() - new})
+    model.load_state_dict(state, strict=False)
+    log.info("%s: the weights of %s%s", what, node.architecture, f", but {_listed(new)} new" if new else "")
+
+
+def read_state(path: Path) -> dict[str, Tensor]:
+    """The tensors of a file: safetensors, or a state dict or checkpoint that ``torch.save`` wrote.
+
+    Raises:
+        RequestError: it cannot be read, or holds no tensors by name.
+    """
+    if path.suffix == ".safetensors":
+        values = _read_safetensors(path)
+    else:
+        values = checkpoint.load_values(path, torch.device("cpu"))
+        for key in ("model", "state_dict"):
+            if isinstance(values, dict) and isinstance(values.get(key), dict):
+                values = values[key]
+    if not isinstance(values, dict) or not values or not all(isinstance(one, Tensor) for one in values.values()):
+        raise RequestError(f"{path}: holds no weights: a dictionary of tensors is needed, as state_dict() returns it")
+    return {str(name): value.detach() for name, value in values.items()}
+
+
+def _read_safetensors(path: Path) -> Any:
+    try:
+        from safetensors.torch import load
+    except ImportError as error:
+        raise RequestError(f"{path}: requires an optional dependency: pip install 'cifar-exp[export]'") from error
+    try:
+        with open_regular(path) as file:
+            return load(file.read())
+    except Exception as error:  # the library's errors have no common base
+        raise RequestError(f"{path}: not a readable safetensors file: {in_a_line(error)}") from error
+
+
+def _differing(own: Shapes, other: Shapes) -> set[str]:
+    return {name for name in own if own[name] != other.get(name)}
+
+
+def _with_channels(weight: Tensor, shape: torch.Size) -> Tensor:
+    """A first convolution for another number of input channels; unchanged if it differs in more than that."""
+    if weight.dim() != len(shape) or weight.shape[:1] + weight.shape[2:] != shape[:1] + shape[2:]:
+        return weight
+    if weight.shape == shape:
+        return weight
+    return weight.sum(1, keepdim=True).expand(shape) / shape[1]
+
+
+def _check_fit(what: str, state: Mapping[str, Tensor], own: Shapes) -> None:
+    """Refuse missing and unexpected tensors, and those of another shape.
+
+    Raises:
+        RequestError: names them.
+    """
+    # Files older than this counter of batch normalization lack it.
+    missing = [name for name in own if name not in state and not name.endswith("num_batches_tracked")]
+    unexpected = [name for name in state if name not in own]
+    shapes = [
+        f"{name} is {tuple(state[name].shape)} instead of {tuple(own[name])}"
+        for name in own
+        if name in state and state[name].shape != own[name]
+    ]
+    problems = [
+        f"{kind} {_listed(names)}"
+        for kind, names in (("missing", missing), ("unexpected", unexpected), ("shapes:", shapes))
+        if names
+    ]
+    if problems:
+        raise RequestError(f"{what}: {'; '.join(problems)}")
+
+
+def _listed(names: Any) -> str:
+    names = sorted(names)
+    more = len(names) - _MOST_NAMED
+    return ", ".join(names[:_MOST_NAMED]) + (f" (and {more} more)" if more > 0 else "")
+
+
+def keep(config: ExperimentConfig, model: nn.Module, run_dir: Path) -> None:
+    """Write a run's initial weights if they are not random."""
+    path = _kept(run_dir)
+    if isinstance(config.model, LibraryConfig) and config.model.starts_from_weights and not path.exists():
+        checkpoint.save(path, model)
+
+
+def from_run(config: ExperimentConfig, run_dir: Path) -> ExperimentConfig:
+    """A run's config, with the weights that its directory keeps in place of the file or download."""
+    path = _kept(run_dir)
+    if not isinstance(config.model, LibraryConfig) or not config.model.starts_from_weights or not path.is_file():
+        return config
+    return changed(config, {"model.weights": str(path.absolute()), "model.pretrained": False})
+
+
+def _kept(run_dir: Path) -> Path:
+    return run_dir / "checkpoints" / "initial.pt"
