@@ -100,7 +100,6 @@ def build(
     steps_per_epoch = math.ceil(batches.per_epoch / config.accumulate)
     total_steps = config.epochs * steps_per_epoch  # the only place that converts epochs to steps
     _check_limits(config, total_steps, len(dataset.test))
-    channels = splits.train.images.shape[3]
     model, compute, explained = build_network(config, splits.train, statistics, compute, classes=len(names))
     if trained is None and current_ranks().is_rank_0:  # the other ranks get rank 0's weights
         with seeding.generators_kept(compute.device):
