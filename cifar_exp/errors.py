@@ -29,6 +29,13 @@ class DivergedError(RuntimeError):
         )
 
 
+class PrunedError(RuntimeError):
+    """A search stopped this job early, because earlier jobs were better at the same fraction of their training."""
+
+    def __init__(self, epoch: int, epochs: int, accuracy: float) -> None:
+        super().__init__(f"after epoch {epoch} of {epochs}, with a validation accuracy of {accuracy:.2%}")
+
+
 def in_a_line(error: BaseException) -> str:
     """Type and message of an error that other code raised, on one line."""
     message = " ".join(str(error).split())

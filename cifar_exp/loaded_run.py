@@ -160,7 +160,7 @@ class LoadedRun:
 
     Attributes:
         path: the directory.
-        state: ``completed``, ``failed``, ``diverged``, ``interrupted`` or ``running``.
+        state: ``completed``, ``failed``, ``diverged``, ``interrupted``, ``pruned`` or ``running``.
         config: the run's config, typed.
         environment: the content of ``environment.json``.
     """

@@ -3,6 +3,7 @@
 import logging
 import os
 import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +23,17 @@ from cifar_exp.training import initial_weights
 log = logging.getLogger(__name__)
 
 
-def run(config: ExperimentConfig, out_dir: str | Path, *, resume: bool = False) -> dict[str, Any]:
+def run(
+    config: ExperimentConfig,
+    out_dir: str | Path,
+    *,
+    resume: bool = False,
+    after_epoch: Sequence[Callable[[], None]] = (),
+) -> dict[str, Any]:
     """Train, evaluate, explain and report one experiment.
 
     Creates the run directory ``out_dir``, or resumes the run in it, whose config must be this one.
+    ``after_epoch`` functions are called after each epoch, once its rows are written; they may raise ``PrunedError``.
 
     Returns:
         The row of ``summary.csv``.
@@ -33,6 +41,7 @@ def run(config: ExperimentConfig, out_dir: str | Path, *, resume: bool = False) 
     Raises:
         RequestError: the config or what it points to is wrong.
         DivergedError: the loss became infinite or not a number; everything until then is recorded.
+        PrunedError: a function of ``after_epoch`` stopped the run.
     """
     out_dir = Path(out_dir)
     validate(config)
@@ -56,7 +65,7 @@ def run(config: ExperimentConfig, out_dir: str | Path, *, resume: bool = False) 
         outputs.write_plan(config, parts, out_dir, status)
         page.update()
         # --- train and evaluate ---
-        callbacks = (log_to_tracker, page.update)
+        callbacks = (log_to_tracker, page.update, *after_epoch)
         try:
             fitted = stages.train(config, parts, out_dir, status, resume=resume, after_epoch=callbacks)
         except DivergedError:

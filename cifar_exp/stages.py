@@ -25,6 +25,7 @@ from cifar_exp.run_dir import checkpoint, lifecycle
 from cifar_exp.training.fit import Fitted, Training
 from cifar_exp.training.recorder import Recorder
 from cifar_exp.training.savepoint import Savepoint
+from cifar_exp.training.time_left import RunClock, log_shorter_ways
 
 log = logging.getLogger(__name__)
 
@@ -44,6 +45,10 @@ def train(
     on_gpu, statistics = parts.compute.device.type == "cuda", parts.statistics
     # What a checkpoint needs beside the config, so that its weights can be used.
     about = {"class_names": list(parts.class_names), "mean": list(statistics.mean), "std": list(statistics.std)}
+    learner = parts.learner
+    learner.clock = RunClock.of(config, parts.splits, parts.batches.low_resolution)
+    if not (resume or learner.ranks.is_distributed):
+        log_shorter_ways(learner.model, learner.training_step, parts.batches, learner.clock)
     return Training(
         config,
         parts.learner,

@@ -10,7 +10,7 @@ def main(options: argparse.Namespace) -> int:
     """Run the command; returns the exit code."""
     if options.top < 1:
         raise RequestError(f"--top {options.top}: must be at least 1")
-    compared = compare_runs(
+    results = compare_runs(
         options.paths,
         options.out,
         metric=options.metric,
@@ -20,5 +20,5 @@ def main(options: argparse.Namespace) -> int:
         page=options.page,
         command=options.command,
     )
-    print_report(compared, options.format)
+    print_report(results, options.out, options.format)
     return DONE

@@ -133,17 +133,23 @@ def _sweep_task(config: Any) -> float | None:
     from hydra.core.hydra_config import HydraConfig
 
     from cifar_exp.sweeps.job import run_in_sweep
+    from cifar_exp.sweeps.launchers.options import is_search
     from cifar_exp.sweeps.ledger import title_of
+    from cifar_exp.sweeps.pruning import prune_between_epochs
 
     node = HydraConfig.get()
     resolved, runtime = _resolved(config)
-    sweep_dir = Path(runtime.cwd, node.sweep.dir)
+    sweep_dir, out_dir = Path(runtime.cwd, node.sweep.dir), Path(runtime.output_dir)
+    after_epoch = []
+    if is_search(node) and node.sweeper.pruner != "none":
+        after_epoch.append(prune_between_epochs(sweep_dir, out_dir, node.job.num, resolved.epochs, node.sweeper.pruner))
     return run_in_sweep(
         resolved,
-        Path(runtime.output_dir),
+        out_dir,
         sweep_dir,
         title=title_of(sweep_dir, node.job.num, node.overrides.task),
         fail_fast=config.sweep.fail_fast,
+        after_epoch=after_epoch,
     )
 
 
@@ -182,7 +188,7 @@ def _writable_folder(job: Any, key: str) -> Path:
 
 def _check_not_taken(folder: Path) -> None:
     """Refuse a directory that contains a run, before Hydra writes its own files there."""
-    from cifar_exp.run_dir.run_status import is_taken, job_state
+    from cifar_exp.run_dir.run_status import RESUMABLE, is_taken, job_state
 
     if not is_taken(folder):
         return
@@ -190,7 +196,7 @@ def _check_not_taken(folder: Path) -> None:
         state = str(job_state(folder))
     except RequestError:
         state = "its status cannot be read"
-    resume = f"continue it with `cifar-exp resume {folder}`, or " if state in ("interrupted", "failed") else ""
+    resume = f"continue it with `cifar-exp resume {folder}`, or " if state in RESUMABLE else ""
     raise RequestError(
         f"{folder}: already contains a run ({state}); {resume}choose another directory with hydra.run.dir=..."
     )

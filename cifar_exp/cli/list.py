@@ -10,12 +10,13 @@ from typing import Any
 import pandas as pd
 
 from cifar_exp.compare.differences import differing_columns, result_columns
-from cifar_exp.compare.naming import heading
+from cifar_exp.compare.naming import cut, heading
 from cifar_exp.compare.ordering import SELECTION, is_lower_better
 from cifar_exp.compare.output import as_csv
-from cifar_exp.compare.render import as_text, number_in_words, printable
+from cifar_exp.compare.render import as_text
 from cifar_exp.compare.typed_runs import raw_runs, typed
 from cifar_exp.errors import DONE, RequestError
+from cifar_exp.reports.html.formats import percent
 from cifar_exp.safe_io.console import complain, for_terminal
 
 _MOST_DIFFERENCES = 5  # settings of a run
@@ -105,7 +106,7 @@ def _table(runs: pd.DataFrame) -> tuple[list[str], list[list[str]]]:
 def _cell(name: str, value: Any) -> str:
     if pd.isna(value):
         return ""
-    return number_in_words(name, float(value)) if name.endswith("accuracy") else for_terminal(printable(value))
+    return percent(float(value)) if name.endswith("accuracy") else for_terminal(cut(value))
 
 
 def _age(started: Any, now: datetime) -> str:

@@ -1,1 +1,1 @@
-"""Finds runs, lays them side by side and says whether their differences mean anything; nothing here needs torch."""
+"""Finds and compares runs, and tests whether their differences are significant; nothing here needs torch."""

@@ -1,38 +1,32 @@
-"""The baseline against another run, image by image: which images the other fixes, and which it breaks.
+"""The test images that the baseline and another run predict differently.
 
-The test images are loaded only if that needs no network and no trust in the run.
+The images are loaded only if that needs neither the network nor trust in the run.
 """
 
 import os
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 
+from cifar_exp.compare.comparison import Comparison
 from cifar_exp.compare.pairs import Pair, predictions_of
-from cifar_exp.compare.tables import Comparison
 from cifar_exp.config.groups.data import CifarConfig, DataConfig, ImageCsvConfig, ImageFolderConfig
 from cifar_exp.config.resolved import load_saved
 from cifar_exp.data import Split, load
 from cifar_exp.errors import RequestError
-from cifar_exp.reports.figures.fixed_and_broken import Change, Changed
+from cifar_exp.reports.figures.fixed_and_broken import Change, Mistake
 
-_MOST_BYTES = 500 * 10**6  # of all decoded images: more is too much to load, and to keep, for one small figure
-_IMAGES = {"cifar_exp.data.mnist5k": 5_000}  # of training and test together; CIFAR has
-_USUAL_IMAGES = 60_000
+_MOST_BYTES = 500 * 10**6  # of all decoded images: loading more is too expensive for a figure
+_IMAGES = {"cifar_exp.data.mnist5k": 5_000}  # of training and test together
+_CIFAR_IMAGES = 60_000
 
 
 def changed_images(comparison: Comparison, pairs: Sequence[Pair], most: int) -> Change | None:
-    """The baseline as A, and as B the best run that differs from it by more than the seed.
-
-    Args:
-        comparison: of the runs.
-        pairs: the baseline against the others, best first.
-        most: how many images of each kind.
+    """The baseline as A, and as B the best run of another group, or of the same group if there is no other.
 
     Returns:
-        None where no pair could be tested.
+        At most ``most`` images of each kind; None if no pair could be tested.
     """
     runs, baseline = comparison.runs, comparison.baseline
     tested = [pair for pair in pairs if pair.counts is not None]
@@ -41,80 +35,55 @@ def changed_images(comparison: Comparison, pairs: Sequence[Pair], most: int) -> 
     pair = next((p for p in tested if runs["group"].iloc[p.position] != runs["group"].iloc[baseline]), tested[0])
     a, b = predictions_of(runs, baseline), predictions_of(runs, pair.position)
     fixed, broken = ~a["correct"] & b["correct"], a["correct"] & ~b["correct"]
-    classes = sorted(set(a["label"]))
-    codes = np.searchsorted(classes, a["label"])
-    by_class = [np.bincount(codes[which], minlength=len(classes)) for which in (fixed, broken, slice(None))]
+    counts = pd.DataFrame({"fixed": fixed, "broken": broken, "images": True}).groupby(a["label"]).sum().astype(int)
     row = runs.iloc[pair.position]
     test, reason = load_test_images(Path(row["path"]), row.get("data_fingerprint"), b)
 
-    def worst(which: pd.Series, mistaken: pd.DataFrame) -> list[Changed]:
-        first = mistaken[which].sort_values("confidence", ascending=False, kind="stable").head(most)
-        return [
-            Changed(None if test is None else test.images[at], label, prediction, float(confidence))
-            for at, label, prediction, confidence in zip(
-                first.index, first["label"], first["prediction"], first["confidence"], strict=True
-            )
-        ]
+    def mistakes(of: pd.DataFrame) -> list[Mistake]:
+        first = of.sort_values("confidence", ascending=False, kind="stable").head(most)
+        images = [None if test is None else test.images[at] for at in first.index]
+        return list(map(Mistake, images, first["label"], first["prediction"], first["confidence"].astype(float)))
 
-    return Change(
-        name_a=runs["name"].iloc[baseline],
-        name_b=runs["name"].iloc[pair.position],
-        fixed=worst(fixed, a),
-        broken=worst(broken, b),
-        images=len(a),
-        classes=classes,
-        fixed_by_class=by_class[0],
-        broken_by_class=by_class[1],
-        images_by_class=by_class[2],
-        no_images=reason,
-        verdict=pair.verdict,
-    )
+    names = runs["name"].iloc[baseline], runs["name"].iloc[pair.position]
+    return Change(names, mistakes(a[fixed]), mistakes(b[broken]), counts, reason, pair.verdict)
 
 
 def load_test_images(directory: Path, fingerprint: object, predictions: pd.DataFrame) -> tuple[Split | None, str]:
-    """The test images that a run predicted, or why they cannot be had.
-
-    Args:
-        directory: of the run, whose saved config is read as an untrusted one.
-        fingerprint: what the run recorded of its data, if it did.
-        predictions: the run's (see ``read_predictions``).
-    """
+    """The test images of a run with these predictions, or why they are not available. Its config is untrusted."""
     if not os.path.isfile(directory / "config_resolved.yaml"):
-        return None, "the run has no config_resolved.yaml that says which data it is"
+        return None, "the run has no config_resolved.yaml that names its data"
     node = None
     try:
         node = load_saved(directory / "config_resolved.yaml").data
         if isinstance(node, CifarConfig):
-            node.url = ""  # no download for a figure, least of all from where a stranger's config says
+            node.url = []  # never download for a figure
         if isinstance(node, ImageCsvConfig):
-            return None, "a saved config does not say which table this program reads"
-        node.cache = None  # nothing is written or trusted where such a config says
+            return None, "a table named by a saved config is not read"
+        node.cache = None  # never write to, or trust, a folder that such a config names
         if _is_too_large(node):
             size = node.image_size
             return None, f"the data at {size}x{size} pixels are too large to be loaded for a figure"
         dataset = load(node)
     except (RequestError, OSError, ValueError, MemoryError) as error:
         if isinstance(node, CifarConfig) and node.root is None:
-            return None, f"{node.name} is not in the cache folder, and no figure is worth a download"
+            return None, f"{node.name} is not in the cache folder, and is not downloaded for a figure"
         return None, (str(error) or "the data do not fit into memory").splitlines()[0]
     if isinstance(fingerprint, str) and dataset.fingerprint != fingerprint:
-        return None, "the data at hand is not what the run was tested on (other fingerprint)"
-    test = dataset.test
-    same = list(test.sources) == list(predictions["source"]) and [
-        dataset.class_names[label] for label in test.labels
-    ] == list(predictions["label"])
-    return (test, "") if same else (None, "the data at hand has other test images than the run's predictions")
+        return None, "the available data are not the run's test data (other fingerprint)"
+    test, labels = dataset.test, [dataset.class_names[label] for label in dataset.test.labels]
+    if list(test.sources) != list(predictions["source"]) or labels != list(predictions["label"]):
+        return None, "the available data have other test images than the run's predictions"
+    return test, ""
 
 
 def _is_too_large(node: DataConfig) -> bool:
-    """Whether the decoded images would take more than ``_MOST_BYTES``, by what is known before any is read."""
+    """Whether the decoded images would take more than ``_MOST_BYTES``; no image is read for that."""
     most = _MOST_BYTES // (3 * node.image_size**2)
     if not isinstance(node, ImageFolderConfig) or node.root is None:
-        return _IMAGES.get(node._target_, _USUAL_IMAGES) > most
+        return _IMAGES.get(node._target_, _CIFAR_IMAGES) > most
     found = 0
-    # Folders count, too, so that links that lead to and fro come to an end.
     for _, folders, files in os.walk(Path(node.root), followlinks=True):
-        found += len(folders) + len(files)
+        found += len(folders) + len(files)  # folders too, so that a circle of links ends
         if found > most:
             return True
     return False

@@ -1,4 +1,4 @@
-"""What makes two runs different experiments, and which of it is worth a column."""
+"""Which columns make two runs different experiments, and which of them a table shows."""
 
 from collections.abc import Sequence
 
@@ -8,10 +8,10 @@ from numpy.typing import NDArray
 
 SEED = "config.seed"
 
-# Keys of the config that never make two runs different experiments: what a run is called and where its files lie.
-_NAMES_AND_PLACES = ("name", "note", "tags", "trust", "data.root", "data.cache", "data.url")
-# Nor do these, unless time or memory is what is compared: they say where and how fast the same arithmetic is done
-# (metrics agree up to rounding), what is drawn, and what is kept.
+# Keys of the config that never make two runs different experiments: names, and paths of files.
+_NAMES_AND_PLACES = ("name", "note", "tags", "trust", "precision", "data.root", "data.cache", "data.url")
+# Nor do these, except where time or memory is compared: they change speed, figures and kept files, and metrics only
+# up to rounding.
 _NO_PART_OF_THE_RESULT = (
     "device",
     "threads",
@@ -27,8 +27,7 @@ _NO_PART_OF_THE_RESULT = (
     "checkpoint.",
     "tracker.",
 )
-# Where a group's option is named, these say nothing beyond the name.
-_IMPLIED_BY_NAME = ("_target_", "sha256")
+_IMPLIED_BY_NAME = ("_target_", "sha256")  # by the name of a group's option
 
 _COSTS = ("seconds", "images_per_second", "memory")
 
@@ -37,49 +36,43 @@ def result_columns(runs: pd.DataFrame, metric: str) -> list[str]:
     """The columns that make runs different experiments, seed included."""
     cost = any(part in metric for part in _COSTS)
     skipped = _NAMES_AND_PLACES if cost else _NAMES_AND_PLACES + _NO_PART_OF_THE_RESULT
-    keys = [
-        column
-        for column in runs.columns
-        if column.startswith("config.")
-        and not any(
-            column[7:] == skip or (skip.endswith(".") and column[7:].startswith(skip))
-            for skip in (*skipped, "precision")
-        )
-    ]
-    # What `precision: auto` turned out to be, and which images lay at the path, count rather than what was typed.
+    exact = {f"config.{skip}" for skip in skipped}
+    folders = tuple(f"config.{skip}" for skip in skipped if skip.endswith("."))
+    keys = [c for c in runs.columns if c.startswith("config.") and c not in exact and not c.startswith(folders)]
+    # The result of `precision: auto` and the images at the path count, not the config's text.
     keys += [column for column in ("precision", "data_fingerprint") if column in runs.columns]
     return [*keys, "device"] if cost and "device" in runs.columns else keys
 
 
 def partition(runs: pd.DataFrame, keys: Sequence[str], over: Sequence[str] = (SEED,)) -> NDArray[np.int64]:
-    """Number the runs so that two have the same number where they agree in all keys but those in ``over``."""
+    """Number the runs so that two have the same number if they agree in all keys except those in ``over``."""
     group = np.zeros(len(runs), np.int64)
     for key in keys:
         if key not in over:
-            group = _divided(group, runs, key)
+            group = _divided(group, runs[key])
     return group
 
 
-def _divided(group: NDArray[np.int64], runs: pd.DataFrame, key: str) -> NDArray[np.int64]:
+def _divided(group: NDArray[np.int64], values: pd.Series) -> NDArray[np.int64]:
     """The numbers of ``partition`` with one more key, in the order of the former and then of the key's values."""
-    codes = pd.factorize(runs[key], use_na_sentinel=False)[0]
+    codes = pd.factorize(values, use_na_sentinel=False)[0]
     if not codes.any():
         return group
     return np.unique(group * (int(codes.max()) + 1) + codes, return_inverse=True)[1].astype(np.int64)
 
 
 def differing_columns(runs: pd.DataFrame, keys: Sequence[str], over: Sequence[str] = (SEED,)) -> list[str]:
-    """The keys to show: those with at least two values, without what another shown one implies.
+    """The keys to show: those with at least two values, without those that another shown one implies.
 
-    A key that only some runs have (another option of a group, or an older version) is shown only where nothing else
-    tells those runs apart.
+    A key that only some runs have (another option of a group, or an older version) is shown only if no other key
+    distinguishes those runs.
     """
     completed = runs["usable"] if runs["usable"].any() else pd.Series(True, index=runs.index)
+    within = runs.loc[completed]
     shown: list[str] = []
     for key in keys:
-        # What a run that never got that far measured cannot tell it apart.
-        values = runs[key] if key.startswith("config.") else runs.loc[completed, key]
-        if values.nunique() < 2:
+        # Measured columns are compared between completed runs only.
+        if (runs if key.startswith("config.") else within)[key].nunique() < 2:
             continue
         folder, _, leaf = key.rpartition(".")
         if leaf in _IMPLIED_BY_NAME and _implies(runs, [f"{folder}.name"], key):
@@ -87,22 +80,22 @@ def differing_columns(runs: pd.DataFrame, keys: Sequence[str], over: Sequence[st
         if key == "data_fingerprint" and _implies(runs, [k for k in shown if k.startswith("config.data.")], key):
             continue
         shown.append(key)
-    within = runs.loc[completed]
     group = partition(within, shown, over)
-    wanted, told_apart = _parts(partition(within, keys, over)), _parts(group)
-    already = set(shown)
+    wanted, parts = _count(partition(within, keys, over)), _count(group)
+    already = {*shown, *over}
     for key in keys:
-        if told_apart == wanted:
+        if parts == wanted:
             break
-        if key in over or key in already or within[key].notna().all() or within[key].isna().all():
+        if key in already or within[key].notna().all() or within[key].isna().all():
             continue
-        if (parts := _parts(divided := _divided(group, within, key))) > told_apart:
+        divided = _divided(group, within[key])
+        if _count(divided) > parts:
             shown.append(key)
-            group, told_apart = divided, parts
+            group, parts = divided, _count(divided)
     return shown
 
 
-def _parts(numbers: NDArray[np.int64]) -> int:
+def _count(numbers: NDArray[np.int64]) -> int:
     return len(np.unique(numbers))
 
 
@@ -112,4 +105,4 @@ def _implies(runs: pd.DataFrame, columns: list[str], key: str) -> bool:
         return False
     known = runs.loc[runs[key].notna(), [*columns, key]]
     group = partition(known, columns)
-    return _parts(_divided(group, known, key)) == _parts(group)
+    return _count(_divided(group, known[key])) == _count(group)

@@ -1,7 +1,9 @@
 """Find run directories under any paths and read thousands of them at once.
 
-A run directory is one that holds ``status.json`` or ``summary.csv``. These may be of an older version, cut off by a
-full disk or a stranger's, so they are only parsed as data. A run that cannot be read is listed with its problem.
+A run directory contains ``status.json`` or ``summary.csv``. These files can be of an older version, cut off or
+hostile, so they are only parsed as data. A run that cannot be read is listed with its problem.
+
+``run_dir.read`` reads one run with all its records; this module reads two small files of each of thousands of runs.
 """
 
 import os
@@ -10,22 +12,13 @@ import stat
 from collections.abc import Iterable, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
 from cifar_exp.config.version_0_1 import current_cell, with_current_targets
 from cifar_exp.errors import RequestError
 from cifar_exp.run_dir import run_status
-from cifar_exp.safe_io.untrusted import (
-    MOST_COLUMNS,
-    displayable,
-    read_json,
-    read_rows,
-    read_yaml,
-    spreadsheet_text,
-    stat_if_there,
-)
+from cifar_exp.safe_io import untrusted
 from cifar_exp.training.lr_range_test import FILE as RANGE_TEST
 
 _MAX_ERROR_CHARACTERS = 2000
@@ -33,103 +26,104 @@ _MAX_ERROR_CHARACTERS = 2000
 # Folders of a run directory in which no other run is searched for.
 _OWN_FOLDERS = {"checkpoints", "figures"}
 RUN_FILES = ("status.json", "summary.csv")
+_OWN_COLUMNS = ["path", "run", "state", "error", "problem"]
 
 
 def find_runs(paths: Sequence[Path]) -> tuple[list[Path], list[Path], list[str]]:
-    """Find every run directory at or under ``paths``; each once, however many ways lead to it.
+    """Find every run directory at or under ``paths``, each once.
 
-    Symbolic links are followed, loops included. Hidden folders are left out.
+    Symbolic links are followed, loops included. Hidden folders are skipped.
 
     Returns:
-        The run directories in natural order (job 2 before job 10), the directories that hold the ``lr_find.csv`` of
-        an LR range test, and remarks about folders that cannot be searched.
+        The run directories in natural order (job 2 before job 10), the directories with the ``lr_find.csv`` of an
+        LR range test, and remarks about folders that cannot be searched.
 
     Raises:
-        RequestError: a path does not exist or is a file, or there is no run under any of them.
+        RequestError: a path does not exist or is a file, or no path contains a run.
     """
-    found: list[str] = []
-    tests: list[str] = []
-    remarks: list[str] = []
-    seen: set[tuple[int, int]] = set()
+    search = _Search()
     for path in paths:
         status = status_of(path)
         if status is None:
             raise RequestError(f"{path}: no such folder; name run directories or folders above them")
         if not stat.S_ISDIR(status.st_mode):
             raise RequestError(f"{path}: is a file; name its run directory or a folder above")
-        before = len(found), len(tests)
-        already = _search(os.path.abspath(path), seen, found, tests, remarks)
-        if (len(found), len(tests)) == before and not already:
-            remarks.append(f"No run under {path}.")
-    if not found:
+        before = len(search.runs) + len(search.range_tests)
+        was_searched = (status.st_dev, status.st_ino) in search.seen
+        search.descend(os.path.abspath(path))
+        if len(search.runs) + len(search.range_tests) == before and not was_searched:
+            search.remarks.append(f"No run under {path}.")
+    if not search.runs:
         raise RequestError(
-            f"{', '.join(map(str, paths))}: no run found; a run directory holds status.json or summary.csv"
+            f"{', '.join(map(str, paths))}: no run found; a run directory has status.json or summary.csv"
         )
-    return _in_order(found), _in_order(tests), remarks
+    runs, tests = ([Path(path) for path in sorted(found, key=natural)] for found in (search.runs, search.range_tests))
+    return runs, tests, search.remarks
 
 
 def status_of(path: Path, named: str = "") -> os.stat_result | None:
-    """The status of a path from the command line; None if it does not exist.
-
-    Args:
-        path: of a file or folder.
-        named: the option before the path in a message, such as ``--out ``.
+    """The status of a path from the command line, which messages name after ``named``; None if it does not exist.
 
     Raises:
         RequestError: the path cannot be accessed, for example without permission or if it is too long.
     """
     try:
-        return stat_if_there(path)
+        return untrusted.stat_if_there(path)
     except OSError as error:
         raise RequestError(f"{named}{path}: cannot be accessed: {error.strerror}") from error
 
 
-def _in_order(paths: list[str]) -> list[Path]:
-    return [Path(path) for path in sorted(paths, key=natural)]
+class _Search:
+    """The run directories, LR range tests and unreadable folders found so far."""
 
+    def __init__(self) -> None:
+        self.runs: list[str] = []
+        self.range_tests: list[str] = []
+        self.remarks: list[str] = []
+        self.seen: set[tuple[int, int]] = set()
 
-def _search(top: str, seen: set[tuple[int, int]], found: list[str], tests: list[str], remarks: list[str]) -> bool:
-    """Append the runs and LR range tests at or under ``top``; returns whether ``top`` was searched before."""
-    waiting, again = [top], False
-    while waiting:
-        folder = waiting.pop()
-        try:
-            status = os.stat(folder)
-            if (status.st_dev, status.st_ino) in seen:
-                again |= folder == top
+    def descend(self, top: str) -> None:
+        """Search a folder and the folders below it."""
+        waiting = [top]
+        while waiting:
+            folder = waiting.pop()
+            try:
+                status = os.stat(folder)
+                if (status.st_dev, status.st_ino) in self.seen:
+                    continue
+                self.seen.add((status.st_dev, status.st_ino))
+                with os.scandir(folder) as entries:
+                    here = list(entries)
+            except OSError as error:
+                self._add_remark(folder, error)
                 continue
-            seen.add((status.st_dev, status.st_ino))
-            with os.scandir(folder) as entries:
-                here = list(entries)
-        except OSError as error:
-            remarks.append(f"{folder}: cannot be searched ({error.strerror}).")
-            continue
-        is_run = any(entry.name in RUN_FILES for entry in here)
-        if is_run:
-            found.append(folder)
-        if any(entry.name == RANGE_TEST for entry in here):
-            tests.append(folder)
-        waiting += [
-            entry.path
-            for entry in here
-            if not entry.name.startswith(".")
-            and not (is_run and entry.name in _OWN_FOLDERS)
-            and _is_folder(entry, remarks)
-        ]
-    return again
+            names = {entry.name for entry in here}
+            is_run = not names.isdisjoint(RUN_FILES)
+            if is_run:
+                self.runs.append(folder)
+            if RANGE_TEST in names:
+                self.range_tests.append(folder)
+            skipped = _OWN_FOLDERS if is_run else ()
+            waiting += [
+                entry.path
+                for entry in here
+                if not entry.name.startswith(".") and entry.name not in skipped and self._is_folder(entry)
+            ]
 
+    def _is_folder(self, entry: "os.DirEntry[str]") -> bool:
+        try:
+            return entry.is_dir()
+        except OSError as error:  # a link to itself, or into a folder without permission
+            self._add_remark(entry.path, error)
+            return False
 
-def _is_folder(entry: "os.DirEntry[str]", remarks: list[str]) -> bool:
-    try:
-        return entry.is_dir()
-    except OSError as error:  # a link to itself, or into a folder that is not readable
-        remarks.append(f"{entry.path}: cannot be searched ({error.strerror}).")
-        return False
+    def _add_remark(self, path: str, error: OSError) -> None:
+        self.remarks.append(f"{path}: cannot be searched ({error.strerror}).")
 
 
 def natural(text: str) -> list[tuple[int, str] | str]:
-    """Sort key by which ``job/2`` comes before ``job/10``."""
-    # Numbers as length and digits: Python converts no more than 4,300 digits to int.
+    """Sort key that puts ``job/2`` before ``job/10``."""
+    # Numbers as length and digits: Python converts at most 4,300 digits to int.
     return [
         (len(part.lstrip("0")), part.lstrip("0")) if position % 2 else part
         for position, part in enumerate(re.split(r"([0-9]+)", text))
@@ -143,136 +137,112 @@ def read_runs(directories: Sequence[Path]) -> pd.DataFrame:
         A row per directory, in order. ``path``, ``run`` (the path, relative to the current folder if it lies below it),
         ``state``, ``error`` (from the run's status) and ``problem`` (why its files cannot be read; None if they can),
         then the union of the columns of all ``summary.csv``s, as text. A cell is missing if the run has no such
-        column or the cell is empty; an empty cell of ``config.*`` stays, as it means null.
+        column or the cell is empty; an empty cell of ``config.*`` stays, because it means null.
     """
     here = os.getcwd() + os.sep
     own: list[list[str | None]] = []
-    # One frame for each header that occurs: concatenating ten thousand small frames would take minutes.
-    by_header: dict[tuple[str, ...], tuple[list[int], list[list[str]]]] = {}
+    # One frame per header: concatenating ten thousand small frames would take minutes.
+    by_header: dict[tuple[str, ...], tuple[list[int], list[list[str | None]]]] = {}
     for position, path in enumerate(map(str, directories)):
         try:
-            state, error, problem, header, row = _read_run(path)
-        except Exception as unexpected:  # whatever a file makes a library raise, the other runs are compared
-            state, error, header, row = "unknown", None, (), []
+            state, error, problem, summary = _read_run(path)
+        except Exception as unexpected:  # one damaged run must not stop the comparison of the others
+            state, error, summary = "unknown", None, {}
             problem = f"cannot be read ({type(unexpected).__name__}: {unexpected})"[:_MAX_ERROR_CHARACTERS]
-        own.append([path, displayable(path.removeprefix(here)), state, error, problem])
-        positions, rows = by_header.setdefault(header, ([], []))
+        own.append([path, untrusted.displayable(path.removeprefix(here)), state, error, problem])
+        positions, rows = by_header.setdefault(tuple(summary), ([], []))
         positions.append(position)
-        rows.append(row)
+        rows.append([cell or ("" if column.startswith("config.") else None) for column, cell in summary.items()])
     fitting = _fitting(by_header)
     frames = []
     for header, (positions, rows) in by_header.items():
         if header in fitting:
-            frames.append(_frame(header, positions, rows))
+            frames.append(pd.DataFrame(rows, index=positions, columns=list(header), dtype=object))
             continue
         frames.append(pd.DataFrame(index=positions))
         for position in positions:
-            own[position][-1] = f"its columns would make more than {MOST_COLUMNS:,} in all"
-    joined = pd.concat(frames).sort_index().drop(columns=["run", "state", "error", "path", "problem"], errors="ignore")
-    mine = pd.DataFrame(own, columns=["path", "run", "state", "error", "problem"], dtype=object)
-    return pd.concat([mine, joined], axis=1)
+            own[position][-1] = f"its columns would make more than {untrusted.MOST_COLUMNS:,} in all"
+    joined = pd.concat(frames).sort_index().drop(columns=_OWN_COLUMNS, errors="ignore")
+    return pd.concat([pd.DataFrame(own, columns=_OWN_COLUMNS, dtype=object), joined], axis=1)
 
 
 def _fitting(headers: Iterable[tuple[str, ...]]) -> set[tuple[str, ...]]:
-    """The headers that together have no more than ``MOST_COLUMNS``: short ones first, long ones only if they fit in."""
+    """The headers that together have at most ``MOST_COLUMNS``: short ones first, long ones only if they fit."""
     fitting: set[tuple[str, ...]] = set()
     columns: set[str] = set()
     for header in sorted(headers, key=len):
-        if len(columns.union(header)) <= MOST_COLUMNS:
+        if len(columns.union(header)) <= untrusted.MOST_COLUMNS:
             columns.update(header)
             fitting.add(header)
     return fitting
 
 
-def _read_run(path: str) -> tuple[str, str | None, str | None, tuple[str, ...], list[str]]:
-    """State, error and problem of a run, and the header and row of its summary, else of its config."""
-    status, status_problem = _read_status(path)
-    header, row, summary_problem = _read_summary(path)
-    if header is None:
-        header, row = config_as_row(path)
-    state = status.get("state") or dict(zip(header, row, strict=True)).get("state") or "unknown"
-    return state, status.get("error"), _first(status_problem, summary_problem, status), header, row
-
-
-def _frame(header: tuple[str, ...], positions: list[int], rows: list[list[str]]) -> pd.DataFrame:
-    measured = [place for place, column in enumerate(header) if not column.startswith("config.")]
-    cells: list[list[str | None]] = [list(row) for row in rows]
-    for row in cells:
-        for place in measured:
-            row[place] = row[place] or None
-    return pd.DataFrame(cells, index=positions, columns=list(header), dtype=object)
-
-
-def _first(status_problem: str | None, summary_problem: str | None, status: dict[str, Any]) -> str | None:
-    """The problem to report. A missing summary is none if the run is not completed."""
-    if summary_problem == _MISSING and status.get("state") not in (None, "completed"):
-        summary_problem = None
-    if status_problem == _MISSING:
-        status_problem = None
-    if status_problem:
-        return f"status.json: {status_problem}"
-    return f"summary.csv: {summary_problem}" if summary_problem else None
-
-
-_MISSING = "is missing"
-
-
-def _read_status(directory: str) -> tuple[dict[str, Any], str | None]:
+def _read_run(path: str) -> tuple[str, str | None, str | None, dict[str, str]]:
+    """State, error and problem of a run, and its summary or, without one, its config."""
+    status, state, problem = {}, None, None
     try:
-        status = run_status.read_status(Path(directory))
+        status = run_status.read_status(Path(path))
+        state = run_status.state_of(Path(path), status)
     except FileNotFoundError:
-        return {}, _MISSING
+        pass
     except (OSError, ValueError) as error:
-        return {}, f"cannot be read ({error})"
-    recorded = status.get("error")
-    text = recorded[:_MAX_ERROR_CHARACTERS] if isinstance(recorded, str) else None
-    return {"state": run_status.state_of(Path(directory), status), "error": text}, None
-
-
-def _read_summary(directory: str) -> tuple[tuple[str, ...] | None, list[str], str | None]:
-    """Header, row and problem of ``summary.csv``; the header is None if it has no whole row."""
+        problem = f"status.json: cannot be read ({error})"
     try:
-        lines = list(islice(read_rows(f"{directory}/summary.csv"), 3))
+        summary = _read_summary(path)
     except FileNotFoundError:
-        return None, [], _MISSING
+        summary = read_config(path)
+        if state in (None, "completed"):
+            problem = problem or "summary.csv: is missing"
     except (OSError, ValueError) as error:
-        return None, [], f"cannot be read ({error})"
+        summary = read_config(path)
+        problem = problem or f"summary.csv: cannot be read ({error})"
+    error_text = status.get("error")
+    error_text = error_text[:_MAX_ERROR_CHARACTERS] if isinstance(error_text, str) else None
+    return state or summary.get("state") or "unknown", error_text, problem, summary
+
+
+def _read_summary(directory: str) -> dict[str, str]:
+    """The row of ``summary.csv`` by column.
+
+    Raises:
+        OSError, ValueError: it does not exist, cannot be read, or has no complete row.
+    """
+    lines = list(islice(untrusted.read_rows(f"{directory}/summary.csv"), 3))
     if not lines:
-        return None, [], "is empty"
+        raise ValueError("it is empty")
     if len(lines) != 2:
-        return None, [], f"has {'more than one row' if len(lines) > 2 else 'no row'} below its header"
-    header, row = ([spreadsheet_text(cell) for cell in line] for line in lines)
+        raise ValueError(f"it has {'more than one row' if len(lines) > 2 else 'no row'} below its header")
+    header, row = ([untrusted.spreadsheet_text(cell) for cell in line] for line in lines)
     if len(row) != len(header):
-        return None, [], f"is cut off after {len(row)} of {len(header)} cells"
+        raise ValueError(f"it is cut off after {len(row)} of {len(header)} cells")
     if len(set(header)) != len(header):
-        return None, [], "names a column twice"
-    return tuple(header), [current_cell(column, cell) for column, cell in zip(header, row, strict=False)], None
+        raise ValueError("it names a column twice")
+    return {column: current_cell(column, cell) for column, cell in zip(header, row, strict=True)}
 
 
-def config_as_row(directory: str) -> tuple[tuple[str, ...], list[str]]:
-    """The saved config as columns of ``summary.csv``, for a run without a summary or an LR range test."""
+def read_config(directory: str) -> dict[str, str]:
+    """The saved config as columns of ``summary.csv``; {} if it cannot be read."""
     from cifar_exp.config.parse import flatten
 
     try:
-        leaves = flatten(with_current_targets(read_yaml(f"{directory}/config_resolved.yaml")))
+        leaves = flatten(with_current_targets(untrusted.read_yaml(f"{directory}/config_resolved.yaml")))
     except (OSError, ValueError):
-        return (), []
+        return {}
     if "" in leaves:  # not a mapping
-        return (), []
-    values = ["" if value is None else str(value) for value in leaves.values()]
-    return tuple(f"config.{key}" for key in leaves), values
+        return {}
+    return {f"config.{key}": "" if value is None else str(value) for key, value in leaves.items()}
 
 
 def fingerprint_of(directory: Path) -> str | None:
     """The data fingerprint in ``environment.json``; None if it cannot be read."""
     try:
-        fingerprint = read_json(directory / "environment.json")["data_fingerprint"]
+        fingerprint = untrusted.read_json(directory / "environment.json")["data_fingerprint"]
     except (OSError, ValueError, KeyError, TypeError):
         return None
     return fingerprint if isinstance(fingerprint, str) else None
 
 
 def short_names(paths: Sequence[str]) -> tuple[str, list[str]]:
-    """The folder that all paths share, and the name of each path below it."""
+    """The folder that contains all paths, and the name of each path below it."""
     shared = os.path.commonpath([os.path.dirname(path) for path in paths])
-    return shared, [displayable(path[len(shared) :].lstrip(os.sep)) for path in paths]
+    return shared, [untrusted.displayable(path[len(shared) :].lstrip(os.sep)) for path in paths]

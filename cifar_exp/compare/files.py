@@ -1,4 +1,4 @@
-"""The names of what a comparison writes into its folder."""
+"""Names of the files of a comparison."""
 
 TABLES = ("comparison.csv", "groups.csv", "group_pairs.csv", "pairs.csv")
 CURVES, LINE, HEAT_MAP, MAX_LR, FIXED_AND_BROKEN = FIGURES = (
@@ -9,4 +9,4 @@ CURVES, LINE, HEAT_MAP, MAX_LR, FIXED_AND_BROKEN = FIGURES = (
     "fixed_and_broken.png",
 )
 PAGE = "comparison.html"
-MARK = "comparison.json"  # says that the folder is a comparison's, and what was asked
+MARK = "comparison.json"  # marks the folder as a comparison's, and has the request

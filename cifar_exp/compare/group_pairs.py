@@ -7,42 +7,25 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from cifar_exp.evaluation.group_tests import (
-    ENOUGH_SEEDS,
-    RELEVANT_DIFFERENCE,
-    Welch,
-    detectable_difference,
-    probability_better,
-    seeds_needed,
-    welch,
-)
+from cifar_exp.evaluation import group_tests
 from cifar_exp.evaluation.statistics import SIGNIFICANCE, holm, p_in_words
 
+# fmt: off
 GROUP_PAIRS_COLUMNS = (
-    "group_a",
-    "group_b",
-    "n_a",
-    "n_b",
-    "mean_a",
-    "mean_b",
-    "difference",
-    "ci_low",
-    "ci_high",
-    "p_value",
-    "p_value_corrected",
-    "probability_a_better",
-    "detectable_difference",
-    "seeds_needed",
+    "group_a", "group_b", "n_a", "n_b", "mean_a", "mean_b", "difference", "ci_low", "ci_high", "p_value",
+    "p_value_corrected", "probability_a_better", "detectable_difference", "seeds_needed",
 )
+# fmt: on
+OUTCOMES = ("better", "worse", "no evidence", "too few seeds")
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What more seeds could show about a pair of groups; all with a probability of 80%.
+    """What more seeds could show about a pair of groups, with a probability of 80%.
 
     Attributes:
-        detectable: the smallest true difference that the seeds at hand could have shown.
-        seeds: of each group, that would show the difference seen; None if too many.
+        detectable: the smallest true difference that the existing seeds could have shown.
+        seeds: of each group, that would show the measured difference; None if too many.
         seeds_for_relevant: the same for half a percentage point.
     """
 
@@ -59,36 +42,41 @@ class GroupPair:
         position: row of B in the comparison's groups.
         a: test accuracies of A's seeds.
         b: those of B's.
-        result: of Welch's test, B less A; None where a group has one seed or no group has any spread.
+        result: of Welch's test, B minus A; None if a group has one seed or no group has any spread.
         p_value_corrected: corrected for several comparisons (Holm); NaN without a verdict.
-        plan: None where there is a verdict, or too few seeds for a plan.
+        plan: None if there is a significant difference, or too few seeds for a plan.
     """
 
     position: int
     a: tuple[float, ...]
     b: tuple[float, ...]
-    result: Welch | None
+    result: group_tests.Welch | None
     p_value_corrected: float = float("nan")
     plan: Plan | None = None
 
     @property
     def difference(self) -> float:
-        """Mean test accuracy of B less that of A."""
+        """Mean test accuracy of B minus that of A."""
         return float(np.mean(self.b) - np.mean(self.a))
 
     @property
     def interval(self) -> tuple[float, float]:
-        """Its 95% confidence interval; NaN where there is none."""
+        """Its 95% confidence interval; NaN if there is none."""
         return (self.result.low, self.result.high) if self.result else (float("nan"), float("nan"))
+
+    @property
+    def probability_b_better(self) -> float:
+        """Fraction of the pairs of seeds in which B has the higher test accuracy than A."""
+        return 1 - group_tests.probability_better(self.a, self.b)
 
     @property
     def has_enough_seeds(self) -> bool:
         """Whether both groups have enough seeds for a verdict."""
-        return min(len(self.a), len(self.b)) >= ENOUGH_SEEDS
+        return min(len(self.a), len(self.b)) >= group_tests.ENOUGH_SEEDS
 
     @property
     def outcome(self) -> str:
-        """``better``, ``worse``, ``no evidence`` or ``too few seeds``: of B against A."""
+        """Of B against A: one of ``OUTCOMES``."""
         if not self.has_enough_seeds:
             return "too few seeds"
         if not self.p_value_corrected < SIGNIFICANCE:
@@ -97,7 +85,7 @@ class GroupPair:
 
     @property
     def verdict(self) -> str:
-        """In plain words, whether B is better than A."""
+        """The outcome in words, with its p-value."""
         if not self.has_enough_seeds:
             return "too few seeds for a verdict"
         if self.result is None:
@@ -122,6 +110,10 @@ class GroupVerdicts:
     pairs: list[GroupPair]
     comparisons: int
 
+    def by_outcome(self) -> dict[str, list[GroupPair]]:
+        """The pairs by their outcome."""
+        return {outcome: [pair for pair in self.pairs if pair.outcome == outcome] for outcome in OUTCOMES}
+
 
 def against_baseline_group(groups: pd.DataFrame, by: str, named: int | None) -> GroupVerdicts | None:
     """Test all groups on the first one's data set against the baseline group.
@@ -132,7 +124,7 @@ def against_baseline_group(groups: pd.DataFrame, by: str, named: int | None) -> 
         named: number of the group that the user named instead.
 
     Returns:
-        None where there are no two groups with a test accuracy.
+        None if fewer than two groups have a test accuracy.
     """
     here = groups[groups["data_set"] == groups["data_set"].iloc[0]] if len(groups) else groups
     here = here[here["tests"].map(len) > 0]
@@ -141,65 +133,56 @@ def against_baseline_group(groups: pd.DataFrame, by: str, named: int | None) -> 
         return None
     a = tuple(here["tests"][baseline])
     pairs = [
-        GroupPair(int(str(position)), a, tuple(tests), welch(a, tests))
+        GroupPair(int(str(position)), a, tuple(tests), group_tests.welch(a, tests))
         for position, tests in here["tests"].items()
         if position != baseline
     ]
-    tested = [number for number, pair in enumerate(pairs) if pair.has_enough_seeds and pair.result]
-    comparisons = len(tested)
+    p_values = {
+        number: pair.result.p_value for number, pair in enumerate(pairs) if pair.has_enough_seeds and pair.result
+    }
+    comparisons = len(p_values)
     if named is None and by == "test_accuracy":  # any two groups could have been the pair with the largest difference
-        able = int((here["tests"].map(len) >= ENOUGH_SEEDS).sum())
+        able = int((here["tests"].map(len) >= group_tests.ENOUGH_SEEDS).sum())
         comparisons = max(comparisons, able * (able - 1) // 2)
-    corrected = holm([_p(pairs[number]) for number in tested], comparisons)
-    for number, p_value in zip(tested, corrected, strict=True):
-        pairs[number] = _with_plan(replace(pairs[number], p_value_corrected=p_value), comparisons)
+    for number, p_value in zip(p_values, holm(list(p_values.values()), comparisons), strict=True):
+        pair = replace(pairs[number], p_value_corrected=p_value)
+        pairs[number] = pair if p_value < SIGNIFICANCE else replace(pair, plan=_plan(pair, comparisons))
     return GroupVerdicts(baseline, "" if named is not None else by, pairs, comparisons)
 
 
 def _baseline(here: pd.DataFrame, by: str, named: int | None) -> int | None:
-    """The named group, or the best of those with enough seeds; of all where none has."""
+    """The named group, or the best of those with enough seeds, or of all if none has enough."""
     if named is not None:
         own = here.index[here["group"] == named]
         return int(str(own[0])) if len(own) else None
-    enough = here[here["tests"].map(len) >= ENOUGH_SEEDS]
+    enough = here[here["tests"].map(len) >= group_tests.ENOUGH_SEEDS]
     choice = (enough if len(enough) else here)["selection" if by == "val_accuracy" else "mean_test_accuracy"]
     return int(str(choice.idxmax())) if choice.notna().any() else None
 
 
-def _p(pair: GroupPair) -> float:
-    assert pair.result is not None
-    return pair.result.p_value
-
-
-def _with_plan(pair: GroupPair, comparisons: int) -> GroupPair:
-    """With what more seeds would show, at the level that the correction leaves to a single comparison."""
-    if pair.p_value_corrected < SIGNIFICANCE:
-        return pair
+def _plan(pair: GroupPair, comparisons: int) -> Plan:
+    """What more seeds would show, at the level that the correction leaves to a single comparison."""
     spread, n = (float(np.std(pair.a, ddof=1)), float(np.std(pair.b, ddof=1))), (len(pair.a), len(pair.b))
     level = SIGNIFICANCE / comparisons
-    plan = Plan(
-        detectable_difference(spread, n, level),
-        seeds_needed(pair.difference, spread, level),
-        seeds_needed(RELEVANT_DIFFERENCE, spread, level),
+    needed = (
+        group_tests.seeds_needed(difference, spread, level)
+        for difference in (pair.difference, group_tests.RELEVANT_DIFFERENCE)
     )
-    return replace(pair, plan=plan)
+    return Plan(group_tests.detectable_difference(spread, n, level), *needed)
 
 
-def group_pair_rows(verdicts: GroupVerdicts | None) -> list[dict[str, Any]]:
+def group_pair_rows(baseline: int, pairs: Sequence[GroupPair]) -> list[dict[str, Any]]:
     """Rows of ``group_pairs.csv``; groups by their row in ``groups.csv``, from 1."""
-    rows: list[dict[str, Any]] = []
-    for pair in verdicts.pairs if verdicts else ():
-        assert verdicts is not None
-        row: dict[str, Any] = {
-            "group_a": verdicts.baseline + 1,
-            "group_b": pair.position + 1,
+    rows = []
+    for pair in pairs:
+        row: dict[str, Any] = {"group_a": baseline + 1, "group_b": pair.position + 1}
+        row |= {
             "n_a": len(pair.a),
             "n_b": len(pair.b),
             "mean_a": float(np.mean(pair.a)),
             "mean_b": float(np.mean(pair.b)),
-            "difference": pair.difference,
-            "probability_a_better": probability_better(pair.a, pair.b),
         }
+        row |= {"difference": pair.difference, "probability_a_better": group_tests.probability_better(pair.a, pair.b)}
         if pair.result:
             row |= {"ci_low": pair.result.low, "ci_high": pair.result.high}
         if pair.result and pair.has_enough_seeds:
@@ -208,16 +191,3 @@ def group_pair_rows(verdicts: GroupVerdicts | None) -> list[dict[str, Any]]:
             row |= {"detectable_difference": pair.plan.detectable, "seeds_needed": pair.plan.seeds}
         rows.append(row)
     return rows
-
-
-def probability_b_better(pair: GroupPair) -> float:
-    """Share of the pairs of seeds in which B has the higher test accuracy than A."""
-    return 1 - probability_better(pair.a, pair.b)
-
-
-def outcomes(pairs: Sequence[GroupPair]) -> dict[str, list[GroupPair]]:
-    """The pairs by their outcome."""
-    return {
-        word: [pair for pair in pairs if pair.outcome == word]
-        for word in ("better", "worse", "no evidence", "too few seeds")
-    }

@@ -1,4 +1,4 @@
-"""Runs that are equal but for their seed, as groups: mean, spread and interval of each."""
+"""Groups of runs that are equal except for their seed: mean, spread and interval of each."""
 
 from collections.abc import Sequence
 
@@ -20,8 +20,8 @@ def grouped(
     Args:
         runs: in order, with the columns of ``Comparison.runs``.
         varied: columns that differ between groups.
-        over: columns that differ within a group: the seed, and what else counts as a repetition.
-        metric: that ``value`` holds.
+        over: columns that differ within a group: the seed, or other keys of repetitions.
+        metric: name of ``value``.
 
     Returns:
         A row per group, best first. Beside the columns of ``groups.csv``: ``name``, ``group`` and ``data_set`` (numbers
@@ -30,7 +30,7 @@ def grouped(
     usable = runs[runs["usable"]].copy()
     usable["seed"] = _repetitions(usable, over)
     usable["test"], usable["selection"] = numbers_of(usable, TEST), numbers_of(usable, SELECTION)
-    # A second run of the same config and seed is no independent draw: repeats are averaged and count once.
+    # A second run of the same config and seed is not independent: such runs are averaged and count once.
     per_seed = usable.groupby(["group", "seed"], sort=False).agg(
         value=("value", "mean"), test=("test", "mean"), selection=("selection", "mean"), repeats=("value", "size")
     )
@@ -46,10 +46,8 @@ def grouped(
             runs=("repeats", "sum"),
         )
     )
-    low, high = t_interval(table["mean"].to_numpy(), table["std"].to_numpy(), table["n"].to_numpy())
-    if metric.endswith("accuracy"):  # few seeds far apart: no accuracy lies outside
-        low, high = np.clip(low, 0.0, 1.0), np.clip(high, 0.0, 1.0)
-    table["interval_low"], table["interval_high"] = low, high
+    interval = t_interval(table["mean"].to_numpy(), table["std"].to_numpy(), table["n"].to_numpy())
+    table["interval_low"], table["interval_high"] = np.clip(interval, 0, 1) if metric.endswith("accuracy") else interval
     seeds: dict[int, list[str]] = {}  # a Python loop is ten times as fast as pandas at making lists
     tests: dict[int, list[float]] = {}
     for (group, one), test in zip(per_seed.index, per_seed["test"], strict=True):
@@ -61,10 +59,7 @@ def grouped(
     table = table.join(firsts[["data_set", *varied]])  # at once: thousands of columns set one by one take minutes
     config = [column for column in runs.columns if column.startswith("config.")]
     table["not_averaged"] = _not_averaged(runs, config, over, metric).reindex(table.index).to_numpy()
-    table["metric"] = metric
-    table["value"], table["usable"] = table["mean"], True
-    table["state"] = ""
-    table = table.reset_index()
+    table = table.assign(metric=metric, value=table["mean"], usable=True, state="").reset_index()
     main = int(runs["data_set"].iloc[0])
     table = table.iloc[in_order(table, main, is_lower_better(metric))].reset_index(drop=True)
     table["best"] = best_of_each(table)
@@ -73,7 +68,7 @@ def grouped(
 
 
 def _repetitions(runs: pd.DataFrame, over: Sequence[str]) -> pd.Series:
-    """What makes each run a repetition of its group: its seed, or the values of all such keys."""
+    """The seed of each run, or the values of all keys of repetitions."""
     values = zip(*(column_of(runs, key).fillna("") for key in over), strict=True)
     return pd.Series(["/".join(row) for row in values], index=runs.index, dtype=object)
 
@@ -83,19 +78,18 @@ def _about_repeats(usable: pd.DataFrame, metric: str) -> list[str]:
     if not len(repeated):
         return []
     extra = int(repeated.duplicated(["group", "seed"]).sum())
-    _, example = next(iter(repeated.groupby(["group", "seed"], sort=False)))
-    agree = repeated.groupby(["group", "seed"])["value"].nunique().max() == 1
+    by_seed = repeated.groupby(["group", "seed"], sort=False)
+    example = next(iter(by_seed))[1]["label"]
+    same = "the same" if by_seed["value"].nunique().max() == 1 else "not always the same"
     return [
         f"{extra} run{'s repeat' if extra > 1 else ' repeats'} the config and the seed of another (such as "
-        f"{example['label'].iloc[1]} that of {example['label'].iloc[0]}), "
-        f"{'with the same' if agree else 'not always with the same'} {metric}: repeats are averaged and count "
-        "as one seed."
+        f"{example.iloc[1]} that of {example.iloc[0]}), with {same} {metric}: repeats are averaged and count once."
     ]
 
 
 def _not_averaged(runs: pd.DataFrame, config: list[str], over: Sequence[str], metric: str) -> pd.Series:
     """For each group, how many runs of the same config have no value to average: failed, diverged, unfinished."""
-    # By the config alone: what a run would have measured is not known of one that failed.
+    # By the config alone, because a failed run has no measured columns.
     keys = [*result_columns(runs[config], metric), *(key for key in config if key == "config.precision")]
     same = pd.Series(partition(runs, keys, over), index=runs.index)
     missing = same.map((~runs["usable"]).groupby(same).sum())

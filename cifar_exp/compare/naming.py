@@ -1,4 +1,4 @@
-"""Runs and groups named by what differs: ``max_lr 0.02, epochs 3, seed 1``."""
+"""Names of runs and groups by their settings: ``max_lr 0.02, epochs 3, seed 1``."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -8,10 +8,11 @@ import pandas as pd
 
 _MOST_PARTS = 4
 _LONGEST_PART = 40
+_LONGEST_CELL = 80
 
 
 def heading(column: str) -> str:
-    """A column's name as a table or a figure shows it: ``config.model.name`` is ``model``."""
+    """A column's name in a table or a figure: ``config.model.name`` is ``model``."""
     return column.removeprefix("config.").removesuffix(".name")
 
 
@@ -21,33 +22,32 @@ def names(table: pd.DataFrame, columns: Sequence[str], labels: Sequence[str]) ->
     Args:
         table: of runs or of groups, with the column ``usable``.
         columns: that differ.
-        labels: of the rows, which stand in or behind where the settings do not name a row alone.
+        labels: of the rows, for rows that the settings do not distinguish.
     """
-    leaves = Counter(_leaf(column) for column in columns)
-    shown = {c: _leaf(c) if leaves[_leaf(c)] == 1 else heading(c) for c in columns[:_MOST_PARTS]}
-    parts = [[_part(word, value) for value in table[column]] for column, word in shown.items()]
+    leaves = Counter(heading(column).rpartition(".")[2] for column in columns)
+    parts = []
+    for column in columns[:_MOST_PARTS]:
+        leaf = heading(column).rpartition(".")[2]
+        word = leaf if leaves[leaf] == 1 else heading(column)
+        # A missing value: the config has no such key.
+        parts.append([f"{word} {cut(v or 'null', _LONGEST_PART)}" if isinstance(v, str) else "" for v in table[column]])
     words = [", ".join(filter(None, row)) for row in zip(*parts, strict=True)] or [""] * len(table)
     if len(columns) > _MOST_PARTS:
         words = [f"{one}, …" if one else "" for one in words]
-    count = Counter(one for one, usable in zip(words, table["usable"], strict=True) if usable)  # a retry keeps its name
+    usable = list(table["usable"])
+    count = Counter(one for one, counts in zip(words, usable, strict=True) if counts)
     return [
-        (one if count[one] == usable else f"{one} ({label})") if one else label
-        for one, label, usable in zip(words, labels, table["usable"], strict=True)
+        label if not one else one if count[one] == counts else f"{one} ({label})"
+        for one, label, counts in zip(words, labels, usable, strict=True)
     ]
 
 
-def _leaf(column: str) -> str:
-    """``weight_decay`` of ``config.optimizer.weight_decay``; ``model`` of ``config.model.name``."""
-    return heading(column).rpartition(".")[2]
-
-
-def _part(word: str, value: Any) -> str:
-    if not isinstance(value, str):
-        return ""  # the config has no such key
-    value = one_line(value or "null")
-    return f"{word} {value if len(value) <= _LONGEST_PART else value[: _LONGEST_PART - 1] + '…'}"
-
-
 def one_line(text: Any) -> str:
-    """Text from a run's files without line breaks and other letters that do not print."""
+    """Text from a run's files without line breaks and other characters that do not print."""
     return "".join(letter if letter.isprintable() else " " for letter in str(text))
+
+
+def cut(text: Any, longest: int = _LONGEST_CELL) -> str:
+    """The same, cut to a length."""
+    line = one_line(text)
+    return line if len(line) <= longest else line[: longest - 1] + "…"

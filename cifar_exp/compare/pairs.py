@@ -1,4 +1,4 @@
-"""Pairs of runs, image by image: which images each got right, and whether that difference means anything."""
+"""Pairs of runs, image by image: the difference of their accuracies, and whether it is significant."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -8,30 +8,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from cifar_exp.compare.tables import Comparison
-from cifar_exp.evaluation.statistics import (
-    SIGNIFICANCE,
-    Paired,
-    difference_interval,
-    holm,
-    mcnemar_exact,
-    p_in_words,
-    paired,
-)
+from cifar_exp.compare.comparison import Comparison
+from cifar_exp.evaluation import statistics
 from cifar_exp.run_dir import tables
 
-PAIRS_COLUMNS = (
-    "run_a",
-    "run_b",
-    "n",
-    "both_correct",
-    "only_a",
-    "only_b",
-    "both_wrong",
-    "accuracy_difference",
-    "p_value",
-    "p_value_corrected",
-)
+_COUNTS = ("n", "both_correct", "only_a", "only_b", "both_wrong", "accuracy_difference")
+PAIRS_COLUMNS = ("run_a", "run_b", *_COUNTS, "p_value", "p_value_corrected")
 
 
 @dataclass(frozen=True)
@@ -40,71 +22,73 @@ class Pair:
 
     Attributes:
         position: row of B in the comparison's runs.
-        counts: None where the two cannot be compared.
+        counts: None if the two cannot be compared.
         interval: 95% confidence interval of ``counts.accuracy_difference``.
         p_value: of McNemar's exact test.
         p_value_corrected: the same, corrected for several comparisons (Holm).
-        reason: why the two cannot be compared; empty where they can.
+        reason: why the two cannot be compared; empty if they can.
     """
 
     position: int
-    counts: Paired | None = None
+    counts: statistics.Paired | None = None
     interval: tuple[float, float] = (float("nan"), float("nan"))
     p_value: float = float("nan")
     p_value_corrected: float = float("nan")
     reason: str = ""
 
     @property
-    def verdict(self) -> str:
-        """In plain words, whether B is better than A."""
+    def difference(self) -> float:
+        """Accuracy of B minus that of A; NaN if the two cannot be compared."""
+        return float("nan") if self.counts is None else self.counts.accuracy_difference
+
+    @property
+    def outcome(self) -> str:
+        """Of B against A: ``better``, ``worse``, ``within noise`` or ``not comparable``."""
         if self.counts is None:
-            return f"not comparable: {self.reason}"
-        if self.p_value_corrected >= SIGNIFICANCE:
-            return f"within noise ({p_in_words(self.p_value_corrected)})"
-        better = self.counts.accuracy_difference > 0
-        return f"{'better' if better else 'worse'} ({p_in_words(self.p_value_corrected)})"
+            return "not comparable"
+        if self.p_value_corrected >= statistics.SIGNIFICANCE:
+            return "within noise"
+        return "better" if self.difference > 0 else "worse"
+
+    @property
+    def verdict(self) -> str:
+        """The outcome with its p-value or reason."""
+        reason = f": {self.reason}" if self.counts is None else f" ({statistics.p_in_words(self.p_value_corrected)})"
+        return self.outcome + reason
 
 
 class UnreadableError(ValueError):
-    """``predictions.csv`` is missing or not whole; the message says which."""
+    """``predictions.csv`` is missing, damaged, or of another evaluation."""
 
 
 def read_predictions(directory: Path, misclassified: float | None = None) -> pd.DataFrame:
     """Read a run's ``predictions.csv`` in the order of its images, ``correct`` as bool.
 
-    Args:
-        directory: of the run.
-        misclassified: how many wrong predictions its summary counted, if known.
+    ``misclassified`` is the number of wrong predictions in its summary; None if it is unknown.
 
     Raises:
         UnreadableError: there is no such file, it is cut off, or it is not of the same evaluation as the summary.
     """
-    path = directory / "predictions.csv"
     try:
-        table = tables.read_table(path)
+        table = tables.read_table(directory / "predictions.csv", tables.PREDICTIONS_COLUMNS)
     except FileNotFoundError:
         raise UnreadableError("no predictions.csv") from None
     except (OSError, ValueError) as error:
         raise UnreadableError(f"predictions.csv cannot be read ({error})") from error
-    needed = list(tables.PREDICTIONS_COLUMNS)
-    if absent := [column for column in needed if column not in table.columns]:
-        raise UnreadableError(f"predictions.csv has no column {', '.join(absent)}")
     if not len(table):
         raise UnreadableError("predictions.csv has no rows")
-    whole = (
+    complete = (
         table["correct"].dtype == bool
         and pd.api.types.is_integer_dtype(table["index"])
         and pd.api.types.is_numeric_dtype(table["confidence"])
         and table[["label", "prediction"]].notna().all(axis=None)
         and table["index"].is_unique
     )
-    if not whole:
+    if not complete:
         raise UnreadableError("predictions.csv is cut off or damaged")
     wrong = int((~table["correct"]).sum())
     if misclassified is not None and not np.isnan(misclassified) and wrong != misclassified:
-        raise UnreadableError(
-            f"predictions.csv has {wrong:,} wrong predictions, the summary counted {misclassified:,.0f}"
-        )
+        raise UnreadableError(f"predictions.csv has {wrong:,} wrong predictions, but the summary {misclassified:,.0f}")
     return table.sort_values("index", ignore_index=True)
 
 
@@ -123,26 +107,8 @@ def predictions_of(runs: pd.DataFrame, position: int) -> pd.DataFrame:
     return read_predictions(Path(row["path"]), misclassified)
 
 
-def why_not_comparable(runs: pd.DataFrame, a: int, b: int, in_a: pd.DataFrame, in_b: pd.DataFrame) -> str:
-    """Why the predictions of two runs cannot be set against each other; empty where they can."""
-    if "data_fingerprint" in runs.columns:
-        print_a, print_b = runs["data_fingerprint"].iloc[[a, b]]
-        if isinstance(print_a, str) and isinstance(print_b, str) and print_a != print_b:
-            return "other data"
-    if len(in_a) != len(in_b):
-        return f"other test images ({len(in_b):,}, the baseline has {len(in_a):,})"
-    if not all(in_a[column].equals(in_b[column]) for column in ("index", "label", "source")):
-        return "other test images"
-    return ""
-
-
 def against_baseline(comparison: Comparison, others: Sequence[int]) -> list[Pair]:
-    """Test runs against the baseline.
-
-    Args:
-        comparison: of the runs.
-        others: positions of the runs to be B.
-    """
+    """Test the runs at these positions against the baseline."""
     runs, baseline = comparison.runs, comparison.baseline
     if baseline is None:
         return []
@@ -150,40 +116,37 @@ def against_baseline(comparison: Comparison, others: Sequence[int]) -> list[Pair
         in_a = predictions_of(runs, baseline)
     except UnreadableError as error:
         return [Pair(position, reason=f"the baseline: {error}") for position in others]
-    pairs = []
-    for position in others:
-        try:
-            in_b = predictions_of(runs, position)
-        except UnreadableError as error:
-            pairs.append(Pair(position, reason=str(error)))
-            continue
-        if reason := why_not_comparable(runs, baseline, position, in_a, in_b):
-            pairs.append(Pair(position, reason=reason))
-            continue
-        counts = paired(in_a["correct"].to_numpy(), in_b["correct"].to_numpy())
-        pairs.append(Pair(position, counts, difference_interval(counts), mcnemar_exact(counts)))
+    pairs = [_pair(runs, baseline, position, in_a) for position in others]
     tested = [number for number, pair in enumerate(pairs) if pair.counts is not None]
-    p_values = holm([pairs[number].p_value for number in tested], comparison.comparisons(len(tested)))
+    p_values = statistics.holm([pairs[number].p_value for number in tested], comparison.comparisons(len(tested)))
     for number, corrected in zip(tested, p_values, strict=True):
         pairs[number] = replace(pairs[number], p_value_corrected=corrected)
     return pairs
 
 
-def pair_rows(runs: pd.DataFrame, baseline: int, pairs: Sequence[Pair]) -> list[dict[str, Any]]:
-    """Rows of ``pairs.csv``. A pair that cannot be compared keeps its row, with nothing measured."""
-    rows: list[dict[str, Any]] = []
+def _pair(runs: pd.DataFrame, baseline: int, position: int, in_a: pd.DataFrame) -> Pair:
+    """A pair before the correction of its p-value."""
+    try:
+        in_b = predictions_of(runs, position)
+    except UnreadableError as error:
+        return Pair(position, reason=str(error))
+    if "data_fingerprint" in runs and len(set(runs["data_fingerprint"].iloc[[baseline, position]].dropna())) > 1:
+        return Pair(position, reason="other data")
+    if len(in_a) != len(in_b):
+        return Pair(position, reason=f"other test images ({len(in_b):,}, the baseline has {len(in_a):,})")
+    if not all(in_a[column].equals(in_b[column]) for column in ("index", "label", "source")):
+        return Pair(position, reason="other test images")
+    counts = statistics.paired(in_a["correct"].to_numpy(), in_b["correct"].to_numpy())
+    return Pair(position, counts, statistics.difference_interval(counts), statistics.mcnemar_exact(counts))
+
+
+def pair_rows(comparison: Comparison, pairs: Sequence[Pair]) -> list[dict[str, Any]]:
+    """Rows of ``pairs.csv``. A pair that cannot be compared has a row without values."""
+    rows, runs = [], comparison.runs["run"]
     for pair in pairs:
-        row: dict[str, Any] = {"run_a": runs["run"].iloc[baseline], "run_b": runs["run"].iloc[pair.position]}
+        row: dict[str, Any] = {"run_a": runs.iloc[comparison.baseline or 0], "run_b": runs.iloc[pair.position]}
         if pair.counts is not None:
-            row |= {
-                "n": pair.counts.n,
-                "both_correct": pair.counts.both_correct,
-                "only_a": pair.counts.only_a,
-                "only_b": pair.counts.only_b,
-                "both_wrong": pair.counts.both_wrong,
-                "accuracy_difference": pair.counts.accuracy_difference,
-                "p_value": pair.p_value,
-                "p_value_corrected": pair.p_value_corrected,
-            }
+            row |= {column: getattr(pair.counts, column) for column in _COUNTS}
+            row |= {"p_value": pair.p_value, "p_value_corrected": pair.p_value_corrected}
         rows.append(row)
     return rows

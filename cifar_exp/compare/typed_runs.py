@@ -1,4 +1,4 @@
-"""All runs under some paths as one typed table, for Python and for ``cifar-exp list``."""
+"""All runs under some paths as one typed table, for the Python API and ``cifar-exp list``."""
 
 import re
 from functools import cache
@@ -8,24 +8,13 @@ from typing import Any, get_type_hints
 import pandas as pd
 
 from cifar_exp.compare import discover
+from cifar_exp.compare.ordering import column_of
 from cifar_exp.config.schema import SCHEMAS
 from cifar_exp.safe_io.untrusted import read_json
 
-# Columns that stay text whatever stands in them: a commit such as 12e4567 is not a number.
-_TEXT = {
-    "path",
-    "run",
-    "state",
-    "error",
-    "problem",
-    "started_at",
-    "selection_split",
-    "schedule",
-    "device",
-    "precision",
-    "git_commit",
-    "data_fingerprint",
-}
+# Columns that stay text: a commit such as 12e4567 is not a number.
+_TEXT = {"path", "run", "state", "error", "problem", "started_at"}
+_TEXT |= {"selection_split", "schedule", "device", "precision", "git_commit", "data_fingerprint"}
 _WHOLE = re.compile(r"-?[0-9]{1,18}")
 _BOOLEANS = {"True": True, "False": False}
 
@@ -34,25 +23,25 @@ def read_runs(*paths: str | Path) -> pd.DataFrame:
     """Read status, results and config of every run at or under the paths.
 
     Args:
-        paths: run directories, sweeps, or folders above; the current folder if there is none.
+        paths: run directories, sweeps, or folders above them; without one, the current folder.
 
     Returns:
         A row per run, in natural order of the paths: ``path``, ``run``, ``state``, ``error``, ``problem`` (why its
         files cannot be read), ``started_at``, the columns of ``summary.csv``, and the config as ``config.KEY``. Numbers
-        and booleans are typed, ``started_at`` is a time in UTC, all else is text (lists, too). A cell is missing
+        and booleans are typed, ``started_at`` is a time in UTC, everything else is text (lists too). A cell is missing
         if it was not measured, is null, or if the run has no such column.
 
     Raises:
-        RequestError: a path does not exist, or holds no run.
+        RequestError: a path does not exist, or there is no run.
     """
     return typed(raw_runs([Path(path) for path in paths or (".",)])[0])
 
 
 def raw_runs(paths: list[Path]) -> tuple[pd.DataFrame, list[str]]:
-    """The runs as text, with ``started_at`` and the completed epochs; and remarks about what could not be searched.
+    """The runs as text with ``started_at`` and the completed epochs, and remarks about unreadable folders.
 
     Raises:
-        RequestError: a path does not exist, or holds no run.
+        RequestError: a path does not exist, or there is no run.
     """
     directories, _, remarks = discover.find_runs(paths)
     runs = discover.read_runs(directories)
@@ -60,16 +49,12 @@ def raw_runs(paths: list[Path]) -> tuple[pd.DataFrame, list[str]]:
         [started_and_epochs(path) for path in directories], columns=["started_at", "epochs_completed"]
     )
     runs.insert(5, "started_at", status["started_at"])
-    if "epochs_completed" not in runs:
-        runs["epochs_completed"] = None
-    runs["epochs_completed"] = runs["epochs_completed"].where(
-        runs["epochs_completed"].notna(), status["epochs_completed"]
-    )
+    runs["epochs_completed"] = column_of(runs, "epochs_completed").fillna(status["epochs_completed"])
     return runs, remarks
 
 
 def started_and_epochs(directory: Path) -> tuple[str | None, str | None]:
-    """When a run started and how many epochs it has completed; a run in progress has no summary yet."""
+    """When a run started and how many epochs it has completed, by its status; a running run has no summary yet."""
     try:
         status = read_json(directory / "status.json")
         started, epochs = status["started_at"], status["epochs_completed"]
@@ -80,8 +65,7 @@ def started_and_epochs(directory: Path) -> tuple[str | None, str | None]:
 
 def typed(runs: pd.DataFrame) -> pd.DataFrame:
     """The same table with typed columns."""
-    columns = {name: _typed(name, runs[name]) for name in runs.columns}
-    return pd.DataFrame(columns, index=runs.index)
+    return pd.DataFrame({name: _typed(name, runs[name]) for name in runs.columns}, index=runs.index)
 
 
 def _typed(name: str, cells: "pd.Series[Any]") -> "pd.Series[Any]":
@@ -102,7 +86,7 @@ def _typed(name: str, cells: "pd.Series[Any]") -> "pd.Series[Any]":
 
 @cache
 def _text_keys() -> frozenset[str]:
-    """The config's columns that hold text by their schema: a name such as 0010 is not a number."""
+    """The config's columns of text by their schema: a name such as 0010 is not a number."""
     return frozenset(
         f"config.{node}.{key}".replace("config..", "config.")
         for node, schemas in SCHEMAS.items()

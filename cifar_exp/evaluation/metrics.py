@@ -17,6 +17,7 @@ from cifar_exp.compute.distributed.ranks import current_ranks
 from cifar_exp.data import Split
 from cifar_exp.data.normalize import Normalizer
 from cifar_exp.evaluation.tta import view_logits
+from cifar_exp.safe_io.console import shows_bars
 
 _AT_ONCE_BYTES = 2**30  # of images that are brought to the device together; CIFAR-10's test split takes 31 MB
 
@@ -93,8 +94,8 @@ def evaluate(
     ranks = current_ranks()
     ranks.broadcast_weights(model)
     probabilities, losses = [], []
-    # A bar in a terminal only: on a CPU the 10,000 test images of CIFAR-10 take a ResNet a minute.
-    hidden = None if ranks.is_rank_0 else True
+    # On a CPU the 10,000 test images of CIFAR-10 take a ResNet a minute.
+    hidden = not (ranks.is_rank_0 and shows_bars())
     starts = tqdm(range(0, len(split), batch_size), desc="evaluating", unit=" batches", disable=hidden, leave=False)
     all_images, all_labels = _brought_to(compute.device, split)
     for start in starts:

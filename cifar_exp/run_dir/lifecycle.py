@@ -12,7 +12,7 @@ from typing import Any
 from cifar_exp.config.parse import changed, flatten
 from cifar_exp.config.resolved import config_hash, load_saved, to_yaml
 from cifar_exp.config.schema import ExperimentConfig
-from cifar_exp.errors import DivergedError, RequestError, in_a_line
+from cifar_exp.errors import DivergedError, PrunedError, RequestError, in_a_line
 from cifar_exp.run_dir import run_status, tables
 from cifar_exp.safe_io import atomic
 from cifar_exp.safe_io.console import log_to_file
@@ -54,7 +54,10 @@ def recorded(out_dir: Path, config: ExperimentConfig, *, resume: bool = False) -
             yield status
         except BaseException as error:
             state = state_after(error)
-            write_traceback(out_dir, f"The run ended as {state}: {_message(error)}")
+            if state == "pruned":
+                log.info("Pruned %s", error)
+            else:
+                write_traceback(out_dir, f"The run ended as {state}: {_message(error)}")
             _end(out_dir, config, status, state, _message(error))
             raise
         run_status.update_status(out_dir, status, state="completed", finished_at=run_status.now())
@@ -147,11 +150,13 @@ def state_after(error: BaseException) -> str:
     """The state of a run that ended with this error."""
     if isinstance(error, DivergedError):
         return "diverged"
+    if isinstance(error, PrunedError):
+        return "pruned"
     return "failed" if isinstance(error, Exception) else "interrupted"
 
 
 def _message(error: BaseException) -> str:
-    if isinstance(error, RequestError | DivergedError):
+    if isinstance(error, RequestError | DivergedError | PrunedError):
         return str(error)
     if isinstance(error, KeyboardInterrupt):
         return str(error) or "stopped by a signal"

@@ -22,7 +22,8 @@ from cifar_exp.safe_io.atomic import create, json_bytes, read_json, write_json
 
 log = logging.getLogger(__name__)
 
-STATES = ("running", "completed", "failed", "diverged", "interrupted")
+STATES = ("running", "completed", "failed", "diverged", "interrupted", "pruned")
+RESUMABLE = ("failed", "interrupted", "pruned")
 
 _LOCK = ".lock"
 _BLOCK_BYTES = 4096  # the least that common file systems allocate for a file

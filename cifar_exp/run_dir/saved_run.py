@@ -62,7 +62,7 @@ def open_run(
     status = _read_json(path / "status.json")
     state = run_status.state_of(path, status)
     if completed and state != "completed":
-        hint = "; continue it with `cifar-exp resume`" if state in ("interrupted", "failed") else ""
+        hint = "; continue it with `cifar-exp resume`" if state in run_status.RESUMABLE else ""
         raise RequestError(
             f"{path}: the run is not completed (state: {state}); this command needs a completed run{hint}"
         )

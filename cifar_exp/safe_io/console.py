@@ -24,6 +24,12 @@ def labelled() -> bool:
     return _label is not None
 
 
+def shows_bars() -> bool:
+    """Whether a progress bar may be shown: in a terminal that is not shared, and in a notebook."""
+    in_notebook = type(sys.stderr).__module__.startswith("ipykernel.")
+    return (in_notebook or sys.stderr.isatty()) and not labelled()
+
+
 def tolerate_any_output() -> None:
     """Ignore closed output streams, and write characters that the terminal cannot encode as escapes."""
     for name in ("stdout", "stderr"):

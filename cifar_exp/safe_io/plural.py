@@ -1,4 +1,4 @@
-"""Numbers with their nouns."""
+"""Numbers with their nouns and units."""
 
 
 def plural(number: int, noun: str) -> str:
@@ -8,3 +8,10 @@ def plural(number: int, noun: str) -> str:
     ('1 epoch', '1,200 epochs')
     """
     return f"{number:,} {noun if number == 1 else noun + 's'}"
+
+
+def duration(seconds: float) -> str:
+    """A duration in seconds, minutes or hours, rounded."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

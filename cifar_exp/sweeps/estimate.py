@@ -21,9 +21,8 @@ from cifar_exp.evaluation.metrics import evaluate
 from cifar_exp.network import count_parameters
 from cifar_exp.run_dir import run_status
 from cifar_exp.safe_io.console import log_to_console
-from cifar_exp.safe_io.plural import plural
+from cifar_exp.safe_io.plural import duration, plural
 from cifar_exp.sweeps.grid import Job, duplicates
-from cifar_exp.sweeps.ledger import duration
 from cifar_exp.training.epoch import EpochState, train_epoch
 from cifar_exp.training.lr_range_test import LRRange
 

@@ -264,6 +264,8 @@ def check_directories(sweep: Sweep, expected: Sequence[str] | None = None) -> No
                 f"{sweep.directory}: job {job.number} is in {expected[job.number]}, not in {shown}; repeat the "
                 "hydra.sweep.subdir=... and hydra.job....=... of the sweep"
             )
+        if sweep.is_search:  # these are not its jobs
+            continue
         if run_status.job_state(job.directory) is not None and not lifecycle.same_config(job.directory, job.config):
             raise RequestError(
                 f"{job.directory}: already contains a run with another config than {job.title}; choose another "

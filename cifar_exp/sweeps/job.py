@@ -4,23 +4,30 @@ import gc
 import logging
 import shlex
 import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from cifar_exp.compute.collector import off_for_imports
 from cifar_exp.config.schema import ExperimentConfig
-from cifar_exp.errors import DONE, FAILED, WRONG_REQUEST, DivergedError, RequestError
+from cifar_exp.errors import DONE, FAILED, WRONG_REQUEST, DivergedError, PrunedError, RequestError
 from cifar_exp.safe_io.console import complain, log_to_console
 from cifar_exp.sweeps import STOP_MARK
 
 log = logging.getLogger(__name__)
 
 
-def run_job(config: ExperimentConfig, out_dir: Path, *, resume: bool = False) -> tuple[int, dict[str, Any] | None]:
+def run_job(
+    config: ExperimentConfig,
+    out_dir: Path,
+    *,
+    resume: bool = False,
+    after_epoch: Sequence[Callable[[], None]] = (),
+) -> tuple[int, dict[str, Any] | None]:
     """Run one job. An error is recorded in its directory and reported on stderr.
 
     Returns:
-        The exit code of the job, and its summary row if it completed.
+        The exit code of the job (0 for a pruned one), and its summary row if it completed.
 
     Raises:
         KeyboardInterrupt: the run was interrupted; its position and the command to resume it are reported.
@@ -34,7 +41,9 @@ def run_job(config: ExperimentConfig, out_dir: Path, *, resume: bool = False) ->
         complain(f"{out_dir} could not be started: {type(error).__name__}: {error}")
         return FAILED, None
     try:
-        return DONE, run(config, out_dir, resume=resume)
+        return DONE, run(config, out_dir, resume=resume, after_epoch=after_epoch)
+    except PrunedError:
+        return DONE, None
     except KeyboardInterrupt as error:
         complain(_interrupted(error, run_name(out_dir), config.trust))
         raise
@@ -61,7 +70,13 @@ def _interrupted(error: KeyboardInterrupt, run: str, trust: list[str]) -> str:
 
 
 def run_in_sweep(
-    config: ExperimentConfig, out_dir: Path, sweep_dir: Path, *, title: str, fail_fast: bool
+    config: ExperimentConfig,
+    out_dir: Path,
+    sweep_dir: Path,
+    *,
+    title: str,
+    fail_fast: bool,
+    after_epoch: Sequence[Callable[[], None]] = (),
 ) -> float | None:
     """Run, resume or skip one job of a sweep, depending on its state.
 
@@ -71,6 +86,7 @@ def run_in_sweep(
         sweep_dir: the sweep's directory.
         title: the job's number and overrides.
         fail_fast: keep the sweep from starting more jobs if this one fails.
+        after_epoch: called after each epoch; may raise ``PrunedError``.
 
     Returns:
         The accuracy on the validation split, which a search maximizes; None if there is none.
@@ -102,9 +118,12 @@ def run_in_sweep(
     if state == "diverged":
         log.info("%s: skipped: diverged earlier (deterministic, would diverge again)", title)
         return None
+    if state == "pruned":
+        log.info("%s: skipped: pruned earlier", title)
+        return None
     data.share_between_runs()
     log.info("%s%s", title, f": resuming (was {state})" if state else "")
-    code, summary = run_job(config, out_dir, resume=state is not None)
+    code, summary = run_job(config, out_dir, resume=state is not None, after_epoch=after_epoch)
     if code != DONE and fail_fast:
         (sweep_dir / STOP_MARK).touch()
     _release_memory()

@@ -13,13 +13,14 @@ from cifar_exp.errors import DONE, FAILED, RequestError
 from cifar_exp.run_dir import lifecycle, run_status, tables
 from cifar_exp.safe_io import atomic
 from cifar_exp.safe_io.console import log_to_console
+from cifar_exp.safe_io.plural import duration
 from cifar_exp.safe_io.untrusted import read_yaml
 from cifar_exp.sweeps import RECORD, STOP_MARK
 from cifar_exp.sweeps.grid import Request, Sweep, by_key, duplicates
 from cifar_exp.sweeps.record import write_record
 
 if TYPE_CHECKING:
-    from cifar_exp.compare.tables import Comparison
+    from cifar_exp.compare.comparison import Comparison
 
 log = logging.getLogger(__name__)
 
@@ -71,19 +72,20 @@ def finish(sweep_dir: Path) -> int:
     with contextlib.suppress(OSError):
         (sweep_dir / STOP_MARK).unlink(missing_ok=True)
     rows = [_row(sweep_dir, job) for job in _recorded_jobs(sweep_dir)]
+    pruned_last = sorted(rows, key=lambda row: row["state"] == "pruned")
     varied = list(dict.fromkeys(key for row in rows for key in row if key not in SWEEP_COLUMNS))
     tables.write_table(sweep_dir / "sweep.csv", [*SWEEP_COLUMNS, *varied], rows)
     headings = ["job", *varied, "state", "done", "val acc.", "test acc.", "time", ""]
-    log.info("%s", as_text((headings, [_cells(row, varied) for row in rows])))
+    log.info("%s", as_text((headings, [_cells(row, varied) for row in pruned_last])))
     comparison = _compare(sweep_dir) if any(row["state"] == "completed" for row in rows) else None
     log.info(winner(rows, varied, None if comparison is None else _compared_best(sweep_dir, comparison)))
     shown = lifecycle.run_name(sweep_dir)
     log.info("Table: %s", Path(shown) / "sweep.csv")
     if comparison is not None:
         log.info("Comparison: %s", Path(shown) / "comparison")
-    if any(row["state"] not in ("completed", "diverged", "running") for row in rows):
+    if any(row["state"] not in ("completed", "diverged", "pruned", "running") for row in rows):
         log.info("Run the remaining jobs with `cifar-exp resume %s`.", shlex.quote(shown))
-    return DONE if all(row["state"] in ("completed", "running") for row in rows) else FAILED
+    return DONE if all(row["state"] in ("completed", "pruned", "running") for row in rows) else FAILED
 
 
 def _recorded_jobs(sweep_dir: Path) -> list[Mapping[str, Any]]:
@@ -135,13 +137,6 @@ def _cells(row: Mapping[str, Any], varied: Sequence[str]) -> list[str]:
         duration(row["total_seconds"]) if "total_seconds" in row else "",
         error if len(error) <= _LONGEST_ERROR else error[: _LONGEST_ERROR - 1] + "…",
     ]
-
-
-def duration(seconds: float) -> str:
-    """A duration in seconds, minutes or hours, rounded."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
 def winner(rows: Sequence[Mapping[str, Any]], varied: Sequence[str], best_run: str | None = None) -> str:

@@ -1,11 +1,12 @@
 """A search by Optuna: it chooses each job's values by the validation accuracies of earlier jobs.
 
-The study is stored in the sweep's directory, so that the same command resumes it. Jobs with a value are kept; the
-others run again. The next choice depends only on the seed and on earlier results.
+The study is stored in the sweep's directory, so that the same command resumes it. Completed and pruned jobs are kept;
+the others run again. The next choice depends only on the seed and on earlier results.
 """
 
 import logging
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,20 +17,20 @@ from hydra.plugins.launcher import Launcher
 from omegaconf import DictConfig, OmegaConf
 
 from cifar_exp.errors import RequestError
+from cifar_exp.run_dir import run_status
 from cifar_exp.safe_io import atomic
 from cifar_exp.sweeps import RECORD
+from cifar_exp.sweeps.pruning import JOB, open_study, trials_by_job
 
 if TYPE_CHECKING:
     from optuna import Study
     from optuna.distributions import BaseDistribution
     from optuna.samplers import BaseSampler
-    from optuna.trial import FrozenTrial
+    from optuna.trial import FrozenTrial, Trial
 
 log = logging.getLogger(__name__)
 
-_JOURNAL = "optuna.journal"
 _RESULTS = "optimization_results.yaml"
-_JOB = "job"  # attribute of a trial: the number of its job
 
 
 def search(
@@ -42,6 +43,7 @@ def search(
     sampler: str,
     seed: int,
     params: Mapping[str, str] | None,
+    pruner: str = "none",
 ) -> None:
     """Run ``n_trials`` jobs, ``n_jobs`` at a time, with values chosen by Optuna.
 
@@ -54,6 +56,7 @@ def search(
         sampler: ``tpe`` or ``random``.
         seed: of the sampler.
         params: searched values, as overrides by key; ``arguments`` with the same key replace them.
+        pruner: ``none``, ``median`` or ``hyperband``.
     """
     import optuna
 
@@ -65,30 +68,32 @@ def search(
     sweep_dir = Path(config.hydra.sweep.dir)
     sweep_dir.mkdir(parents=True, exist_ok=True)
     OmegaConf.save(config, sweep_dir / "multirun.yaml")
-    study = _study(sweep_dir)
+    study = open_study(sweep_dir, pruner)
 
-    def run(jobs: dict[int, Mapping[str, Any]]) -> Iterator[tuple[int, float | None]]:
-        for numbers in _consecutive(sorted(jobs)):
-            overrides = [[*fixed, *(f"{key}={_text(value)}" for key, value in jobs[n].items())] for n in numbers]
+    def run(trials: Mapping[int, "FrozenTrial | Trial"]) -> None:
+        _record(study, sweep_dir)
+        for numbers in _consecutive(sorted(trials)):
+            overrides = [
+                [*fixed, *(f"{key}={_text(value)}" for key, value in trials[n].params.items())] for n in numbers
+            ]
             returns = launcher.launch(overrides, initial_job_idx=numbers[0])
-            yield from zip(numbers, map(_value, returns), strict=True)
+            for job, value in zip(numbers, map(_value, returns), strict=True):
+                _tell(study, trials[job].number, value, sweep_dir / str(job))
 
-    _record(study, sweep_dir)
-    unfinished = {job: trial for job, trial in _trials(study).items() if trial.value is None}
+    kept = (optuna.trial.TrialState.COMPLETE, optuna.trial.TrialState.PRUNED)
+    unfinished = {job: trial for job, trial in trials_by_job(study).items() if trial.state not in kept}
     for trial in unfinished.values():
         _check_known(trial, space, sweep_dir)
     for batch in _batches(sorted(unfinished), n_jobs):
-        for job, value in run({job: unfinished[job].params for job in batch}):
-            _report_repeated(study, unfinished[job], value)
-    while (done := len(_trials(study))) < n_trials:
+        for job in batch:
+            _reopen(study, unfinished[job])
+        run({job: trials_by_job(study)[job] for job in batch})
+    while (done := len(trials_by_job(study))) < n_trials:
         study.sampler = _sampler(sampler, derived_seed(seed, "search", done), several=n_jobs > 1)
-        trials = {}
-        for job in range(done, min(done + n_jobs, n_trials)):
-            trials[job] = study.ask(space)
-            trials[job].set_user_attr(_JOB, job)
-        _record(study, sweep_dir)
-        for job, value in run({job: trial.params for job, trial in trials.items()}):
-            study.tell(trials[job].number, value, None if value is not None else optuna.trial.TrialState.FAIL)
+        trials = {job: study.ask(space) for job in range(done, min(done + n_jobs, n_trials))}
+        for job, chosen in trials.items():
+            chosen.set_user_attr(JOB, job)
+        run(trials)
     _write_best(study, sweep_dir)
 
 
@@ -156,27 +161,6 @@ def _rounded(value: Any) -> Any:
     return float(f"{value:.4g}") if isinstance(value, float) else value
 
 
-def _study(sweep_dir: Path) -> "Study":
-    import optuna
-    from optuna.storages import JournalStorage
-    from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
-
-    path = str(sweep_dir / _JOURNAL)
-    # Not the default lock: a killed program leaves it behind, and the next one waits for it.
-    storage = JournalStorage(JournalFileBackend(path, lock_obj=JournalFileOpenLock(path)))
-    return optuna.create_study(study_name="sweep", storage=storage, direction="maximize", load_if_exists=True)
-
-
-def _trials(study: "Study") -> dict[int, "FrozenTrial"]:
-    """The trial of each job; of several, the one with a value."""
-    trials: dict[int, FrozenTrial] = {}
-    for trial in study.get_trials(deepcopy=False):
-        job = trial.user_attrs.get(_JOB)
-        if job is not None and (job not in trials or trials[job].value is None):
-            trials[job] = trial
-    return trials
-
-
 def _check_known(trial: "FrozenTrial", space: Mapping[str, Any], sweep_dir: Path) -> None:
     """Refuse values that this search cannot choose: the journal may belong to another search, or to a stranger."""
     known = trial.params.keys() == space.keys() and all(
@@ -194,23 +178,36 @@ def _record(study: "Study", sweep_dir: Path) -> None:
     record = atomic.read_json(sweep_dir / RECORD) if (sweep_dir / RECORD).exists() else {}
     record["jobs"] = [
         {"job": job, "run": str(job), "overrides": {key: _text(value) for key, value in trial.params.items()}}
-        for job, trial in sorted(_trials(study).items())
+        for job, trial in sorted(trials_by_job(study).items())
     ]
     atomic.write_json(sweep_dir / RECORD, record)
 
 
-def _report_repeated(study: "Study", trial: "FrozenTrial", value: float | None) -> None:
-    """Report the value of a job that ran again, because it had none."""
+def _reopen(study: "Study", trial: "FrozenTrial") -> None:
+    """Add a running trial with the values of a failed one, for the job that runs again."""
     from optuna.trial import TrialState, create_trial
 
-    if not trial.state.is_finished():  # the program ended before
-        study.tell(trial.number, value, None if value is not None else TrialState.FAIL)
-    elif value is not None:
+    if trial.state.is_finished():
         study.add_trial(
             create_trial(
-                params=trial.params, distributions=trial.distributions, value=value, user_attrs=trial.user_attrs
+                state=TrialState.RUNNING,
+                params=trial.params,
+                distributions=trial.distributions,
+                user_attrs=trial.user_attrs,
             )
         )
+
+
+def _tell(study: "Study", number: int, value: float | None, run_dir: Path) -> None:
+    """Report the end of a trial, whose job ran in a directory."""
+    from optuna.trial import TrialState
+
+    state = None
+    if value is None:
+        state = TrialState.FAIL
+        with suppress(ValueError):  # its status may be damaged
+            state = TrialState.PRUNED if run_status.job_state(run_dir) == "pruned" else TrialState.FAIL
+    study.tell(number, value, state)
 
 
 def _sampler(name: str, seed: int, *, several: bool) -> "BaseSampler":
@@ -225,20 +222,21 @@ def _value(result: JobReturn) -> float | None:
 
 
 def _write_best(study: "Study", sweep_dir: Path) -> None:
-    finished = [trial for trial in _trials(study).values() if trial.value is not None]
+    trials = trials_by_job(study)
+    finished = [trial for trial in trials.values() if trial.state.name == "COMPLETE"]
     if not finished:
         log.warning("No trial finished with a validation accuracy.")
         return
-    best = max(finished, key=lambda trial: (trial.value, -trial.user_attrs[_JOB]))
+    best = max(finished, key=lambda trial: (trial.value, -trial.user_attrs[JOB]))
     result = {
         "name": "optuna",
-        "best_job": best.user_attrs[_JOB],
+        "best_job": best.user_attrs[JOB],
         "best_params": {key: _rounded(value) for key, value in best.params.items()},
         "best_value": best.value,
     }
     OmegaConf.save(OmegaConf.create(result), sweep_dir / _RESULTS)
     chosen = ", ".join(f"{key}={_text(value)}" for key, value in best.params.items())
-    log.info("Best of %d jobs: %d with %s (accuracy %.4f)", len(_trials(study)), result["best_job"], chosen, best.value)
+    log.info("Best of %d jobs: %d with %s (accuracy %.4f)", len(trials), result["best_job"], chosen, best.value)
 
 
 def _consecutive(numbers: Sequence[int]) -> Iterator[list[int]]:

@@ -20,7 +20,7 @@ from cifar_exp.safe_io import atomic
 from cifar_exp.trackers.tracker import Unread, figures, plain, summary
 
 RUN_FILE = "mlflow_run.json"  # which of the store's runs a run directory is
-_STATES = {"completed": "FINISHED", "interrupted": "KILLED"}  # any other end is FAILED
+_STATES = {"completed": "FINISHED", "interrupted": "KILLED", "pruned": "KILLED"}  # any other end is FAILED
 _MOST_METRICS, _MOST_PARAMS = 1000, 100  # that MLflow accepts in one call
 _FILES = ("config_resolved.yaml", "metrics.csv", "summary.csv")
 

@@ -106,7 +106,8 @@ def train_epoch(
     started = time.perf_counter() - state.seconds
     per_step = learner.training_step.accumulate
     done = sum(sizes(batch)[1] for batch in range(state.steps * per_step))
-    with EpochProgress(learner.epoch + 1, epochs, images, done=done, visible=learner.ranks.is_rank_0) as progress:
+    rank_0, clock = learner.ranks.is_rank_0, learner.clock
+    with EpochProgress(learner.epoch + 1, epochs, images, done=done, visible=rank_0, clock=clock) as progress:
         for step_batches in _groups(batches, per_step):  # each (N, H, W, C) uint8, (N,)
             first = state.steps * per_step
             step_sizes = [sizes(first + position) for position in range(len(step_batches))]

@@ -12,6 +12,7 @@ from cifar_exp.compute.distributed.ranks import Ranks
 from cifar_exp.data.batches import Batch
 from cifar_exp.training.ema import WeightAverage
 from cifar_exp.training.step import Size, StepResult, TrainingStep
+from cifar_exp.training.time_left import RunClock
 
 
 @dataclass
@@ -30,6 +31,7 @@ class Learner:
     ranks: Ranks = field(default_factory=Ranks)  # of the run
     step: int = 0  # optimizer steps taken so far
     epoch: int = 0  # epochs completed so far
+    clock: RunClock | None = None  # estimates the time left; None without an estimate
 
     @property
     def device(self) -> torch.device:

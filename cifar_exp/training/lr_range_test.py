@@ -4,7 +4,6 @@ PyTorch and pandas are imported where they are needed: ``compare`` reads results
 """
 
 import copy
-import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import count, islice
@@ -159,6 +158,7 @@ def run_lr_range_test(
 
     from cifar_exp.compute.seeding import derived_seed, generators_kept
     from cifar_exp.config.groups.scheduler import OneCycleConfig
+    from cifar_exp.safe_io.console import shows_bars
     from cifar_exp.training.optimizer import build_optimizer, set_max_lr, set_momentum
 
     compute, result = training_step.compute, LRRangeTest()
@@ -169,7 +169,7 @@ def run_lr_range_test(
         if isinstance(config.scheduler, OneCycleConfig) and config.scheduler.cycle_momentum:
             set_momentum(optimizer, config.scheduler.base_momentum)  # the momentum at the peak learning rate
         rates = np.geomspace(lr_range.low, lr_range.high, lr_range.steps).tolist()
-        shown = tqdm(rates, desc="LR range test", unit=" steps", disable=not sys.stderr.isatty(), leave=False)
+        shown = tqdm(rates, desc="LR range test", unit=" steps", disable=not shows_bars(), leave=False)
         batches_of_steps = _full_batches(batches)
         for number, rate in enumerate(shown, start=1):
             set_max_lr(optimizer, config.optimizer, trained, rate)

@@ -1,15 +1,16 @@
-"""Progress of an epoch for people: a live bar in a terminal, a log line every 30 seconds elsewhere."""
+"""Progress of an epoch for people: a live bar in a terminal or notebook, a log line every 30 seconds elsewhere."""
 
 import logging
-import sys
 import time
 from types import TracebackType
 
 import torch
 from tqdm.auto import tqdm
 
-from cifar_exp.safe_io.console import labelled
+from cifar_exp.safe_io.console import shows_bars
+from cifar_exp.safe_io.plural import duration
 from cifar_exp.training.step import StepResult
+from cifar_exp.training.time_left import RunClock
 
 log = logging.getLogger(__name__)
 
@@ -50,20 +51,31 @@ class PendingMetrics:
 class EpochProgress:
     """Progress through the steps of one epoch; a context manager.
 
-    ``epoch`` counts from 1; ``done`` is the number of images of the steps before.
+    ``epoch`` counts from 1; ``done`` is the number of images of the steps before. ``clock`` estimates the time left for
+    all epochs.
     """
 
-    def __init__(self, epoch: int, epochs: int, images: int, *, done: int = 0, visible: bool = True) -> None:
+    def __init__(
+        self,
+        epoch: int,
+        epochs: int,
+        images: int,
+        *,
+        done: int = 0,
+        visible: bool = True,
+        clock: RunClock | None = None,
+    ) -> None:
+        self._epoch, self._clock = epoch, clock
         self._title = f"epoch {epoch}/{epochs}"
         self._images = images
         self._done = self._done_at_start = done
-        self._terminal = visible and sys.stderr.isatty() and not labelled()
+        self._has_bar = visible and shows_bars()
         self._bar = tqdm(
             total=images,
             initial=done,
             desc=self._title,
             unit=" images",
-            disable=not self._terminal,
+            disable=not self._has_bar,
             leave=False,
             dynamic_ncols=True,
         )
@@ -82,6 +94,8 @@ class EpochProgress:
         """Count the images of a step, and show its metrics if the last ones were shown long enough ago."""
         self._done += images
         self._bar.update(images)
+        if self._clock is not None:
+            self._clock.update(self._epoch, self._done / self._images)
         if self.due and self._pending is None:
             loss = result.loss_sum / max(result.images, 1)
             self._pending = PendingMetrics(loss, correct, seen, learning_rate)
@@ -92,19 +106,21 @@ class EpochProgress:
     @property
     def due(self) -> bool:
         """Whether it is time to show metrics."""
-        return time.monotonic() - self._shown >= (_BAR_SECONDS if self._terminal else _LINE_SECONDS)
+        return time.monotonic() - self._shown >= (_BAR_SECONDS if self._has_bar else _LINE_SECONDS)
 
     def show(self, metrics: PendingMetrics) -> None:
         """Show a step's loss, the epoch's accuracy up to it and the learning rate."""
         self._shown = time.monotonic()
         loss, accuracy, learning_rate = metrics.loss, metrics.accuracy, metrics.learning_rate
-        if self._terminal:
-            self._bar.set_postfix_str(f"loss {loss:.3f}, accuracy {accuracy:.1%}, lr {learning_rate:.4g}")
+        left = None if self._clock is None else self._clock.seconds_left
+        all_left = "" if left is None else f", {duration(left)} for all epochs"
+        if self._has_bar:
+            self._bar.set_postfix_str(f"loss {loss:.3f}, accuracy {accuracy:.1%}, lr {learning_rate:.4g}{all_left}")
             return
         rate = (self._done - self._done_at_start) / (self._shown - self._started)
         seconds_left = (self._images - self._done) / rate
         log.info(
-            "%s: %d of %d images, loss %.3f, accuracy %.1f%%, lr %.4g, %.0f images/s, %d:%02d left",
+            "%s: %d of %d images, loss %.3f, accuracy %.1f%%, lr %.4g, %.0f images/s, %d:%02d left%s",
             self._title,
             self._done,
             self._images,
@@ -113,4 +129,5 @@ class EpochProgress:
             learning_rate,
             rate,
             *divmod(round(seconds_left), 60),
+            all_left,
         )

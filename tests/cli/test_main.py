@@ -69,7 +69,7 @@ def test_a_wrong_request_writes_nothing(here, capsys, arguments, message):
         (["data=cifar10", "data.root=nowhere.tar.gz"], "no such file or folder"),
         (["data=cifar10", "data.url=http://127.0.0.1:1/x.tgz"], "data.root=PATH"),
         (["data=cifar10", "data.url=http://127.0.0.1:1/x.tgz"], "data.url=URL"),
-        (["data=cifar10", "data.url=http://127.0.0.1:1/x.tgz"], "data=mnist5k"),
+        (["data=cifar10", "data.url=http://127.0.0.1:1/x.tgz"], "experiment=quickstart"),
         (["device=cuda:99"], "device=cuda:99: PyTorch can use 0 CUDA devices"),
         (["optimizer.momentum=0"], "Nesterov momentum requires"),
         (["+optimizer.lr=3"], "did you mean 'max_lr'?"),

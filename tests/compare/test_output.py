@@ -1,4 +1,4 @@
-"""What `cifar-exp compare` says of pairs of runs, prints and writes."""
+"""`cifar-exp compare`: verdicts about pairs of runs, printed tables, and files."""
 
 import json
 import os
@@ -15,6 +15,7 @@ from PIL import Image
 from cifar_exp.cli.commands import run_command
 from cifar_exp.compare.changed import load_test_images
 from cifar_exp.compare.pairs import read_predictions
+from cifar_exp.compare.result_tables import number_or_text, setting
 from cifar_exp.config.parse import plain
 from cifar_exp.config.resolved import to_yaml
 from cifar_exp.errors import RequestError
@@ -24,7 +25,7 @@ main = partial(run_command, "compare")
 
 @pytest.fixture(autouse=True)
 def in_empty_folder(tmp_path, monkeypatch):
-    """The command writes below the current folder unless told otherwise."""
+    """The command writes below the current folder by default."""
     monkeypatch.chdir(tmp_path)
 
 
@@ -41,7 +42,7 @@ def written(name, out="outputs/comparison"):
         (["--baseline", "nowhere"], "nowhere: no such run directory"),
         (["--baseline", "run/status.json"], "is a file"),
         (["--baseline", "."], "not a run directory"),
-        (["--baseline", "failed"], r"cannot be compared with \(failed\); name a completed run"),
+        (["--baseline", "failed"], r"cannot be the baseline \(failed\); name a completed run"),
         (["--out", "run"], "is a run directory"),
         (["--out", "run/status.json"], "is a file"),
     ],
@@ -82,7 +83,7 @@ def test_baseline_from_elsewhere_is_added(tmp_path):
     ("change", "verdict"),
     [
         (lambda run: (run / "predictions.csv").unlink(), "no predictions.csv"),
-        (lambda run: write_predictions(run, [True, False, False]), "2 wrong predictions, the summary counted 3"),
+        (lambda run: write_predictions(run, [True, False, False]), "2 wrong predictions, but the summary 3"),
         (lambda run: write_predictions(run, [True, False, False, False], source="else"), "other test images"),
         (lambda run: write_predictions(run, [True] * 2 + [False] * 3), r"other test images (5, the baseline has 4)"),
         (lambda run: cut(run / "predictions.csv", 3), "cut off or damaged"),
@@ -90,13 +91,13 @@ def test_baseline_from_elsewhere_is_added(tmp_path):
         (lambda run: (run / "predictions.csv").write_bytes(b"\xff\x00"), "predictions.csv"),
     ],
 )
-def test_what_cannot_be_compared_is_said(tmp_path, change, verdict):
+def test_the_reason_why_runs_cannot_be_compared_is_reported(tmp_path, change, verdict):
     make_run(tmp_path / "base", "1111")
     change(make_run(tmp_path / "other", "1000", seed=1))
     assert main(["."]) == 0
-    told = written("comparison.csv")["verdict"].iloc[1]
-    assert told.startswith("not comparable: ")
-    assert verdict in told
+    found = written("comparison.csv")["verdict"].iloc[1]
+    assert found.startswith("not comparable: ")
+    assert verdict in found
     assert written("pairs.csv")["n"].isna().all()
 
 
@@ -105,17 +106,17 @@ def cut(path, letters):
 
 
 # --- output --------------------------------------------------------------------------------------------
-def test_never_overwrites_what_is_not_its_own(tmp_path):
+def test_foreign_files_are_not_overwritten(tmp_path):
     make_run(tmp_path / "run")
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine/groups.csv").write_text("precious")
-    with pytest.raises(RequestError, match=r"--out mine: groups.csv in there was not written by this command"):
+    with pytest.raises(RequestError, match=r"--out mine: groups.csv in it was not written by this command"):
         main(["run", "--out", "mine"])
     assert (tmp_path / "mine/groups.csv").read_text() == "precious"
     assert [path.name for path in (tmp_path / "mine").iterdir()] == ["groups.csv"]
 
 
-def test_replaces_its_own_and_leaves_no_stale_figure(tmp_path):
+def test_an_earlier_comparison_is_replaced_without_stale_figures(tmp_path):
     make_run(tmp_path / "a", max_lr=0.1)
     make_run(tmp_path / "b", max_lr=0.2)
     assert main(["."]) == 0
@@ -134,7 +135,7 @@ def test_replaces_its_own_and_leaves_no_stale_figure(tmp_path):
     ]
 
 
-def test_top_limits_what_is_shown_not_the_csv(tmp_path, capsys):
+def test_top_limits_the_printed_rows_not_the_csv(tmp_path, capsys):
     for seed in range(5):
         make_run(tmp_path / str(seed), "1" * seed + "0" * (5 - seed), seed=seed)
     assert main([".", "--top", "2", "--format", "csv"]) == 0
@@ -152,10 +153,11 @@ def test_a_printed_table_has_few_settings(tmp_path, capsys, keys, of_runs, of_gr
         for seed in range(2):
             make_run(tmp_path / f"{run}{seed}", seed=seed, **dict.fromkeys(names, run))
     assert main(["."]) == 0
-    tables = [line.split() for line in capsys.readouterr().out.splitlines() if " k09 " in line]
+    out = capsys.readouterr().out
+    tables = [line.split() for line in out.splitlines() if " k09 " in line]
     for words, shown in zip(tables, (of_groups, of_runs), strict=True):
         assert [word for word in words if word[0] == "k"] == names[:shown]
-        assert ("more" in words) == (keys > shown)
+    assert ("19 more settings that differ are in comparison.csv." in out) == (keys == 30)
     assert {f"config.{name}" for name in names} < set(written("comparison.csv"))
 
 
@@ -166,7 +168,7 @@ def test_markdown_is_a_table(tmp_path, capsys):
 
 
 @pytest.mark.parametrize(("learning_rates", "figure"), [((0.1, 0.2), "heat_map"), ((0.1,), "line")])
-def test_figures_of_what_varies(tmp_path, learning_rates, figure):
+def test_figures_by_varied_keys(tmp_path, learning_rates, figure):
     for max_lr in learning_rates:
         for epochs in (2, 4):
             for seed in (0, 1):
@@ -194,9 +196,30 @@ def test_needs_no_torch_and_survives_a_closed_pipe(tmp_path):
     assert (done.returncode, done.stderr) == (0, b"")
 
 
+def test_no_page_on_request_and_an_older_one_is_removed(tmp_path, capsys):
+    make_run(tmp_path / "run")
+    assert main(["run", "--out", "out"]) == 0
+    assert (tmp_path / "out" / "comparison.html").exists()
+    assert "comparison.html" in capsys.readouterr().out
+    assert main(["run", "--out", "out", "--no-page"]) == 0
+    assert not (tmp_path / "out" / "comparison.html").exists()
+    assert "comparison.html" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [("0.1", 0.1), ("1e-05", 1e-5), ("-3", -3), ("20", 20), ("0010", "0010"), ("1_000", "1_000"), ("nan", "nan"),
+     ("inf", "inf"), ("[1, 2]", "[1, 2]"), ("", None), ("12345678901234567890", 12345678901234567890.0), (" 5", " 5")],
+)  # fmt: skip
+def test_numbers_are_numbers_and_names_stay(text, value):
+    assert number_or_text(text) == value
+    assert type(number_or_text(text)) is type(value)
+    assert setting(text) == ("null" if text == "" else value)
+
+
 # --- test images for a figure --------------------------------------------------------------------------
 def images_of(run, **changes):
-    """What `load_test_images` says of a run with this config."""
+    """The result of `load_test_images` for a run with this config."""
     config = plain(composed(*TINY))
     config["data"] |= changes
     (run / "config_resolved.yaml").write_text(to_yaml(config))
@@ -209,14 +232,14 @@ def test_no_figure_downloads(tmp_path, monkeypatch):
     changes = {"_target_": "cifar_exp.data.cifar10", "name": "cifar10", "root": None, "url": url, "sha256": sha256}
     images, reason = images_of(make_run(tmp_path / "run"), **changes)
     assert images is None
-    assert reason == "cifar10 is not in the cache folder, and no figure is worth a download"
+    assert reason == "cifar10 is not in the cache folder, and is not downloaded for a figure"
 
 
-def test_a_strangers_config_calls_nothing_and_names_no_cache(tmp_path):
+def test_an_untrusted_config_calls_nothing_and_names_no_cache(tmp_path):
     run = make_run(tmp_path / "run")
     images, reason = images_of(run, _target_="os.system")
     assert images is None
     assert "os.system: not an allowed target" in reason
     images, reason = images_of(run, cache=str(tmp_path / "elsewhere"))
-    assert (images, reason) == (None, "the data at hand has other test images than the run's predictions")
+    assert (images, reason) == (None, "the available data have other test images than the run's predictions")
     assert not (tmp_path / "elsewhere").exists()

@@ -1,19 +1,17 @@
-"""The page of a comparison: what it says against the runs made by hand, and what a browser does with it."""
+"""The page of a comparison: its content against runs made by hand, and its behaviour in a browser."""
 
 import itertools
-import json
 import re
-import subprocess
-import sys
 from functools import partial
 from pathlib import Path
+from urllib.parse import unquote
 
 import pytest
+import report_runs
 from browser_pages import PHONE, WIDE, beyond_the_edge, printed
 from compare_runs import make_run, write_predictions
 
 from cifar_exp.cli.commands import run_command
-from cifar_exp.compare.page.table import number_or_text, setting
 
 main = partial(run_command, "compare")
 
@@ -51,9 +49,7 @@ def compared(tmp_path_factory):
 
 
 def embedded(page: Path):
-    html = page.read_text()
-    start = html.index('id="embedded">') + len('id="embedded">')
-    return json.loads(html[start : html.index("</script>", start)])
+    return report_runs.embedded(page.read_text())
 
 
 def table_of(page, name="runs"):
@@ -75,42 +71,35 @@ def test_the_table_holds_every_run(compared):
     assert not any(columns[name]["constant"] or columns[name]["hidden"] for name in ("max_lr", "epochs", "seed"))
 
 
-def test_runs_lead_to_their_own_pages(compared):
+def test_runs_link_to_their_own_pages(compared):
     for name in ("plain", "hostile"):
         page = compared / name / "comparison.html"
         links = [row[0] for row in embedded(page)["tables"]["runs"]["rows"] if isinstance(row[0], dict)]
         assert len(links) == 4
         for link in links:
             assert link["href"].startswith("../")
-            from urllib.parse import unquote
-
             assert (page.parent / unquote(link["href"])).read_text() == "a page"
 
 
-def test_curves_and_maps_hold_what_the_runs_measured(compared):
+def test_curves_and_maps_hold_the_runs_measurements(compared):
     page = embedded(compared / "plain" / "comparison.html")
     curves = page["data"]["curves"]
     assert curves["rows"] == list(range(8))
     assert curves["loss"] == [[[1.0, 1.0], [2.0, 0.5]]] * 8
     assert curves["accuracy"] == [[[1.0, 0.5], [2.0, 0.5]]] * 8
     assert len(set(curves["groups"])) == 4
-    cells = page["charts"]["map_0"]["option"]["series"][0]["data"]
-    # The mean of seeds 0 and 1 at each of (max_lr, epochs); differing keys stand in the order of the config.
-    map_0 = page["data"]["maps"][0]
-    found = {
-        (map_0["values"][0][row], map_0["values"][1][column]): value
-        for column, row, _, value in (c["value"] for c in cells)
-    }
-    assert map_0["names"] == ["epochs", "max_lr"]
-    assert found == {(2, 0.01): 8.5 / 16, (4, 0.01): 10.5 / 16, (2, 0.1): 12.5 / 16, (4, 0.1): 14.5 / 16}
-    lines = page["charts"]["settings"]["option"]
-    assert [axis["name"] for axis in lines["parallelAxis"]] == ["epochs", "max_lr", "val_accuracy"]
-    assert {tuple(one["value"][:3]) for one in lines["series"][0]["data"]} == {
+    # The mean of seeds 0 and 1 at each of (epochs, max_lr); differing keys stand in the order of the config.
+    names, levels = (page["data"]["maps"][0][key] for key in ("names", "values"))
+    assert (names, levels) == (["epochs", "max_lr"], [[2, 4], [0.01, 0.1]])
+    assert page["charts"]["map_0"]["data"]["values"] == [[8.5 / 16, 12.5 / 16], [10.5 / 16, 14.5 / 16]]
+    lines = page["charts"]["settings"]["data"]
+    assert [axis["name"] for axis in lines["axes"]] == ["epochs", "max_lr", "val_accuracy"]
+    assert {tuple(one["values"]) for one in lines["rows"]} == {
         (str(epochs), str(lr), (8 + number) / 16) for number, (lr, epochs, _) in enumerate(SETTINGS)
     }
 
 
-def test_verdicts_are_told_in_words(tmp_path, monkeypatch):
+def test_verdicts_in_words(tmp_path, monkeypatch):
     """Eight images that only the other run gets right, none only the baseline: p = 2/2^8 (McNemar's exact test)."""
     monkeypatch.chdir(tmp_path)
     make_run(tmp_path / "base", "1" * 12 + "0" * 8)
@@ -127,20 +116,8 @@ def test_verdicts_are_told_in_words(tmp_path, monkeypatch):
     assert "<code>cifar-exp compare . --baseline base</code>" in text
 
 
-def test_the_page_is_left_out_on_request_and_an_older_one_goes(tmp_path, capsys, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    make_run(tmp_path / "run")
-    assert main(["run", "--out", "out"]) == 0
-    assert (tmp_path / "out" / "comparison.html").exists()
-    assert "comparison.html" in capsys.readouterr().out
-    assert main(["run", "--out", "out", "--no-page"]) == 0
-    assert not (tmp_path / "out" / "comparison.html").exists()
-    assert "comparison.html" not in capsys.readouterr().out
-
-
-@pytest.mark.parametrize(
-    "damage",
-    [
+def test_damaged_runs_still_have_a_page(tmp_path):
+    damages = (
         lambda run: (run / "metrics.csv").unlink(),
         lambda run: (run / "metrics.csv").write_text("epoch,train_loss\n1,x\n"),
         lambda run: (run / "metrics.csv").write_bytes(b"\xff\x00epoch"),
@@ -149,37 +126,12 @@ def test_the_page_is_left_out_on_request_and_an_older_one_goes(tmp_path, capsys,
         lambda run: write_predictions(run, [False] * 4),
         lambda run: (run / "summary.csv").unlink(),
         lambda run: (run / "status.json").write_text("{"),
-    ],
-)
-def test_damaged_runs_still_have_a_page(tmp_path, damage):
-    for number in range(2):
+    )
+    for number, damage in enumerate(damages):
         damage(make_run(tmp_path / "runs" / str(number), seed=number))
     main([str(tmp_path / "runs"), "--out", str(tmp_path / "out")])
     rows, _ = table_of(tmp_path / "out" / "comparison.html")
-    assert sorted(row["run"] for row in rows) == ["0", "1"]
-
-
-@pytest.mark.parametrize(
-    ("text", "value"),
-    [("0.1", 0.1), ("1e-05", 1e-5), ("-3", -3), ("20", 20), ("0010", "0010"), ("1_000", "1_000"), ("nan", "nan"),
-     ("inf", "inf"), ("[1, 2]", "[1, 2]"), ("", None), ("12345678901234567890", 12345678901234567890.0), (" 5", " 5")],
-)  # fmt: skip
-def test_numbers_are_numbers_and_names_stay(text, value):
-    assert number_or_text(text) == value
-    assert type(number_or_text(text)) is type(value)
-    assert setting(text) == ("null" if text == "" else value)
-
-
-def test_no_torch_for_a_page(compared):
-    script = "import sys; from cifar_exp.cli.main import main; main(sys.argv[1:]); print('torch' in sys.modules)"
-    done = subprocess.run(
-        [sys.executable, "-c", script, "compare", str(compared / "runs"), "--out", str(compared / "again")],
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.splitlines()[-1] == "False"
+    assert sorted(row["run"] for row in rows) == [str(number) for number in range(len(damages))]
 
 
 # --- in a browser --------------------------------------------------------------------------------------
@@ -202,10 +154,15 @@ def heads(tab):
 
 
 def buttons(tab, chart):
-    runs = {
-        f"epochs {epochs}, max_lr {lr}, seed {seed}": str(number) for number, (lr, epochs, seed) in enumerate(SETTINGS)
-    }
+    runs = {f"epochs {epochs}, max_lr {lr}, seed {seed}": str(i) for i, (lr, epochs, seed) in enumerate(SETTINGS)}
     return [runs[text] for text in tab.locator(f"#chart-{chart} .toggle").all_inner_texts()]
+
+
+def drawn(tab, name):
+    chart = tab.locator(f"#chart-{name} .canvas")
+    chart.scroll_into_view_if_needed()
+    chart.locator("svg").wait_for()
+    return chart
 
 
 @pytest.mark.parametrize("name", ["plain", "hostile"])
@@ -243,14 +200,14 @@ def test_nothing_is_clipped_in_print(opened, compared, name, viewport):
 
 
 @pytest.mark.parametrize(("table", "column"), [("runs", "val_accuracy"), ("groups", "mean val_accuracy")])
-def test_accuracies_are_seen_on_a_phone_without_scrolling(opened, table, column):
+def test_accuracies_are_visible_on_a_phone_without_scrolling(opened, table, column):
     tab = opened("plain", PHONE)
     box = tab.locator(f"#table-{table} thead th", has_text=column).first.bounding_box()
     assert box["x"] > 0
     assert box["x"] + box["width"] <= PHONE["width"]
 
 
-def test_sorting_and_filtering_lead_the_curves(opened):
+def test_the_curves_follow_sorting_and_filtering(opened):
     tab = opened()
     assert names(tab)[:3] == ["7", "6", "5"]
     assert buttons(tab, "accuracy") == list("76543210")
@@ -269,14 +226,14 @@ def test_sorting_and_filtering_lead_the_curves(opened):
     assert buttons(tab, "accuracy") == ["6", "4", "2", "0", "7"]
 
 
-def test_columns_hide_and_what_is_the_same_comes_on_request(opened):
+def test_columns_can_be_hidden_and_equal_ones_shown(opened):
     tab = opened()
     assert "max_lr" in heads(tab)
     assert "data" not in heads(tab)
     assert "model._target_" not in heads(tab)
-    tab.get_by_label("Only what differs").uncheck()
+    tab.get_by_label("Only differences").uncheck()
     assert "model._target_" in heads(tab)
-    tab.get_by_label("Only what differs").check()
+    tab.get_by_label("Only differences").check()
     assert "model._target_" not in heads(tab)
     tab.locator("#table-runs summary", has_text="Columns").click()
     tab.locator("#table-runs").get_by_label("max_lr", exact=True).uncheck()
@@ -285,9 +242,7 @@ def test_columns_hide_and_what_is_the_same_comes_on_request(opened):
 
 def test_a_cell_of_the_heat_map_selects_its_runs(opened):
     tab = opened()
-    chart = tab.locator("#chart-map_0 .canvas")
-    chart.scroll_into_view_if_needed()
-    chart.locator("svg").wait_for()
+    chart = drawn(tab, "map_0")
     chart.get_by_text("90.62%").click(force=True)  # (14 + 15) / 2 of 16
     assert tab.locator("#selection").inner_text().startswith("Only the 2 runs with epochs 4 and max_lr 0.1.")
     assert names(tab) == ["7", "6"]
@@ -299,9 +254,7 @@ def test_a_cell_of_the_heat_map_selects_its_runs(opened):
 
 def test_an_axis_selects_runs(opened):
     tab = opened()
-    chart = tab.locator("#chart-settings .canvas")
-    chart.scroll_into_view_if_needed()
-    chart.locator("svg").wait_for()
+    chart = drawn(tab, "settings")
     axis = chart.get_by_text("val_accuracy").bounding_box()
     box, x = chart.bounding_box(), axis["x"] + axis["width"] / 2
     tab.mouse.move(x, box["y"] + 41)
@@ -317,11 +270,9 @@ def test_an_axis_selects_runs(opened):
     assert len(names(tab)) == 9
 
 
-def test_pointing_tells_values_and_buttons_toggle(opened):
+def test_hovering_shows_values_and_differences_and_buttons_toggle(opened):
     tab = opened()
-    chart = tab.locator("#chart-accuracy .canvas")
-    chart.scroll_into_view_if_needed()
-    chart.locator("svg").wait_for()
+    chart = drawn(tab, "accuracy")
     box = chart.bounding_box()
     tab.mouse.move(box["x"] + box["width"] - 25, box["y"] + 100)
     tooltip = chart.locator("> div").filter(has_text="50.00")
@@ -331,13 +282,7 @@ def test_pointing_tells_values_and_buttons_toggle(opened):
     button.click()
     assert button.get_attribute("aria-pressed") == "false"
     assert tab.evaluate("page.charts.get('accuracy').getOption().legend[0].selected")[button.inner_text()] is False
-
-
-def test_the_difference_is_told_with_its_interval(opened):
-    tab = opened()
-    chart = tab.locator("#chart-differences .canvas")
-    chart.scroll_into_view_if_needed()
-    chart.locator("svg").wait_for()
+    chart = drawn(tab, "differences")
     tab.evaluate("page.charts.get('differences').dispatchAction({type: 'showTip', seriesIndex: 0, dataIndex: 0})")
     tooltip = chart.locator("> div").filter(has_text="95% interval")
     tooltip.wait_for()

@@ -77,17 +77,17 @@ def test_order_and_groups_are_those_of_the_predictions(sweep):
         values = [accuracy(runs / f"{max_lr}-{seed}") for seed in SEEDS]
         mean, std = statistics.fmean(values), statistics.stdev(values)
         half = 4.302652729911 * std / math.sqrt(3)  # the 0.975 quantile of t with 2 degrees of freedom, from a table
-        told = [float(group[name]) for name in ("n", "mean", "std", "interval_low", "interval_high")]
-        assert told == pytest.approx([3, mean, std, mean - half, mean + half])
+        found = [float(group[name]) for name in ("n", "mean", "std", "interval_low", "interval_high")]
+        assert found == pytest.approx([3, mean, std, mean - half, mean + half])
 
 
 def test_pairs_are_statsmodels(sweep):
     runs, out = sweep
-    told = rows(out / "pairs.csv")
-    assert len(told) == 5
+    found = rows(out / "pairs.csv")
+    assert len(found) == 5
     a = np.array([row["correct"] == "True" for row in rows(runs / "0.2-0" / "predictions.csv")])
     expected = []
-    for pair in told:
+    for pair in found:
         directory = runs / pair["run_b"].rsplit("/", 1)[1]
         b = np.array([row["correct"] == "True" for row in rows(directory / "predictions.csv")])
         table = np.array([[(a & b).sum(), (a & ~b).sum()], [(~a & b).sum(), (~a & ~b).sum()]])
@@ -95,9 +95,9 @@ def test_pairs_are_statsmodels(sweep):
         assert counts == table.ravel().tolist()
         assert float(pair["accuracy_difference"]) == pytest.approx(b.mean() - a.mean())
         expected.append(mcnemar(table, exact=True).pvalue)
-    assert [float(pair["p_value"]) for pair in told] == pytest.approx(expected)
+    assert [float(pair["p_value"]) for pair in found] == pytest.approx(expected)
     corrected = multipletests(expected, method="holm")[1]
-    assert [float(pair["p_value_corrected"]) for pair in told] == pytest.approx(corrected)
+    assert [float(pair["p_value_corrected"]) for pair in found] == pytest.approx(corrected)
 
 
 def test_only_the_learning_rate_and_the_seed_differ(sweep):

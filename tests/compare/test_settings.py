@@ -1,4 +1,4 @@
-"""What `cifar-exp compare` says about settings over seeds, against SciPy and by hand."""
+"""Verdicts of `cifar-exp compare` about settings over seeds, against SciPy and by hand."""
 
 import shlex
 from functools import partial
@@ -26,7 +26,7 @@ RIGHT = {0.1: (18, 17, 19, 18), 0.2: (17, 18, 18), 0.3: (9, 8, 11, 10), 0.4: (16
 
 @pytest.fixture(autouse=True)
 def in_empty_folder(tmp_path, monkeypatch):
-    """The command writes below the current folder unless told otherwise."""
+    """The command writes below the current folder by default."""
     monkeypatch.chdir(tmp_path)
 
 
@@ -99,7 +99,7 @@ def test_chosen_by_the_test_split_every_pair_counts(tmp_path, capsys):
     )
 
 
-def test_what_counts_as_a_repetition_is_the_users_choice(tmp_path, capsys):
+def test_the_user_chooses_the_keys_of_repetitions(tmp_path, capsys):
     for max_lr in (0.1, 0.2):
         for seed in range(3):
             make_run(tmp_path / f"{max_lr}-{seed}", "1" * (12 + seed), max_lr=max_lr, seed=seed, data__split_seed=seed)
@@ -124,9 +124,7 @@ def test_what_counts_as_a_repetition_is_the_users_choice(tmp_path, capsys):
         (["name='; rm -rf /'"], ["name='; rm -rf /'"]),
     ],
 )
-def test_a_command_to_copy_holds_what_the_runs_were_started_with_if_that_is_harmless(
-    tmp_path, capsys, overrides, start
-):
+def test_a_suggested_command_has_the_runs_overrides_if_they_are_harmless(tmp_path, capsys, overrides, start):
     sweep(tmp_path, {0.1: (18, 17), 0.2: (17, 18)}, overrides=overrides)
     assert main(["."]) == 0
     [command] = [line.strip() for line in capsys.readouterr().out.splitlines() if line.startswith("    cifar-exp -m")]

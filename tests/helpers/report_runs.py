@@ -21,7 +21,7 @@ from cifar_exp.run_dir.kept_images import write_images
 from cifar_exp.safe_io import atomic
 
 CLASSES = ("cat", "dog", "ship")
-# 20 test images: 17 right; one cat is taken for a dog, two dogs for ships.
+# 20 test images: 17 right; one cat is predicted as a dog, two dogs as ships.
 LABELS = np.array([0] * 8 + [1] * 6 + [2] * 6)
 PREDICTIONS = np.array([0] * 7 + [1] + [1] * 4 + [2, 2] + [2] * 6)
 CONFIDENCES = np.array([0.99] * 7 + [0.6] + [0.9] * 4 + [0.95, 0.7] + [0.8] * 6)

@@ -33,8 +33,7 @@ def drawn(monkeypatch):
         figures.append(figure)
         real(figure, path)
 
-    for module in ("confusion", "curves", "images"):
-        monkeypatch.setattr(f"cifar_exp.reports.figures.{module}.save", save)
+    monkeypatch.setattr(style, "save", save)
     return figures
 
 
@@ -47,7 +46,7 @@ def overlapping_texts(figure: Figure) -> list[tuple[str, str]]:
         patch.setattr(Text, "draw", lambda text, renderer: (texts.append(text), real(text, renderer))[1])
         canvas = FigureCanvasAgg(figure)
         canvas.draw()
-    # The box around a slanted text says nothing about where its letters are.
+    # The box around a slanted text does not show where its letters are.
     upright = {text for text in texts if text.get_text().strip() and text.get_rotation() % 90 == 0}
     boxes = [(text.get_text(), text.get_window_extent(canvas.get_renderer())) for text in upright]
     return [
@@ -118,21 +117,21 @@ def test_captions_cut_neither_index_nor_answer_nor_confidence(tmp_path, drawn):
     misclassified(judged(3), 1_429, 10_000, tmp_path / "m.png")
     one = judged(3)[1]
     caption = "".join(drawn[0].axes[1].get_title().split())
-    expected = f"index {one.index} said {one.prediction} ({one.confidence:.0%}) is {one.label}"
+    expected = f"index {one.index} predicted {one.prediction} ({one.confidence:.0%}) label {one.label}"
     assert caption == "".join(expected.split())
 
 
-def test_a_gallery_without_mistakes_says_so(tmp_path, drawn):
+def test_a_gallery_without_mistakes_has_a_message(tmp_path, drawn):
     misclassified([], 0, 100, tmp_path / "m.png")
-    assert "None of the 100 test images was misclassified" in drawn[0].texts[0].get_text()
+    assert "0 of 100 test images misclassified." in drawn[0].texts[0].get_text()
 
 
-def test_a_gallery_that_was_not_asked_for_does_not_say_that_all_is_right(tmp_path, drawn):
+def test_an_unwanted_gallery_has_the_number_of_mistakes(tmp_path, drawn):
     misclassified([], 90, 100, tmp_path / "m.png")
     assert "90 of 100 test images misclassified" in drawn[0].texts[0].get_text()
 
 
-def test_names_are_not_taken_for_formulas(tmp_path):
+def test_names_are_not_parsed_as_formulas(tmp_path):
     misclassified(judged(2, name="$x^$ _{"), 2, 10, tmp_path / "m.png")
     confusion(np.eye(2, dtype=np.int64), ["$", "a$b$"], "100% of $", tmp_path / "c.png")
 
@@ -167,11 +166,11 @@ def test_gradcam_with_and_without_heat(tmp_path, drawn, heat, count, low, title)
 
 
 @pytest.mark.parametrize(
-    ("images", "said"), [([], "No test image was misclassified"), (judged(1), "warning in run.log")]
+    ("images", "message"), [([], "No test image was misclassified"), (judged(1), "warning in run.log")]
 )
-def test_gradcam_with_nothing_to_show_says_why(tmp_path, drawn, images, said):
+def test_gradcam_without_maps_gives_the_reason(tmp_path, drawn, images, message):
     gradcam(images, Explanation(np.arange(1), [], []), tmp_path / "g.png")
-    assert said in drawn[0].texts[0].get_text()
+    assert message in drawn[0].texts[0].get_text()
 
 
 def square_font(path, letter):
@@ -201,10 +200,8 @@ def test_a_font_is_chosen_that_has_the_letters_or_the_log_names_its_package(tmp_
         monkeypatch.setattr(font_manager.fontManager, "ttflist", list(own))
         monkeypatch.setattr(font_manager, "findSystemFonts", lambda installed=installed: installed)
         caplog.clear()
-        with style.styled():
-            figure = Figure(figsize=(2, 1))
+        with style.new_figure(tmp_path / "figure.png", 2, 1) as figure:
             text = figure.text(0.5, 0.5, "猫é☃", fontsize=40)
-            style.save(figure, tmp_path / "figure.png")
         if installed:
             assert text.get_fontfamily() == ["DejaVu Sans", "Square Sans"]
             dark = (np.asarray(Image.open(tmp_path / "figure.png").convert("L")) < 40).sum()

@@ -15,8 +15,7 @@ from PIL import Image
 
 import cifar_exp.reports.html
 from cifar_exp.reports.figures import style
-from cifar_exp.reports.figures.comparison import PALETTE
-from cifar_exp.reports.html import charts, page
+from cifar_exp.reports.html import charts, formats, page
 from cifar_exp.reports.html.embed import image_uri, json_text, plain
 from cifar_exp.reports.html.table import Column, Table
 
@@ -34,12 +33,14 @@ def tiny_page(monkeypatch):
     )
     environment = page._environment()
     monkeypatch.setattr(environment, "loader", ChoiceLoader([environment.loader, DictLoader({"tiny.html": template})]))
+    text_of = page._text
+    monkeypatch.setattr(page, "_text", lambda name: "" if name == "templates/tiny.css" else text_of(name))
 
     def render(text, **options):
-        chart = charts.lines([charts.Line(text, [(1, 0.5)], "var(--train)")], text, x_name=text, y_name=text)
+        chart = charts.lines([charts.Line(text, [(1, 0.5)], "train")], text, x_name=text, y_name=text)
         table = Table([Column(text)], [[text]])
         return page.render(
-            "tiny.html", title=text, charts={"one": chart}, tables={"rows": table}, data={text: text}, **options
+            "tiny", title=text, charts={"one": chart}, tables={"rows": table}, data={text: text}, **options
         )
 
     return render
@@ -79,7 +80,7 @@ def test_no_text_becomes_markup_or_script(tiny_page, text):
     assert [tag for tag, _ in hostile.tags] == [tag for tag, _ in calm.tags]
     data = json.loads(hostile.scripts[0][1])
     assert data["data"] == {text: text}
-    assert data["charts"]["one"]["option"]["series"][0]["name"] == text
+    assert data["charts"]["one"]["data"]["lines"][0]["name"] == text
     assert data["tables"]["rows"]["rows"] == [[text]]
 
 
@@ -90,7 +91,7 @@ def test_only_the_pages_own_scripts_may_run_and_nothing_may_be_loaded(tiny_page)
     executed = [text for attributes, text in parsed.scripts if attributes.get("type") != "application/json"]
     allowed = re.findall(r"'sha256-([^']+)'", parsed.policy)
     assert [base64.b64encode(hashlib.sha256(text.encode()).digest()).decode() for text in executed] == allowed
-    assert len(executed) == 4  # the chart library and three of our own
+    assert len(executed) == 5  # the chart library and four of our own
     assert "'unsafe-inline'" not in parsed.policy.split("script-src")[1].split(";")[0]
     assert all(link.startswith(("#", "data:")) for link in parsed.links)
 
@@ -121,7 +122,7 @@ def test_colours_are_those_of_the_figures():
     tokens = dict(re.findall(r"--([\w-]+): (#[0-9A-Fa-f]{6})", light))
     for name in ("train", "validation", "test", "right", "wrong", "gray"):
         assert tokens[name] == getattr(style, name.upper())
-    assert sorted(tokens[f"series-{number}"] for number in range(7)) == sorted(PALETTE)
+    assert sorted(tokens[f"series-{number}"] for number in range(7)) == sorted(style.PALETTE)
 
 
 def test_both_ways_to_the_dark_theme_give_the_same_colours():
@@ -174,12 +175,11 @@ def _decoded(uri):
     return np.asarray(image.convert("RGB") if image.mode == "P" else image)
 
 
-def test_a_heat_map_leaves_out_what_there_is_no_value_for():
-    values = np.array([[1.0, np.nan], [3.0, 4.0]])
-    chart = charts.heat_map(values, ["a", "b"], ["c", "d"], "what", row_name="r", column_name="c")
-    cells = [cell["value"] for cell in chart.as_data()["option"]["series"][0]["data"]]
-    assert cells == [[0, 0, 1, 1], [0, 1, 3, 3], [1, 1, 4, 4]]  # column, row, shade, value
-
-
-def test_twenty_one_lines_can_be_told_apart():
-    assert len({str(charts.look(number)) for number in range(21)}) == 21
+def test_numbers_read_the_same_in_text_and_in_charts(tiny_page, open_page, tmp_path):
+    (tmp_path / "page.html").write_text(tiny_page("calm"))
+    tab = open_page(tmp_path / "page.html")
+    values = [0.0, 0.5, 0.12345, 0.9999, 1.0, -0.0123, 3.14159, 12.5, 59.99, 61.0, 1234.6, 98765.4, 1e6]
+    for kind in ("percent", "number", "seconds", "loss", "points"):
+        numbers = values if kind == "points" else [abs(value) for value in values]
+        shown = tab.evaluate(f"{numbers}.map((value) => page.format(value, '{kind}'))")
+        assert shown == [formats.FILTERS[kind](value) for value in numbers]

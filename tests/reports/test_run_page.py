@@ -1,4 +1,4 @@
-"""The page of a run: its numbers against the CSVs, its words, what it survives."""
+"""The page of a run: its numbers and findings against the CSVs."""
 
 import json
 import re
@@ -15,7 +15,7 @@ from cifar_exp.cli import main
 from cifar_exp.config.parse import plain
 from cifar_exp.reports.figures.images import TARGETS as EXPLAINED_TARGETS
 from cifar_exp.reports.run_page.config_tree import config_tree, default_leaves
-from cifar_exp.reports.run_page.findings import statements
+from cifar_exp.reports.run_page.findings import findings
 from cifar_exp.reports.run_page.page import run_page
 from cifar_exp.run_dir import kept_images, tables
 from cifar_exp.run_dir.read import read_run
@@ -35,7 +35,7 @@ def by_hand(tmp_path):
     return write_run(tmp_path / "run")
 
 
-def test_the_headline_says_what_the_predictions_say(real_run):
+def test_the_headline_is_computed_from_the_predictions(real_run):
     predictions = pd.read_csv(real_run / "predictions.csv")
     right, n = int(predictions["correct"].sum()), len(predictions)
     low, high = proportion_confint(right, n, alpha=0.05, method="wilson")
@@ -52,15 +52,15 @@ def test_the_accuracy_with_test_time_augmentation_has_a_tile_of_its_own(by_hand)
     assert "test-time augmentation" not in visible_text(run_page(by_hand))
     summary = pd.read_csv(by_hand / "summary.csv")
     summary.assign(test_accuracy_tta=0.8725).to_csv(by_hand / "summary.csv", index=False)
-    assert "With test-time augmentation 87.25% right by several views" in visible_text(run_page(by_hand))
+    assert "With test-time augmentation 87.25% test accuracy over several views" in visible_text(run_page(by_hand))
 
 
 def test_the_curves_are_the_csvs(real_run):
     charts = embedded((real_run / "report.html").read_text())["charts"]
     epochs, steps, schedule = (pd.read_csv(real_run / f"{name}.csv") for name in ("metrics", "steps", "schedule"))
     lines = {
-        (chart, line["name"]): line["data"] for chart in ("loss", "accuracy", "learning_rate")
-        for line in charts[chart]["option"]["series"]
+        (chart, line["name"]): line["points"] for chart in ("loss", "accuracy", "learning_rate")
+        for line in charts[chart]["data"]["lines"]
     }  # fmt: skip
     assert lines["loss", "train"] == epochs[["epoch", "train_loss"]].to_numpy().tolist()
     assert lines["accuracy", "validation"] == epochs[["epoch", "val_accuracy"]].to_numpy().tolist()
@@ -70,12 +70,9 @@ def test_the_curves_are_the_csvs(real_run):
     counts = pd.read_csv(real_run / "confusion.csv").iloc[:, 1:].to_numpy()
     counts = np.vstack([counts, counts.sum(axis=0)])
     counts = np.hstack([counts, counts.sum(axis=1, keepdims=True)])  # the last row and column are totals
-    cells = [cell["value"] for cell in charts["confusion"]["option"]["series"][0]["data"]]
-    assert {(row, column): count for column, row, _, count in cells} == {
-        (row, column): counts[row, column] for row in range(11) for column in range(11)
-    }
+    assert charts["confusion"]["data"]["values"] == counts.tolist()
     calibration = pd.read_csv(real_run / "calibration.csv")
-    shown = charts["reliability"]["option"]["series"][0]["data"]
+    shown = charts["reliability"]["data"]["points"]
     columns = ["mean_confidence", "accuracy", "accuracy_low", "accuracy_high", "images"]
     np.testing.assert_array_equal(shown, calibration[columns].to_numpy())
 
@@ -118,12 +115,12 @@ def test_each_map_comes_with_its_row_of_gradcam_csv(real_run):
     assert compared == len(table) == 18
 
 
-def test_every_cell_that_a_statement_names_holds_what_it_says(real_run, by_hand):
+def test_every_source_of_a_finding_has_the_value_of_its_cell(real_run, by_hand):
     for path in (real_run, by_hand):
-        found = statements(read_run(path))
+        found = findings(read_run(path))
         assert len(found) >= 7
         compared = 0
-        for source in (source for statement in found for source in statement.sources):
+        for source in (source for finding in found for source in finding.sources):
             table = pd.read_csv(path / source.file, dtype={"class": str, "label": str})
             assert source.column in table.columns
             key, _, value = source.row.partition(" ")
@@ -142,42 +139,45 @@ def test_every_cell_that_a_statement_names_holds_what_it_says(real_run, by_hand)
         assert compared >= 8
 
 
-def _statement(path, title):
-    found = {statement.title: statement for statement in statements(read_run(path))}
+def _finding(path, title):
+    found = {finding.title: finding for finding in findings(read_run(path))}
     assert title in found, list(found)
     return found[title]
 
 
-def test_what_the_numbers_of_a_run_worked_by_hand_say(by_hand):
+def test_findings_about_a_run_written_by_hand(by_hand):
     low, high = proportion_confint(17, 20, alpha=0.05, method="wilson")
-    sure = _statement(by_hand, "How sure the accuracy is").text
+    sure = _finding(by_hand, "Uncertainty of the accuracy").text
     assert "17 of 20 test images are right: 85.00%" in sure
-    assert f"from {100 * low:.2f}% to {100 * high:.2f}%" in sure
-    assert _statement(by_hand, "Overfitting").kind == "note"
-    assert "a gap of +10.00\u00a0points" in _statement(by_hand, "Overfitting").text
-    assert "lowest in epoch 2 (0.5) and 0.75 at the end" in _statement(by_hand, "The validation loss rose again").text
-    assert "All 15 planned steps" in _statement(by_hand, "The schedule was used as planned").text
-    attention = _statement(by_hand, "Grad-CAM marks what the prediction depends on")
+    assert f"95% interval {100 * low:.2f}% to {100 * high:.2f}% (Wilson)" in sure
+    assert _finding(by_hand, "Overfitting").kind == "note"
+    assert "a gap of +10.00\u00a0points" in _finding(by_hand, "Overfitting").text
+    assert "lowest in epoch 2 (0.5) and 0.75 at the end" in _finding(by_hand, "The validation loss rose again").text
+    assert "All 15 planned steps" in _finding(by_hand, "The schedule was used as planned").text
+    attention = _finding(by_hand, "Grad-CAM marks what the prediction depends on")
     assert "layer2's maps mark lowers the predicted class's probability by 0.50" in attention.text
     assert "lowers it by 0.20. Difference 0.300, 95% interval 0.250 to 0.350, 20 test images." in attention.text
     assert "layer1: marks the wrong place." in attention.text
     assert attention.kind == "note"  # for what follows:
     assert "rank correlation 0.95): they do not depend on what that block learned" in attention.text
-    classes = _statement(by_hand, "Hardest and easiest class").text
+    classes = _finding(by_hand, "Hardest and easiest class").text
     assert "Hardest: dog, right in 66.67% of its 6 images" in classes
-    assert "dog taken for ship, 2 times" in classes
+    assert "dog predicted as ship, 2 times" in classes
     # Mean confidence (7 x 0.99 + 0.6 + 4 x 0.9 + 0.95 + 0.7 + 6 x 0.8) / 20 = 0.879; one mistake above 0.9.
-    sure = _statement(by_hand, "Confidence matches accuracy").text
+    sure = _finding(by_hand, "Confidence matches accuracy").text
     assert "Mean confidence 87.90%, accuracy 85.00%" in sure
     assert "1 of 3 mistakes" in sure
     # 39 of 50 validation images are right, 17 of 20 test images.
     low, high = confint_proportions_2indep(39, 50, 17, 20, method="newcomb")
-    agree = _statement(by_hand, "Validation and test agree").text.replace("−", "-")  # noqa: RUF001
+    agree = _finding(by_hand, "Validation and test agree").text.replace("−", "-")  # noqa: RUF001
     assert f"interval {100 * low:.2f}\u00a0points to +{100 * high:.2f}\u00a0points" in agree
-    labels = _statement(by_hand, "Labels worth a second look").text
+    labels = _finding(by_hand, "Labels to check").text
     assert "2 test labels of 20 may be wrong" in labels
     assert "the accuracy is 95.00% rather than 85.00%" in labels
-    assert "6.00\u00a0s of training and 1.50\u00a0s of evaluation" in _statement(by_hand, "Where the time went").text
+    assert (
+        "6.0\u00a0s of training and 1.5\u00a0s of evaluation"
+        in _finding(by_hand, "Time of training and evaluation").text
+    )
 
 
 @pytest.mark.parametrize(("confidence", "smoothing", "title"), [
@@ -189,16 +189,16 @@ def test_confidence_that_does_not_match_accuracy_is_noted(by_hand, confidence, s
     config = (by_hand / "config_resolved.yaml").read_text()
     config = re.sub(r"label_smoothing: .*", f"label_smoothing: {smoothing}", config)
     (by_hand / "config_resolved.yaml").write_text(config)
-    statement = _statement(by_hand, title)
-    assert statement.kind == "note"
-    assert f"(ECE) is {abs(confidence - 0.85):.3f}" in statement.text
-    assert ("label_smoothing=0.2 lowers the confidence on purpose" in statement.text) == (smoothing > 0)
+    finding = _finding(by_hand, title)
+    assert finding.kind == "note"
+    assert f"(ECE) is {abs(confidence - 0.85):.3f}" in finding.text
+    assert ("label_smoothing=0.2 lowers the confidence on purpose" in finding.text) == (smoothing > 0)
 
 
 def test_a_validation_accuracy_that_chance_does_not_explain_is_noted(by_hand):
     summary = pd.read_csv(by_hand / "summary.csv")
     summary.assign(val_accuracy=1.0, val_images=5_000).to_csv(by_hand / "summary.csv", index=False)
-    assert _statement(by_hand, "Validation and test differ by more than chance").kind == "note"
+    assert _finding(by_hand, "Validation and test differ by more than chance").kind == "note"
 
 
 def test_probabilities_are_those_of_the_predictions(real_run):
@@ -221,18 +221,18 @@ def test_probabilities_are_those_of_the_predictions(real_run):
         assert [k for k, _ in one["top"]] == np.argsort(-p[one["index"]], kind="stable")[:5].tolist()
 
 
-def test_warnings_come_first_and_say_what_mends_it(tmp_path):
+def test_warnings_come_first_with_a_remedy(tmp_path):
     path = write_run(tmp_path / "run", used_share=0.2, attended=0.1)
-    found = statements(read_run(path))
+    found = findings(read_run(path))
     assert [one.kind for one in found[:2]] == ["bad", "bad"]
-    assert "Only 3 of 15 planned steps" in _statement(path, "The schedule was not used").text
-    assert _statement(path, "Grad-CAM marks the wrong place").kind == "bad"
+    assert "Only 3 of 15 planned steps" in _finding(path, "The schedule was not used").text
+    assert _finding(path, "Grad-CAM marks the wrong place").kind == "bad"
     config = (path / "config_resolved.yaml").read_text().replace("interval: step", "interval: epoch")
     (path / "config_resolved.yaml").write_text(config)
-    assert "scheduler.interval=step" in _statement(path, "The schedule was not used").text
+    assert "scheduler.interval=step" in _finding(path, "The schedule was not used").text
 
 
-def test_the_config_marks_what_differs_from_the_defaults(real_run):
+def test_the_config_marks_differences_from_the_defaults(real_run):
     typed = plain(composed("epochs=3", "optimizer=adamw"))
     leaves = {}
 

@@ -1,4 +1,4 @@
-"""Pages of runs whose files were made, or closed, so that reading them fails in ways of its own."""
+"""Pages of runs whose files fail to be read: hostile archives, absurd numbers, missing permissions."""
 
 import io
 import os
@@ -59,7 +59,7 @@ def refused_images(path):
 def test_wrong_bits_in_the_images_raise_nothing_but_value_errors(tmp_path, of):
     generator = np.random.default_rng(0)
     path = tmp_path / "x.npz"
-    # Stored, the members' checksums are the only guard of NumPy's headers: as a hostile file would, this mends them.
+    # Stored members are guarded only by their checksums, which a hostile file recomputes, as this test does.
     buffer = io.BytesIO()
     (np.savez_compressed if of == 2 else np.savez)(buffer, **kept_arrays())
     whole = buffer.getvalue()
@@ -108,7 +108,7 @@ def test_members_that_are_no_arrays_or_encrypted_or_not_unpacked_cost_the_images
 
 
 @pytest.mark.parametrize(
-    ("changed", "told"),
+    ("changed", "message"),
     [
         ({"side": 0}, "its image has 0 x 0 pixels"),
         ({"heat": np.ones((1, 1, 2, 0, 8), np.uint8)}, "its heat has 0 x 8 pixels"),
@@ -119,11 +119,11 @@ def test_members_that_are_no_arrays_or_encrypted_or_not_unpacked_cost_the_images
         ({"layers": 121}, "its explained has 1 images, more than 0"),
     ],
 )
-def test_more_or_larger_images_than_a_page_takes_cost_the_images_only(by_hand, changed, told):
+def test_too_many_or_too_large_images_cost_the_images_only(by_hand, changed, message):
     if changed.get("n"):
         changed = changed | {"image": np.zeros((1_000_000, 1, 1, 1), np.uint8)}
     np.savez_compressed(by_hand / "report_images.npz", **kept_arrays(**changed))
-    assert told in refused_images(by_hand)
+    assert message in refused_images(by_hand)
 
 
 def test_as_many_images_as_the_program_keeps_are_read(tmp_path):
@@ -212,7 +212,7 @@ def closable():
                 path.chmod(0o755)
 
 
-def test_what_a_user_may_not_look_at_costs_its_part_of_the_page_only(closable):
+def test_files_without_permission_cost_their_part_of_the_page_only(closable):
     (closable / "run.log").write_text("hunter2\n")
     (closable / "figures").mkdir()
     (closable / "figures" / "closed.png").touch()

@@ -1,4 +1,4 @@
-"""The page of a run that goes on, and the images that a run keeps for it."""
+"""The page of a running run, and the images kept for it."""
 
 import logging
 
@@ -79,7 +79,7 @@ def test_a_run_that_diverges_leaves_a_page(tmp_path):
 
 
 def test_no_page_where_none_is_wanted(tmp_path):
-    run(composed(*TINY, "epochs=1"), tmp_path / "run")  # TINY says report=false
+    run(composed(*TINY, "epochs=1"), tmp_path / "run")  # TINY has report=false
     assert not (tmp_path / "run" / "report.html").exists()
     assert not (tmp_path / "run" / "report_images.npz").exists()
     assert (tmp_path / "run" / "schedule.csv").exists()

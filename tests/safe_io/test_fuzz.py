@@ -19,9 +19,9 @@ from fuzzing import FACTOR, FOLDER, SEEDS, VALUES, bitten, fuzz, put, tried
 from hypothesis import strategies as st
 
 from cifar_exp.cli.commands import run_command
+from cifar_exp.compare.comparison import compare
 from cifar_exp.compare.discover import find_runs, read_runs
 from cifar_exp.compare.pairs import UnreadableError, read_predictions
-from cifar_exp.compare.tables import compare
 from cifar_exp.config.parse import plain
 from cifar_exp.config.resolved import load_saved, saved_hash, to_yaml
 from cifar_exp.errors import RequestError

@@ -82,9 +82,10 @@ def test_values_that_the_parsers_stumble_over_are_refused(tmp_path, line):
 
 
 @pytest.mark.parametrize("url", ["file:///dev/zero", "ftp://host/x", "data:,x", "//host/x", "/etc/passwd", "http:x"])
-def test_an_archive_comes_from_the_web_or_from_data_root(url):
+@pytest.mark.parametrize("pattern", ["'{}'", "[https://host/x,'{}']"])
+def test_an_archive_comes_from_the_web_or_from_data_root(url, pattern):
     with pytest.raises(RequestError, match="must be an address that starts with https:// or http://"):
-        composed("data=cifar10", f"data.url='{url}'")
+        composed("data=cifar10", f"data.url={pattern.format(url)}")
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,7 @@
 
 import re
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Any
 
 from omegaconf import MISSING
 
@@ -24,6 +24,11 @@ Sha256 = Annotated[
     str,
     Allowed("64 hexadecimal digits in lower case", lambda value: re.fullmatch("[0-9a-f]{64}", value) is not None),
 ]
+
+
+def _are_addresses(value: Any) -> bool:
+    addresses = value if isinstance(value, list) else [value] if value != "" else []
+    return all(isinstance(one, str) and not address_problem(one) for one in addresses)
 
 
 @dataclass
@@ -64,12 +69,12 @@ class CifarConfig(DataConfig):
 
     root: str | None = key("archive, or folder with the archive or its unpacked batches; null: download", None)
     url: Annotated[
-        str,
+        Any,
         Allowed(
-            "an address that starts with https:// or http:// (data.root=PATH names a local archive)",
-            lambda value: not value or not address_problem(value),
+            "an address that starts with https:// or http://, or a list of them (data.root=PATH names a local archive)",
+            _are_addresses,
         ),
-    ] = key("address that the archive is downloaded from")
+    ] = key("address that the archive is downloaded from, or a list of addresses to try in order")
     sha256: Sha256 = key("expected SHA-256 of the archive")
 
 

@@ -9,9 +9,9 @@ import io
 import logging
 import pickle
 import tarfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
-from urllib.parse import urlsplit
 
 import numpy as np
 
@@ -28,8 +28,9 @@ _MAX_BYTES = 256 * 2**20  # of an archive or a batch; the largest real one has 1
 
 
 class Published(NamedTuple):
-    """The published archive: its SHA-256, the folder in it, and the MD5 of each batch as torchvision has them."""
+    """The published archive: name, SHA-256, the folder in it, and the MD5 of each batch as torchvision has them."""
 
+    archive: str
     sha256: str
     folder: str
     train: dict[str, str]
@@ -44,6 +45,7 @@ class Published(NamedTuple):
 
 PUBLISHED = {
     "cifar10": Published(
+        "cifar-10-python.tar.gz",
         "6d958be074577803d12ecdefd02955f39262c83c16fe9348329d7fe0b5c001ce",
         "cifar-10-batches-py",
         train={
@@ -57,6 +59,7 @@ PUBLISHED = {
         meta={"batches.meta": "5ff9c542aee3614f3951f8cda6e48888"},
     ),
     "cifar100": Published(
+        "cifar-100-python.tar.gz",
         "85cd44d02ba6437773c5bbd22e183051d648de2e7d6b014e1ef29b855ba677a7",
         "cifar-100-python",
         train={"train": "16019d7e3df5f24257cddd939b257f8d"},
@@ -66,13 +69,15 @@ PUBLISHED = {
 }
 
 
-def load_cifar(name: str, *, root: str | None, url: str, sha256: str, cache: str | None, image_size: int) -> Dataset:
+def load_cifar(
+    name: str, *, root: str | None, url: str | Sequence[str], sha256: str, cache: str | None, image_size: int
+) -> Dataset:
     """Load CIFAR-10 or CIFAR-100.
 
     Args:
         name: ``cifar10`` or ``cifar100``.
         root: a local archive, or a folder that holds it or its unpacked batches; None downloads.
-        url: where to download from.
+        url: address or addresses to download from, in the order to try.
         sha256: of the archive; must be that of the published one.
         cache: cache folder (see ``cache_folder``).
         image_size: pixels; other than 32 resizes.
@@ -94,7 +99,7 @@ def load_cifar(name: str, *, root: str | None, url: str, sha256: str, cache: str
     key = f"archive {sha256} {image_size}"
     if root is None and (dataset := find_decoded(folder, name, key)) is not None:
         return dataset
-    archive = _downloaded(folder, url, sha256) if root is None else _local_archive(Path(root), kind, url)
+    archive = _downloaded(folder, kind, url) if root is None else _local_archive(Path(root), kind)
     content = _verified(archive, sha256)
     return decode_once(folder, name, key, lambda: _decode(kind, _read_archive(archive, content, kind), image_size))
 
@@ -107,9 +112,8 @@ def _unpacked_batches(root: Path, kind: Published) -> Path | None:
     return None
 
 
-def _local_archive(root: Path, kind: Published, url: str) -> Path:
-    archive_name = _archive_name(url)
-    archive = root / archive_name if root.is_dir() else root
+def _local_archive(root: Path, kind: Published) -> Path:
+    archive = root / kind.archive if root.is_dir() else root
     if not archive.is_file():
         members = kind.members
         for folder in (root, root / kind.folder):
@@ -117,27 +121,20 @@ def _local_archive(root: Path, kind: Published, url: str) -> Path:
             if len(missing) < len(members):
                 raise RequestError(f"data.root={root}: {folder} is incomplete, without {', '.join(missing)}")
         hint = "; a tree of image files is read by data=image_folder" if (root / "train").is_dir() else ""
-        raise RequestError(f"data.root={root}: is no archive and holds neither {archive_name} nor {kind.folder}{hint}")
+        raise RequestError(f"data.root={root}: is no archive and holds neither {kind.archive} nor {kind.folder}{hint}")
     return archive
 
 
-def _archive_name(url: str) -> str:
-    try:
-        return Path(urlsplit(url).path).name or "archive.tar.gz"
-    except ValueError as error:
-        raise RequestError(f"data.url={url}: {error}") from error
-
-
-def _downloaded(folder: Path, url: str, sha256: str) -> Path:
+def _downloaded(folder: Path, kind: Published, url: str | Sequence[str]) -> Path:
     if not url:
         raise RequestError(f"the archive is not in the cache folder {folder}, and data.url is empty")
-    # The digest in the name keeps archives of the same name from different addresses apart.
-    archive = folder / "downloads" / f"{sha256[:12]}-{_archive_name(url)}"
+    archive = folder / "downloads" / f"{kind.sha256[:12]}-{kind.archive}"
     hint = (
-        "Set data.root=PATH to a local copy or data.url=URL to a mirror, or use data=mnist5k, which needs no network."
+        "Set data.root=PATH to your own copy or data.url=URL to a mirror, or use experiment=quickstart, which needs "
+        "no network."
     )
     try:
-        fetch(url, sha256, archive, hint=hint)
+        fetch([url] if isinstance(url, str) else url, kind.sha256, archive, hint=hint)
     except OSError as error:
         raise RequestError(f"cannot write {archive.name}: {error}; set another folder by data.cache=FOLDER") from error
     return archive

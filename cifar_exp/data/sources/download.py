@@ -1,11 +1,14 @@
-"""Downloads an archive once, verified by its SHA-256; an interrupted download is resumed."""
+"""Downloads an archive once from the first of several addresses that works, verified by its SHA-256."""
 
 import hashlib
 import http.client
 import logging
 import os
+import time
 import urllib.error
 import urllib.request
+from collections import deque
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,17 +16,29 @@ from tqdm.auto import tqdm
 
 from cifar_exp.data.sources.cache import locked
 from cifar_exp.errors import RequestError
+from cifar_exp.safe_io.console import shows_bars
 from cifar_exp.safe_io.untrusted import address_problem
 
 log = logging.getLogger(__name__)
 
 _BLOCK = 1 << 20
-_TIMEOUT_SECONDS = 60
+_TIMEOUT_SECONDS = 60  # of the last address
+# While other addresses are left, one that is slower for so long is left.
+_SLOW_BYTES_PER_SECOND = 200_000
+_SLOW_SECONDS = 10
 _MAX_BYTES = 2**29  # the larger of the two real archives has 170 MB
 
 
 class _TooLargeError(ConnectionError):
     """The download is larger than any archive of CIFAR."""
+
+
+class _SlowError(ConnectionError):
+    """The address is too slow while others are left."""
+
+
+class _OtherContentError(ConnectionError):
+    """The content has another SHA-256."""
 
 
 def sha256_of(path: Path) -> str:
@@ -32,50 +47,65 @@ def sha256_of(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def fetch(url: str, sha256: str, destination: Path, *, hint: str) -> None:
+def fetch(urls: Sequence[str], sha256: str, destination: Path, *, hint: str) -> None:
     """Download a file to ``destination`` unless it is already there with the given SHA-256.
 
     Of several processes one downloads and the others wait. A partial download is kept as ``destination`` + ``.part``
-    and resumed, as CIFAR's host is slow.
+    and resumed, also from the next address. A slow address is tried again if no other works.
 
     Args:
-        url: http or https address, which may redirect to others.
+        urls: http or https addresses of the same file, in the order to try; each may redirect to others.
         sha256: expected digest, hexadecimal.
         destination: of the verified file.
         hint: alternatives for the user, for the error message.
 
     Raises:
-        RequestError: the download fails, or has another digest and is deleted.
+        RequestError: no address has the file; names the reason for each.
         OSError: the file cannot be written.
     """
-    if problem := address_problem(url):
-        raise RequestError(f"data.url={url}: {problem}")
-    try:
-        with locked(destination, f"downloading {destination.name}"):
-            if destination.exists() and sha256_of(destination) == sha256:
-                return
-            partial = destination.with_name(destination.name + ".part")
-            log.info("Downloading %s", url)
-            resumed = partial.exists()
-            _download(url, partial)
-            digest = sha256_of(partial)
-            if digest != sha256 and resumed:
-                # The earlier part may be of another file, or damaged by a crash of the machine.
-                log.warning("The partial download does not match the rest of the file; restarting the download")
-                partial.unlink()
-                _download(url, partial)
-                digest = sha256_of(partial)
-            if digest != sha256:
-                partial.unlink()
-                raise RequestError(
-                    f"{url}: the content has SHA-256 {digest}, expected {sha256}; it was deleted. {hint}"
-                )
-            partial.replace(destination)
-    except (urllib.error.URLError, http.client.HTTPException, TimeoutError, ConnectionError, ValueError) as error:
-        if isinstance(error, RequestError):
-            raise
-        reason = getattr(error, "reason", error)
-        raise RequestError(f"cannot download {url}: {reason}. {hint}") from error
+    for url in urls:
+        if problem := address_problem(url):
+            raise RequestError(f"data.url={url}: {problem}")
+    with locked(destination, f"downloading {destination.name}"):
+        if not (destination.exists() and sha256_of(destination) == sha256):
+            _download_from_first(urls, sha256, destination, hint)
+
+
+def _download_from_first(urls: Sequence[str], sha256: str, destination: Path, hint: str) -> None:
+    partial = destination.with_name(destination.name + ".part")
+    untried, slow = deque(urls), deque[str]()
+    problems: dict[str, str] = {}
+    while untried or slow:
+        url = (untried or slow).popleft()
+        is_patient = not untried  # only slow addresses are left
+        log.info("Downloading %s", url)
+        try:
+            _download_verified(url, sha256, partial, is_patient=is_patient)
+        except (urllib.error.URLError, http.client.HTTPException, ConnectionError, TimeoutError, ValueError) as error:
+            if isinstance(error, _SlowError):
+                slow.append(url)
+            problems[url] = str(getattr(error, "reason", error))
+            if untried or slow:
+                log.warning("%s: %s; trying the next address", url, problems[url])
+            continue
+        partial.replace(destination)
+        return
+    raise RequestError(f"cannot download {'; '.join(f'{url}: {problem}' for url, problem in problems.items())}. {hint}")
+
+
+def _download_verified(url: str, sha256: str, partial: Path, *, is_patient: bool) -> None:
+    resumed = partial.exists()
+    _download(url, partial, is_patient=is_patient)
+    digest = sha256_of(partial)
+    if digest != sha256 and resumed:
+        # The earlier part may be of another file, or damaged by a crash of the machine.
+        log.warning("The partial download does not match the rest of the file; restarting the download")
+        partial.unlink()
+        _download(url, partial, is_patient=is_patient)
+        digest = sha256_of(partial)
+    if digest != sha256:
+        partial.unlink()
+        raise _OtherContentError(f"the content has SHA-256 {digest}, expected {sha256} (it was deleted)")
 
 
 class _CheckedRedirects(urllib.request.HTTPRedirectHandler):
@@ -87,7 +117,7 @@ class _CheckedRedirects(urllib.request.HTTPRedirectHandler):
         return super().redirect_request(*arguments)
 
 
-def _open(request: urllib.request.Request) -> Any:
+def _open(request: urllib.request.Request, timeout: float) -> Any:
     """The server's response. Unlike ``urlopen``, it only opens http and https."""
     opener = urllib.request.OpenerDirector()
     for handler in (
@@ -100,13 +130,14 @@ def _open(request: urllib.request.Request) -> Any:
         _CheckedRedirects,
     ):
         opener.add_handler(handler())
-    return opener.open(request, timeout=_TIMEOUT_SECONDS)
+    return opener.open(request, timeout=timeout)
 
 
-def _download(url: str, partial: Path) -> None:
+def _download(url: str, partial: Path, *, is_patient: bool) -> None:
     have = partial.stat().st_size if partial.exists() else 0
+    request = urllib.request.Request(url, headers={"Range": f"bytes={have}-"} if have else {})
     try:
-        response = _open(urllib.request.Request(url, headers={"Range": f"bytes={have}-"} if have else {}))
+        response = _open(request, _TIMEOUT_SECONDS if is_patient else _SLOW_SECONDS)
     except urllib.error.HTTPError as error:
         error.close()
         if error.code != 416 or not have:
@@ -114,26 +145,29 @@ def _download(url: str, partial: Path) -> None:
         return  # the partial file is complete, or too long
     try:
         with response:
-            _receive(response, have if response.status == 206 else 0, partial)
+            _receive(response, have if response.status == 206 else 0, partial, is_patient=is_patient)
     except _TooLargeError:
         partial.unlink(missing_ok=True)  # must not be resumed
         raise
 
 
-def _receive(response: Any, have: int, partial: Path) -> None:
+def _receive(response: Any, have: int, partial: Path, *, is_patient: bool) -> None:
     """Write the response into ``partial``, after its first ``have`` bytes."""
     rest = response.headers.get("Content-Length")
     total = int(rest) + have if rest else None
-    size = have
+    size = window_size = have
+    window_start = time.monotonic()
     with (
         partial.open("ab" if have else "wb") as file,
-        tqdm(total=total, initial=have, unit="B", unit_scale=True, desc=partial.stem, disable=None) as bar,
+        tqdm(total=total, initial=have, unit="B", unit_scale=True, desc=partial.stem, disable=not shows_bars()) as bar,
     ):
         while True:
             if max(size, total or 0) > _MAX_BYTES:
                 raise _TooLargeError(f"it is larger than {_MAX_BYTES:,} bytes, which no archive of CIFAR is")
             try:
                 block = response.read1(_BLOCK)
+            except TimeoutError as error:
+                raise (ConnectionError if is_patient else _SlowError)(str(error)) from error
             except OSError as error:  # of the network; those of the disk are not caught
                 raise ConnectionError(str(error)) from error
             if not block:
@@ -141,6 +175,12 @@ def _receive(response: Any, have: int, partial: Path) -> None:
             file.write(block)
             size += len(block)
             bar.update(len(block))
+            seconds = time.monotonic() - window_start
+            if not is_patient and seconds >= _SLOW_SECONDS:
+                rate = (size - window_size) / seconds
+                if rate < _SLOW_BYTES_PER_SECOND:
+                    raise _SlowError(f"only {rate / 1000:.0f} kB/s")
+                window_start, window_size = time.monotonic(), size
         file.flush()
         os.fsync(file.fileno())
     if total is not None and size < total:

@@ -21,6 +21,7 @@ from tqdm.auto import tqdm
 from cifar_exp.data.dataset import Split
 from cifar_exp.data.sources.resize import fit, room_for
 from cifar_exp.errors import RequestError
+from cifar_exp.safe_io.console import shows_bars
 from cifar_exp.safe_io.untrusted import printable
 
 log = logging.getLogger(__name__)
@@ -158,7 +159,7 @@ def read_images(paths: list[Path], size: int, what: str) -> tuple[NDArray[np.uin
     problems: dict[int, str] = {}
     seen: Counter[str] = Counter()
     done = 0
-    with tqdm(total=len(paths), desc=f"decoding {what}", unit=" images", disable=None, leave=False) as bar:
+    with tqdm(total=len(paths), desc=f"decoding {what}", unit=" images", disable=not shows_bars(), leave=False) as bar:
         for part, of_part, seen_in_part in decoded:
             images[done : done + len(part)] = part
             problems |= {done + place: problem for place, problem in of_part.items()}

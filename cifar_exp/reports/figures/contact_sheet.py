@@ -1,48 +1,31 @@
-"""Images in a grid with a caption each, alone or under their Grad-CAM maps."""
+"""Images in a grid with a caption each, with or without their Grad-CAM maps."""
 
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from cifar_exp.reports.figures.style import bare, save, show_image, styled
+from cifar_exp.reports.figures.style import hide_axes, new_figure, show_image, show_map
 
 _COLUMNS = 8
 
 
 def contact_sheet(
-    images: NDArray[np.uint8],
-    captions: Sequence[str],
-    title: str,
-    path: Path,
-    heat: NDArray[np.float32] | None = None,
+    images: NDArray[np.uint8], captions: Sequence[str], title: str, path: Path, heat: NDArray[np.float32] | None = None
 ) -> None:
-    """Draw a grid of images.
-
-    Args:
-        images: (N, H, W, C), at least one.
-        captions: of each image.
-        title: of the figure.
-        path: of the PNG.
-        heat: (N, H, W) Grad-CAM maps to lay over the images, each scaled to its own maximum; None draws none.
-    """
+    """Draw a grid of images (N, H, W, C), at least one, under their Grad-CAM maps (N, H, W) if there are any."""
     columns = min(_COLUMNS, len(images))
     rows = -(-len(images) // columns)
-    with styled():
-        figure = Figure(figsize=(max(columns, 4) * 1.3, rows * 1.6 + 0.5), layout="constrained")
+    with new_figure(path, max(columns, 4) * 1.3, rows * 1.6 + 0.5) as figure:
         figure.suptitle(title, fontsize=10)
         grid = figure.subplots(rows, columns, squeeze=False).ravel()
-        for axes in grid:
-            bare(axes)
-        for place, (axes, image, caption) in enumerate(zip(grid, images, captions, strict=False)):
+        for place, axes in enumerate(grid):
+            if place >= len(images):
+                hide_axes(axes)
+                continue
             if heat is None:
-                show_image(axes, image)
+                show_image(axes, images[place])
             else:
-                axes.imshow(image.mean(axis=2), cmap="gray", vmin=0, vmax=255)
-                axes.imshow(
-                    heat[place] / max(float(heat[place].max()), 1e-12), cmap="inferno", alpha=0.6, vmin=0, vmax=1
-                )
-            axes.set_title(caption, fontsize=7, fontweight="normal")
-        save(figure, path)
+                show_map(axes, images[place], heat[place])
+            axes.set_title(captions[place], fontsize=7, fontweight="normal")

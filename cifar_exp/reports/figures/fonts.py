@@ -29,24 +29,20 @@ def choose_fonts(figure: Figure) -> None:
 
 @cache
 def _families(letters: frozenset[str]) -> tuple[str, ...]:
-    """Families that together have the letters that the default font lacks, as far as there are any."""
-    missing = _lacking(font_manager.findfont(_DEFAULT), letters)
+    """Installed families that together have the letters that the default font lacks; logs the other letters."""
+    missing = _missing_from(font_manager.findfont(_DEFAULT), letters)
     families: list[str] = []
-    for look in (lambda: None, _add_new_fonts):
-        if not missing:
-            break
-        look()
+    for search in (lambda: None, _add_new_fonts):
+        if missing:
+            search()
         fonts = [font for font in font_manager.fontManager.ttflist if "Last Resort" not in font.name]
         fonts.sort(key=lambda font: ("Sans" not in font.name, font.style != "normal", font.weight != 400, font.name))
-        lacking = {
-            font.name: rest for font in reversed(fonts) if len(rest := _lacking(font.fname, missing)) < len(missing)
-        }
-        while missing and lacking:
-            best = min(reversed(lacking), key=lambda name: len(missing & lacking[name]))
-            if not missing - lacking[best]:
+        for font in fonts:
+            if not missing:
                 break
-            families.append(best)
-            missing &= lacking.pop(best)
+            if found := missing - _missing_from(font.fname, missing):
+                families.append(font.name)
+                missing -= found
     if missing:
         packages = sorted({_package(letter) for letter in missing})
         log.warning(
@@ -58,7 +54,7 @@ def _families(letters: frozenset[str]) -> tuple[str, ...]:
     return tuple(families)
 
 
-def _lacking(path: str, letters: frozenset[str]) -> frozenset[str]:
+def _missing_from(path: str, letters: frozenset[str]) -> frozenset[str]:
     try:
         font = FT2Font(path)
         return frozenset(letter for letter in letters if not font.get_char_index(ord(letter)))

@@ -1,7 +1,9 @@
-"""One look for all figures: colours, sizes, saving."""
+"""The look of all figures: colours, sizes, saving."""
 
 import io
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +15,11 @@ from numpy.typing import NDArray
 from cifar_exp.reports.figures.fonts import choose_fonts
 from cifar_exp.safe_io import atomic
 
-# Okabe and Ito's colours, which colour-blind readers can tell apart.
+# The colours of Okabe and Ito, distinct for colour-blind readers.
 TRAIN, VALIDATION, TEST, GRAY = "#0072B2", "#E69F00", "#D55E00", "#767676"
-RIGHT, WRONG = "#009E73", "#D55E00"
+RIGHT, WRONG, DARK = "#009E73", "#D55E00", "#222222"
+# Without their yellow, which is hardly visible as a line; the darkest first.
+PALETTE = (TRAIN, TEST, RIGHT, "#CC79A7", VALIDATION, "#56B4E9", DARK)
 
 _STYLE: Any = {
     "font.size": 9,
@@ -33,46 +37,55 @@ _STYLE: Any = {
 }
 
 
-def styled() -> Any:
-    """Context in which a figure is to be made and saved."""
-    return rc_context(_STYLE)
+@contextmanager
+def new_figure(path: Path, width: float, height: float, layout: Any = "constrained") -> Iterator[Any]:
+    """A figure of this size in inches to draw into; written to ``path`` at the end."""
+    with rc_context(_STYLE):
+        figure = Figure(figsize=(width, height), layout=layout)
+        yield figure
+        save(figure, path)
 
 
 def save(figure: Figure, path: Path) -> None:
-    """Write a figure as PNG, atomically. Works without a display: no window system is involved."""
+    """Write a figure as PNG, atomically and without a display."""
     choose_fonts(figure)
     buffer = io.BytesIO()
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph .* missing from font")  # the log has named those letters
-        # Neither version nor date: the same run makes the same file.
+        # Neither version nor date, so that equal runs have equal files.
         figure.savefig(buffer, format="png", metadata={"Software": None}, bbox_inches="tight", pad_inches=0.12)
     path.parent.mkdir(parents=True, exist_ok=True)
     atomic.write_bytes(path, buffer.getvalue())
 
 
-def message_figure(message: str) -> Figure:
-    """A figure that says why there is nothing to show."""
-    figure = Figure(figsize=(6, 1.6))
-    figure.text(0.5, 0.5, message, ha="center", va="center", fontsize=11, wrap=True)
-    return figure
+def draw_message(message: str, path: Path) -> None:
+    """Write a figure that says why it shows no image."""
+    with new_figure(path, 6, 1.6, None) as figure:
+        figure.text(0.5, 0.5, message, ha="center", va="center", fontsize=11, wrap=True)
 
 
 def show_image(axes: Any, image: NDArray[np.uint8]) -> None:
     """Draw one (H, W, C) uint8 image, gray or colour, without axes."""
     gray = image.shape[2] == 1
     axes.imshow(image[:, :, 0] if gray else image, cmap="gray" if gray else None, vmin=0, vmax=255)
-    bare(axes)
+    hide_axes(axes)
 
 
-def bare(axes: Any) -> None:
-    """Take ticks, grid and frame away."""
-    axes.set_xticks([])
-    axes.set_yticks([])
+def show_map(axes: Any, image: NDArray[np.uint8], heat: NDArray[np.float32]) -> None:
+    """Draw a Grad-CAM map (H, W), scaled to its own maximum, over its image in gray."""
+    axes.imshow(image.mean(axis=2), cmap="gray", vmin=0, vmax=255)
+    if (peak := float(heat.max())) > 0:
+        axes.imshow(heat / peak, cmap="inferno", alpha=0.6, vmin=0, vmax=1)
+    hide_axes(axes)
+
+
+def hide_axes(axes: Any) -> None:
+    """Remove ticks, grid and frame."""
+    axes.set(xticks=[], yticks=[])
     axes.grid(visible=False)
-    for spine in axes.spines.values():
-        spine.set_visible(False)
+    axes.spines[:].set_visible(False)
 
 
 def shorten(text: str, length: int) -> str:
-    """Cut a long name, so that it does not run into its neighbour."""
+    """A name of at most ``length`` characters, so that it does not overlap its neighbour."""
     return text if len(text) <= length else text[: length - 1] + "…"

@@ -1,4 +1,4 @@
-"""Values and images written into a page's own text, so that it needs nothing beside itself."""
+"""Values and images embedded in the text of a page."""
 
 import base64
 import io
@@ -14,16 +14,16 @@ from PIL import Image
 
 
 def json_text(value: Any) -> Markup:
-    r"""A value as JSON that may stand in a ``<script type="application/json">`` element, whatever text it holds.
+    r"""A value as JSON that is safe in a ``<script type="application/json">`` element, whatever text it contains.
 
     ``<``, ``>``, ``&`` and ``'`` become ``\uXXXX``, so that no text can end the element or start a comment in it.
-    NumPy's values become plain ones; what JSON has no word for (NaN, infinity) becomes null.
+    Values of NumPy become plain ones; NaN and infinity become null.
     """
     return htmlsafe_json_dumps(plain(value), allow_nan=False, separators=(",", ":"))
 
 
 def plain(value: Any) -> Any:
-    """``value`` with plain Python containers and numbers only, and None for what is not a finite number."""
+    """``value`` with plain Python containers and numbers only, and None for numbers that are not finite."""
     if type(value) in (str, int, bool) or value is None:  # nearly every cell of a table
         return value
     if isinstance(value, Mapping):

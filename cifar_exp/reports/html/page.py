@@ -1,4 +1,4 @@
-"""A page made from a template: everything that it needs is in its own text (see the package's docstring)."""
+"""A page made from a template, with all that it needs in its own text (see the package's docstring)."""
 
 import base64
 import hashlib
@@ -16,60 +16,50 @@ from cifar_exp.reports.html.charts import Chart
 from cifar_exp.reports.html.embed import json_text
 from cifar_exp.reports.html.table import Table
 
-_SCRIPTS = ("base.js", "charts.js", "table.js")
+_SCRIPTS = ("base.js", "options.js", "charts.js", "table.js")
 
 
 def render(
     template: str,
     *,
     title: str,
-    charts: Mapping[str, Chart] | None = None,
-    tables: Mapping[str, Table] | None = None,
-    data: Mapping[str, Any] | None = None,
+    charts: Mapping[str, Chart],
+    tables: Mapping[str, Table],
+    data: Mapping[str, Any],
     scripts: Sequence[str] = (),
-    styles: Sequence[str] = (),
-    refresh_seconds: int | None = None,
     **context: Any,
 ) -> str:
     """The page as text.
 
     Args:
-        template: name of a file in ``templates/``.
+        template: name of the template and the style sheet in ``templates/``, without their suffixes.
         title: of the page; any text.
-        charts: by the name that the template places them under.
-        tables: likewise.
+        charts: by the name under which the template places them.
+        tables: by the name under which the template places them.
         data: for the page's scripts.
         scripts: names of files in ``templates/``, run in this order after the shared ones.
-        styles: names of style sheets there, after the shared one.
-        refresh_seconds: after how long the page loads itself again; None for a page that will not change.
         context: the template's own variables. Text in them is escaped.
     """
-    charts, tables = charts or {}, tables or {}
     texts = [Markup(_text("vendor/echarts.min.js"))] if charts else []
-    texts += [Markup(_text(f"templates/{name}")) for name in (*_SCRIPTS, *scripts)]
+    texts += [Markup(_text(f"templates/{script}")) for script in (*_SCRIPTS, *scripts)]
     embedded = {
-        "charts": {name: chart.as_data() for name, chart in charts.items()},
+        "charts": {name: vars(chart) for name, chart in charts.items()},
         "tables": {name: table.as_data() for name, table in tables.items()},
-        "data": dict(data or {}),
+        "data": data,
     }
-    html = (
-        _environment()
-        .get_template(template)
-        .render(
-            title=title,
-            charts=charts,
-            tables=tables,
-            embedded=json_text(embedded),
-            scripts=texts,
-            style=Markup("\n".join(_text(f"templates/{name}") for name in ("base.css", *styles))),
-            # Only these very scripts may run, and nothing may be loaded from anywhere.
-            allowed_scripts=" ".join(f"'sha256-{_digest(text)}'" for text in texts),
-            refresh_seconds=refresh_seconds,
-            version=__version__,
-            **context,
-        )
-    )
-    # File names on Linux can hold bytes that are no text.
+    html = _environment().get_template(f"{template}.html").render(
+        title=title,
+        charts=charts,
+        tables=tables,
+        embedded=json_text(embedded),
+        scripts=texts,
+        style=Markup(_text("templates/base.css") + _text(f"templates/{template}.css")),
+        # Only these scripts may run, and nothing may be loaded.
+        allowed_scripts=" ".join(f"'sha256-{_digest(text)}'" for text in texts),
+        version=__version__,
+        **context,
+    )  # fmt: skip
+    # File names on Linux can contain bytes that are not text.
     return html.encode("utf-8", "replace").decode()
 
 

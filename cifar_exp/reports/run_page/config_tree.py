@@ -1,4 +1,4 @@
-"""A run's config as a tree, what differs from the defaults marked."""
+"""A run's config as a tree, with the differences from the defaults marked."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,10 +16,10 @@ class Node:
 
     Attributes:
         key: its last part.
-        value: as YAML would write it; empty for an inner node.
+        value: in YAML; empty for an inner node.
         children: of an inner node.
-        changed: whether the value differs from the default, or how many below it do.
-        default: what the default is, as YAML would write it; None where the default config has no such key.
+        changed: whether the value differs from the default; of an inner node, how many values below it do.
+        default: in YAML; None if the default config has no such key.
     """
 
     key: str
@@ -31,11 +31,11 @@ class Node:
 
 @cache
 def default_leaves() -> Mapping[str, Any]:
-    """The config that is composed where nothing is typed, by dotted key."""
+    """The config without any override, by dotted key."""
     from cifar_exp.config.compose import compose_job, without_hydra
     from cifar_exp.config.resolved import resolve
 
-    # Composing takes Hydra's global state, which a sweep around this run has in use.
+    # Composing replaces Hydra's global state, which a sweep around this run still needs.
     state = GlobalHydra.instance()
     before = state.hydra
     try:
@@ -45,29 +45,23 @@ def default_leaves() -> Mapping[str, Any]:
 
 
 def config_tree(config: Mapping[str, Any], defaults: Mapping[str, Any]) -> tuple[Node, ...]:
-    """The nodes of a resolved config.
-
-    Args:
-        config: nested.
-        defaults: by dotted key.
-    """
+    """The nodes of a resolved config (nested), compared with the defaults (by dotted key)."""
     return tuple(_node(str(key), str(key), value, defaults) for key, value in config.items())
 
 
 def _node(key: str, dotted: str, value: Any, defaults: Mapping[str, Any]) -> Node:
+    if isinstance(value, list) and any(isinstance(one, dict | list) for one in value):
+        value = dict(enumerate(value))
     if isinstance(value, dict) and value:
         children = tuple(_node(str(name), f"{dotted}.{name}", one, defaults) for name, one in value.items())
         return Node(key, "", children, sum(child.changed for child in children), None)
-    if isinstance(value, list) and any(isinstance(one, dict | list) for one in value):
-        return _node(key, dotted, dict(enumerate(value)), defaults)
-    if dotted in defaults:
-        return Node(key, as_yaml(value), (), int(value != defaults[dotted]), as_yaml(defaults[dotted]))
     # An empty mapping has no leaf, neither here nor in the defaults.
-    return Node(key, as_yaml(value), (), int(value != {}), None)
+    changed = value != defaults.get(dotted, {})
+    return Node(key, as_yaml(value), (), int(changed), as_yaml(defaults[dotted]) if dotted in defaults else None)
 
 
 def as_yaml(value: Any) -> str:
-    """A leaf as one would write it in a config.
+    """A value of a config in YAML.
 
     >>> as_yaml(None), as_yaml(True), as_yaml([1, 0.5]), as_yaml("a b")
     ('null', 'true', '[1, 0.5]', 'a b')

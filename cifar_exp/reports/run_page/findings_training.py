@@ -1,63 +1,66 @@
-"""What a run's records say about its training."""
+"""Findings about a run's training."""
 
 from collections.abc import Iterator
 
-from cifar_exp.evaluation.statistics import independent_difference_interval, wilson_interval
-from cifar_exp.reports.html.formats import integer, is_missing, number, percent, points, seconds
-from cifar_exp.reports.run_page.sources import Source, Statement, metrics_cell, summary_cells
+from cifar_exp.evaluation.statistics import independent_difference_interval
+from cifar_exp.reports.html.findings import Finding, Source
+from cifar_exp.reports.html.formats import integer, is_missing, number, percent, points_with_unit, seconds
+from cifar_exp.reports.run_page.cells import metrics_cell, summary_cells, wilson_in_words
 from cifar_exp.run_dir.read import RunDirectory
 from cifar_exp.safe_io.plural import plural
 
-# From where on a number is worth a word. They decide on the wording only; the numbers stand beside them.
-GAP_TO_NOTE, GAP_TO_WARN = 0.05, 0.15  # train less test accuracy
+# Thresholds of the wording; the numbers are always given.
+GAP_TO_NOTE, GAP_TO_WARN = 0.05, 0.15  # training minus test accuracy
 RISEN_LOSS = 1.1  # validation loss at the end over the lowest one
-STILL_RISING = 0.005  # validation accuracy, last epoch less the one before
+STILL_RISING = 0.005  # validation accuracy, last epoch minus the one before
 
 _MOST_WARNINGS, _MOST_CHARACTERS = 10, 500  # of status.json
-_ENDED = {"failed": "failed", "diverged": "diverged", "interrupted": "was interrupted"}
+_ENDED = {"failed": "failed", "diverged": "diverged", "interrupted": "was interrupted", "pruned": "was pruned"}
 
 
-def ended_early(run: RunDirectory) -> Iterator[Statement]:
-    """Why the run is no longer going on."""
-    if run.state in ("failed", "diverged", "interrupted"):
-        error = str(run.status.get("error") or "it was killed, no reason was recorded")
+def early_end(run: RunDirectory) -> Iterator[Finding]:
+    """Why the run ended before its last epoch."""
+    if run.state in _ENDED:
+        error = str(run.status.get("error") or "it was killed without recording a reason")
         source = Source("status.json", "state and error", "", str(run.status.get("state")))
         done = 0 if run.metrics is None else len(run.metrics)
-        text = f"After {plural(done, 'finished epoch')}: {error}."
-        yield Statement("bad", f"The run {_ENDED[run.state]}", text, (source,))
+        text = f"After {plural(done, 'completed epoch')}: {error}."
+        yield Finding("bad", f"The run {_ENDED[run.state]}", text, (source,))
 
 
-def warnings(run: RunDirectory) -> Iterator[Statement]:
-    """What could not be made after training."""
+def warnings(run: RunDirectory) -> Iterator[Finding]:
+    """What the run could not write after training."""
     found = run.status.get("warnings")
     for warning in found[:_MOST_WARNINGS] if isinstance(found, list) else []:
         source = Source("status.json", "warnings", "", "the traceback is in run.log")
-        yield Statement("note", "Missing from this run", str(warning)[:_MOST_CHARACTERS], (source,))
+        yield Finding("note", "Missing from this run", str(warning)[:_MOST_CHARACTERS], (source,))
 
 
-def gap(run: RunDirectory) -> Iterator[Statement]:
-    """Overfitting: training less test accuracy."""
-    gap, train, test = (run.number(key) for key in ("generalization_gap", "train_accuracy", "test_accuracy"))
+def gap(run: RunDirectory) -> Iterator[Finding]:
+    """Overfitting: training minus test accuracy."""
+    columns = ("generalization_gap", "train_accuracy", "test_accuracy")
+    gap, train, test = (run.number(column) for column in columns)
     if gap is None or train is None or test is None:
         return
-    sources = summary_cells(run, "generalization_gap", "train_accuracy", "test_accuracy")
-    told = f"Training accuracy {percent(train)}, test accuracy {percent(test)}: a gap of {points(gap)}."
     if gap > GAP_TO_NOTE:
-        kind = "bad" if gap > GAP_TO_WARN else "note"
-        text = f"{told} The network knows its training images better than new ones: stronger augmentation, more weight "
-        text += "decay, fewer epochs or more data are what usually closes it."
-        yield Statement(kind, "Overfitting", text, sources)
+        kind, title = "bad" if gap > GAP_TO_WARN else "note", "Overfitting"
+        advice = "Stronger augmentation, more weight decay, fewer epochs or more data usually reduce the gap."
     elif gap < 0:
-        text = f"{told} It is negative because training accuracy is the mean over the epoch, on augmented images and "
-        text += "with a network that was still learning. No sign of overfitting."
-        yield Statement("plain", "No overfitting yet", text, sources)
+        kind, title = "plain", "No overfitting yet"
+        advice = (
+            "It is negative because the training accuracy is the mean over the epoch, on augmented images and with "
+            "a network that was still learning."
+        )
     else:
-        text = f"{told} The network does nearly as well on new images as on those it has seen."
-        yield Statement("good", "Little overfitting", text, sources)
+        kind, title = "good", "Little overfitting"
+        advice = "The network is nearly as accurate on new images as on its training images."
+    accuracies = f"Training accuracy {percent(train)}, test accuracy {percent(test)}"
+    text = f"{accuracies}: a gap of {points_with_unit(gap)}. {advice}"
+    yield Finding(kind, title, text, summary_cells(run, *columns))
 
 
-def validation(run: RunDirectory) -> Iterator[Statement]:
-    """Whether the validation figures turned, or were still getting better."""
+def validation(run: RunDirectory) -> Iterator[Finding]:
+    """Whether the validation loss rose again, or the validation accuracy was still rising."""
     if run.metrics is None:
         return
     measured = run.metrics[["epoch", "val_loss", "val_accuracy"]].dropna()
@@ -67,59 +70,58 @@ def validation(run: RunDirectory) -> Iterator[Statement]:
     if last["val_loss"] > RISEN_LOSS * lowest["val_loss"]:
         text = (
             f"The validation loss was lowest in epoch {integer(lowest['epoch'])} ({number(lowest['val_loss'])}) and "
-            f"{number(last['val_loss'])} at the end: since then the network has grown surer of its mistakes."
+            f"{number(last['val_loss'])} at the end: since then the confidence of wrong predictions has grown."
         )
-        yield Statement(
-            "note",
-            "The validation loss rose again",
-            text,
-            metrics_cell(lowest, "val_loss") + metrics_cell(last, "val_loss"),
-        )
+        sources = (metrics_cell(lowest, "val_loss"), metrics_cell(last, "val_loss"))
+        yield Finding("note", "The validation loss rose again", text, sources)
     before = measured.iloc[-2]
     rise = float(last["val_accuracy"] - before["val_accuracy"])
     if rise > STILL_RISING and int(measured["val_accuracy"].argmax()) == len(measured) - 1 and run.state != "running":
         text = (
-            f"Validation accuracy rose by {points(rise).lstrip('+')} in the last epoch, to "
-            f"{percent(last['val_accuracy'])}, its highest: more epochs may pay."
+            f"Validation accuracy rose by {points_with_unit(rise).lstrip('+')} in the last epoch, to "
+            f"{percent(last['val_accuracy'])}, its highest: more epochs may help."
         )
-        sources = metrics_cell(before, "val_accuracy") + metrics_cell(last, "val_accuracy")
-        yield Statement("plain", "Still getting better at the end", text, sources)
+        sources = (metrics_cell(before, "val_accuracy"), metrics_cell(last, "val_accuracy"))
+        yield Finding("plain", "Still improving at the end", text, sources)
 
 
-def validation_and_test(run: RunDirectory) -> Iterator[Statement]:
+def validation_and_test(run: RunDirectory) -> Iterator[Finding]:
     """Whether validation and test accuracy differ by more than chance."""
     accuracy, held_out = run.number("val_accuracy"), run.number("val_images")
     if run.predictions is None or accuracy is None or not held_out or held_out < 1 or not 0 <= accuracy <= 1:
         return
     right, n = int(run.predictions["correct"].sum()), len(run.predictions)
     held_out_right = round(accuracy * held_out)
-    low, high = wilson_interval(held_out_right, int(held_out))
     least, most = independent_difference_interval(held_out_right, int(held_out), right, n)
     text = (
-        f"Validation accuracy {percent(accuracy)} (95% interval {percent(low)} to {percent(high)}, "
-        f"{integer(held_out)} images), test accuracy {percent(right / n)}. Validation less test: "
-        f"{points(accuracy - right / n)}, 95% interval {points(least)} to {points(most)}."
+        f"Validation accuracy {percent(accuracy)} ({wilson_in_words(held_out_right, held_out)}, "
+        f"{integer(held_out)} images), test accuracy {percent(right / n)}. Validation minus test: "
+        f"{points_with_unit(accuracy - right / n)}, 95% interval {points_with_unit(least)} to {points_with_unit(most)}."
     )
     sources = summary_cells(run, "val_accuracy", "val_images", "test_accuracy")
     if least <= 0 <= most:
-        yield Statement("plain", "Validation and test agree", text, sources)
+        yield Finding("plain", "Validation and test agree", text, sources)
     else:
-        text += " Chance alone does not explain that: the two splits are not alike, or choosing by the validation split"
-        text += " made its accuracy optimistic."
-        yield Statement("note", "Validation and test differ by more than chance", text, sources)
+        text += (
+            " Chance alone does not explain this: the two splits differ, or the selection by the validation split "
+            "made its accuracy optimistic."
+        )
+        yield Finding("note", "Validation and test differ by more than chance", text, sources)
 
 
-def selection(run: RunDirectory) -> Iterator[Statement]:
-    """Whether the test images were used to choose."""
+def selection(run: RunDirectory) -> Iterator[Finding]:
+    """Whether the best epoch was selected on the test images."""
     if run.summary.get("selection_split") == "test":
         text = (
-            "There was no validation split, so the best epoch was chosen on the test images themselves: its accuracy "
-            "is optimistic. data.validation_fraction=0.1 holds images out for choosing."
+            "There was no validation split, so the best epoch was selected on the test images: its accuracy is "
+            "optimistic. data.validation_fraction=0.1 holds images out for the selection."
         )
-        yield Statement("bad", "The test images were used to choose", text, summary_cells(run, "selection_split"))
+        yield Finding(
+            "bad", "The best epoch was selected on the test images", text, summary_cells(run, "selection_split")
+        )
 
 
-def schedule(run: RunDirectory) -> Iterator[Statement]:
+def schedule(run: RunDirectory) -> Iterator[Finding]:
     """Whether the planned learning rates were used."""
     planned, used = run.number("schedule_steps_planned"), run.number("schedule_steps_used")
     peak = run.number("peak_learning_rate")
@@ -133,40 +135,37 @@ def schedule(run: RunDirectory) -> Iterator[Statement]:
         sources += (Source("schedule.csv", row, "learning_rate", f"{wanted:.6g}"),)
     if used >= planned:
         text = f"All {integer(planned)} planned steps were used; the learning rate peaked at {peak:.4g}."
-        yield Statement("good", "The schedule was used as planned", text, sources)
+        yield Finding("good", "The schedule was used as planned", text, sources)
         return
     text = f"Only {integer(used)} of {integer(planned)} planned steps were used; the learning rate peaked at {peak:.6g}"
     text += f" where {wanted:.4g} was planned." if wanted is not None else "."
     if run.setting("scheduler.interval") == "epoch":
-        text += " The schedule is planned in steps but moves on once an epoch: scheduler.interval=step mends it."
-    yield Statement("bad", "The schedule was not used", text, sources)
+        text += " The schedule is planned in steps but advances once per epoch: set scheduler.interval=step."
+    yield Finding("bad", "The schedule was not used", text, sources)
 
 
-def range_test(run: RunDirectory) -> Iterator[Statement]:
-    """Where the learning rate of ``max_lr=auto`` comes from."""
+def range_test(run: RunDirectory) -> Iterator[Finding]:
+    """The learning rate that ``max_lr=auto`` found."""
     used = run.number("max_lr_used")
     if run.setting("max_lr") == "auto" and used is not None:
-        text = (
-            f"max_lr=auto: the range test before the training suggested {used:.4g}, which was the peak of the schedule."
-        )
-        yield Statement("plain", "The learning rate was searched for", text, summary_cells(run, "max_lr_used"))
+        text = f"max_lr=auto: the LR range test before training suggested {used:.4g}, the peak of the schedule."
+        yield Finding("plain", "Learning rate from the LR range test", text, summary_cells(run, "max_lr_used"))
 
 
-def published_loss(run: RunDirectory) -> Iterator[Statement]:
-    """By how much the loss of the published run is off."""
+def published_loss(run: RunDirectory) -> Iterator[Finding]:
+    """The loss as the published run computed it, against the loss per image."""
     printed, loss = run.number("test_loss_as_published"), run.number("test_loss")
     if printed and loss:
         text = (
             f"As the published run computed it, the test loss reads {number(printed)}; per image it is {number(loss)}, "
             f"{loss / printed:.0f} times that."
         )
-        yield Statement(
-            "note", "A loss that is too small", text, summary_cells(run, "test_loss_as_published", "test_loss")
-        )
+        sources = summary_cells(run, "test_loss_as_published", "test_loss")
+        yield Finding("note", "The published loss is too small", text, sources)
 
 
-def time_spent(run: RunDirectory) -> Iterator[Statement]:
-    """What the time was spent on."""
+def time_spent(run: RunDirectory) -> Iterator[Finding]:
+    """Time of training and evaluation."""
     if run.metrics is None or not {"train_seconds", "eval_seconds", "images_per_second"} <= set(run.metrics.columns):
         return
     train, measured = run.metrics["train_seconds"].sum(), run.metrics["eval_seconds"].sum()
@@ -175,7 +174,7 @@ def time_spent(run: RunDirectory) -> Iterator[Statement]:
         return
     text = (
         f"{seconds(train)} of training and {seconds(measured)} of evaluation in {len(run.metrics)} epochs, at "
-        f"{integer(slowest)} to {integer(fastest)} training images a second."
+        f"{integer(slowest)} to {integer(fastest)} training images per second."
     )
     sources = tuple(
         Source("metrics.csv", "all", column, value)
@@ -185,4 +184,4 @@ def time_spent(run: RunDirectory) -> Iterator[Statement]:
             ("images_per_second", f"{slowest:.4g} to {fastest:.4g}"),
         )
     )
-    yield Statement("plain", "Where the time went", text, sources)
+    yield Finding("plain", "Time of training and evaluation", text, sources)

@@ -9,24 +9,20 @@ from cifar_exp.reports.run_page.findings_predictions import headline_layer
 from cifar_exp.run_dir.kept_images import MOST_SUSPECTS, TARGETS
 from cifar_exp.run_dir.read import RunDirectory
 
-_MOST_CLASSES = 5  # whose probabilities the page shows
+_MOST_CLASSES = 5  # probabilities shown for an image
 
 
 def gallery_data(run: RunDirectory) -> dict[str, Any] | None:
-    """What ``gallery.js`` takes: the kept images with what the network said, and how many there are of each kind.
-
-    None where there are no images or nothing is known about them.
-    """
+    """The input of ``gallery.js``: the kept images with their predictions; None if there are none."""
     if run.images is None or run.predictions is None:
         return None
     classes = {name: position for position, name in enumerate(run.class_names)}
-    table = run.predictions
-    with_maps = set(run.images.explained.tolist())
+    explained = set(run.images.explained.tolist())
     images = []
-    for position, index in enumerate(run.images.index.tolist()):
-        if not 0 <= index < len(table):
+    for pixels, index in zip(run.images.image, run.images.index.tolist(), strict=True):
+        if not 0 <= index < len(run.predictions):
             continue
-        row = table.iloc[index]
+        row = run.predictions.iloc[index]
         label, prediction = classes.get(str(row["label"])), classes.get(str(row["prediction"]))
         if label is None or prediction is None:
             continue
@@ -37,9 +33,9 @@ def gallery_data(run: RunDirectory) -> dict[str, Any] | None:
                 "prediction": prediction,
                 "confidence": float(row["confidence"]),
                 "source": str(row["source"]),
-                "explained": index in with_maps,
+                "explained": index in explained,
                 "top": _top_classes(run, index),
-                "image": image_uri(run.images.image[position]),
+                "image": image_uri(pixels),
             }
         )
     height, width = run.images.image.shape[1:3]
@@ -47,19 +43,18 @@ def gallery_data(run: RunDirectory) -> dict[str, Any] | None:
 
 
 def _top_classes(run: RunDirectory, index: int) -> list[tuple[int, float]] | None:
-    """The five most probable classes of a test image with their probabilities; None if they are not known."""
+    """The most probable classes of a test image with their probabilities; None if they are unknown."""
     if run.predictions is None or run.probabilities is None:
         return None
     if run.probabilities.shape != (len(run.predictions), len(run.class_names)):
         return None
     of_image = run.probabilities[index]
-    if not np.isfinite(of_image).all():
-        return None
-    return [(int(k), float(of_image[k])) for k in np.argsort(-of_image, kind="stable")[:_MOST_CLASSES]]
+    order = np.argsort(-of_image, kind="stable")[:_MOST_CLASSES]
+    return [(int(k), float(of_image[k])) for k in order] if np.isfinite(of_image).all() else None
 
 
 def suspects(run: RunDirectory) -> list[int] | None:
-    """The test images whose label is most probably wrong, of those that the page has; None without any."""
+    """The images of the page whose label is most probably wrong; None if there are none."""
     if run.label_issues is None or run.images is None:
         return None
     listed = run.label_issues["index"].dropna().astype(np.int64).tolist()[:MOST_SUSPECTS]
@@ -68,7 +63,7 @@ def suspects(run: RunDirectory) -> list[int] | None:
 
 
 def explained_data(run: RunDirectory) -> dict[str, Any] | None:
-    """What ``gradcam.js`` takes: each explained image with its maps and their effect; None where there are none."""
+    """The input of ``gradcam.js``: each explained image with its maps and their effect; None if there are none."""
     kept = run.images
     if kept is None or run.gradcam is None or not len(kept.explained) or not kept.layers:
         return None
@@ -76,15 +71,15 @@ def explained_data(run: RunDirectory) -> dict[str, Any] | None:
         (int(row["index"]), row["layer"], row["target"]): row
         for row in run.gradcam.dropna(subset=["index"]).to_dict("records")
     }
+    by_index = {index: row for (index, *_), row in rows.items()}
     palette = _palette()
     images = []
     for position, index in enumerate(kept.explained.tolist()):
-        known = next((rows[key] for key in rows if key[0] == index), None)
-        if known is None:
+        if index not in by_index:
             continue
         maps = {
             target: [
-                _map(kept.heat[position, number, side], rows.get((index, layer, target)), palette)
+                _map(kept.heat[position, number, side], rows.get((index, layer, target), {}), palette)
                 for number, layer in enumerate(kept.layers)
             ]
             for side, target in enumerate(TARGETS)
@@ -92,22 +87,13 @@ def explained_data(run: RunDirectory) -> dict[str, Any] | None:
         confidence = None
         if run.predictions is not None and 0 <= index < len(run.predictions):
             confidence = float(run.predictions["confidence"].iloc[index])
-        images.append(
-            {
-                "index": index,
-                "label": known["label"],
-                "prediction": known["prediction"],
-                "confidence": confidence,
-                "image": image_uri(kept.explained_image[position]),
-                "maps": maps,
-            }
-        )
+        one = {key: by_index[index][key] for key in ("label", "prediction")} | {"confidence": confidence}
+        images.append({"index": index, "image": image_uri(kept.explained_image[position]), "maps": maps} | one)
     return {"images": images, "layers": list(kept.layers), "headline": headline_layer(run)} if images else None
 
 
-def _map(heat: Any, row: dict[Any, Any] | None, palette: Any) -> dict[str, Any]:
-    """One map; without an image where it has no positive evidence."""
-    row = row or {}
+def _map(heat: Any, row: dict[Any, Any], palette: Any) -> dict[str, Any]:
+    """One map; without an image if it has no positive evidence."""
     return {
         "image": image_uri(heat, palette) if heat.any() else None,
         "height": row.get("map_height"),

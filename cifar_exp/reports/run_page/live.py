@@ -1,4 +1,4 @@
-"""The page of a run that goes on: written now and then, and once more when it has ended, however it ended."""
+"""The page of a running run: rewritten at intervals, and once more when the run has ended."""
 
 import logging
 import time
@@ -15,7 +15,7 @@ from cifar_exp.run_dir import kept_images
 from cifar_exp.run_dir.lifecycle import run_name, write_traceback
 from cifar_exp.safe_io import atomic
 
-if TYPE_CHECKING:  # only a run has these, and it has loaded torch
+if TYPE_CHECKING:  # importing them would load torch
     from cifar_exp.data import Split
     from cifar_exp.evaluation.metrics import Evaluation
     from cifar_exp.explain.gradcam import CamMap
@@ -24,12 +24,11 @@ log = logging.getLogger(__name__)
 
 
 class LivePage:
-    """Keeps ``report.html`` up to date while a run goes on, and writes it once more at the end.
+    """Keeps ``report.html`` up to date during a run.
 
-    Entered before the run's directory is claimed, left after its state is final; nothing is written before the first
-    ``update``, for until then the directory may be someone else's.
-
-    A page that cannot be made never fails the run: the log says so, with the traceback in ``run.log``.
+    Enter it before the run's directory is claimed, and leave it after the final state is recorded. It writes nothing
+    before the first ``update``, because until then the directory may belong to another run. An error never fails the
+    run: it is logged, with the traceback in ``run.log``.
     """
 
     def __init__(self, out_dir: Path, *, wanted: bool) -> None:
@@ -54,11 +53,11 @@ class LivePage:
     def keep_images(
         self, test: "Split", evaluation: "Evaluation", maps: "Sequence[CamMap]", suspects: NDArray[np.int64]
     ) -> None:
-        """Store the images that the page will show.
+        """Store the images of the page.
 
         Args:
             test: the test split.
-            evaluation: what the network said about it.
+            evaluation: the network's predictions for it.
             maps: of the explained images, for each image, layer and target in this order.
             suspects: positions of the images whose label is probably wrong, the most suspicious first.
         """
@@ -78,17 +77,17 @@ class LivePage:
             path = self.out_dir / kept_images.FILE
             kept_images.write_images(path, test.images, index, explained[:most], layers, heat[:most])
         except Exception as error:
-            self._complain("the images of report.html could not be kept", error)
+            self._log_failure("the images of report.html could not be kept", error)
 
     def _write(self) -> bool:
         self._written = time.monotonic()
         try:
             atomic.write_text(self.out_dir / FILE, run_page(self.out_dir, at_work=True))
         except Exception as error:
-            self._complain(f"{FILE} could not be made", error)
+            self._log_failure(f"{FILE} could not be made", error)
             return False
         return True
 
-    def _complain(self, what: str, error: Exception) -> None:
+    def _log_failure(self, what: str, error: Exception) -> None:
         log.warning("%s (%s: %s); `cifar-exp report` tries again", what, type(error).__name__, error)
         write_traceback(self.out_dir, what)

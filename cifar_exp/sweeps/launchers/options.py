@@ -51,8 +51,9 @@ def check(hydra: DictConfig) -> None:
             if key in node and isinstance(node[key], int | float) and node[key] < least:
                 name = "launcher" if node is hydra.launcher else "sweeper"
                 raise RequestError(f"hydra.{name}.{key}={node[key]}: must be at least {least}")
-    if is_search(hydra) and hydra.sweeper.sampler not in SAMPLERS:
-        raise RequestError(f"hydra.sweeper.sampler={hydra.sweeper.sampler}: must be {' or '.join(SAMPLERS)}")
+    for key, allowed in _ALLOWED.items() if is_search(hydra) else ():
+        if hydra.sweeper[key] not in allowed:
+            raise RequestError(f"hydra.sweeper.{key}={hydra.sweeper[key]}: must be {' or '.join(allowed)}")
 
 
 _LEAST: dict[str, Any] = {
@@ -68,7 +69,7 @@ _LEAST: dict[str, Any] = {
     "max_num_timeout": 0,
     "signal_delay_s": 1,
 }
-SAMPLERS = ("tpe", "random")
+_ALLOWED = {"sampler": ("tpe", "random"), "pruner": ("none", "median", "hyperband")}
 
 
 def check_search(jobs: Sequence[DictConfig]) -> None:
@@ -85,6 +86,6 @@ def check_search(jobs: Sequence[DictConfig]) -> None:
             )
 
 
-def is_search(hydra: DictConfig) -> bool:
+def is_search(hydra: Any) -> bool:
     """Whether Optuna chooses the jobs, so that they are not known in advance."""
     return bool(hydra.sweeper.get("_target_") == f"{_PACKAGE}.OptunaSweeper")

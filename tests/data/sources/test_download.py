@@ -1,7 +1,6 @@
 """Downloads from a loopback server: once, complete and verified, also with a bad network and several processes."""
 
 import hashlib
-import http.server
 import json
 import re
 import signal
@@ -11,11 +10,12 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, suppress
+from contextlib import AbstractContextManager
 from functools import partial
 from pathlib import Path
 
 import pytest
+from archive_server import ARCHIVE, ArchiveServer, serving
 from cifar_format import Archive
 from programs import started
 
@@ -23,99 +23,14 @@ from cifar_exp import data
 from cifar_exp.errors import RequestError
 
 Load = Callable[..., data.Dataset]
-ARCHIVE = "cifar-10-python.tar.gz"
-HINTS = ("data.root", "data.url", "data=mnist5k")
-
-
-class ArchiveServer(http.server.ThreadingHTTPServer):
-    """Serves one file under any path, correctly or not.
-
-    Attributes:
-        behaviour: good; no_range (always sends everything); cut (closes half-way); cut_chunked (the same without a
-            Content-Length); refuse (416); redirect (to ``location``); huge (claims 10 GB); endless;
-        stall (sends half and waits for ``proceed``); missing (404).
-        requests: the Range header of each GET; None without one.
-    """
-
-    daemon_threads = True
-
-    def __init__(self, content: bytes) -> None:
-        super().__init__(("127.0.0.1", 0), _Handler)
-        self.content = content
-        self.behaviour = "good"
-        self.location = ""
-        self.requests: list[str | None] = []
-        self.half_sent = threading.Event()
-        self.proceed = threading.Event()
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.server_port}/{ARCHIVE}"
-
-
-class _Handler(http.server.BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-    server: ArchiveServer
-
-    def do_GET(self) -> None:
-        server, wanted = self.server, self.headers["Range"]
-        server.requests.append(wanted)
-        behaviour = server.behaviour
-        if behaviour == "missing":
-            self.send_error(404)
-            return
-        if behaviour == "redirect":
-            self.send_response(302)
-            self.send_header("Location", server.location)
-            self.send_header("Content-Length", "0")
-            self.end_headers()
-            server.behaviour = "good"
-            return
-        if behaviour in ("huge", "endless"):
-            self.send_response(200)
-            if behaviour == "huge":
-                self.send_header("Content-Length", str(10 * 2**30))
-            self.end_headers()
-            self.close_connection = True
-            with suppress(ConnectionError):
-                for _ in range(5 if behaviour == "huge" else 100):
-                    self.wfile.write(bytes(2**20))
-            return
-        start = 0 if behaviour == "no_range" or wanted is None else int(re.fullmatch(r"bytes=(\d+)-", wanted)[1])
-        if start >= len(server.content) or behaviour == "refuse":
-            self.send_error(416)
-            return
-        body, half = server.content[start:], len(server.content) // 2
-        self.send_response(206 if start else 200)
-        chunked = behaviour == "cut_chunked"
-        self.send_header(*(("Transfer-Encoding", "chunked") if chunked else ("Content-Length", str(len(body)))))
-        self.end_headers()
-        if chunked:
-            self.wfile.write(f"{len(body):x}\r\n".encode())
-        self.wfile.write(body[:half])
-        server.half_sent.set()
-        if behaviour == "stall":
-            server.proceed.wait(120)
-        if behaviour in ("cut", "cut_chunked"):
-            self.close_connection = True
-            return
-        with suppress(ConnectionError):  # the client may have been killed
-            self.wfile.write(body[half:])
-
-    def log_message(self, format: str, *arguments: object) -> None:
-        pass
+HINTS = ("data.root=PATH", "data.url=URL", "experiment=quickstart")
 
 
 @pytest.fixture
 def server(cifar10_archive: Archive, monkeypatch: pytest.MonkeyPatch) -> Iterator[ArchiveServer]:
     monkeypatch.setenv("no_proxy", "*")
-    with ArchiveServer(cifar10_archive.path.read_bytes()) as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
+    with serving(cifar10_archive.path.read_bytes()) as server:
         yield server
-        server.proceed.set()
-        server.shutdown()
-        thread.join()
 
 
 @pytest.fixture
@@ -133,6 +48,12 @@ def cache(tmp_path: Path) -> Path:
 def expected(cifar10_archive: Archive, load: Load, tmp_path: Path) -> str:
     """The fingerprint of the archive read from the disk."""
     return load(root=str(cifar10_archive.path), url="http://unused", cache=str(tmp_path / "other")).fingerprint
+
+
+def unused_url() -> str:
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        return f"http://127.0.0.1:{unused.getsockname()[1]}/{ARCHIVE}"
 
 
 def kept(cache: Path, server: ArchiveServer, suffix: str = "") -> Path:
@@ -167,13 +88,85 @@ def test_a_second_start_needs_no_network(server: ArchiveServer, load: Load, expe
     assert server.requests == [None]
 
 
-def test_wrong_sha256_is_deleted(server: ArchiveServer, load: Load, cache: Path) -> None:
-    server.content = b"something else"
-    with pytest.raises(RequestError, match="it was deleted") as caught:
-        load(url=server.url)
-    assert hashlib.sha256(b"something else").hexdigest() in str(caught.value)
+@pytest.mark.parametrize(
+    ("behaviour", "problem"),
+    [
+        ("missing", "Not Found"),
+        ("refuse", "Requested Range Not Satisfiable"),
+        ("dead", "refused"),
+        ("other content", hashlib.sha256(b"other").hexdigest()),
+    ],
+)
+def test_a_failure_names_the_problem_and_the_alternatives(
+    server: ArchiveServer, load: Load, cache: Path, behaviour: str, problem: str
+) -> None:
+    server.behaviour = behaviour
+    if behaviour == "other content":
+        server.content = b"other"
+    url = unused_url() if behaviour == "dead" else server.url
+    with pytest.raises(RequestError, match=f"cannot download {url}.*{problem}") as caught:
+        load(url=url)
     assert all(hint in str(caught.value) for hint in HINTS)
     assert [path.name for path in (cache / "downloads").iterdir() if path.suffix != ".lock"] == []
+
+
+@pytest.mark.parametrize(
+    ("behaviour", "problem", "is_resumed"),
+    [
+        ("dead", "refused", False),
+        ("missing", "Not Found", False),
+        ("redirect", "redirected to ftp://x/", False),
+        ("huge", "which no archive of CIFAR is", False),
+        ("other content", "expected", False),
+        ("cut", "the connection closed after", True),
+        ("slow", "only 0 kB/s", True),
+        ("stall", "timed out", True),
+    ],
+)
+def test_the_next_address_is_tried_and_the_log_has_the_reason(
+    server: ArchiveServer,
+    load: Load,
+    expected: str,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+    behaviour: str,
+    problem: str,
+    is_resumed: bool,
+) -> None:
+    monkeypatch.setattr("cifar_exp.data.sources.download._SLOW_SECONDS", 0.05)
+    half = f"bytes={len(server.content) // 2}-"
+    content = b"other" if behaviour == "other content" else server.content
+    with serving(content, behaviour) as first:
+        first.location = "ftp://x/"
+        url = unused_url() if behaviour == "dead" else first.url
+        assert load(url=[url, server.url]).fingerprint == expected
+    (warning,) = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert warning.startswith(f"{url}: ")
+    assert problem in warning
+    assert len(server.requests) == 1
+    if behaviour == "slow":  # some of its single bytes arrived as well
+        assert int(server.requests[0][6:-1]) >= len(server.content) // 2
+    else:
+        assert server.requests == [half if is_resumed else None]
+
+
+@pytest.mark.parametrize(("behaviour", "requests"), [("good", 2), ("no_range", 1)])
+def test_a_partial_file_of_other_content_is_not_used(
+    server: ArchiveServer, load: Load, expected: str, behaviour: str, requests: int
+) -> None:
+    server.behaviour = behaviour
+    with serving(bytes(len(server.content)), "cut") as other:
+        assert load(url=[other.url, server.url]).fingerprint == expected
+    assert server.requests == [f"bytes={len(server.content) // 2}-", None][:requests]
+
+
+def test_a_slow_address_is_used_if_no_other_works(
+    server: ArchiveServer, load: Load, expected: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cifar_exp.data.sources.download._SLOW_SECONDS", 0.05)
+    server.behaviour = "slow"
+    assert load(url=[server.url, unused_url()]).fingerprint == expected
+    assert len(server.requests) == 2
 
 
 @pytest.mark.parametrize("behaviour", ["cut", "cut_chunked"])
@@ -192,14 +185,6 @@ def test_an_interrupted_download_is_an_error_and_is_resumed(
         assert server.requests == [None, f"bytes={len(server.content) // 2}-"]
 
 
-def test_a_server_without_ranges_sends_the_whole_file(server: ArchiveServer, load: Load, expected: str) -> None:
-    server.behaviour = "cut"
-    with pytest.raises(RequestError):
-        load(url=server.url)
-    server.behaviour = "no_range"
-    assert load(url=server.url).fingerprint == expected
-
-
 def test_a_complete_partial_download_is_used(server: ArchiveServer, load: Load, cache: Path, expected: str) -> None:
     (cache / "downloads").mkdir(parents=True)
     kept(cache, server, ".part").write_bytes(server.content)
@@ -213,19 +198,6 @@ def test_a_cached_archive_with_another_digest_is_replaced(
     (cache / "downloads").mkdir(parents=True)
     kept(cache, server).write_bytes(b"another archive of the same name")
     assert load(url=server.url).fingerprint == expected
-
-
-def test_not_found(server: ArchiveServer, load: Load) -> None:
-    server.behaviour = "missing"
-    with pytest.raises(RequestError, match=r"cannot download .*Not Found") as caught:
-        load(url=server.url)
-    assert all(hint in str(caught.value) for hint in HINTS)
-
-
-def test_an_unexpected_416_is_an_error(server: ArchiveServer, load: Load) -> None:
-    server.behaviour = "refuse"
-    with pytest.raises(RequestError, match=r"cannot download .*Requested Range Not Satisfiable"):
-        load(url=server.url)
 
 
 @pytest.mark.parametrize(
@@ -252,15 +224,6 @@ def test_a_download_over_the_limit_is_deleted(
     with pytest.raises(RequestError, match="which no archive of CIFAR is"):
         load(url=server.url)
     assert [path.name for path in (cache / "downloads").iterdir() if path.suffix != ".lock"] == []
-
-
-def test_no_network_is_an_error_with_alternatives(load: Load) -> None:
-    with socket.socket() as unused:
-        unused.bind(("127.0.0.1", 0))
-        url = f"http://127.0.0.1:{unused.getsockname()[1]}/{ARCHIVE}"
-    with pytest.raises(RequestError, match=f"cannot download {url}.*refused") as caught:
-        load(url=url)
-    assert all(hint in str(caught.value) for hint in HINTS)
 
 
 @pytest.mark.parametrize("url", ["nonsense", "http://127.0.0.1:port/x.tar.gz", "http://[::1/x.tar.gz"])

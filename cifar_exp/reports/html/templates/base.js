@@ -1,4 +1,4 @@
-// What every page shares: its data, the formats of numbers, the theme, copying.
+// Shared by all pages: data, formats of numbers, theme, copying.
 "use strict";
 const page = (() => {
   const embedded = JSON.parse(document.getElementById("embedded").textContent);
@@ -16,11 +16,12 @@ const page = (() => {
     whole: (value) => (Number.isInteger(value) ? grouped(value, 0) : ""),
     integer: (value) => grouped(value, 0),
     number: (value) => minus(short(value)),
+    loss: (value) => value.toFixed(4),
     rate: (value) => String(Number(value.toPrecision(4))),
     percent: (value) => `${(100 * value).toFixed(2)}%`,
     points: (value) => minus(`${value < -0.00005 ? "" : "+"}${Math.abs(value) < 0.00005 ? "0.00" : (100 * value).toFixed(2)}`),
     seconds: (value) => {
-      if (value < 60) return `${value.toFixed(value < 10 ? 2 : 1)}\u00a0s`;
+      if (value < 60) return `${value.toFixed(value < 1 ? 2 : 1)}\u00a0s`;
       if (value < 3600) return `${Math.floor(value / 60)}\u00a0min ${Math.floor(value % 60)}\u00a0s`;
       if (value < 86400) return `${Math.floor(value / 3600)}\u00a0h ${Math.floor((value % 3600) / 60)}\u00a0min`;
       return `${Math.floor(value / 86400)}\u00a0d ${Math.floor((value % 86400) / 3600)}\u00a0h`;
@@ -48,7 +49,7 @@ const page = (() => {
   const store = {
     // Some browsers refuse storage to files.
     get: () => { try { return localStorage.getItem("cifar-exp-theme"); } catch { return null; } },
-    set: (theme) => { try { localStorage.setItem("cifar-exp-theme", theme); } catch { /* only for this visit then */ } },
+    set: (theme) => { try { localStorage.setItem("cifar-exp-theme", theme); } catch { /* then it lasts for this visit only */ } },
   };
   function setTheme(theme) {
     if (theme === "auto") delete document.documentElement.dataset.theme;

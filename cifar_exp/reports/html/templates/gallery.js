@@ -1,10 +1,10 @@
-// The images that were taken for something else: filtered by class and confidence, sorted, and one by one.
+// The gallery: images with their predictions, filtered by class and confidence, sorted, and one by one in a dialog.
 "use strict";
 page.gallery = (() => {
   const data = page.data("gallery"), place = document.getElementById("gallery-images");
   if (!data || !place) return null;
   const { element } = page, classes = page.data("classes");
-  const state = { label: -1, prediction: -1, low: 0, high: 1, kind: "wrong", sort: "sure", limit: 60 };
+  const state = { label: -1, prediction: -1, low: 0, high: 1, kind: "wrong", sort: "confident", limit: 60 };
   const isRight = (one) => one.label === one.prediction;
   const share = (value) => `${Math.round(100 * value)}%`;
   const small = (value) => (value < 0.005 ? "<1%" : share(value));
@@ -19,10 +19,10 @@ page.gallery = (() => {
   const set = (changes) => { Object.assign(state, changes, { limit: 60 }); update(); };
 
   const controls = {
-    kind: choice("kind", [["wrong", "mistakes"], ["right", "right, least sure"], ["all", "both"]], (value) => set({ kind: value })),
+    kind: choice("kind", [["wrong", "mistakes"], ["right", "right, least confident"], ["all", "both"]], (value) => set({ kind: value })),
     label: choice("label", names, (value) => set({ label: Number(value) })),
     prediction: choice("prediction", names, (value) => set({ prediction: Number(value) })),
-    sort: choice("sort", [["sure", "most confident first"], ["unsure", "least confident first"], ["label", "by true class"],
+    sort: choice("sort", [["confident", "most confident first"], ["unconfident", "least confident first"], ["label", "by true class"],
       ["prediction", "by predicted class"], ["index", "by number"]], (value) => set({ sort: value })),
   };
   const slider = (name, start) => {
@@ -40,14 +40,14 @@ page.gallery = (() => {
   reset.addEventListener("click", () => select(-1, -1, "wrong"));
   const count = element("p", { class: "quiet-text count", id: "gallery-count", role: "status" });
   document.getElementById("gallery-tools").append(
-    field("Show", controls.kind), field("True class", controls.label), field("Taken for", controls.prediction),
+    field("Show", controls.kind), field("True class", controls.label), field("Predicted class", controls.prediction),
     element("div", { class: "field" }, "Confidence",
       element("span", { class: "confidence" }, low.input, low.shown, "to", high.input, high.shown)),
     field("Order", controls.sort), reset, count);
 
   const orders = {
-    sure: (a, b) => b.confidence - a.confidence,
-    unsure: (a, b) => a.confidence - b.confidence,
+    confident: (a, b) => b.confidence - a.confidence,
+    unconfident: (a, b) => a.confidence - b.confidence,
     label: (a, b) => a.label - b.label || b.confidence - a.confidence,
     prediction: (a, b) => a.prediction - b.prediction || b.confidence - a.confidence,
     index: (a, b) => a.index - b.index,
@@ -55,10 +55,10 @@ page.gallery = (() => {
   const kept = () => data.images.filter((one) =>
     (state.kind === "all" || isRight(one) === (state.kind === "right")) &&
     (state.label < 0 || one.label === state.label) && (state.prediction < 0 || one.prediction === state.prediction) &&
-    // The sliders have steps of a hundredth: what they show as the end is meant to be in.
+    // The sliders have steps of 0.01; both ends are included.
     one.confidence >= state.low - 0.005 && one.confidence <= state.high + 0.005).sort(orders[state.sort]);
 
-  const words = (one) => `Image ${one.index}: taken for ${classes[one.prediction]} with ${share(one.confidence)} confidence, is ${classes[one.label]}`;
+  const words = (one) => `Image ${one.index}: predicted as ${classes[one.prediction]} with ${share(one.confidence)} confidence, label ${classes[one.label]}`;
   // Name and probability of the classes after the first, then the true class.
   function runnersUp(one) {
     return (one.top ?? []).slice(1, 3).map(([label, probability]) =>
@@ -70,9 +70,9 @@ page.gallery = (() => {
     return element("div", { role: "listitem" },
       element("button", { type: "button", class: `card${isRight(one) ? " right" : ""}`, "data-index": one.index, onclick: () => open(one, within) },
         element("img", { src: one.image, alt: words(one), class: "pixels", loading: "lazy", width: data.width, height: data.height }), bar,
-        element("span", { class: "said" }, element("span", {}, classes[one.prediction]), element("span", {}, share(one.confidence))),
+        element("span", { class: "prediction" }, element("span", {}, classes[one.prediction]), element("span", {}, share(one.confidence))),
         ...runnersUp(one),
-        element("span", { class: "is" }, isRight(one) ? "right" : `${within ? "labelled" : "is"} ${classes[one.label]}`)));
+        element("span", { class: "label" }, isRight(one) ? "right" : `label ${classes[one.label]}`)));
   }
 
   const more = document.getElementById("gallery-more");
@@ -84,10 +84,10 @@ page.gallery = (() => {
     more.textContent = `Show more (${images.length - state.limit} left)`;
     count.textContent = images.length === 1 ? "1 image" : `${page.format(images.length, "integer")} images`;
     if (state.label >= 0 && state.prediction >= 0 && state.low === 0 && state.high === 1 && page.embedded.charts.confusion) {
-      const cell = page.embedded.charts.confusion.option.series[0].data.find(({ value }) => value[1] === state.label && value[0] === state.prediction);
-      if (cell && cell.value[3] > images.length) count.textContent += ` on this page of the ${page.format(cell.value[3], "integer")} in this cell`;
+      const inCell = page.embedded.charts.confusion.data.values[state.label][state.prediction];
+      if (inCell > images.length) count.textContent += ` on this page of the ${page.format(inCell, "integer")} in this cell`;
     }
-    if (!images.length) place.append(element("p", { class: "quiet-text" }, "No image on this page is like that."));
+    if (!images.length) place.append(element("p", { class: "quiet-text" }, "No image on this page matches the filters."));
   }
 
   const dialog = document.getElementById("image-dialog");
@@ -105,9 +105,9 @@ page.gallery = (() => {
     const images = within ?? kept(), position = images.indexOf(one);
     const step = (by) => element("button", { type: "button", class: "quiet", disabled: !images[position + by],
       onclick: () => open(images[position + by], within) }, by < 0 ? "← Previous" : "Next →");
-    const show = one.explained && page.gradcam ? element("button", { type: "button", class: "quiet", onclick: () => { dialog.close(); page.gradcam.show(one.index, true); } }, "Where the network looked") : null;
+    const show = one.explained && page.gradcam ? element("button", { type: "button", class: "quiet", onclick: () => { dialog.close(); page.gradcam.show(one.index, true); } }, "Show Grad-CAM maps") : null;
     dialog.replaceChildren(
-      element("h3", { id: "image-dialog-title" }, isRight(one) ? `${classes[one.label]}, rightly` : `${classes[one.label]}, taken for ${classes[one.prediction]}`),
+      element("h3", { id: "image-dialog-title" }, isRight(one) ? `${classes[one.label]}, predicted correctly` : `${classes[one.label]}, predicted as ${classes[one.prediction]}`),
       element("img", { src: one.image, alt: words(one), class: "pixels" }),
       element("p", { class: "quiet-text" }, `Confidence ${page.format(one.confidence, "percent")}. Row ${one.index} of predictions.csv, from `, element("code", {}, one.source), "."),
       bars(one),

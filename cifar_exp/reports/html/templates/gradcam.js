@@ -1,4 +1,4 @@
-// Where the network looked: for one image the maps of every layer, for both classes, blended over the image by a slider.
+// The Grad-CAM maps of one image: of every layer, for both classes, blended over the image by a slider.
 "use strict";
 page.gradcam = (() => {
   const data = page.data("explained"), place = document.getElementById("gradcam");
@@ -8,7 +8,7 @@ page.gradcam = (() => {
 
   const strip = element("div", { class: "strip", role: "group", "aria-label": "Explained images" },
     ...data.images.map((one) => element("button", { type: "button", "data-index": one.index, "aria-pressed": "false", onclick: () => show(one.index) },
-      element("img", { src: one.image, class: "pixels", alt: `Image ${one.index}: ${one.label}, taken for ${one.prediction}` }))));
+      element("img", { src: one.image, class: "pixels", alt: `Image ${one.index}: ${one.label}, predicted as ${one.prediction}` }))));
   const title = element("h3", { class: "explained-title", role: "status" });
   const slider = element("input", { type: "range", min: 0, max: 100, value: 50, id: "blend", "aria-label": "From image to map" });
   const maps = element("div", { class: "maps" });
@@ -19,7 +19,7 @@ page.gradcam = (() => {
   function figure(one, map, layer, name) {
     const stack = element("div", { class: "stack" },
       element("img", { src: one.image, class: "pixels", alt: `Image ${one.index}` }),
-      map.image ? element("img", { src: map.image, class: "heat", alt: `Where ${layer} finds ${name}` }) : null);
+      map.image ? element("img", { src: map.image, class: "heat", alt: `Grad-CAM map of ${layer} for ${name}` }) : null);
     const size = page.missing(map.height) ? "" : ` (${map.height}×${map.width})`;
     return element("figure", { class: "map" }, stack, element("figcaption", {},
       element("b", {}, layer), size, layer === data.headline ? element("span", { class: "quiet-text" }, " read first") : null,
@@ -34,8 +34,8 @@ page.gradcam = (() => {
     if (!one) return;
     for (const button of strip.children) button.setAttribute("aria-pressed", String(Number(button.dataset.index) === index));
     const right = one.label === one.prediction;
-    title.textContent = right ? `${one.label}, recognized${share(one.confidence)}` : `${one.label}, taken for ${one.prediction}${share(one.confidence)}`;
-    const row = (target, name, told) => element("div", {}, element("h4", {}, told, element("b", {}, name)),
+    title.textContent = right ? `${one.label}, predicted correctly${share(one.confidence)}` : `${one.label}, predicted as ${one.prediction}${share(one.confidence)}`;
+    const row = (target, name, label) => element("div", {}, element("h4", {}, label, element("b", {}, name)),
       element("div", { class: "layers" }, ...data.layers.map((layer, number) => figure(one, one.maps[target][number], layer, name))));
     maps.replaceChildren(...(right
       ? [row("predicted", one.prediction, "For the predicted and true class: ")]

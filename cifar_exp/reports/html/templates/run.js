@@ -1,4 +1,4 @@
-// What ties the parts of a run's page together.
+// Links between the parts of a run's page.
 "use strict";
 (() => {
   const matrix = page.embedded.charts.confusion;
@@ -11,9 +11,9 @@
   }
   if (matrix) {
     page.charts.on("confusion", "click", ({ value }) => { if (value) show(classOf(value[1]), classOf(value[0])); });
-    // A total is of any class.
+    // The last row and column are totals of all classes.
     const classOf = (position) => (position < page.data("classes").length ? position : -1);
-    // Links into the list of mistakes, so that it does not take a pointer.
+    // Links in the list of mistakes, for use without a pointer.
     const follow = () => {
       const cell = /^#cell-(\d+)-(\d+)$/.exec(location.hash);
       if (cell) show(Number(cell[1]), Number(cell[2]));
@@ -21,7 +21,7 @@
     window.addEventListener("hashchange", follow);
     document.addEventListener("click", (event) => {
       const link = event.target.closest?.('a[href^="#cell-"]');
-      // The same link once more changes no hash.
+      // A second click on the same link does not change the hash.
       if (link && link.getAttribute("href") === location.hash) follow();
     });
     follow();
@@ -29,15 +29,15 @@
 
   const written = document.getElementById("written");
   if (written) {
-    const tell = () => {
+    const update = () => {
       const seconds = Math.max(0, (Date.now() - Date.parse(written.dateTime)) / 1000);
       written.textContent = `${page.format(Math.floor(seconds), "seconds").replace(".00", "").replace(".0", "")} ago`;
     };
-    tell();
-    setInterval(tell, 1000);
+    update();
+    setInterval(update, 1000);
   }
 
-  // Say where on the page the reader is.
+  // Mark the section that the reader sees.
   const links = new Map([...document.querySelectorAll("header.top nav a")].map((link) => [link.getAttribute("href").slice(1), link]));
   const seen = new IntersectionObserver((entries) => {
     for (const { target, isIntersecting } of entries) {

@@ -1,4 +1,4 @@
-// Tables that can be sorted, filtered, and cut down to the columns that matter.
+// Tables with sorting, filters and a choice of columns.
 "use strict";
 page.tables = (() => {
   const made = new Map();
@@ -8,7 +8,9 @@ page.tables = (() => {
   function build(place, data) {
     const numeric = data.columns.map((column) => column.kind !== "text");
     const shown = data.columns.map((column) => !column.hidden);
-    const texts = data.rows.map((row) => row.map((cell, c) => page.format(value(cell), data.columns[c].kind)));
+    const text = (cell, kind) => page.format(value(cell), kind) +
+      (cell?.interval ? ` [${cell.interval.map((end) => page.format(end, kind)).join(", ")}]` : "");
+    const texts = data.rows.map((row) => row.map((cell, c) => text(cell, data.columns[c].kind)));
     const searched = texts.map((row) => row.join("\u0000").toLowerCase());
     const ranges = data.columns.map((column, c) => {
       if (!column.bar) return null;
@@ -16,7 +18,7 @@ page.tables = (() => {
       const numbers = data.rows.map((row) => value(row[c])).filter((one) => typeof one === "number");
       return [column.from_zero ? 0 : Math.min(...numbers), Math.max(...numbers)];
     });
-    const state = { sort: data.sort, find: "", limit: data.shown, same: !data.differingFirst, test: null };
+    const state = { sort: data.sort, find: "", limit: data.shown, same: !data.differing_first, test: null };
 
     const status = element("p", { class: "quiet-text count", role: "status" });
     const head = element("thead"), body = element("tbody");
@@ -32,9 +34,9 @@ page.tables = (() => {
     if (data.choose) {
       if (data.columns.some((column) => column.constant)) {
         const only = element("input", { type: "checkbox" });
-        only.checked = data.differingFirst;
+        only.checked = data.differing_first;
         only.addEventListener("change", () => { state.same = !only.checked; heads(); update(); });
-        tools.append(element("label", { class: "check" }, only, "Only what differs"));
+        tools.append(element("label", { class: "check" }, only, "Only differences"));
       }
       const boxes = data.columns.map((column, c) => {
         const box = element("input", { type: "checkbox" });
@@ -64,7 +66,7 @@ page.tables = (() => {
         const button = element("button", { type: "button", title: column.note || null }, column.label,
           element("span", { class: "arrow", "aria-hidden": "true" }, { none: "↕", ascending: "↑", descending: "↓" }[sorted]));
         button.addEventListener("click", () => {
-          // Numbers are asked for largest first, names from A.
+          // Numbers start with the largest, names with A.
           state.sort = [c, sorted === "none" ? numeric[c] : sorted === "ascending"];
           heads();
           update();
@@ -126,7 +128,7 @@ page.tables = (() => {
     };
   }
 
-  // On paper nothing can be scrolled: a table that is too wide gets smaller letters, and at last breaks words.
+  // Paper cannot scroll: a table that is too wide gets smaller letters, and then breaks words.
   const SMALLEST = 0.55;
   page.onPrint(() => {
     for (const table of document.querySelectorAll(".table table")) {

@@ -1,4 +1,4 @@
-"""Runs side by side: what differs between their configs, which is best, which repeat one setting."""
+"""Runs, ordered, grouped and named by the settings that differ between them."""
 
 import difflib
 from collections import Counter
@@ -28,25 +28,29 @@ from cifar_exp.compare.remarks import remarks_about
 from cifar_exp.errors import RequestError
 from cifar_exp.evaluation.statistics import LARGEST
 
+# Columns of ``Comparison.runs`` that are not measured.
+NOT_MEASURED = {"path", "run", "label", "name", "state", "error", "problem", "best", "group", "value", "usable"}
+NOT_MEASURED |= {"data_set", "without_selection"}
+
 
 @dataclass(frozen=True)
 class Comparison:
-    """What there is to say about a set of runs before their predictions are looked at.
+    """Runs, ordered and grouped, before their predictions are compared.
 
     Attributes:
         metric: name of the column that the runs are ordered by.
-        runs: a row per run, best first; those without a value, or on other data than the baseline, come after. Beside
+        runs: a row per run, best first; those without a value, or on other data than the baseline, come last. Beside
             the columns of ``read_runs``: ``label`` (short name), ``value`` (the metric as a float), ``usable``
-            (completed, readable, with a value that is finite and not absurd), ``data_set`` and ``group`` (numbers),
-            ``best``, and ``name`` (what differs, in words).
+            (completed, readable, with a finite value of plausible size), ``data_set`` and ``group`` (numbers),
+            ``best``, and ``name`` (its settings that differ).
         over: columns whose values make repetitions of one setting: the seed, unless the user named others.
         differing: the columns that differ between the runs' configs, those of ``over`` included.
-        groups: a row per group of usable runs that are equal but for ``over``, best first; see ``groups.grouped``.
-        verdicts: the groups against one of them; None where there are no two groups.
-        baseline: position of the baseline in ``runs``; None where no run is usable.
+        groups: a row per group of usable runs that are equal except for ``over``, best first; see ``groups.grouped``.
+        verdicts: the groups against one of them; None if there are fewer than two.
+        baseline: position of the baseline in ``runs``; None if no run is usable.
         baseline_by: column whose best value chose the baseline; empty if the user named it.
         shared: the folder that the labels are relative to.
-        remarks: sentences about what is not comparable, repeated, or to be read with care.
+        remarks: cautions about the comparison.
     """
 
     metric: str
@@ -67,8 +71,13 @@ class Comparison:
 
     @property
     def repetition(self) -> str:
-        """What repetitions of one setting differ by, in words."""
+        """The keys by which repetitions of one setting differ, in words."""
         return " and ".join(map(heading, self.over))
+
+    @property
+    def on_main_data(self) -> pd.Series:
+        """Whether each run is usable and on the baseline's data. Others are not comparable with it."""
+        return self.runs["usable"] & (self.runs["data_set"] == self.runs["data_set"].iloc[0])
 
     def comparisons(self, tested: int) -> int:
         """How many comparisons the p-values of ``tested`` pairs must be corrected for.
@@ -76,8 +85,7 @@ class Comparison:
         A baseline chosen without the test split is compared with each of the others. A baseline with the best test
         accuracy is part of the result: any two runs could have been the pair with the largest difference.
         """
-        here = self.runs["usable"] & (self.runs["data_set"] == self.runs["data_set"].iloc[self.baseline or 0])
-        candidates = max(int(here.sum()), tested + 1)
+        candidates = max(int(self.on_main_data.sum()), tested + 1)
         if self.baseline_by not in ("", SELECTION):
             return candidates * (candidates - 1) // 2
         return tested if self.metric == SELECTION else candidates - 1
@@ -103,8 +111,8 @@ def compare(
     """Order, group and describe runs.
 
     Args:
-        runs: what ``read_runs`` returned.
-        metric: column to order by; None takes ``val_accuracy`` if all completed runs have it, else
+        runs: the result of ``read_runs``.
+        metric: column to order by; None takes ``val_accuracy`` if all completed runs have it, otherwise
             ``test_accuracy``.
         baseline: path of the run to compare with, one of ``runs``; None takes the best by ``val_accuracy`` (by
             ``metric`` unless all completed runs have it) on the data set that most runs share.
@@ -115,15 +123,15 @@ def compare(
     """
     runs, repeated = runs.copy(), _columns_over(runs, over)
     shared, runs["label"] = short_names(list(runs["path"]))
-    whole = (runs["state"] == "completed") & runs["problem"].isna()
+    complete = (runs["state"] == "completed") & runs["problem"].isna()
     validation = numbers_of(runs, SELECTION)
-    without = runs[whole & validation.isna()]
-    by_validation = whole.any() and without.empty
+    without = complete & validation.isna()
+    by_validation = complete.any() and not without.any()
     metric = metric or (SELECTION if by_validation else TEST)
     runs["value"] = metric_values(runs, metric)
-    runs["usable"] = whole & (runs["value"].abs() <= LARGEST)
-    data_set = _data_sets(runs)
-    runs["data_set"] = data_set
+    runs["usable"] = complete & (runs["value"].abs() <= LARGEST)
+    runs["without_selection"] = without
+    runs["data_set"] = data_set = _data_sets(runs)
     keys = result_columns(runs, metric)
     runs["group"] = partition(runs, keys, repeated)
     differing = differing_columns(runs, keys, repeated)
@@ -139,44 +147,41 @@ def compare(
     order = in_order(runs, main, is_lower_better(metric))
     runs = runs.iloc[order].reset_index(drop=True)
     runs["best"] = best_of_each(runs)
-    if chosen is not None:
-        chosen = int(np.flatnonzero(np.asarray(order) == chosen)[0])
+    chosen = None if chosen is None else order.index(chosen)
     varied = [column for column in differing if column not in repeated]
     runs["name"] = names(runs, [*varied, *(column for column in repeated if column in differing)], list(runs["label"]))
     groups, repeats = grouped(runs, varied, repeated, metric)
     named = int(runs["group"].iloc[chosen]) if chosen is not None and baseline is not None else None
     verdicts = against_baseline_group(groups, SELECTION if by_validation else TEST, named)
-    remarks = [*repeats, *remarks_about(runs, metric, without["path"])]
+    remarks = [*repeats, *remarks_about(runs, metric)]
     return Comparison(metric, runs, repeated, differing, groups, verdicts, chosen, baseline_by, shared, remarks)
 
 
 def _columns_over(runs: pd.DataFrame, over: Sequence[str]) -> tuple[str, ...]:
     """The columns of the keys that count as repetitions."""
     columns = tuple(dict.fromkeys(f"config.{key}" for key in over))
-    for key, column in zip(over, columns, strict=False):
+    for column in columns:
         if column not in runs.columns and columns != (SEED,):
+            key = column.removeprefix("config.")
             known = [name.removeprefix("config.") for name in runs.columns if name.startswith("config.")]
             near = difflib.get_close_matches(key, known, n=1)
-            raise RequestError(
-                f"--over {key}: no run has such a config key{f'; did you mean {near[0]}?' if near else ''}"
-            )
+            suggestion = f"; did you mean {near[0]}?" if near else ""
+            raise RequestError(f"--over {key}: no run has such a config key{suggestion}")
     return columns
 
 
 def _data_sets(runs: pd.DataFrame) -> NDArray[np.int64]:
-    """A number for each run's data. A run without fingerprint is put with those that name the same data set."""
+    """A number for each run's data. A run without fingerprint is assigned to the data of the same name."""
+    names, fingerprints = column_of(runs, "config.data.name"), column_of(runs, "data_fingerprint")
     pairs = [
         (None if pd.isna(name) else name, None if pd.isna(fingerprint) else fingerprint)
-        for name, fingerprint in zip(
-            column_of(runs, "config.data.name"), column_of(runs, "data_fingerprint"), strict=True
-        )
+        for name, fingerprint in zip(names, fingerprints, strict=True)
     ]
     usual = {name: fingerprint for (name, fingerprint), _ in reversed(Counter(pairs).most_common()) if fingerprint}
-    numbers: dict[str | None, int] = {}
-    return np.array(
-        [numbers.setdefault(fingerprint or usual.get(name, name), len(numbers)) for name, fingerprint in pairs],
-        dtype=np.int64,
-    )
+    return pd.factorize(
+        np.array([fingerprint or usual.get(name, name) for name, fingerprint in pairs], dtype=object),
+        use_na_sentinel=False,
+    )[0].astype(np.int64)
 
 
 def _most_common(numbers: NDArray[np.int64]) -> int:
@@ -197,5 +202,5 @@ def _named_baseline(runs: pd.DataFrame, path: str, metric: str) -> int:
     row = runs.iloc[position]
     if not row["usable"]:
         reason = row["problem"] or (row["state"] if row["state"] != "completed" else f"it has no {metric}")
-        raise RequestError(f"--baseline {row['run']}: cannot be compared with ({reason}); name a completed run")
+        raise RequestError(f"--baseline {row['run']}: cannot be the baseline ({reason}); name a completed run")
     return position

@@ -1,0 +1,155 @@
+"""What a comparison shows, in sentences with the file that they come from."""
+
+from collections.abc import Sequence
+
+import pandas as pd
+
+from cifar_exp.compare.comparison import Comparison
+from cifar_exp.compare.group_pairs import GroupPair
+from cifar_exp.compare.naming import one_line
+from cifar_exp.compare.ordering import TEST, numbers_of
+from cifar_exp.compare.pairs import Pair
+from cifar_exp.evaluation.statistics import p_in_words
+from cifar_exp.reports.html import formats
+from cifar_exp.reports.html.findings import Finding, Source
+
+_MOST_NAMES = 2
+
+
+def findings(comparison: Comparison, pairs: Sequence[Pair]) -> list[Finding]:
+    """Which setting is better over its repetitions; then the best run, and the verdicts about pairs of networks."""
+    return [*_about_settings(comparison), *_best_run(comparison), *_about_networks(comparison, pairs)]
+
+
+def _finding(kind: str, title: str, text: str, file: str) -> Finding:
+    return Finding(kind, title, text, (Source(file),))
+
+
+def _about_settings(comparison: Comparison) -> list[Finding]:
+    verdicts, groups = comparison.verdicts, comparison.groups
+    if verdicts is None:
+        return []
+    found = verdicts.by_outcome()
+    baseline = one_line(groups["name"].iloc[verdicts.baseline])
+    made = [_baseline_setting(comparison, baseline)] if comparison.has_repeats else []
+
+    def count(outcome: str) -> str:
+        return f"{len(found[outcome]):,} of {len(verdicts.pairs):,} settings"
+
+    for outcome, kind in (("better", "good"), ("worse", "plain")):
+        if some := found[outcome]:
+            largest = max(some, key=lambda pair: abs(pair.difference))
+            text = f"{_names(groups, some)}. The largest difference: {setting_in_words(comparison, largest)}"
+            made.append(_finding(kind, f"{count(outcome)} {outcome} than {baseline}", text, "group_pairs.csv"))
+    if some := found["no evidence"]:
+        title = f"No evidence of a difference from {baseline}: {count('no evidence')}"
+        text = f"{setting_in_words(comparison, some[0])} This does not prove that they are equal (see More seeds)."
+        made.append(_finding("note", title, text, "group_pairs.csv"))
+    if found["too few seeds"]:
+        text = f"{count('too few seeds')} have no verdict: it needs three seeds of both settings. "
+        text += "A comparison of two networks does not compare their settings."
+        made.append(_finding("note", "Too few seeds for a verdict about settings", text, "group_pairs.csv"))
+    return made
+
+
+def _baseline_setting(comparison: Comparison, name: str) -> Finding:
+    verdicts = comparison.verdicts
+    assert verdicts is not None
+    group = comparison.groups.iloc[verdicts.baseline]
+    decided = all(pair.outcome == "worse" for pair in verdicts.pairs)
+    if verdicts.by:
+        title = f"Best setting: {name}" if decided else f"Setting with the best mean {verdicts.by}: {name}"
+        text = f"Its mean {verdicts.by} is the best of {len(verdicts.pairs) + 1} settings. " * (verdicts.by != TEST)
+    else:
+        title, text = f"Baseline setting: {name}", "It is the setting of the run named as the baseline. "
+    text += f"Mean test accuracy {formats.percent(group['mean_test_accuracy'])} over {group['n']} runs."
+    if verdicts.by == TEST:
+        text += " The setting was selected by this mean, which is therefore optimistic."
+    return _finding("good" if decided else "note", title, text, "groups.csv")
+
+
+def setting_in_words(comparison: Comparison, pair: GroupPair) -> str:
+    """The test of one setting against the baseline setting, in a sentence or two."""
+    name = one_line(comparison.groups["name"].iloc[pair.position])
+    if pair.outcome in ("better", "worse"):
+        result = f"{pair.outcome} ({p_in_words(pair.p_value_corrected)})"
+    else:
+        result = f"{'above' if pair.difference > 0 else 'below'}: {pair.verdict}"
+    interval = f"; {_interval(pair.interval)}" if pair.result else ""
+    return (
+        f"{name} is {abs(100 * pair.difference):.2f} points {result}{interval}. Its run has the higher test accuracy "
+        f"in {pair.probability_b_better:.0%} of the pairs of runs."
+    )
+
+
+def _best_run(comparison: Comparison) -> list[Finding]:
+    runs, metric, write = comparison.runs, comparison.metric, formats.FILTERS[formats.kind_of(comparison.metric)]
+    if comparison.baseline is None or not runs["usable"].iloc[0]:
+        return []
+    values, name = runs.loc[comparison.on_main_data, "value"], one_line(runs["name"].iloc[0])
+    best = values.iloc[0]
+    text = f"{name} has the best {metric}, {write(best)}, of {len(values):,} completed runs on its data."
+    if equal := int((values == best).sum()) - 1:
+        text += f" {equal:,} more {'has' if equal == 1 else 'have'} the same value."
+    elif len(values) > 1:
+        text += f" The next run has {write(values.iloc[1])}."
+    if accuracy := accuracy_of(comparison, runs.iloc[:1]):
+        text += f" Its test accuracy is {accuracy}."
+    return [_finding("plain", f"Best run: {name}", text, "comparison.csv")]
+
+
+def accuracy_of(comparison: Comparison, run: pd.DataFrame) -> str:
+    """A run's test accuracy; empty if it is unknown or the metric itself."""
+    value = numbers_of(run, TEST).iloc[0]
+    return "" if comparison.metric == TEST or pd.isna(value) else formats.percent(value)
+
+
+def _about_networks(comparison: Comparison, pairs: Sequence[Pair]) -> list[Finding]:
+    runs, made = comparison.runs, []
+    tested = [pair for pair in pairs if pair.counts is not None]
+    baseline = one_line(runs["name"].iloc[comparison.baseline or 0])
+    for outcome in ("within noise", "better", "worse"):
+        found = [pair for pair in tested if pair.outcome == outcome]
+        if not found:
+            continue
+        count, names = f"{len(found)} of {len(tested)} runs", _names(runs, found)
+        if outcome == "within noise":
+            title = f"These networks: {count} do not differ significantly from {baseline}"
+            text = f"{names}: on these test images the difference is within noise. This does not prove that they are "
+            text += "equal; the intervals show which differences are still possible."
+        else:
+            largest = max(found, key=lambda pair: abs(pair.difference))
+            title = f"These networks: {count}: {outcome} than {baseline}"
+            text = f"{names}. The largest difference: {run_in_words(comparison, largest)}"
+        made.append(_finding("note" if outcome == "within noise" else "plain", title, text, "pairs.csv"))
+    return made
+
+
+def run_in_words(comparison: Comparison, pair: Pair) -> str:
+    """The test of one run against the baseline, in a sentence or two."""
+    name = one_line(comparison.runs["name"].iloc[pair.position])
+    if pair.counts is None:
+        return f"{name} cannot be compared: {pair.reason}."
+    counts, p = pair.counts, p_in_words(pair.p_value_corrected)
+    size = f"{abs(100 * pair.difference):.2f} points"
+    if pair.outcome == "within noise":
+        found = f"{name} does not differ significantly from the baseline ({p})"
+        found += f", {size} {'above' if pair.difference > 0 else 'below'} it" if pair.difference else ""
+    else:
+        found = f"{name} is {size} {pair.outcome} than the baseline ({p})"
+    return (
+        f"{found}; {_interval(pair.interval)}. Of {counts.n:,} test images, {counts.only_b:,} only this run gets "
+        f"right and {counts.only_a:,} only the baseline."
+    )
+
+
+def _interval(interval: tuple[float, float]) -> str:
+    low, high = map(formats.points, interval)
+    return f"95% interval {low} to {high}"
+
+
+def _names(table: pd.DataFrame, pairs: Sequence[Pair | GroupPair]) -> str:
+    """The first names of runs or groups, and how many more there are."""
+    names = [one_line(table["name"].iloc[pair.position]) for pair in pairs]
+    more = f"; and {len(names) - _MOST_NAMES} more" if len(names) > _MOST_NAMES else ""
+    return "; ".join(names[:_MOST_NAMES]) + more

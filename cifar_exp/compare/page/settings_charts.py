@@ -1,0 +1,121 @@
+"""The page's charts of settings against the metric: parallel coordinates and heat maps."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import combinations, islice
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from cifar_exp.compare.comparison import Comparison
+from cifar_exp.compare.discover import natural
+from cifar_exp.compare.figure_data import MOST_LEVELS, are_numbers, by_two_numbers, main_groups
+from cifar_exp.compare.naming import heading, one_line
+from cifar_exp.compare.ordering import is_lower_better
+from cifar_exp.compare.result_tables import number_or_text, setting
+from cifar_exp.reports.figures.comparison import LOG_FROM
+from cifar_exp.reports.html.charts import Chart, heat_map
+from cifar_exp.reports.html.formats import FILTERS, kind_of
+
+_MOST_AXES = 7
+_MOST_CATEGORIES = 30
+_MOST_MAPS = 4
+_MOST_IN_MAPS = 20  # numbers that are combined in pairs
+_MOST_LEVELS_AS_NAMES = 12  # values of a number up to which its axis has them evenly spaced
+_MOST_NUMBERED_CELLS = 144
+
+
+def parallel_coordinates(comparison: Comparison, rows: Sequence[int]) -> tuple[Chart | None, list[str]]:
+    """A line for each of these runs through its settings to the metric.
+
+    Returns:
+        The chart, or None if nothing varies, and headings of keys without an axis.
+    """
+    here, metric = comparison.runs.iloc[list(rows)], comparison.metric
+    axes: list[dict[str, Any]] = []
+    values, left_out = [], []
+    for column in (column for column in comparison.varied if len(here[column].unique()) > 1):
+        axis, places = _axis(here[column])
+        if len(axes) == _MOST_AXES or axis is None:
+            left_out.append(heading(column))
+            continue
+        axes.append({"name": heading(column)} | axis)
+        values.append(places)
+    if not axes or len(here) < 2:
+        return None, left_out
+    lower = is_lower_better(metric)
+    drawn = [
+        {
+            "name": f"{one_line(name)}: {FILTERS[kind_of(metric)](value)}",
+            "values": [*places, value],
+            "shade": -value if lower else value,
+        }
+        for name, value, *places in zip(here["name"], here["value"], *values, strict=True)
+    ]
+    described = ", ".join(axis["name"] for axis in axes)
+    axes.append({"name": metric, "format": kind_of(metric), "inverse": lower})
+    description = f"{len(here)} runs through {described} to {metric}; strong lines are good."
+    return Chart("parallel", {"axes": axes, "rows": drawn}, description, height=380), left_out
+
+
+def _axis(column: pd.Series) -> tuple[dict[str, Any] | None, list[Any]]:
+    """An axis and each run's place on it; no axis if there are too many different texts."""
+    numeric = are_numbers(column)
+    if numeric and column.nunique(dropna=False) > _MOST_LEVELS_AS_NAMES:
+        numbers = column.astype(np.float64)
+        low, high = numbers.min(), numbers.max()
+        return {"format": "rate", "logarithmic": low > 0 and high / low >= LOG_FROM}, numbers.tolist()
+    values = [str(setting(value)) for value in column]
+    kinds = sorted(set(values), key=float if numeric else natural)
+    return ({"categories": kinds}, values) if len(kinds) <= _MOST_CATEGORIES else (None, [])
+
+
+@dataclass(frozen=True)
+class HeatMap:
+    """A chart with title and note, the settings of its rows and columns, and their values as in the table of runs."""
+
+    chart: Chart
+    title: str
+    note: str
+    keys: tuple[str, str]
+    levels: tuple[list[Any], list[Any]]
+
+
+def heat_maps(comparison: Comparison) -> list[HeatMap]:
+    """The mean of the metric by pairs of the first numbers that vary, at most ``_MOST_MAPS`` maps."""
+    if not len(comparison.groups):
+        return []
+    groups, numbers, others = main_groups(comparison)
+    few = [column for column in numbers if 2 <= groups[column].nunique() <= MOST_LEVELS]
+    pairs = (pair for pair in combinations(few[:_MOST_IN_MAPS], 2) if len(groups[list(pair)].drop_duplicates()) > 3)
+    several = len(numbers) + len(others) > 2
+    return [_heat_map(comparison.metric, groups, pair, several=several) for pair in islice(pairs, _MOST_MAPS)]
+
+
+def _heat_map(metric: str, groups: pd.DataFrame, pair: tuple[str, str], *, several: bool) -> HeatMap:
+    mean = by_two_numbers(groups, pair, "mean")
+    values, sign, write = mean.to_numpy(), -1 if is_lower_better(metric) else 1, FILTERS[kind_of(metric)]
+    levels = (
+        [number_or_text(repr(value)) for value in mean.index],
+        [number_or_text(repr(value)) for value in mean.columns],
+    )
+    names = heading(pair[0]), heading(pair[1])
+    row, column = np.unravel_index(int(np.nanargmax(sign * values)), values.shape)
+    chart = heat_map(
+        values,
+        (names[0], [f"{value:g}" for value in mean.index]),
+        (names[1], [f"{value:g}" for value in mean.columns]),
+        (f"mean {metric}", kind_of(metric)),
+        f"Mean {metric} at each of {mean.notna().sum().sum()} combinations of {names[0]} and {names[1]}; the best is "
+        f"{write(values[row, column])} at {names[0]} {levels[0][row]} and {names[1]} {levels[1][column]}.",
+        labels=np.vectorize(write)(values).tolist() if values.size <= _MOST_NUMBERED_CELLS else None,
+        shade=sign * values,
+        height=min(560, 120 + 44 * len(mean)),
+    )
+    count = by_two_numbers(groups, pair, "mean", "count").to_numpy()
+    some = (
+        f"{'up to ' if len(np.unique(count[count > 0])) > 1 else ''}{int(np.nanmax(count))} settings of the other keys"
+    )
+    note = f"The stronger the shade, the better. Each cell is the mean over {some if several else 'seeds'}."
+    return HeatMap(chart, f"{metric} by {names[0]} and {names[1]}", note, pair, levels)

@@ -1,0 +1,70 @@
+"""The time left, against a computation by hand; the estimate before training, which must change nothing."""
+
+import logging
+import math
+
+import numpy as np
+import pytest
+import torch
+from composing import composed
+
+from cifar_exp.build import build
+from cifar_exp.data import Split
+from cifar_exp.data.augment.policy import LowResolution
+from cifar_exp.data.dataset import Splits
+from cifar_exp.training import time_left
+from cifar_exp.training.time_left import RunClock, log_shorter_ways
+
+TINY = "experiment=quickstart", "epochs=2", "model.width=4", "data.limit_train=150", "data.limit_test=60"
+
+
+def split(images: int) -> Split:
+    return Split(np.zeros((images, 32, 32, 3), np.uint8), np.zeros(images, np.int64), np.array(["x"] * images))
+
+
+def test_time_left_of_all_epochs(monkeypatch, caplog):
+    caplog.set_level(logging.INFO)
+    times = iter([0.0, 100.0, 103.0, 111.0, 130.0])
+    monkeypatch.setattr(time_left.time, "monotonic", lambda: next(times))
+    clock = RunClock(np.array([90.0, 90.0]), np.array([10.0, 30.0]))
+    clock.update(1, 0.1)
+    clock.update(1, 0.2)  # at 100 s, 18 of 220 are done
+    assert clock.seconds_left is None
+    clock.update(1, 0.3)  # 9 more in 3 s
+    assert clock.seconds_left == pytest.approx((220 - 27) / 3)
+    clock.update(1, 0.5)  # 27 in 11 s
+    assert clock.seconds_left == pytest.approx((220 - 45) * 11 / 27)
+    clock.update(2, 1.0)  # with the evaluation after the first epoch: 172 in 30 s
+    assert clock.seconds_left == pytest.approx(30 * 30 / 172)
+    assert [record.getMessage() for record in caplog.records] == ["About 71 s left for 2 epochs."]
+
+
+@pytest.mark.parametrize(
+    ("override", "expected"),
+    [
+        ("evaluate_test_each_epoch=false", 2 * 800 * 0.25 + 2 * 800 + 4 * 100 / 3 + 300 / 3),
+        ("evaluate_test_each_epoch=true", 2 * 800 * 0.25 + 2 * 800 + 4 * 100 / 3 + 4 * 300 / 3),
+    ],
+)
+def test_work_of_a_run(override, expected):
+    config = composed("data=cifar10", "epochs=4", override)
+    splits = Splits(split(800), split(100), split(300))
+    assert RunClock.of(config, splits, LowResolution(16, 0.5, epochs=4)).work == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(("long_seconds", "lines"), [(0.0, 1), (math.inf, 0)])
+def test_the_estimate_before_training_changes_nothing(monkeypatch, caplog, long_seconds, lines):
+    monkeypatch.setattr(time_left, "_LONG_SECONDS", long_seconds)
+    caplog.set_level(logging.INFO, "cifar_exp.training.time_left")
+    parts = build(composed(*TINY))
+    model = parts.learner.model
+    clock = RunClock(np.array([150.0]), np.array([10.0]))
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    generator = torch.get_rng_state()
+    log_shorter_ways(model, parts.learner.training_step, parts.batches, clock)
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    assert all(parameter.grad is None for parameter in model.parameters())
+    assert torch.equal(torch.get_rng_state(), generator)
+    messages = [record.getMessage() for record in caplog.records if record.name.endswith("time_left")]
+    assert len(messages) == lines
+    assert all("Shorter: experiment=speedrun or a GPU" in message for message in messages)
