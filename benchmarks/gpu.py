@@ -28,7 +28,7 @@ import synthetic
 import torch
 from measuring import Limit, Report, Result, arguments, overrides_for_synthetic_data
 
-from cifar_exp import build, stages
+from cifar_exp import network, stages
 from cifar_exp.config.compose import compose_job, without_hydra
 from cifar_exp.config.resolved import resolve
 from cifar_exp.runner import run
@@ -98,7 +98,7 @@ def timed(module: ModuleType, name: str) -> Iterator[list[float]]:
 
 def speedrun_seconds(overrides: list[str], folder: Path) -> float:
     """What airbench counts of its own program: the whitening layer, training, and one evaluation of the six views."""
-    with timed(build, "_initialize") as whitening, timed(stages, "measure_tta") as views:
+    with timed(network, "_initialize") as whitening, timed(stages, "measure_tta") as views:
         training: float = finished_run(overrides, folder)["train_seconds"]
     return sum(whitening) + training + sum(views)
 

@@ -5,7 +5,8 @@ A verdict about a setting needs the spread between seeds, which two single netwo
 """
 
 import math
-from collections.abc import Callable, Sequence
+from bisect import bisect_left
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,19 +22,12 @@ MOST_SEEDS = 100  # per group; a plan that needs more is none
 
 @dataclass(frozen=True)
 class Welch:
-    """Two groups compared by Welch's t test.
+    """Two groups compared by Welch's t test."""
 
-    Attributes:
-        difference: mean of B less mean of A.
-        low: lower end of its 95% confidence interval.
-        high: upper end.
-        p_value: two-sided.
-    """
-
-    difference: float
-    low: float
-    high: float
-    p_value: float
+    difference: float  # mean of B less mean of A
+    low: float  # lower end of its 95% confidence interval
+    high: float  # upper end
+    p_value: float  # two-sided
 
 
 def welch(a: Sequence[float], b: Sequence[float]) -> Welch | None:
@@ -63,11 +57,8 @@ def probability_better(a: Sequence[float], b: Sequence[float]) -> float:
 def power(difference: float, spread: tuple[float, float], n: tuple[int, int], level: float = SIGNIFICANCE) -> float:
     """Probability that Welch's test finds a true difference.
 
-    Args:
-        difference: of the two means.
-        spread: standard deviation of each group, not both 0.
-        n: values in each group, at least two.
-        level: of significance, two-sided.
+    ``spread`` are the standard deviations, not both 0; ``n`` the values in each group, at least two. The test is two-
+    sided.
     """
     error, df = _standard_error(spread, n)
     critical, shift = float(stdtrit(df, 1 - level / 2)), abs(difference) / error
@@ -95,19 +86,12 @@ def seeds_needed(difference: float, spread: tuple[float, float], level: float = 
     """
     if not difference or not _is_enough(MOST_SEEDS, difference, spread, level):
         return None
-    return _first(lambda n: _is_enough(n, difference, spread, level), ENOUGH_SEEDS, MOST_SEEDS)
+    numbers = range(ENOUGH_SEEDS, MOST_SEEDS)
+    return ENOUGH_SEEDS + bisect_left(numbers, True, key=lambda n: _is_enough(n, difference, spread, level))
 
 
 def _is_enough(n: int, difference: float, spread: tuple[float, float], level: float) -> bool:
     return power(difference, spread, (n, n), level) >= POWER
-
-
-def _first(holds: Callable[[int], bool], low: int, high: int) -> int:
-    """The smallest number in [low, high] for which ``holds``, which stays true once it is; it is at ``high``."""
-    while low < high:
-        middle = (low + high) // 2
-        low, high = (low, middle) if holds(middle) else (middle + 1, high)
-    return low
 
 
 def _standard_error(spread: tuple[float, float], n: tuple[int, int]) -> tuple[float, float]:

@@ -32,18 +32,12 @@ class Mixing:
     def __call__(self, inputs: Tensor, labels: Tensor, *draw: int) -> tuple[Tensor, Tensor]:
         """Mix a batch.
 
-        Args:
-            inputs: (N, C, H, W).
-            labels: (N,).
-            draw: numbers that identify the batch in the run, beside the seed.
+        ``draw`` identifies the batch in the run, beside the seed.
 
         Returns:
             (N, C, H, W), and (N, classes) probabilities; the arguments if the batch is not mixed.
         """
-        state = torch.get_rng_state()  # of the CPU's generator, which the transforms draw from
-        torch.default_generator.manual_seed(derived_seed(self._seed, "mixing", *draw))
-        try:
+        with torch.random.fork_rng(devices=[]):  # of the CPU's generator, which the transforms draw from
+            torch.default_generator.manual_seed(derived_seed(self._seed, "mixing", *draw))
             mixed: tuple[Tensor, Tensor] = self._transform(inputs, labels)
-        finally:
-            torch.set_rng_state(state)
         return mixed

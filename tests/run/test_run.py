@@ -193,27 +193,21 @@ def test_divergence_is_recorded_and_everything_until_then_kept(tmp_path):
     assert (tmp_path / "run" / "figures" / "learning_rate.png").exists()
 
 
-def test_a_failure_is_recorded_with_its_traceback(tmp_path, monkeypatch):
-    def broken(*_arguments, **_options):
-        raise RuntimeError("out of luck")
+@pytest.mark.parametrize(
+    ("error", "state", "logged"),
+    [(RuntimeError("out of luck"), "failed", "RuntimeError: out of luck"), (KeyboardInterrupt(), "interrupted", "")],
+)
+def test_a_run_that_ends_early_records_its_state_and_traceback(tmp_path, monkeypatch, error, state, logged):
+    def ends(*_arguments, **_options):
+        raise error
 
-    monkeypatch.setattr("cifar_exp.stages.fit", broken)
-    with pytest.raises(RuntimeError):
+    monkeypatch.setattr("cifar_exp.stages.train", ends)
+    with pytest.raises(type(error)):
         run(composed(*TINY), tmp_path / "run")
-    assert json.loads((tmp_path / "run" / "status.json").read_text())["state"] == "failed"
+    assert json.loads((tmp_path / "run" / "status.json").read_text())["state"] == state
     log = (tmp_path / "run" / "run.log").read_text()
     assert "Traceback" in log
-    assert "RuntimeError: out of luck" in log
-
-
-def test_an_interrupted_run_says_so(tmp_path, monkeypatch):
-    def interrupted(*_arguments, **_options):
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr("cifar_exp.stages.fit", interrupted)
-    with pytest.raises(KeyboardInterrupt):
-        run(composed(*TINY), tmp_path / "run")
-    assert json.loads((tmp_path / "run" / "status.json").read_text())["state"] == "interrupted"
+    assert logged in log
 
 
 def test_figures_that_are_turned_off_are_not_there(tmp_path):
