@@ -66,7 +66,10 @@ _USUAL_OPTIONS = {
         **dict.fromkeys(("folder", "imagefolder", "custom", "directory"), "image_folder"),
         "cifar": "cifar10",
     },
-    "augment": dict.fromkeys(("off", "no", "false", "null"), "none"),
+    "augment": {
+        **dict.fromkeys(("off", "no", "false", "null"), "none"),
+        **dict.fromkeys(("trivialaugmentwide", "trivial_augment", "trivial"), "trivialaugment"),
+    },
     "model": {"resnet": "resnet18"},
 }
 

@@ -13,7 +13,16 @@ from cifar_exp.errors import RequestError
 GROUP_OPTIONS = {
     "model": ["resnet18", "resnet34", "resnet9", "speednet", "quickstart"],
     "data": ["cifar10", "cifar100", "image_csv", "image_folder", "mnist5k"],
-    "augment": ["crop_flip_cutout", "published", "none", "crop", "alternating"],
+    "augment": [
+        "crop_flip_cutout",
+        "published",
+        "none",
+        "crop",
+        "alternating",
+        "autoaugment",
+        "randaugment",
+        "trivialaugment",
+    ],
     "optimizer": ["sgd", "adamw", "muon", "published", "speedrun"],
     "scheduler": ["one_cycle", "cosine", "multistep", "triangle", "constant", "plateau", "published", "speedrun"],
     "averaging": ["none", "ema"],
