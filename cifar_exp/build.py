@@ -1,35 +1,31 @@
 """What a config describes, built: data, augmentation, network, optimizer, schedule."""
 
-import inspect
 import logging
 import math
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
 
 import numpy as np
 import torch
 import torch._dynamo  # PyTorch's first optimizer imports it, compiled or not; with the other libraries it is cheaper
 from numpy.typing import NDArray
 
-from cifar_exp import data, preflight
+from cifar_exp import data
 from cifar_exp.compute import memory, seeding
 from cifar_exp.compute.device import Compute, compiled
 from cifar_exp.compute.distributed.ranks import current_ranks
 from cifar_exp.config.fields import AUTO
-from cifar_exp.config.groups.averaging import AveragingConfig
 from cifar_exp.config.schema import ExperimentConfig
-from cifar_exp.config.targets import call
 from cifar_exp.data.augment.backend import choose
 from cifar_exp.data.augment.policy import Augmentation, LowResolution
 from cifar_exp.data.batches import TrainingBatches
 from cifar_exp.data.dataset import Splits
 from cifar_exp.data.device_batches import DeviceBatches, DeviceSplit
 from cifar_exp.data.normalize import Normalizer
-from cifar_exp.errors import RequestError, in_a_line
+from cifar_exp.errors import RequestError
 from cifar_exp.explain.layers import ExplainedLayers
+from cifar_exp.network import build_network, count_parameters
 from cifar_exp.safe_io.plural import plural
 from cifar_exp.training import schedule
 from cifar_exp.training.ema import WeightAverage
@@ -42,42 +38,26 @@ from cifar_exp.training.step import TrainingStep
 
 log = logging.getLogger(__name__)
 
-_INITIAL_IMAGES = 5000
+MOST_STEPS = 10_000_000  # planning them takes minutes, and their tables half a gigabyte
 
 
 @dataclass(frozen=True)
 class Parts:
-    """What a run works with.
+    """What a run works with."""
 
-    Attributes:
-        splits: the images.
-        class_names: in the order of the labels.
-        fingerprint: of the data set (see ``data.Dataset``).
-        batches: the augmented training batches.
-        learner: the network and what trains it.
-        steps_per_epoch: optimizer steps in an epoch.
-        planned: (total_steps,) learning rates that the schedule plans.
-        compute: where and in which precision.
-        statistics: of the training images.
-        normalize: makes the network's input.
-        explained: the layers that Grad-CAM explains.
-        max_lr: the peak learning rate.
-        lr_range_test: that found ``max_lr``; None if the config names a number.
-    """
-
-    splits: Splits
-    class_names: tuple[str, ...]
-    fingerprint: str
-    batches: TrainingBatches
-    learner: Learner
-    steps_per_epoch: int
-    planned: NDArray[np.float64]
-    compute: Compute
-    statistics: data.Statistics
-    normalize: Normalizer
-    explained: ExplainedLayers
-    max_lr: float
-    lr_range_test: LRRangeTest | None
+    splits: Splits  # the images
+    class_names: tuple[str, ...]  # in the order of the labels
+    fingerprint: str  # of the data set (see ``data.Dataset``)
+    batches: TrainingBatches  # the augmented training batches
+    learner: Learner  # the network and what trains it
+    steps_per_epoch: int  # optimizer steps in an epoch
+    planned: NDArray[np.float64]  # (total_steps,) learning rates that the schedule plans
+    compute: Compute  # where and in which precision
+    statistics: data.Statistics  # of the training images
+    normalize: Normalizer  # makes the network's input
+    explained: ExplainedLayers  # the layers that Grad-CAM explains
+    max_lr: float  # the peak learning rate
+    lr_range_test: LRRangeTest | None  # that found ``max_lr``; None if the config names a number
 
 
 def build(
@@ -109,22 +89,20 @@ def build(
     )
     # --- data ---
     node = config.data
-    dataset = data.load(node) if trained is None else trained[0]
-    splits = _split(node, dataset)
-    statistics = data.statistics(splits.train.images, node.statistics_decimals) if trained is None else trained[1]
+    dataset, statistics = trained or (data.load(node), None)
+    names = dataset.class_names
+    splits = Splits(*data.hold_out(dataset.train, node.validation_fraction, node.split_seed, names), dataset.test)
+    statistics = statistics or data.statistics(splits.train.images, node.statistics_decimals)
     make_batches = _batch_maker(config, splits.train, dataset.train.images.nbytes, statistics, compute)
     batches = make_batches(shard=current_ranks().shard)
     # --- network ---
     steps_per_epoch = math.ceil(batches.per_epoch / config.accumulate)
     total_steps = config.epochs * steps_per_epoch  # the only place that converts epochs to steps
-    preflight.check_steps(total_steps)
-    preflight.check_indices(config.explain.indices, len(dataset.test))
-    model, compute, explained = build_network(
-        config, splits.train, statistics, compute, classes=len(dataset.class_names)
-    )
+    _check_limits(config, total_steps, len(dataset.test))
+    model, compute, explained = build_network(config, splits.train, statistics, compute, classes=len(names))
     normalize = Normalizer(statistics, compute)
     # --- training ---
-    training_step = _training_step(config, splits.train.labels, len(dataset.class_names), compute, normalize)
+    training_step = _training_step(config, splits.train.labels, len(names), compute, normalize)
     max_lr, lr_range_test = config.max_lr, None
     if max_lr == AUTO:
         max_lr, lr_range_test = current_ranks().broadcast(
@@ -133,25 +111,19 @@ def build(
         )
     learner, planned = _build_learner(config, model, max_lr, total_steps, training_step)
     return Parts(
-        splits=splits,
-        class_names=dataset.class_names,
-        fingerprint=dataset.fingerprint,
-        batches=batches,
-        learner=learner,
-        steps_per_epoch=steps_per_epoch,
-        planned=planned,
-        compute=compute,
-        statistics=statistics,
-        normalize=normalize,
-        explained=explained,
-        max_lr=max_lr,
-        lr_range_test=lr_range_test,
-    )
+        splits, names, dataset.fingerprint, batches, learner, steps_per_epoch, planned, compute, statistics, normalize,
+        explained, max_lr, lr_range_test,
+    )  # fmt: skip
 
 
-def _split(node: Any, dataset: data.Dataset) -> Splits:
-    train, validation = data.hold_out(dataset.train, node.validation_fraction, node.split_seed, dataset.class_names)
-    return Splits(train, validation, dataset.test)
+def _check_limits(config: ExperimentConfig, total_steps: int, test_images: int) -> None:
+    """Refuse a plan of more steps than tables can hold, and an explanation of test images that do not exist."""
+    if total_steps > MOST_STEPS:
+        raise RequestError(
+            f"epochs: a run has at most {MOST_STEPS:,} steps, not {total_steps:,}; reduce epochs or increase batch_size"
+        )
+    if missing := [index for index in config.explain.indices or [] if index >= test_images]:
+        raise RequestError(f"explain.indices={missing[0]}: the test split has images 0 to {test_images - 1}")
 
 
 def _batch_maker(
@@ -170,6 +142,7 @@ def _batch_maker(
     maker: Callable[..., TrainingBatches] = TrainingBatches
     if backend.on_device is not None:
         maker = partial(DeviceBatches, on_device=backend.on_device, resident=DeviceSplit(train, compute.device))
+    low = config.augment.low_resolution
     return partial(
         maker,
         train,
@@ -177,7 +150,7 @@ def _batch_maker(
         config.batch_size,
         config.seed,
         alternating_flip=config.augment.alternating_flip,
-        low_resolution=_low_resolution(config),
+        low_resolution=None if low.size is None else LowResolution(low.size, low.fraction, config.epochs),
         balanced=config.data.sampler == "balanced",
     )
 
@@ -206,6 +179,7 @@ def _build_learner(
     if not ranks.is_rank_0:
         torch.manual_seed(seeding.derived_seed(config.seed, "rank", ranks.rank))  # other dropout on each rank
     optimizer = build_optimizer(config.optimizer, model, max_lr, compute.precision)
+    averaging = config.averaging
     plan = {"max_lr": optimizer.param_groups[0]["lr"], "total_steps": total_steps}
     learner = Learner(
         model=model,
@@ -215,14 +189,10 @@ def _build_learner(
         interval=config.scheduler.interval,
         total_steps=total_steps,
         training_step=replace(training_step, rank=ranks.rank, world_size=ranks.world_size),
-        average=_average(config.averaging, model),
+        average=None if averaging.name == "none" else WeightAverage(model, averaging.decay, averaging.every_steps),
         ranks=ranks,
     )
     return learner, schedule.planned_learning_rates(config.scheduler, **plan)
-
-
-def _average(node: AveragingConfig, model: torch.nn.Module) -> WeightAverage | None:
-    return None if node.name == "none" else WeightAverage(model, decay=node.decay, every_steps=node.every_steps)
 
 
 def _find_max_lr(
@@ -249,66 +219,6 @@ def _find_max_lr(
     return suggestion.max_lr, result
 
 
-def _low_resolution(config: ExperimentConfig) -> LowResolution | None:
-    node = config.augment.low_resolution
-    return None if node.size is None else LowResolution(node.size, node.fraction, config.epochs)
-
-
-def build_network(
-    config: ExperimentConfig, train: data.Split, statistics: data.Statistics, compute: Compute, *, classes: int
-) -> tuple[torch.nn.Module, Compute, ExplainedLayers]:
-    """The network as training starts from it, the layout that it works with, and the layers to explain.
-
-    Raises:
-        RequestError: a trial shows that it cannot be trained or explained as the config asks.
-    """
-    node, name = config.model, config.model.name
-    to_classify: dict[str, Any] = {"num_classes": classes, "in_channels": train.images.shape[3]}
-    preflight.check_size(node, to_classify)
-
-    def make() -> torch.nn.Module:
-        model = call(node, **to_classify)
-        if not isinstance(model, torch.nn.Module):
-            raise RequestError(f"{node._target_}: must return a torch.nn.Module, returned a {type(model).__name__}")
-        preflight.complete(model, name, train.images[:1], Normalizer(statistics, compute))
-        return compute.place(model)
-
-    model = make()
-    _initialize(model, name, train, Normalizer(statistics, compute))
-    with seeding.generators_kept(compute.device), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the run itself repeats them
-        trial = preflight.Trial.of(name, model, train.images, classes, statistics, compute, make)
-        trial.check_smallest_batch(len(train), config.batch_size)
-        trial = trial.with_working_layout(config.memory_format)
-        if (low := _low_resolution(config)) is not None:
-            trial.check_low_resolution(low.size)
-        explained = trial.explained_layers(config.explain)
-    if explained.note is not None:
-        log.info(explained.note)
-    return trial.compute.place(model), trial.compute, explained
-
-
-def _initialize(model: torch.nn.Module, name: str, train: data.Split, normalize: Normalizer) -> None:
-    """Pass training images to a network that starts from them."""
-    initialize = getattr(model, "initialize", None)
-    if not callable(initialize):
-        return
-    try:
-        inspect.signature(initialize).bind(None)
-    except (TypeError, ValueError):
-        log.info("model=%s: its method initialize is not called: it does not take one argument, the images", name)
-        return
-    # Evenly through the split, which for folders of images is in the order of the classes.
-    shown = np.linspace(0, len(train) - 1, min(_INITIAL_IMAGES, len(train))).astype(np.int64)
-    try:
-        initialize(normalize(torch.from_numpy(train.images[shown])))
-    except Exception as error:
-        raise RequestError(
-            f"model={name}: initialize(images) fails, which is called with up to {_INITIAL_IMAGES:,} normalized "
-            f"training images (N, C, H, W) before training: {in_a_line(error)}"
-        ) from error
-
-
 def describe(name: str, parts: Parts) -> list[str]:
     """What is about to be trained, in two lines."""
     splits, learner, compute = parts.splits, parts.learner, parts.compute
@@ -319,7 +229,7 @@ def describe(name: str, parts: Parts) -> list[str]:
         f"{name}: {len(splits.train):,} training, {held_out:,} validation and {len(splits.test):,} test images of "
         f"{len(parts.class_names)} classes; {plural(parts.steps_per_epoch, 'step')} an epoch, "
         f"{learner.total_steps:,} in all",
-        f"{preflight.count_parameters(learner.model):,} parameters on {compute.device} in "
+        f"{count_parameters(learner.model):,} parameters on {compute.device} in "
         f"{str(compute.precision).removeprefix('torch.')}, {processes}"
         f"{plural(torch.get_num_threads(), 'CPU thread')}; augmented by "
         f"{'the device' if parts.batches.backend == 'device' else 'Albumentations'}",

@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import nn
 
-from cifar_exp.build import build_network
 from cifar_exp.compute import seeding
 from cifar_exp.compute.device import Compute
 from cifar_exp.config.parse import changed
@@ -24,8 +23,9 @@ from cifar_exp.data.sources.resize import fit, resize_all
 from cifar_exp.errors import RequestError
 from cifar_exp.evaluation.metrics import evaluate
 from cifar_exp.evaluation.weights import read_weights
-from cifar_exp.explain.gradcam import explaining
+from cifar_exp.explain.gradcam import Explainer
 from cifar_exp.explain.layers import choose_layers
+from cifar_exp.network import build_network
 from cifar_exp.run_dir import tables
 from cifar_exp.run_dir.saved_run import SavedRun, open_run
 
@@ -34,23 +34,14 @@ Images = NDArray[np.uint8] | Sequence[str | Path | Image.Image]
 
 @dataclass(frozen=True)
 class TrainedNetwork:
-    """A run's network with its weights, and how images become its input.
+    """A run's network with its weights, and how images become its input."""
 
-    Attributes:
-        model: in evaluation mode, on the device.
-        config: of the run.
-        class_names: in the order of the logits.
-        compute: device, precision and memory layout.
-        normalize: makes the network's input.
-        channels: 1 (gray) or 3.
-    """
-
-    model: nn.Module
-    config: ExperimentConfig
-    class_names: tuple[str, ...]
-    compute: Compute
-    normalize: Normalizer
-    channels: int
+    model: nn.Module  # in evaluation mode, on the device
+    config: ExperimentConfig  # of the run
+    class_names: tuple[str, ...]  # in the order of the logits
+    compute: Compute  # device, precision and memory layout
+    normalize: Normalizer  # makes the network's input
+    channels: int  # 1 (gray) or 3
 
     @property
     def image_size(self) -> int:
@@ -113,8 +104,8 @@ class TrainedNetwork:
         explained = choose_layers(self.model, self.normalize(torch.from_numpy(images[:1])), node)
         if not explained.layers:
             raise RequestError(explained.note or "the network has no layer that Grad-CAM can explain")
-        with explaining(self.model, self.compute, self.normalize, self.config.batch_size, node.infill) as explainer:
-            return explainer.maps(images, classes, explained.layers[-1].name).heat
+        explainer = Explainer(self.model, self.compute, self.normalize, self.config.batch_size, node.infill)
+        return explainer.maps(images, classes, explained.layers[-1].name).heat
 
 
 def in_channels(images: NDArray[np.uint8], channels: int) -> NDArray[np.uint8]:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from cifar_exp.build import Parts
 from cifar_exp.compute import memory
 from cifar_exp.config.schema import ExperimentConfig
+from cifar_exp.data.split import evenly
 from cifar_exp.errors import RequestError
 from cifar_exp.evaluation.metrics import Evaluation, confusion_matrix, confusion_rows, per_class_rows, prediction_rows
 from cifar_exp.evaluation.probability_records import write_probabilities
@@ -17,14 +18,14 @@ from cifar_exp.explain.faithfulness import Explanation, faithfulness_rows
 from cifar_exp.explain.gradcam import gradcam_rows
 from cifar_exp.explain.layers import is_wanted
 from cifar_exp.explain.verdict import HEADLINES, WRONG_PLACE, finding, sanity
-from cifar_exp.preflight import count_parameters
+from cifar_exp.network import count_parameters
 from cifar_exp.reports.figures.calibration import calibration
 from cifar_exp.reports.figures.confusion import confusion
 from cifar_exp.reports.figures.curves import curves, learning_rate
 from cifar_exp.reports.figures.images import Judged, augmentations, gradcam, misclassified
 from cifar_exp.reports.figures.lr_range_test import draw_lr_range_test
 from cifar_exp.run_dir import lifecycle, run_status, tables
-from cifar_exp.run_dir.environment import changes, describe_environment, source_state, tell_changes
+from cifar_exp.run_dir.environment import changes, current_environment, log_changes
 from cifar_exp.safe_io import atomic
 from cifar_exp.safe_io.plural import plural
 from cifar_exp.training import lr_range_test
@@ -39,48 +40,37 @@ _AUGMENTED_IMAGES, _AUGMENTED_EPOCHS = 8, 4
 def write_environment(parts: Parts, out_dir: Path, *, resume: bool = False) -> dict[str, Any]:
     """Write ``environment.json``, and ``code.diff`` where the source tree has uncommitted changes.
 
-    A resumed run keeps what it started with, and says what is different now.
+    A resumed run keeps the file of its start; the log lists what has changed since then.
 
     Raises:
         RequestError: the data is not what the run started with.
     """
-    compute, source = parts.compute, source_state()
-    environment = describe_environment(compute.device, compute.precision, compute.memory_format)
-    environment |= {
-        "augment_backend": parts.batches.backend,
-        "git_commit": source["git_commit"],
-        "git_dirty": source["git_dirty"],
-        "data_fingerprint": parts.fingerprint,
-    }
+    environment, diff = current_environment(parts.compute, parts.batches.backend, parts.fingerprint)
     path = out_dir / "environment.json"
     if resume and path.exists():
-        found = changes(out_dir, atomic.read_json(path), environment, source["diff"])
+        found = changes(out_dir, atomic.read_json(path), environment, diff)
         if any(change.what == "data_fingerprint" for change in found):
             raise RequestError(
-                f"{out_dir}: cannot go on: the data is not what the run started with; start a new run on it"
+                f"{out_dir}: cannot be resumed: the data is not what the run started with; start a new run on it"
             )
         if found:
             log.warning("The numbers may differ from those of a run that was not interrupted:")
-            tell_changes(found)
+            log_changes(found)
         return environment
-    if source["diff"]:
-        atomic.write_text(out_dir / "code.diff", source["diff"])
+    if diff:
+        atomic.write_text(out_dir / "code.diff", diff)
     atomic.write_json(path, environment)
     return environment
 
 
-def write_lr_range_test(config: ExperimentConfig, parts: Parts, out_dir: Path, status: dict[str, Any]) -> None:
-    """Record the learning rate that the run uses, and with ``max_lr=auto`` the LR range test that found it."""
+def write_plan(config: ExperimentConfig, parts: Parts, out_dir: Path, status: dict[str, Any]) -> None:
+    """What is known before training: the planned learning rates, and with ``max_lr=auto`` the LR range test."""
     result = parts.lr_range_test
     if result is not None:
         tables.write_table(out_dir / lr_range_test.FILE, tables.LR_FIND_COLUMNS, result.rows())
         if config.figures:
             draw_lr_range_test(result, config.name, out_dir / lr_range_test.FIGURE)
-    run_status.update_status(out_dir, status, max_lr_used=parts.max_lr)
-
-
-def write_schedule(parts: Parts, out_dir: Path) -> None:
-    """The learning rate that the schedule plans for each step, to be held against ``steps.csv``."""
+    run_status.update_status(out_dir, status, max_lr_used=parts.max_lr, gradcam=parts.explained.note, warnings=[])
     rows = [{"step": step, "learning_rate": float(rate)} for step, rate in enumerate(parts.planned, start=1)]
     tables.write_table(out_dir / "schedule.csv", tables.SCHEDULE_COLUMNS, rows)
 
@@ -90,29 +80,22 @@ def used_schedule(config: ExperimentConfig, parts: Parts, out_dir: Path) -> Sche
     steps = tables.read_table(out_dir / "steps.csv")
     # With early stopping the end of an open-ended schedule is not missed.
     planned = parts.planned if config.early_stopping.patience is None else parts.planned[: len(steps)]
-    use = schedule_use(
-        config.scheduler.interval,
-        planned,
-        steps["learning_rate"].to_numpy(),
-        int(steps["epoch"].iloc[-1]),
-    )
+    rates, epochs = steps["learning_rate"].to_numpy(), int(steps["epoch"].iloc[-1])
+    use = schedule_use(config.scheduler.interval, planned, rates, epochs)
     (log.info if use.complete else log.warning)("Schedule %s: %s", config.scheduler.name, use)
     return use
 
 
 def write_tables(parts: Parts, evaluation: Evaluation, tta: Evaluation | None, out_dir: Path) -> NDArray[np.int64]:
-    """Predictions, probabilities, per-class figures, confusion matrix, calibration and labels worth a second look.
+    """Predictions, probabilities, per-class figures, confusion matrix, calibration and suspicious labels.
 
     ``tta`` is the evaluation with test-time augmentation; None without one. Returns the positions of the images whose
     label is probably wrong.
     """
     names, sources = parts.class_names, parts.splits.test.sources
     counts = confusion_matrix(evaluation.labels, evaluation.predictions, len(names))
-    tables.write_table(
-        out_dir / "predictions.csv",
-        tables.PREDICTIONS_COLUMNS,
-        prediction_rows(evaluation, parts.splits.test, names),
-    )
+    rows = prediction_rows(evaluation, parts.splits.test, names)
+    tables.write_table(out_dir / "predictions.csv", tables.PREDICTIONS_COLUMNS, rows)
     tables.write_table(out_dir / "per_class.csv", tables.PER_CLASS_COLUMNS, per_class_rows(counts, names))
     tables.write_table(out_dir / "confusion.csv", ["label", *names], confusion_rows(counts, names))
     return write_probabilities(evaluation, tta, sources, names, out_dir)
@@ -188,8 +171,7 @@ def draw_augmentations(config: ExperimentConfig, parts: Parts, out_dir: Path, st
     if not config.figures:
         return
     train, names = parts.splits.train, parts.class_names
-    # Evenly through the split, which for folders of images is in the order of the classes.
-    shown = np.linspace(0, len(train) - 1, min(_AUGMENTED_IMAGES, len(train))).astype(np.int64)
+    shown = evenly(len(train), _AUGMENTED_IMAGES)
     epochs = range(1, min(_AUGMENTED_EPOCHS, config.epochs) + 1)
     with lifecycle.survived(out_dir, "augmentations.png", status):
         augmentations(
@@ -202,7 +184,7 @@ def draw_augmentations(config: ExperimentConfig, parts: Parts, out_dir: Path, st
 
 
 def judged(parts: Parts, evaluation: Evaluation, indices: NDArray[np.int64]) -> list[Judged]:
-    """Test images with what the network said about them."""
+    """Test images with label, prediction and confidence."""
     names = parts.class_names
     return [
         Judged(
@@ -218,8 +200,8 @@ def judged(parts: Parts, evaluation: Evaluation, indices: NDArray[np.int64]) -> 
 
 def _measured_epoch(config: ExperimentConfig, fitted: Fitted) -> tuple[str, int]:
     """The checkpoint whose weights the final figures are of, and its epoch."""
-    if config.evaluation.weights == "best" and fitted.best_epoch is not None:
-        return "best", fitted.best_epoch
+    if config.evaluation.weights == "best" and fitted.best.epoch is not None:
+        return "best", fitted.best.epoch
     return "last", len(fitted.metrics)
 
 
@@ -241,8 +223,8 @@ def results(
         "val_images": None if parts.splits.validation is None else len(parts.splits.validation),
         "test_loss": evaluation.loss,
         "test_accuracy": evaluation.accuracy,
-        "best_epoch": fitted.best_epoch,
-        "best_val_accuracy": fitted.best_accuracy if selected_on_validation else None,
+        "best_epoch": fitted.best.epoch,
+        "best_val_accuracy": fitted.best.accuracy if selected_on_validation else None,
         "generalization_gap": row["train_accuracy"] - evaluation.accuracy,
         "misclassified": int((~evaluation.correct).sum()),
         "parameters": count_parameters(parts.learner.model),

@@ -3,22 +3,20 @@
 import logging
 import os
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from cifar_exp import outputs, stages, trackers
 from cifar_exp.build import build, describe
 from cifar_exp.compute import memory
-from cifar_exp.compute.distributed.session import DistributedPart
+from cifar_exp.compute.distributed.session import distributed_part
 from cifar_exp.config.parse import parse, plain
 from cifar_exp.config.resolved import validate
 from cifar_exp.config.schema import ExperimentConfig
 from cifar_exp.errors import DivergedError
 from cifar_exp.evaluation.probability_records import fitted_temperature, probability_scores
 from cifar_exp.reports.run_page.live import LivePage
-from cifar_exp.run_dir import lifecycle, run_status
-from cifar_exp.training.recorder import Recorder
+from cifar_exp.run_dir import lifecycle
 
 log = logging.getLogger(__name__)
 
@@ -26,10 +24,7 @@ log = logging.getLogger(__name__)
 def run(config: ExperimentConfig, out_dir: str | Path, *, resume: bool = False) -> dict[str, Any]:
     """Train, evaluate, explain and report one experiment.
 
-    Args:
-        config: resolved configuration (``cifar_exp.compose``, ``config.resolve`` or ``config.load_saved``).
-        out_dir: the run directory, created here; must not contain a run already.
-        resume: continue the run in ``out_dir``, whose config this is; results are identical to an uninterrupted run.
+    Creates the run directory ``out_dir``, or resumes the run in it, whose config must be this one.
 
     Returns:
         The row of ``summary.csv``.
@@ -44,8 +39,8 @@ def run(config: ExperimentConfig, out_dir: str | Path, *, resume: bool = False) 
     with (
         LivePage(out_dir, wanted=config.report) as page,
         lifecycle.recorded(out_dir, config, resume=resume) as status,
-        DistributedPart(plain(config), resume=resume) as distributed,
-        trackers.tracked(config, out_dir, lifecycle.state_after) as tell_tracker,
+        distributed_part(plain(config), resume=resume) as end_distributed_part,
+        trackers.tracked(config, out_dir, lifecycle.state_after) as log_to_tracker,
     ):
         # --- build ---
         log.info("Run directory: %s", lifecycle.run_name(out_dir))
@@ -55,26 +50,17 @@ def run(config: ExperimentConfig, out_dir: str | Path, *, resume: bool = False) 
         for line in describe(config.name, parts):
             log.info(line)
         environment = outputs.write_environment(parts, out_dir, resume=resume)
-        outputs.write_lr_range_test(config, parts, out_dir, status)
-        run_status.update_status(out_dir, status, gradcam=parts.explained.note, warnings=[])
-        outputs.write_schedule(parts, out_dir)
+        outputs.write_plan(config, parts, out_dir, status)
         page.update()
         # --- train and evaluate ---
-        savepoint = stages.build_savepoint(config, parts, out_dir)
+        callbacks = (log_to_tracker, page.update)
         try:
-            fitted = stages.train(
-                config,
-                parts,
-                savepoint,
-                stages.build_recorder(config, out_dir, status),
-                resume=resume,
-                after_epoch=_each(tell_tracker, page.update),
-            )
+            fitted = stages.train(config, parts, out_dir, status, resume=resume, after_epoch=callbacks)
         except DivergedError:
             outputs.draw_progress(config, parts, outputs.used_schedule(config, parts, out_dir), out_dir, status)
             raise
         evaluation, validation = stages.final_evaluations(config, parts, fitted, out_dir)
-        distributed.end()  # rank 0 does the rest
+        end_distributed_part()  # rank 0 does the rest
         # --- results: written before anything that may fail ---
         use = outputs.used_schedule(config, parts, out_dir)
         tta = stages.measure_tta(config, parts)
@@ -84,7 +70,7 @@ def run(config: ExperimentConfig, out_dir: str | Path, *, resume: bool = False) 
         results |= probability_scores(evaluation, fitted_temperature(validation))
 
         def write_summary() -> dict[str, Any]:
-            seconds = savepoint.seconds_before + time.perf_counter() - started
+            seconds = fitted.seconds_before + time.perf_counter() - started
             return lifecycle.write_summary(out_dir, config, "completed", results | {"total_seconds": seconds})
 
         write_summary()
@@ -103,16 +89,5 @@ def run_on_other_rank(task: dict[str, Any], resume: bool) -> None:
     """Do the distributed part of a run, up to the final evaluation, on a rank other than 0; writes nothing."""
     nowhere, config = Path(os.devnull), parse(task)
     parts = build(config)
-    recorder = Recorder(nowhere, {}, enabled=False)
-    fitted = stages.train(config, parts, stages.build_savepoint(config, parts, nowhere), recorder, resume=resume)
+    fitted = stages.train(config, parts, nowhere, None, resume=resume)
     stages.final_evaluations(config, parts, fitted, nowhere)
-
-
-def _each(*functions: Callable[[], None]) -> Callable[[], None]:
-    """A function that calls these one after the other."""
-
-    def call() -> None:
-        for function in functions:
-            function()
-
-    return call

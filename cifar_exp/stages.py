@@ -2,8 +2,7 @@
 
 import logging
 import os
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +19,10 @@ from cifar_exp.config.schema import ExperimentConfig
 from cifar_exp.data import Split
 from cifar_exp.evaluation.metrics import Evaluation, evaluate
 from cifar_exp.explain import faithfulness
-from cifar_exp.explain.gradcam import CamMap, Explainer, explain, explaining
+from cifar_exp.explain.gradcam import CamMap, Explainer, explain
 from cifar_exp.explain.layers import is_wanted
-from cifar_exp.run_dir import checkpoint, lifecycle, tables
-from cifar_exp.training.fit import FitOptions, Fitted, fit
+from cifar_exp.run_dir import checkpoint, lifecycle
+from cifar_exp.training.fit import Fitted, Training
 from cifar_exp.training.recorder import Recorder
 from cifar_exp.training.savepoint import Savepoint
 
@@ -32,53 +31,29 @@ log = logging.getLogger(__name__)
 _MOST_WORKERS = 4
 
 
-def build_recorder(config: ExperimentConfig, out_dir: Path, status: dict[str, Any]) -> Recorder:
-    """Records the columns that every run has, and those of what this one uses."""
-    metrics = ["val_accuracy_raw", "test_accuracy_raw"] if config.averaging.name != "none" else []
-    metrics += [config.selection_metric] if config.selection_metric not in tables.METRICS_COLUMNS else []
-    steps = ["gradient_norm"] if config.optimizer.clip_grad_norm is not None else []
-    return Recorder(out_dir, status, enabled=True, more_metrics=metrics, more_steps=steps)
-
-
-def build_savepoint(config: ExperimentConfig, parts: Parts, out_dir: Path) -> Savepoint:
-    """Where the run saves its state, and what a checkpoint needs beside the config so that its weights can be used."""
-    about = {
-        "class_names": list(parts.class_names),
-        "mean": list(parts.statistics.mean),
-        "std": list(parts.statistics.std),
-    }
-    node = config.checkpoint
-    return Savepoint(out_dir, about, every_epochs=node.every_epochs, every_seconds=node.every_seconds)
-
-
 def train(
     config: ExperimentConfig,
     parts: Parts,
-    savepoint: Savepoint,
-    recorder: Recorder,
+    out_dir: Path,
+    status: dict[str, Any] | None,
     *,
     resume: bool,
-    after_epoch: Callable[[], None] = lambda: None,
+    after_epoch: Sequence[Callable[[], None]] = (),
 ) -> Fitted:
-    """Train as the config says; see ``fit``."""
-    on_gpu = parts.compute.device.type == "cuda"
-    return fit(
+    """Train as the config requires (see ``Training``). Without a ``status``, as on other ranks, nothing is recorded."""
+    on_gpu, statistics = parts.compute.device.type == "cuda", parts.statistics
+    # What a checkpoint needs beside the config, so that its weights can be used.
+    about = {"class_names": list(parts.class_names), "mean": list(statistics.mean), "std": list(statistics.std)}
+    return Training(
+        config,
         parts.learner,
         parts.batches.loader(_loader_workers(config.data.workers, on_gpu=on_gpu), pin_memory=on_gpu),
         parts.splits,
-        FitOptions(
-            epochs=config.epochs,
-            test_each_epoch=config.evaluate_test_each_epoch,
-            keep_best=config.checkpoint.best,
-            resume=resume,
-            metric=config.selection_metric,
-            patience=config.early_stopping.patience,
-        ),
-        measure=lambda model, split, after_batch: measure(config, parts, split, after_batch, model),
-        savepoint=savepoint,
-        recorder=recorder,
-        after_epoch=after_epoch,
-    )
+        lambda model, split, after_batch: measure(config, parts, split, after_batch, model),
+        Savepoint(out_dir, about, every_seconds=config.checkpoint.every_seconds),
+        Recorder(config, out_dir, status),
+        after_epoch,
+    ).run(resume=resume)
 
 
 def _loader_workers(configured: int | None, *, on_gpu: bool) -> int:
@@ -121,7 +96,7 @@ def final_evaluations(
     config: ExperimentConfig, parts: Parts, fitted: Fitted, out_dir: Path
 ) -> tuple[Evaluation, Evaluation | None]:
     """Test and validation split (None without one) under the configured weights, which are then in the model."""
-    if config.evaluation.weights == "best" and fitted.best_epoch not in (None, config.epochs):
+    if config.evaluation.weights == "best" and fitted.best.epoch not in (None, config.epochs):
         if current_ranks().is_rank_0:  # evaluation broadcasts the weights
             best = checkpoint.load(out_dir / "checkpoints" / "best.pt", parts.compute.device)
             parts.learner.model.load_state_dict(best["model"])
@@ -171,37 +146,24 @@ def explain_images(
     config: ExperimentConfig, parts: Parts, evaluation: Evaluation, indices: np.ndarray[Any, np.dtype[np.int64]]
 ) -> list[CamMap]:
     """Grad-CAM of test images for the predicted and the true class."""
-    with _explainer(config, parts) as explainer:
-        return explain(
-            explainer,
-            parts.splits.test.images[indices],
-            indices,
-            {"predicted": evaluation.predictions[indices], "true": evaluation.labels[indices]},
-            parts.explained.layers,
-            config.seed,
-        )
+    classes = {"predicted": evaluation.predictions[indices], "true": evaluation.labels[indices]}
+    images, layers = parts.splits.test.images[indices], parts.explained.layers
+    return explain(_explainer(config, parts), images, indices, classes, layers, config.seed)
 
 
 def measure_faithfulness(
     config: ExperimentConfig, parts: Parts, evaluation: Evaluation
 ) -> list[faithfulness.Faithfulness]:
     """Whether each layer's Grad-CAM maps matter, on a random sample of test images."""
-    wanted, seed, layers = config.explain.faithfulness_images, config.seed, parts.explained.layers
+    wanted, layers = config.explain.faithfulness_images, parts.explained.layers
+    labels, predictions = evaluation.labels, evaluation.predictions
     if wanted == 0 or not layers:
         return []
-    labels, predictions = evaluation.labels, evaluation.predictions
     count = faithfulness.affordable(wanted, len(labels), len(layers))
-    chosen = faithfulness.sample(labels, predictions, count, seed)
-    with _explainer(config, parts) as explainer:
-        return faithfulness.measure(
-            explainer,
-            parts.splits.test.images[chosen],
-            labels[chosen],
-            predictions[chosen],
-            layers,
-            seed,
-        )
+    chosen = faithfulness.sample(labels, predictions, count, config.seed)
+    images, explainer = parts.splits.test.images[chosen], _explainer(config, parts)
+    return faithfulness.measure(explainer, images, labels[chosen], predictions[chosen], layers, config.seed)
 
 
-def _explainer(config: ExperimentConfig, parts: Parts) -> AbstractContextManager[Explainer]:
-    return explaining(parts.learner.model, parts.compute, parts.normalize, config.batch_size, config.explain.infill)
+def _explainer(config: ExperimentConfig, parts: Parts) -> Explainer:
+    return Explainer(parts.learner.model, parts.compute, parts.normalize, config.batch_size, config.explain.infill)

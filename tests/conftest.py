@@ -6,6 +6,7 @@ import shutil
 import signal
 import sys
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import pytest
 from browser_pages import quiet_pages
 from cifar_format import CIFAR10_FOLDER, Archive, cifar10_members, publish, write_archive
 from PIL import Image
+from runs import signal_at
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -115,19 +117,4 @@ def jpeg_root() -> Path:
 @pytest.fixture
 def at_step(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     """Returns a function that arranges for a signal in a certain step of the next run."""
-
-    def arrange(number: int, which: int = signal.SIGINT) -> None:
-        from cifar_exp.training.progress import EpochProgress
-
-        steps = []
-        update = EpochProgress.update
-
-        def counting(progress: EpochProgress, *arguments: Any) -> None:
-            steps.append(1)
-            if len(steps) == number:
-                signal.raise_signal(which)
-            update(progress, *arguments)
-
-        monkeypatch.setattr(EpochProgress, "update", counting)
-
-    return arrange
+    return partial(signal_at, monkeypatch)

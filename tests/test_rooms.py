@@ -20,7 +20,7 @@ LAYERS = (
     ("explain", "training"),
     ("reports", "trackers"),
     ("compare",),
-    ("preflight",),
+    ("network",),
     ("build", "outputs"),
     ("stages",),
     ("runner", "loaded_run"),

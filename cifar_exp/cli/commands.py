@@ -1,12 +1,34 @@
-"""The commands and their arguments. The module of a command is imported once its arguments are parsed."""
+"""The commands and their arguments, also for ``--help``. A command's module is imported once they are parsed."""
 
 import argparse
 import shlex
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 
 from cifar_exp.compute.collector import off_for_imports
+
+
+@dataclass(frozen=True)
+class Command:
+    """A command. ``main(options)`` of the module ``cifar_exp.cli.NAME`` runs it and returns the exit code."""
+
+    usage: str  # its arguments, for ``--help``
+    purpose: str  # one line, for ``--help``
+    add_arguments: Callable[[argparse.ArgumentParser], None]
+
+
+COMMANDS: dict[str, Command] = {}
+
+
+def _command(name: str, usage: str, purpose: str) -> Callable[[Callable[[argparse.ArgumentParser], None]], None]:
+    """Register the decorated function, which adds the arguments of the command to a parser."""
+
+    def register(add_arguments: Callable[[argparse.ArgumentParser], None]) -> None:
+        COMMANDS[name] = Command(usage, purpose, add_arguments)
+
+    return register
 
 
 def run_command(name: str, arguments: Sequence[str]) -> int:
@@ -17,7 +39,7 @@ def run_command(name: str, arguments: Sequence[str]) -> int:
         SystemExit: argparse printed the help, or a message about wrong arguments.
     """
     parser = argparse.ArgumentParser(prog=f"cifar-exp {name}")
-    COMMANDS[name](parser)
+    COMMANDS[name].add_arguments(parser)
     options = parser.parse_intermixed_args(arguments)  # an override may follow an option
     _find_runs(options)
     options.command = shlex.join(["cifar-exp", name, *arguments])
@@ -64,66 +86,25 @@ def _add_config_dir(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--config-dir", metavar="DIR", help="folder with your own config options")
 
 
-def _resume(parser: argparse.ArgumentParser) -> None:
+@_command("lr-find", "[KEY=VALUE ...]", "suggest a max_lr by an LR range test")
+def _lr_find(parser: argparse.ArgumentParser) -> None:
     parser.description = (
-        "Resume an interrupted or failed run from its last checkpoint; results are identical to an uninterrupted run. "
-        "Resume a sweep: completed jobs are skipped, all others run."
+        "Run an LR range test: train a copy of the network at a rising learning rate, record the loss and suggest a "
+        "max_lr. The experiment's own max_lr and epochs are not used."
     )
-    parser.epilog = "A sweep does not record --config-dir, trust=... and Hydra's own settings: give them again."
-    parser.add_argument("path", metavar="RUN_OR_SWEEP", type=Path, help="directory of a run or a sweep")
-    _add_overrides(parser, "KEY=VALUE", "of a sweep: hydra.KEY=... and sweep.fail_fast=...; of a run: explain.images=N")
+    parser.epilog = "Example: cifar-exp lr-find experiment=quickstart optimizer=adamw"
+    _add_overrides(parser, "KEY=VALUE", "overrides of the experiment, as for a run")
+    what = "first learning rate (default: %(default)g)"
+    parser.add_argument("--min-lr", metavar="LR", type=float, default=1e-5, help=what)
+    what = "last learning rate (default: %(default)g)"
+    parser.add_argument("--max-lr", metavar="LR", type=float, default=10.0, help=what)
+    what = "optimizer steps, each at its own learning rate; fewer if the loss diverges (default: %(default)s)"
+    parser.add_argument("--steps", metavar="N", type=int, default=100, help=what)
+    _add_out(parser, "lr_find")
     _add_config_dir(parser)
 
 
-def _reproduce(parser: argparse.ArgumentParser) -> None:
-    parser.description = "Run a saved config again in a new directory and compare the metrics row by row."
-    parser.add_argument("run", metavar="RUN", type=Path, help="directory of a completed run")
-    _add_overrides(parser, "trust=[PACKAGE]", "the same as --trust PACKAGE")
-    _add_out(parser, "reproductions")
-    parser.add_argument("--data-root", metavar="PATH", type=Path, help="location of the data on this machine")
-    what = "treat values as equal if they differ by at most T (default: %(default)g)"
-    parser.add_argument("--tolerance", metavar="T", type=float, default=0.0, help=what)
-
-
-def _evaluate(parser: argparse.ArgumentParser) -> None:
-    from cifar_exp.config.schema import OVERRIDABLE
-
-    parser.description = "Evaluate a run's checkpoint again: metrics, predictions, per-class accuracy, Grad-CAM."
-    parser.epilog = "Example: cifar-exp evaluate outputs/2026-11-22/10-00-00-000000 data=image_folder data.root=/data/x"
-    parser.add_argument("run", metavar="RUN", type=Path, help="directory of a completed run")
-    _add_overrides(parser, "KEY=VALUE", f"overrides of {', '.join(OVERRIDABLE)}")
-    what = "checkpoint to evaluate (default: the one that the run evaluated)"
-    parser.add_argument("--weights", choices=("last", "best"), help=what)
-    _add_out(parser, "evaluations")
-
-
-def _predict(parser: argparse.ArgumentParser) -> None:
-    parser.description = "Classify images by a run's network, from the run directory alone; no labels are needed."
-    parser.epilog = "Example: cifar-exp predict latest photo.jpg folder --explain"
-    parser.add_argument("run", metavar="RUN", type=Path, help="directory of a completed run")
-    what = "image, folder of images, or - for a list of paths on standard input"
-    parser.add_argument("paths", metavar="PATH", nargs="+", help=what)
-    what = "write the probabilities of all classes, not only of the best five"
-    parser.add_argument("--probabilities", action="store_true", help=what)
-    parser.add_argument("--explain", action="store_true", help="draw Grad-CAM maps of the first 40 images")
-    what = "checkpoint to use (default: the one that the run evaluated)"
-    parser.add_argument("--weights", choices=("last", "best"), help=what)
-    what = "auto, cpu, cuda or mps (default: the device of the run's config)"
-    parser.add_argument("--device", metavar="DEVICE", help=what)
-    _add_out(parser, "predictions")
-    _add_trust(parser)
-    parser.set_defaults(overrides=[])
-
-
-def _list(parser: argparse.ArgumentParser) -> None:
-    parser.description = "List the runs under the paths, newest first."
-    parser.add_argument("paths", metavar="PATH", nargs="*", type=Path, help="folder (default: outputs)")
-    what = "column of the list or of summary.csv, or config key; the best first, settings in ascending order"
-    parser.add_argument("--sort", metavar="COLUMN", help=what)
-    what = "format of the list (default: %(default)s)"
-    parser.add_argument("--format", choices=("table", "csv", "json"), default="table", help=what)
-
-
+@_command("compare", "PATH...", "what differs, by how much, and whether that is significant")
 def _compare(parser: argparse.ArgumentParser) -> None:
     parser.description = "Find the runs under the paths and compare them: a table, CSVs and figures."
     parser.epilog = "A run that failed, diverged or is still running is listed with its state and never averaged in."
@@ -145,35 +126,73 @@ def _compare(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--format", choices=("table", "csv", "markdown"), default="table", help=what)
 
 
-def _lr_find(parser: argparse.ArgumentParser) -> None:
+@_command("resume", "RUN", "continue an interrupted run or sweep")
+def _resume(parser: argparse.ArgumentParser) -> None:
     parser.description = (
-        "Run an LR range test: train a copy of the network at a rising learning rate, record the loss and suggest a "
-        "max_lr. The experiment's own max_lr and epochs are not used."
+        "Resume an interrupted or failed run from its last checkpoint; results are identical to an uninterrupted run. "
+        "Resume a sweep: completed jobs are skipped, all others run."
     )
-    parser.epilog = "Example: cifar-exp lr-find experiment=quickstart optimizer=adamw"
-    _add_overrides(parser, "KEY=VALUE", "overrides of the experiment, as for a run")
-    parser.add_argument("--min-lr", metavar="LR", type=float, help="first learning rate (default: 1e-05)")
-    parser.add_argument("--max-lr", metavar="LR", type=float, help="last learning rate (default: 10)")
-    what = "optimizer steps, each at its own learning rate; fewer if the loss diverges (default: 100)"
-    parser.add_argument("--steps", metavar="N", type=int, help=what)
-    _add_out(parser, "lr_find")
+    parser.epilog = "A sweep does not record --config-dir, trust=... and Hydra's own settings: give them again."
+    parser.add_argument("path", metavar="RUN_OR_SWEEP", type=Path, help="directory of a run or a sweep")
+    _add_overrides(parser, "KEY=VALUE", "of a sweep: hydra.KEY=... and sweep.fail_fast=...; of a run: explain.images=N")
     _add_config_dir(parser)
 
 
+@_command("reproduce", "RUN", "run the saved config again and compare the metrics")
+def _reproduce(parser: argparse.ArgumentParser) -> None:
+    parser.description = "Run a saved config again in a new directory and compare the metrics row by row."
+    parser.add_argument("run", metavar="RUN", type=Path, help="directory of a completed run")
+    _add_overrides(parser, "trust=[PACKAGE]", "the same as --trust PACKAGE")
+    _add_out(parser, "reproductions")
+    parser.add_argument("--data-root", metavar="PATH", type=Path, help="location of the data on this machine")
+    what = "treat values as equal if they differ by at most T (default: %(default)g)"
+    parser.add_argument("--tolerance", metavar="T", type=float, default=0.0, help=what)
+
+
+@_command("evaluate", "RUN", "evaluate the checkpoint again, on its own or on other data")
+def _evaluate(parser: argparse.ArgumentParser) -> None:
+    from cifar_exp.config.schema import OVERRIDABLE
+
+    parser.description = "Evaluate a run's checkpoint again: metrics, predictions, per-class accuracy, Grad-CAM."
+    parser.epilog = "Example: cifar-exp evaluate outputs/2026-11-22/10-00-00-000000 data=image_folder data.root=/data/x"
+    parser.add_argument("run", metavar="RUN", type=Path, help="directory of a completed run")
+    _add_overrides(parser, "KEY=VALUE", f"overrides of {', '.join(OVERRIDABLE)}")
+    what = "checkpoint to evaluate (default: the one that the run evaluated)"
+    parser.add_argument("--weights", choices=("last", "best"), help=what)
+    _add_out(parser, "evaluations")
+
+
+@_command("predict", "RUN PATH...", "classify images, from the run directory alone")
+def _predict(parser: argparse.ArgumentParser) -> None:
+    parser.description = "Classify images by a run's network, from the run directory alone; no labels are needed."
+    parser.epilog = "Example: cifar-exp predict latest photo.jpg folder --explain"
+    parser.add_argument("run", metavar="RUN", type=Path, help="directory of a completed run")
+    what = "image, folder of images, or - for a list of paths on standard input"
+    parser.add_argument("paths", metavar="PATH", nargs="+", help=what)
+    what = "write the probabilities of all classes, not only of the best five"
+    parser.add_argument("--probabilities", action="store_true", help=what)
+    parser.add_argument("--explain", action="store_true", help="draw Grad-CAM maps of the first 40 images")
+    what = "checkpoint to use (default: the one that the run evaluated)"
+    parser.add_argument("--weights", choices=("last", "best"), help=what)
+    what = "auto, cpu, cuda or mps (default: the device of the run's config)"
+    parser.add_argument("--device", metavar="DEVICE", help=what)
+    _add_out(parser, "predictions")
+    _add_trust(parser)
+    parser.set_defaults(overrides=[])
+
+
+@_command("list", "[PATH...]", "list the runs, newest first")
+def _list(parser: argparse.ArgumentParser) -> None:
+    parser.description = "List the runs under the paths, newest first."
+    parser.add_argument("paths", metavar="PATH", nargs="*", type=Path, help="folder (default: outputs)")
+    what = "column of the list or of summary.csv, or config key; the best first, settings in ascending order"
+    parser.add_argument("--sort", metavar="COLUMN", help=what)
+    what = "format of the list (default: %(default)s)"
+    parser.add_argument("--format", choices=("table", "csv", "json"), default="table", help=what)
+
+
+@_command("report", "RUN...", "write report.html again, from the run directory alone")
 def _report(parser: argparse.ArgumentParser) -> None:
     parser.description = "Write report.html of runs again, whatever their state, from their directories alone."
     parser.epilog = "Example: cifar-exp report outputs/2026-11-22/10-00-00-000000"
     parser.add_argument("runs", metavar="RUN", nargs="+", type=Path, help="run directory")
-
-
-# The arguments of each command. `main(options)` of the module cifar_exp.cli.NAME runs it.
-COMMANDS: dict[str, Callable[[argparse.ArgumentParser], None]] = {
-    "resume": _resume,
-    "reproduce": _reproduce,
-    "evaluate": _evaluate,
-    "predict": _predict,
-    "list": _list,
-    "compare": _compare,
-    "lr-find": _lr_find,
-    "report": _report,
-}

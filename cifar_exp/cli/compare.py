@@ -7,11 +7,7 @@ from cifar_exp.errors import DONE, RequestError
 
 
 def main(options: argparse.Namespace) -> int:
-    """Run the command; returns the exit code.
-
-    Raises:
-        RequestError: the request itself is wrong.
-    """
+    """Run the command; returns the exit code."""
     if options.top < 1:
         raise RequestError(f"--top {options.top}: must be at least 1")
     compared = compare_runs(

@@ -32,33 +32,17 @@ from cifar_exp.stages import explain_test_images, measure, measure_tta
 
 log = logging.getLogger(__name__)
 
+# fmt: off
 EVALUATION_COLUMNS = (
-    "run",
-    "weights",
-    "epoch",
-    "data_fingerprint",
-    "images",
-    "loss",
-    "accuracy",
-    "misclassified",
-    "changed_predictions",
-    "accuracy_tta",
-    "ece",
-    "brier",
-    "temperature",
-    "ece_calibrated",
-    "top5_accuracy",
-    "balanced_accuracy",
-    "macro_f1",
+    "run", "weights", "epoch", "data_fingerprint", "images", "loss", "accuracy", "misclassified",
+    "changed_predictions", "accuracy_tta", "ece", "brier", "temperature", "ece_calibrated", "top5_accuracy",
+    "balanced_accuracy", "macro_f1",
 )
+# fmt: on
 
 
 def main(options: argparse.Namespace) -> int:
-    """Run the command; returns the exit code.
-
-    Raises:
-        RequestError: the request itself is wrong.
-    """
+    """Run the command; returns the exit code."""
     evaluate_run(open_run(options.run, trust=options.trust), options.overrides, options.weights, options.out)
     return DONE
 
@@ -66,11 +50,7 @@ def main(options: argparse.Namespace) -> int:
 def evaluate_run(run: SavedRun, overrides: list[str], weights: str | None, out: Path | None) -> dict[str, Any]:
     """Evaluate a run's checkpoint and write the tables and figures of a run's evaluation.
 
-    Args:
-        run: a completed run.
-        overrides: ``KEY=VALUE``; ``data=OPTION`` replaces the whole data node.
-        weights: ``last`` or ``best``; None takes the checkpoint that the run itself evaluated.
-        out: new output directory; None makes one under ``outputs/evaluations``.
+    ``data=OPTION`` replaces the whole data node. By default the checkpoint is the one that the run itself evaluated.
 
     Returns:
         The row of ``evaluation.csv``.
@@ -109,8 +89,8 @@ def evaluate_run(run: SavedRun, overrides: list[str], weights: str | None, out: 
     tables.write_table(out_dir / "evaluation.csv", EVALUATION_COLUMNS, [row])
     explanation = explain_test_images(config, parts, evaluation, out_dir)
     outputs.draw_evaluation(config, parts, evaluation, explanation, out_dir, None)
-    environment = describe_environment(parts.compute.device, parts.compute.precision, parts.compute.memory_format)
-    atomic.write_json(out_dir / "environment.json", environment | {"data_fingerprint": parts.fingerprint})
+    environment = describe_environment(parts.compute) | {"data_fingerprint": parts.fingerprint}
+    atomic.write_json(out_dir / "environment.json", environment)
     _log_result(row, path, out_dir, same_weights)
     return row
 
@@ -135,16 +115,12 @@ def _apply_overrides(config: ExperimentConfig, overrides: list[str]) -> Experime
             raise RequestError(f"{override}: must be KEY=VALUE with a key of {', '.join(OVERRIDABLE)}")
     try:
         overridden = with_schema(config)  # refuses wrong types, as in a run
-    except SCHEMA_ERRORS as error:
-        raise RequestError(first_line(error)) from error
-    of_data = [override for override in overrides if override.split("=")[0].split(".")[0] == "data"]
-    if any(override.startswith("data=") for override in of_data):
-        # The network was trained on images of one size: other data is resized to it.
-        overridden.data = compose_job([*of_data, f"data.image_size={config.data.image_size}"]).data
-        of_data = []
-    others = [override for override in overrides if override.split("=")[0].split(".")[0] != "data"]
-    try:
-        for override in (*of_data, *others):
+        if any(override.startswith("data=") for override in overrides):
+            of_data = [override for override in overrides if override.startswith(("data=", "data."))]
+            # The network was trained on images of one size: other data is resized to it.
+            overridden.data = compose_job([*of_data, f"data.image_size={config.data.image_size}"]).data
+            overrides = [override for override in overrides if override not in of_data]
+        for override in overrides:
             key = override.partition("=")[0]
             if OmegaConf.select(overridden, key, default=overridden) is overridden:
                 raise RequestError(f"{key}: the run's config has no such key")
@@ -172,16 +148,9 @@ def _restore(config: ExperimentConfig, path: Path, run: SavedRun) -> tuple[Parts
     # Nothing is trained: no held-out split, no augmentation, no LR range test. Two batches of two images replace the
     # training split, because networks may refuse a batch of one image and schedules a single step.
     placeholder = test.take(np.zeros(4, np.int64))
-    unused = {
-        "data.validation_fraction": 0.0,
-        "augment": {"name": "none"},
-        "batch_size": 2,
-        "compile": False,
-        "max_lr": 1.0,
-    }
-    parts = build(
-        parse.changed(config, unused), trained=(dataclasses.replace(dataset, train=placeholder), found.statistics)
-    )
+    unused = {"data.validation_fraction": 0.0, "augment": {"name": "none"}, "batch_size": 2, "compile": False}
+    trained = dataclasses.replace(dataset, train=placeholder), found.statistics
+    parts = build(parse.changed(config, unused | {"max_lr": 1.0}), trained=trained)
     found.load_into(parts.learner.model, path)
     return parts, found.state
 
@@ -192,9 +161,7 @@ def _listed(names: Sequence[str]) -> str:
 
 def _temperature(run: SavedRun) -> float | None:
     """The temperature that the run fitted on its validation split; None if it has none."""
-    if not (run.path / "summary.csv").exists():
-        return None
-    found = run.table("summary.csv", ("run",)).get("temperature")
+    found = run.table("summary.csv", ("run",)).get("temperature") if (run.path / "summary.csv").exists() else None
     if found is None or not pd.api.types.is_numeric_dtype(found) or not 0 < found.iloc[0] < math.inf:
         return None
     return float(found.iloc[0])

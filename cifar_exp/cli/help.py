@@ -25,17 +25,8 @@ One run, and a sweep (every combination, each in its own directory):
   cifar-exp -m hydra/launcher=joblib max_lr=0.01,0.05   several jobs at a time (also ray, slurm)
   cifar-exp -m hydra/sweeper=optuna                     jobs chosen by the results of earlier ones
 
-Before a sweep (every command has its own --help):
-  cifar-exp lr-find [KEY=VALUE ...]    suggest a max_lr by an LR range test
-
-Commands about existing runs:
-  cifar-exp compare PATH...    what differs, by how much, and whether that is significant
-  cifar-exp resume RUN         continue an interrupted run or sweep
-  cifar-exp reproduce RUN      run the saved config again and compare the metrics
-  cifar-exp evaluate RUN       evaluate the checkpoint again, on its own or on other data
-  cifar-exp predict RUN PATH   classify images, from the run directory alone
-  cifar-exp list [PATH...]     list the runs, newest first
-  cifar-exp report RUN...      write report.html again, from the run directory alone
+Commands (each has its own --help):
+{commands}
 
 Options of each config group (GROUP=OPTION; `cifar-exp --help GROUP` describes them):
 {groups}
@@ -75,7 +66,9 @@ def help_text(overrides: list[str], *, config_dir: str | None = None) -> str:
     blocks: dict[str, list[str]] = {"": []}  # of the top-level keys, then of each node
     for key, line in _lines(job, ""):
         blocks.setdefault(key.partition(".")[0] if "." in key else "", []).append(line)
-    return _USAGE.format(groups=groups, keys="\n\n".join("\n".join(block) for block in blocks.values()))
+    keys = "\n\n".join("\n".join(block) for block in blocks.values())
+    commands = "\n".join(f"  cifar-exp {f'{name} {one.usage}':28} {one.purpose}" for name, one in COMMANDS.items())
+    return _USAGE.format(commands=commands, groups=groups, keys=keys)
 
 
 def _topic_text(topic: str, overrides: list[str], config_dir: str | None) -> str:

@@ -20,11 +20,7 @@ if TYPE_CHECKING:
 
 
 def run_experiment(arguments: list[str]) -> int:
-    """Run one experiment or a sweep, from Hydra's arguments; returns the exit code.
-
-    Raises:
-        RequestError: the request itself is wrong.
-    """
+    """Run one experiment or a sweep, from Hydra's arguments; returns the exit code."""
     from cifar_exp.cli.hydra_parser import as_arguments, parse
 
     flags = parse(arguments)
@@ -62,7 +58,7 @@ def run_experiment(arguments: list[str]) -> int:
 
 def _run(job: Any, arguments: list[str]) -> int:
     """Check and run one composed experiment; a wrong request leaves no file and no folder behind."""
-    from cifar_exp.cli.preflight import check
+    from cifar_exp.cli.check_request import check
     from cifar_exp.config.compose import without_hydra
     from cifar_exp.config.resolved import resolve
     from cifar_exp.run_dir.lifecycle import Leftovers
@@ -89,12 +85,8 @@ def _run(job: Any, arguments: list[str]) -> int:
 
 
 def run_sweep(request: "Request") -> int:
-    """Run the jobs of a sweep, completed ones excepted; returns the exit code.
-
-    Raises:
-        RequestError: the request itself is wrong.
-    """
-    from cifar_exp.cli.preflight import check
+    """Run the jobs of a sweep, completed ones excepted; returns the exit code."""
+    from cifar_exp.cli.check_request import check
     from cifar_exp.sweeps import grid, ledger
 
     torchrun.require_one_process("-m")
@@ -180,7 +172,7 @@ def _writable_folder(job: Any, key: str) -> Path:
         folder = Path(str(OmegaConf.select(job, key)))
         existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
     except OmegaConfBaseException as error:
-        raise RequestError(f"{key}: {first_line(error)}") from error
+        raise RequestError(f"{key}: {first_line(error).removeprefix(f'{key}: ')}") from error
     except OSError as error:
         raise RequestError(f"{folder}: {error.strerror}; choose another folder with {key}=...") from error
     if not (existing.is_dir() and os.access(existing, os.W_OK)):

@@ -1,7 +1,6 @@
 """``cifar-exp lr-find``: an LR range test of the composed experiment, its files and a sweep to try next."""
 
 import argparse
-import dataclasses
 import logging
 import math
 import os
@@ -19,54 +18,28 @@ from cifar_exp.reports.figures.lr_range_test import draw_lr_range_test
 from cifar_exp.run_dir import tables
 from cifar_exp.run_dir.saved_run import new_directory
 from cifar_exp.safe_io import atomic
-from cifar_exp.training.lr_range_test import (
-    FIGURE,
-    FILE,
-    FIRST_STEPS,
-    LRRange,
-    LRRangeTest,
-    Suggestion,
-    neighbours,
-    run_lr_range_test,
-)
+from cifar_exp.training import lr_range_test
+from cifar_exp.training.lr_range_test import FIGURE, FILE, LRRange, LRRangeTest, Suggestion
 
 log = logging.getLogger(__name__)
 
-_FEWEST_STEPS = 3 * FIRST_STEPS
+_FEWEST_STEPS = 3 * lr_range_test.FIRST_STEPS
 _MOST_STEPS = 1_000_000
 
 
 def main(options: argparse.Namespace) -> int:
-    """Run the command; returns 0 with a suggestion, 1 without.
-
-    Raises:
-        RequestError: the request itself is wrong.
-    """
-    given = {"low": options.min_lr, "high": options.max_lr, "steps": options.steps}
-    lr_range = dataclasses.replace(LRRange(), **{name: value for name, value in given.items() if value is not None})
-    overrides = options.overrides + ([f"trust=[{','.join(options.trust)}]"] if options.trust else [])
-    suggestion = lr_find(overrides, lr_range, options.out, options.config_dir)
-    return DONE if suggestion.max_lr is not None else FAILED
-
-
-def lr_find(overrides: list[str], lr_range: LRRange, out: Path | None, config_dir: str | None = None) -> Suggestion:
-    """Compose the experiment, run the test, write its files and log a suggestion.
-
-    Args:
-        overrides: overrides of the experiment.
-        lr_range: the learning rates to test.
-        out: new output directory; None makes one under ``outputs/lr_find``.
-        config_dir: folder with the user's own config options.
-
-    Raises:
-        RequestError: the learning rates make no range, the experiment cannot be built, or the directory exists.
-    """
+    """Run the command; returns 0 with a suggestion, 1 without."""
+    lr_range = LRRange(options.min_lr, options.max_lr, options.steps)
     _check(lr_range)
+    overrides = options.overrides + ([f"trust=[{','.join(options.trust)}]"] if options.trust else [])
+    config_dir = options.config_dir
     folder = os.path.abspath(config_dir) if config_dir else None
     config = resolve(without_hydra(compose_job(overrides, config_dir=folder)))
-    out_dir = new_directory(out, "lr_find")
+    out_dir = new_directory(options.out, "lr_find")
     parts = _build(config, lr_range)
-    result = run_lr_range_test(config, parts.learner.model, parts.batches, parts.learner.training_step, lr_range)
+    result = lr_range_test.run_lr_range_test(
+        config, parts.learner.model, parts.batches, parts.learner.training_step, lr_range
+    )
     suggestion = result.suggest()
     try:
         out_dir.mkdir(parents=True)
@@ -77,7 +50,7 @@ def lr_find(overrides: list[str], lr_range: LRRange, out: Path | None, config_di
     except OSError as error:
         raise RequestError(f"--out {out_dir}: cannot be written to: {error}") from error
     _log_result(result, suggestion, lr_range.steps, overrides, config_dir, out_dir)
-    return suggestion
+    return DONE if suggestion.max_lr is not None else FAILED
 
 
 def _build(config: ExperimentConfig, lr_range: LRRange) -> Parts:
@@ -85,9 +58,8 @@ def _build(config: ExperimentConfig, lr_range: LRRange) -> Parts:
     unused = {"max_lr": lr_range.low, "compile": False, "explain.layers": [], "explain.indices": None}
     parts = build(changed(config, unused))
     log.info(describe(config.name, parts)[0].rsplit(";", 1)[0])
-    low, high, steps = lr_range.low, lr_range.high, lr_range.steps
-    epoch = parts.steps_per_epoch
-    log.info("LR range test: up to %d steps from %g to %g (%d steps per epoch)", steps, low, high, epoch)
+    text = "LR range test: up to %d steps from %g to %g (%d steps per epoch)"
+    log.info(text, lr_range.steps, lr_range.low, lr_range.high, parts.steps_per_epoch)
     return parts
 
 
@@ -97,10 +69,8 @@ def _check(lr_range: LRRange) -> None:
             raise RequestError(f"{name} {value}: must be a finite number above 0")
     if lr_range.low >= lr_range.high:
         raise RequestError(f"--min-lr {lr_range.low:g}: must be below --max-lr, which is {lr_range.high:g}")
-    if lr_range.steps < _FEWEST_STEPS:
-        raise RequestError(f"--steps {lr_range.steps}: must be at least {_FEWEST_STEPS}")
-    if lr_range.steps > _MOST_STEPS:
-        raise RequestError(f"--steps {lr_range.steps}: must be at most {_MOST_STEPS}")
+    if not _FEWEST_STEPS <= lr_range.steps <= _MOST_STEPS:
+        raise RequestError(f"--steps {lr_range.steps}: must be between {_FEWEST_STEPS} and {_MOST_STEPS}")
 
 
 def _log_result(
@@ -122,6 +92,6 @@ def _log_result(
 def sweep_command(overrides: list[str], config_dir: str | None, max_lr: float) -> str:
     """The command of a sweep around a suggestion, quoted for a shell."""
     kept = [override for override in overrides if override.split("=")[0].lstrip("+") != "max_lr"]
-    values = ",".join(f"{value:g}" for value in neighbours(max_lr))
+    values = ",".join(f"{value:g}" for value in lr_range_test.neighbours(max_lr))
     folder = ["--config-dir", config_dir] if config_dir else []
     return shlex.join(["cifar-exp", "-m", *folder, *kept, f"max_lr={values}"])

@@ -35,11 +35,7 @@ _CHUNK_BYTES = 2**28  # of decoded images at a time
 
 
 def main(options: argparse.Namespace) -> int:
-    """Run the command; returns 0, or 1 if an image was skipped.
-
-    Raises:
-        RequestError: the request itself is wrong.
-    """
+    """Run the command; returns 0, or 1 if an image was skipped."""
     run = open_run(options.run, trust=options.trust)
     files = list_images(options.paths)
     out_dir = new_directory(options.out, "predictions")

@@ -19,7 +19,7 @@ from cifar_exp.data.augment.backend import choose
 from cifar_exp.data.augment.policy import Augmentation
 from cifar_exp.errors import DONE, FAILED, DivergedError, RequestError
 from cifar_exp.run_dir import tables
-from cifar_exp.run_dir.environment import Change, changes, describe_environment, source_state, tell_changes
+from cifar_exp.run_dir.environment import Change, changes, current_environment, log_changes
 from cifar_exp.run_dir.saved_run import SavedRun, new_directory, open_run
 from cifar_exp.runner import run
 from cifar_exp.safe_io import atomic
@@ -33,29 +33,16 @@ TIMING_COLUMNS = ("train_seconds", "eval_seconds", "images_per_second")
 
 @dataclass(frozen=True)
 class Difference:
-    """The first cell in which the reproduction's table differs from the run's.
+    """The first cell in which the reproduction's table differs from the run's."""
 
-    Attributes:
-        table: the file.
-        row: ``epoch 3`` or ``step 17``.
-        column: the column; None if the whole row is missing in one of them.
-        then: the run's value; None if it has none.
-        now: the reproduction's value.
-    """
-
-    table: str
-    row: str
-    column: str | None
-    then: float | str | None
-    now: float | str | None
+    row: str  # ``epoch 3`` or ``step 17``
+    column: str | None  # the column; None if the whole row is missing in one of them
+    then: float | str | None  # the run's value; None if it has none
+    now: float | str | None  # the reproduction's value
 
 
 def main(options: argparse.Namespace) -> int:
-    """Run the command; returns 0 if the numbers are the same, 1 if they differ.
-
-    Raises:
-        RequestError: the request itself is wrong.
-    """
+    """Run the command; returns 0 if the numbers are the same, 1 if they differ."""
     if not options.tolerance >= 0:
         raise RequestError(f"--tolerance {options.tolerance}: must be at least 0")
     out = new_directory(options.out, "reproductions")
@@ -71,11 +58,7 @@ def reproduce(
 ) -> dict[str, Any]:
     """Run ``saved`` again in ``out_dir`` and compare.
 
-    Args:
-        saved: the run; its directory is not changed.
-        out_dir: a new directory.
-        data_root: replaces the config's ``data.root``.
-        tolerance: largest difference between two values that count as the same; 0 requires the same bits.
+    ``tolerance`` is the largest difference between two values that count as the same; 0 requires the same bits.
 
     Returns:
         The content of ``reproduction.json``.
@@ -96,21 +79,21 @@ def reproduce(
     if (saved.path / "predictions.csv").exists():
         predictions_then = saved.table("predictions.csv", ("index", "prediction"))
     changed = _changes(saved, config)
-    tell_changes(changed)
+    log_changes(changed)
     try:
         run(config, out_dir)
     except DivergedError as error:
         log.warning("The reproduction diverged, the run did not: %s", error)
     path = out_dir / "metrics.csv"
     again = tables.read_table(path) if path.exists() else metrics.iloc[:0]
-    first = first_difference("metrics.csv", "epoch", metrics, again, tolerance)
+    first = first_difference(metrics, again, tolerance)
     predictions = _compare_predictions(predictions_then, out_dir)
     verdict: dict[str, Any] = {
         "same": first is None,
         "run": str(saved.path.absolute()),
         "tolerance": tolerance,
         "epochs_compared": min(len(metrics), len(again)),
-        "first_difference": None if first is None else asdict(first),
+        "first_difference": None if first is None else {"table": "metrics.csv", **asdict(first)},
         "final_differences": _final_differences(metrics, again),
         "predictions": predictions,
         "changes": [asdict(change) for change in changed],
@@ -122,38 +105,26 @@ def reproduce(
     return verdict
 
 
-def first_difference(
-    table: str, key: str, then: pd.DataFrame, now: pd.DataFrame, tolerance: float
-) -> Difference | None:
-    """The first difference between two tables, row by row; None if there is none.
+def first_difference(then: pd.DataFrame, now: pd.DataFrame, tolerance: float) -> Difference | None:
+    """The first difference between two ``metrics.csv``, row by row; None if there is none.
 
     Timing columns are ignored. Two missing values are the same; a missing value and a number differ.
     """
     columns = [name for name in then.columns if name not in TIMING_COLUMNS]
     if absent := [name for name in columns if name not in now.columns]:
-        return Difference(table, "header", absent[0], absent[0], None)
+        return Difference("header", absent[0], absent[0], None)
     for row in range(max(len(then), len(now))):
         if row >= len(then) or row >= len(now):
-            longer = then if row < len(then) else now
-            where = f"{key} {longer[key].iloc[row]}"
-            return Difference(table, where, None, *(("there", None) if row < len(then) else (None, "there")))
+            there = ("there", None) if row < len(then) else (None, "there")
+            return Difference(f"epoch {(then if row < len(then) else now)['epoch'].iloc[row]}", None, *there)
         for column in columns:
-            a, b = then[column].iloc[row], now[column].iloc[row]
-            if not _same(a, b, tolerance):
-                return Difference(table, f"{key} {then[key].iloc[row]}", column, _plain(a), _plain(b))
+            a, b = (
+                None if pd.isna(table[column].iloc[row]) else float(table[column].iloc[row]) for table in (then, now)
+            )
+            same = a == b or (a is not None and b is not None and abs(a - b) <= tolerance)
+            if not same:
+                return Difference(f"epoch {then['epoch'].iloc[row]}", column, a, b)
     return None
-
-
-def _same(a: Any, b: Any, tolerance: float) -> bool:
-    if pd.isna(a) or pd.isna(b):
-        return bool(pd.isna(a) and pd.isna(b))
-    return bool(a == b) or (not isinstance(a, str) and bool(abs(a - b) <= tolerance))
-
-
-def _plain(value: Any) -> float | str | None:
-    if pd.isna(value):
-        return None
-    return value if isinstance(value, str) else float(value)
 
 
 def _final_differences(then: pd.DataFrame, now: pd.DataFrame) -> dict[str, float]:
@@ -183,15 +154,10 @@ def _changes(saved: SavedRun, config: ExperimentConfig) -> list[Change]:
         return edited
     compute = Compute.choose(config.device, config.precision, config.memory_format)
     seeding.set_threads(config.threads)
-    source = source_state()
     dataset = data.load(config.data)
-    now = describe_environment(compute.device, compute.precision, compute.memory_format) | {
-        "git_commit": source["git_commit"],
-        "git_dirty": source["git_dirty"],
-        "data_fingerprint": dataset.fingerprint,
-        "augment_backend": _augment_backend(config, dataset.train.images, compute),
-    }
-    return edited + changes(saved.path, saved.environment, now, source["diff"])
+    backend = _augment_backend(config, dataset.train.images, compute)
+    now, diff = current_environment(compute, backend, dataset.fingerprint)
+    return edited + changes(saved.path, saved.environment, now, diff)
 
 
 def _augment_backend(config: ExperimentConfig, images: NDArray[np.uint8], compute: Compute) -> str:

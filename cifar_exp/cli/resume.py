@@ -7,6 +7,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
+from cifar_exp import trackers
 from cifar_exp.cli.hydra_app import run_sweep
 from cifar_exp.config.compose import composition
 from cifar_exp.config.overrides import quoted
@@ -26,22 +27,14 @@ _MOST_SHOWN = 80  # ignored overrides, and characters of each
 
 
 def main(options: argparse.Namespace) -> int:
-    """Run the command; returns the exit code.
-
-    Raises:
-        RequestError: the path cannot be resumed, or not with these overrides.
-    """
+    """Run the command; returns the exit code."""
     return resume(options.path, options.overrides, trust=options.trust, config_dir=options.config_dir)
 
 
 def resume(path: Path, overrides: Sequence[str], *, trust: Sequence[str], config_dir: str | None) -> int:
     """Resume a run or a sweep; returns the exit code.
 
-    Args:
-        path: directory of a run or a sweep.
-        overrides: of a sweep: Hydra's own settings and ``sweep.KEY``; of a run: ``explain.images``.
-        trust: packages of the user's own that the runs may call.
-        config_dir: the folder of the user's own options that the sweep was composed with.
+    A sweep takes Hydra's own settings and ``sweep.KEY``; a run takes ``explain.images``.
 
     Raises:
         RequestError: the path cannot be resumed, or not with these overrides.
@@ -56,7 +49,7 @@ def resume(path: Path, overrides: Sequence[str], *, trust: Sequence[str], config
 
 
 def _resume_run(path: Path, overrides: Sequence[str], trust: Sequence[str]) -> int:
-    saved = open_run(path, trust=trust, completed=False)
+    saved = open_run(path, trust=trust, completed=False, keeps_tracker=trackers.has_store)
     for override in overrides:
         key, _, value = override.partition("=")
         if key == "explain.images" and value.isdecimal():  # affects neither training nor evaluation

@@ -12,8 +12,7 @@ _NAMED = 3  # candidates in an error
 def find_run(named: Path) -> Path:
     """The directory that an argument means; as it stands if it exists or nothing else fits.
 
-    Args:
-        named: a path, the beginning of a run's path or of its last parts below ``outputs/``, or ``latest``.
+    The argument is a path, the beginning of a run's path or of its last parts below ``outputs/``, or ``latest``.
 
     Raises:
         RequestError: there is no run for ``latest``, or several runs fit.

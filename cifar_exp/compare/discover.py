@@ -14,7 +14,7 @@ from typing import Any
 
 import pandas as pd
 
-from cifar_exp.config.aliases import current_cell, with_current_targets
+from cifar_exp.config.version_0_1 import current_cell, with_current_targets
 from cifar_exp.errors import RequestError
 from cifar_exp.run_dir import run_status
 from cifar_exp.safe_io.untrusted import (

@@ -16,7 +16,6 @@ if TYPE_CHECKING:
 
 # From glibc's malloc.h; see mallopt(3).
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_THRESHOLD = -1, -2, -3
-_NEVER_TRIM = -1
 _TOP_PAD_BYTES = 64 * 2**20
 # A training batch of 128 takes ResNet-18 blocks of up to 32 MiB. An evaluation batch of 512 takes four times that:
 # kept, such blocks leave holes that raised the peak of a default run by 0.3 GB, so they still come from the system.
@@ -36,12 +35,8 @@ def keep_freed_memory() -> bool:
     libc = _glibc()
     if libc is None:
         return False
-    settings = (
-        (_M_TRIM_THRESHOLD, _NEVER_TRIM),
-        (_M_TOP_PAD, _TOP_PAD_BYTES),
-        (_M_MMAP_THRESHOLD, _MMAP_THRESHOLD_BYTES),
-    )
-    accepted = [libc.mallopt(option, value) for option, value in settings]
+    settings = {_M_TRIM_THRESHOLD: -1, _M_TOP_PAD: _TOP_PAD_BYTES, _M_MMAP_THRESHOLD: _MMAP_THRESHOLD_BYTES}
+    accepted = [libc.mallopt(option, value) for option, value in settings.items()]
     return all(accepted)
 
 

@@ -51,9 +51,7 @@ def device_generator(device: torch.device) -> torch.Generator:
 def generators_kept(device: torch.device, *, seed: int | None = None) -> Iterator[None]:
     """Restore all global random generators after the block.
 
-    Args:
-        device: whose generator is restored, beside the CPU's.
-        seed: of PyTorch's generators in the block; None keeps their states.
+    ``seed`` is that of PyTorch's generators in the block; None keeps their states.
     """
     pythons, numpys = random.getstate(), np.random.get_state()  # noqa: NPY002 - a user's network may draw from it
     generators = [torch.default_generator, *([] if device.type == "cpu" else [device_generator(device)])]

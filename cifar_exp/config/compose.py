@@ -52,11 +52,8 @@ def compose_job(
 ) -> DictConfig:
     """Compose the configuration of one run, with the ``hydra`` node (``sweeps.grid`` composes the jobs of a sweep).
 
-    Args:
-        overrides: Hydra overrides as on the command line.
-        config_name: the primary config.
-        config_dir: folder of the user's own options for the groups.
-        checked: whether to check values; ``--help`` does not, which saves importing pydantic.
+    ``config_dir`` is a folder of the user's own options. ``--help`` does not check values, which saves importing
+    pydantic.
 
     Raises:
         RequestError: the first mistake found, in one or two lines.
@@ -114,10 +111,7 @@ def composition(
 ) -> Iterator[ConfigLoader]:
     """Initialize Hydra's composition, with the user's own folder beside the shipped one.
 
-    Args:
-        config_dir: the user's own folder.
-        overrides: the composed overrides, for the messages.
-        config_name: the primary config.
+    ``overrides`` and ``config_name`` are for the messages.
 
     Raises:
         RequestError: instead of Hydra's own errors.

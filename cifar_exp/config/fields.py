@@ -19,10 +19,7 @@ _LARGEST = 1e30  # single precision ends at 3.4e38, and numbers are multiplied
 def key(description: str, default: Any = MISSING, *, factory: Any = None) -> Any:
     """A field with its one-line description.
 
-    Args:
-        description: the text in ``--help``.
-        default: its value; without one, a YAML file must set it.
-        factory: makes the default of a list.
+    Without a default, a YAML file must set the key.
     """
     metadata = {"description": description}
     if factory is not None:
@@ -48,15 +45,10 @@ class Schema:
 
 @dataclass(frozen=True)
 class Allowed:
-    """A constraint with its own message: ``Annotated[int, Allowed("an even number", lambda value: value % 2 == 0)]``.
+    """A constraint with its own message: ``Annotated[int, Allowed("an even number", lambda n: n % 2 == 0)]``."""
 
-    Attributes:
-        what: completes "must be ..." in the error message.
-        accepts: whether a value of the field's type is allowed.
-    """
-
-    what: str
-    accepts: Callable[[Any], bool]
+    what: str  # completes "must be ..." in the error message
+    accepts: Callable[[Any], bool]  # whether a value of the field's type is allowed
 
     def __get_pydantic_core_schema__(self, source: Any, handler: Callable[[Any], Any]) -> Any:
         """The field's own schema followed by this check; called by pydantic."""

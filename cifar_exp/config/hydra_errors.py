@@ -9,6 +9,7 @@ from hydra.errors import HydraException
 from omegaconf import OmegaConf
 from yaml import MarkedYAMLError, YAMLError
 
+from cifar_exp.config.overrides import for_shell, quoted, texts_of
 from cifar_exp.config.parse import flatten
 from cifar_exp.config.resolved import SCHEMA_ERRORS, first_line
 from cifar_exp.config.schema import GROUPS
@@ -24,13 +25,7 @@ def group_options(group: str) -> list[str]:
 
 
 def explain(error: Exception, overrides: list[str], config_name: str) -> str:
-    """The message of an error in one or two lines, with the nearest valid name.
-
-    Args:
-        error: one of ``COMPOSITION_ERRORS``.
-        overrides: the composed overrides.
-        config_name: the primary config.
-    """
+    """The message of an error in one or two lines, with the nearest valid name."""
     text = str(error)
     cause = error.__cause__
     if isinstance(error, YAMLError):
@@ -53,8 +48,10 @@ def explain(error: Exception, overrides: list[str], config_name: str) -> str:
             reason = f"holds several keys; set one of them: {', '.join(inner)}"
         return f"{match[1]}: {reason}"
     if match := re.search(r"Ambiguous value for argument '(.+)'", text):
-        value = match[1].partition("=")[2]
-        return f"{match[1]}: several values make a sweep, which needs -m; quote a text with a comma: \"'{value}'\""
+        key, _, value = match[1].partition("=")
+        text = ",".join(texts_of(value))
+        as_text = for_shell(f"{key}={quoted(text)}")
+        return f"{key}={text}: several values make a sweep, which needs -m; quote a text with a comma: {as_text}"
     if match := re.search(r"Could not delete from config. '([^']+)'", text):
         return f"~{match[1]}: no such key to remove"
     if match := re.search(r"Multiple values for (\S+?)\. ", text):

@@ -9,11 +9,11 @@ from dataclasses import fields, is_dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from cifar_exp.config.aliases import with_current_targets
 from cifar_exp.config.groups.scheduler import OPEN_ENDED, PlateauConfig
 from cifar_exp.config.schema import REGISTRY, ExperimentConfig, group_schema
 from cifar_exp.config.suggestions import suggest_key
 from cifar_exp.config.targets import check_targets
+from cifar_exp.config.version_0_1 import with_current_targets
 from cifar_exp.errors import RequestError
 from cifar_exp.safe_io.plural import plural
 
@@ -164,9 +164,7 @@ def plain(node: Any) -> Any:
 def changed(config: ExperimentConfig, values: Mapping[str, Any]) -> ExperimentConfig:
     """A copy with other values.
 
-    Args:
-        config: not modified.
-        values: by dotted key; a whole node as plain containers.
+    ``values`` are by dotted key; a whole node is given as plain containers.
 
     Raises:
         RequestError: no such key, or a value that is not allowed.

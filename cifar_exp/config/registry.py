@@ -11,26 +11,20 @@ SchemaType = TypeVar("SchemaType", bound=type[Schema])
 
 @dataclass(frozen=True)
 class Group:
-    """The registry of one group. The schema lookup and the allow-list of targets are derived from it.
+    """The registry of one group. The schema lookup and the allow-list of targets are derived from it."""
 
-    Attributes:
-        name: of the group.
-        shared: the keys that every option has, including the user's own options.
-        schemas: typed config by the name in a YAML file's ``defaults: [base_x, _self_]``.
-        targets: typed config by ``_target_``; None for a callable without one, whose node stays a mapping.
-    """
-
-    name: str
-    shared: type[Schema]
+    name: str  # of the group
+    shared: type[Schema]  # the keys that every option has, including the user's own options
+    # Typed config by the name in a YAML file's ``defaults: [base_x, _self_]``.
     schemas: dict[str, type[Schema]] = field(default_factory=dict)
+    # Typed config by ``_target_``; None for a callable without one, whose node stays a mapping.
     targets: dict[str, type[Schema] | None] = field(default_factory=dict)
 
     def option(self, name: str, *targets: str) -> Callable[[SchemaType], SchemaType]:
         """Register the decorated typed config.
 
-        Args:
-            name: of the base in its YAML file's ``defaults``.
-            targets: the allowed ``_target_``s; if empty, its default ``_target_``.
+        ``name`` is that of the base in its YAML file's ``defaults``. Without ``targets``, its default ``_target_`` is
+        allowed.
         """
 
         def register(schema: SchemaType) -> SchemaType:

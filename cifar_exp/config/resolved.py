@@ -11,11 +11,10 @@ from typing import Any, cast
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from cifar_exp.config.aliases import with_current_targets
 from cifar_exp.config.parse import BY_TARGET, flatten, parse, plain
-from cifar_exp.config.removed_keys import drop_removed_keys
 from cifar_exp.config.schema import ExperimentConfig, group_schema
 from cifar_exp.config.suggestions import suggest_key
+from cifar_exp.config.version_0_1 import drop_removed_keys, with_current_targets
 from cifar_exp.errors import RequestError
 from cifar_exp.safe_io.untrusted import displayable, read_yaml_text
 
@@ -27,9 +26,7 @@ PATHS = ("data.root", "data.cache", "tracker.store")
 def resolve(config: DictConfig, base: str = "") -> ExperimentConfig:
     """Convert a composed configuration to a typed, checked one, with interpolations resolved and absolute paths.
 
-    Args:
-        config: as composed.
-        base: folder at which relative paths start; the current one if empty.
+    Relative paths start at ``base``, or else at the current folder.
 
     Raises:
         RequestError: a value is missing or wrong, or an interpolation cannot be resolved.
@@ -81,10 +78,6 @@ def load_saved(path: Path, trust: Sequence[str] = ()) -> ExperimentConfig:
 
     The file is untrusted: YAML's safe loader parses it, interpolations are refused, and only allowed ``_target_``s
     pass. Its own ``trust`` is ignored: only the user can trust a package.
-
-    Args:
-        path: of the file.
-        trust: packages that the user trusts.
 
     Raises:
         RequestError: the file is missing, not a configuration, or contains a value that is not allowed.
@@ -178,5 +171,7 @@ def to_yaml(config: ExperimentConfig | dict[str, Any]) -> str:
 def first_line(error: Exception) -> str:
     """The message of an OmegaConf error on one line, with its key."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
-    key = next((line.removeprefix("full_key: ") for line in lines if line.startswith("full_key: ")), None)
+    key = next((line.removeprefix("full_key: ") for line in lines if line.startswith("full_key: ")), "")
+    if match := re.fullmatch(r"Interpolation key '(.+)' not found", lines[0]):
+        return f"{key}: needs {match[1]}, which is not set; set {match[1]} in your file, or {key}=..."
     return f"{key}: {lines[0]}" if key and key not in lines[0] else lines[0]

@@ -6,7 +6,7 @@ hold the structure; the values to tune are in the YAML files. ``--help`` shows t
 """
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Annotated, Any
 
 from hydra.core.config_store import ConfigStore
@@ -192,13 +192,11 @@ SCHEMAS: dict[str, list[type[Schema]]] = {
     "": [ExperimentConfig],
     **{group.name: list(group.schemas.values()) for group in REGISTRY.values()},
     "augment.low_resolution": [LowResolutionConfig],
-    "mixing": [MixingConfig],
-    "loss": [LossConfig],
-    "early_stopping": [EarlyStoppingConfig],
-    "evaluation": [EvaluationConfig],
-    "explain": [ExplainConfig],
-    "checkpoint": [CheckpointConfig],
-    "sweep": [SweepConfig],
+    **{
+        one.name: [one.type]
+        for one in fields(ExperimentConfig)
+        if isinstance(one.type, type) and issubclass(one.type, Schema) and one.name not in REGISTRY
+    },
 }
 
 # What may differ from a run when it is evaluated again: where and how it is measured, not what was trained.

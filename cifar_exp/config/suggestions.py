@@ -100,12 +100,7 @@ def _plain(name: str) -> str:
 
 
 def suggest_key(key: str, known: Sequence[str]) -> str:
-    """`` (did you mean 'x'?)``, or an empty text if no known key is close.
-
-    Args:
-        key: the unknown key.
-        known: every known key, including inner nodes.
-    """
+    """`` (did you mean 'x'?)``, or an empty text if no known key is close."""
     if key in known:  # a known key that must not be removed
         return ""
     meant = usual_name(key)

@@ -24,9 +24,7 @@ _DONE_BY_THE_RUNNER = {
 def check_targets(config: Mapping[str, Any], trusted: list[str]) -> None:
     """Refuse a configuration that names a callable outside the allow-list.
 
-    Args:
-        config: the whole configuration as plain containers.
-        trusted: top-level packages whose callables are allowed, too.
+    Callables of the ``trusted`` top-level packages are allowed, too.
 
     Raises:
         RequestError: names the first wrong value, its key and the allowed ones.
@@ -70,11 +68,7 @@ def options_of(node: Any) -> dict[str, Any]:
 def call(node: Any, *arguments: Any, without: tuple[str, ...] = (), **extra: Any) -> Any:
     """Call a checked node's ``_target_`` with the node's other keys as keyword arguments.
 
-    Args:
-        node: a group's node; its ``_target_`` has passed ``check_targets``.
-        arguments: positional arguments.
-        without: keys of the node that are not passed (``name`` never is).
-        extra: keyword arguments that are not in the configuration.
+    ``name`` and the keys in ``without`` are not passed; ``extra`` are arguments that are not in the configuration.
 
     Raises:
         RequestError: the callable does not exist, does not accept these arguments, or fails with them.

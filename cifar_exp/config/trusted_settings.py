@@ -46,9 +46,6 @@ def check_group_choices(overrides: Sequence[Override], loader: ConfigLoader) -> 
 def check_choices(choices: Mapping[Any, Any]) -> None:
     """Refuse a composition whose files choose a group's option by a path.
 
-    Args:
-        choices: the chosen option of each group.
-
     Raises:
         RequestError: names the first such choice.
     """
@@ -68,10 +65,7 @@ def is_path(name: Any) -> bool:
 def check_hydra_settings(config: DictConfig, shipped: DictConfig, overrides: Sequence[Override]) -> None:
     """Refuse a composition in which a file of the user changed a protected setting.
 
-    Args:
-        config: as composed, with its ``hydra`` node.
-        shipped: composed from the shipped files and the ``protected_overrides``.
-        overrides: those of the command line.
+    ``shipped`` is composed from the shipped files and the ``protected_overrides``.
 
     Raises:
         RequestError: names the first such key.

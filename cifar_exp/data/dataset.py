@@ -10,17 +10,11 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True)
 class Split:
-    """Images that belong together.
+    """Images that belong together."""
 
-    Attributes:
-        images: (N, H, W, C) uint8, C is 1 or 3.
-        labels: (N,) int64, positions in the data set's class names.
-        sources: (N,) text; the file or row of each image.
-    """
-
-    images: NDArray[np.uint8]
-    labels: NDArray[np.int64]
-    sources: NDArray[np.str_]
+    images: NDArray[np.uint8]  # (N, H, W, C) uint8, C is 1 or 3
+    labels: NDArray[np.int64]  # (N,) int64, positions in the data set's class names
+    sources: NDArray[np.str_]  # (N,) text; the file or row of each image
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -32,16 +26,13 @@ class Split:
 
 @dataclass(frozen=True)
 class Dataset:
-    """A training and a test split of the same classes.
-
-    Attributes:
-        fingerprint: SHA-256 (hexadecimal) of class names, labels and pixels. Copies of the data in other places or
-            file formats have the same one.
-    """
+    """A training and a test split of the same classes."""
 
     train: Split
     test: Split
     class_names: tuple[str, ...]
+    # SHA-256 (hexadecimal) of class names, labels and pixels. Copies of the data in other places or file formats have
+    # the same one
     fingerprint: str
 
 

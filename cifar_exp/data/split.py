@@ -34,6 +34,11 @@ def stratified_choice(labels: NDArray[np.int64], count: int, seed: int) -> NDArr
     return np.sort(np.concatenate(chosen)).astype(np.int64)
 
 
+def evenly(images: int, count: int) -> NDArray[np.int64]:
+    """At most ``count`` positions, evenly through a split: folders of images are in the order of the classes."""
+    return np.linspace(0, images - 1, min(count, images)).astype(np.int64)
+
+
 def limit(dataset: Dataset, *, train: int | None, test: int | None, seed: int) -> Dataset:
     """Keep the given number of images of each split, stratified. The fingerprint stays that of the whole data set."""
 

@@ -51,13 +51,13 @@ class CalibrationError:
         return "underconfident" if self.excess_high < 0 else "mixed"
 
 
-def equal_mass_bins(confidences: NDArray[np.float64], bins: int = BINS) -> NDArray[np.int64]:
+def equal_mass_bins(confidences: NDArray[np.float64]) -> NDArray[np.int64]:
     """(N,) bin of each image, by quantiles of the confidence.
 
     Equal confidences share a bin, and no bin is empty. Fewer than 20 images a bin say nothing: there are fewer bins
     then.
     """
-    bins = min(bins, max(len(confidences) // _FEWEST_IMAGES, 1))
+    bins = min(BINS, max(len(confidences) // _FEWEST_IMAGES, 1))
     edges = np.percentile(confidences, np.linspace(0, 100, bins + 1)[1:-1])
     return np.unique(np.searchsorted(edges, confidences), return_inverse=True)[1].astype(np.int64)
 
@@ -90,10 +90,7 @@ def expected_calibration_error(
 ) -> float:
     """Mean over the images of |accuracy - mean confidence| of their bin (Naeini et al. 2015, Guo et al. 2017).
 
-    Args:
-        confidences: (N,).
-        correct: (N,).
-        bins: (N,) bin of each image; None for 15 of equal mass.
+    ``bins`` (N,) are by default 15 of equal mass.
     """
     bins = equal_mass_bins(confidences) if bins is None else bins
     return float(np.abs(np.bincount(bins, confidences - correct)).sum()) / len(bins)
@@ -140,33 +137,21 @@ def brier_score(probabilities: NDArray[np.float32], labels: NDArray[np.int64]) -
 def fit_temperature(probabilities: NDArray[np.float32], labels: NDArray[np.int64]) -> float | None:
     """The temperature with the lowest cross-entropy on held-out images (Guo et al. 2017, arXiv 1706.04599).
 
-    Newton's method on the inverse temperature, in which the cross-entropy is convex; a step that leaves the bracket
-    becomes a bisection.
+    The cross-entropy is convex in the inverse temperature, so it is lowest where its slope is 0.
 
     Returns:
         None if the best one lies outside [0.05, 20], as it does where all images are right.
     """
+    from scipy.optimize import brentq  # the run page, which imports this module, does not need it
+
     log_p = np.log(np.maximum(probabilities, _TINY, dtype=np.float64))
     of_labels = log_p[np.arange(len(labels)), labels]
 
-    def slope_and_curvature(inverse: float) -> tuple[float, float]:
-        p = _softmax(inverse * log_p)
-        mean = (p * log_p).sum(axis=1)
-        return float((mean - of_labels).mean()), float(((p * log_p**2).sum(axis=1) - mean**2).mean())
+    def slope(inverse: float) -> float:
+        return float(((_softmax(inverse * log_p) * log_p).sum(axis=1) - of_labels).mean())
 
     low, high = 1 / _TEMPERATURES[1], 1 / _TEMPERATURES[0]
-    if slope_and_curvature(low)[0] >= 0 or slope_and_curvature(high)[0] <= 0:
-        return None
-    inverse = 1.0
-    for _ in range(60):
-        slope, curvature = slope_and_curvature(inverse)
-        low, high = (low, inverse) if slope > 0 else (inverse, high)
-        step = inverse - slope / curvature if curvature > 0 else low
-        following = step if low < step < high else math.sqrt(low * high)
-        if abs(following - inverse) < 1e-9 * inverse:
-            break
-        inverse = following
-    return 1 / inverse
+    return 1 / float(brentq(slope, low, high, xtol=1e-12)) if slope(low) < 0 < slope(high) else None
 
 
 def with_temperature(probabilities: NDArray[np.float32], temperature: float) -> NDArray[np.float64]:
@@ -185,10 +170,7 @@ def calibration_scores(
 ) -> dict[str, float | None]:
     """Columns of ``summary.csv`` about calibration.
 
-    Args:
-        probabilities: (N, C) of the test split.
-        labels: (N,).
-        temperature: fitted on the validation split; None without one.
+    ``temperature`` was fitted on the validation split; None without one.
     """
 
     def ece(p: NDArray[Any]) -> float:

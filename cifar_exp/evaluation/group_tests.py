@@ -21,19 +21,12 @@ MOST_SEEDS = 100  # per group; a plan that needs more is none
 
 @dataclass(frozen=True)
 class Welch:
-    """Two groups compared by Welch's t test.
+    """Two groups compared by Welch's t test."""
 
-    Attributes:
-        difference: mean of B less mean of A.
-        low: lower end of its 95% confidence interval.
-        high: upper end.
-        p_value: two-sided.
-    """
-
-    difference: float
-    low: float
-    high: float
-    p_value: float
+    difference: float  # mean of B less mean of A
+    low: float  # lower end of its 95% confidence interval
+    high: float  # upper end
+    p_value: float  # two-sided
 
 
 def welch(a: Sequence[float], b: Sequence[float]) -> Welch | None:
@@ -63,11 +56,8 @@ def probability_better(a: Sequence[float], b: Sequence[float]) -> float:
 def power(difference: float, spread: tuple[float, float], n: tuple[int, int], level: float = SIGNIFICANCE) -> float:
     """Probability that Welch's test finds a true difference.
 
-    Args:
-        difference: of the two means.
-        spread: standard deviation of each group, not both 0.
-        n: values in each group, at least two.
-        level: of significance, two-sided.
+    ``spread`` are the standard deviations, not both 0; ``n`` the values in each group, at least two. The test is two-
+    sided.
     """
     error, df = _standard_error(spread, n)
     critical, shift = float(stdtrit(df, 1 - level / 2)), abs(difference) / error

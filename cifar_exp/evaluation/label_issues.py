@@ -15,9 +15,7 @@ def label_issues(probabilities: NDArray[np.float32], labels: NDArray[np.int64]) 
     images of each label, estimate how many labels are wrong. That many images are returned: of those whose
     prediction is not their label, the ones with the lowest probability of the label.
 
-    Args:
-        probabilities: (N, C) of a network that was not trained on these images.
-        labels: (N,) given.
+    ``probabilities`` (N, C) are those of a network that was not trained on these images; ``labels`` (N,) are given.
     """
     classes = probabilities.shape[1]
     images = np.bincount(labels, minlength=classes)

@@ -25,17 +25,11 @@ _PUBLISHED_BATCH = 128  # images; of the published run, in evaluation too
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Predictions of a network for a split.
+    """Predictions of a network for a split."""
 
-    Attributes:
-        labels: (N,) true classes.
-        probabilities: (N, C) float32, softmax.
-        losses: (N,) cross-entropy, nats.
-    """
-
-    labels: NDArray[np.int64]
-    probabilities: NDArray[np.float32]
-    losses: NDArray[np.float64]
+    labels: NDArray[np.int64]  # (N,) true classes
+    probabilities: NDArray[np.float32]  # (N, C) float32, softmax
+    losses: NDArray[np.float64]  # (N,) cross-entropy, nats
 
     @cached_property
     def predictions(self) -> NDArray[np.int64]:
@@ -115,11 +109,8 @@ def evaluate(
         after_batch()
     model.train(was_training)
     probabilities, losses = map(ranks.concatenate, (probabilities, losses))
-    return Evaluation(
-        labels=split.labels,
-        probabilities=torch.cat(probabilities).cpu().numpy(),
-        losses=torch.cat(losses).cpu().numpy().astype(np.float64),
-    )
+    p, nats = (torch.cat(parts).cpu().numpy() for parts in (probabilities, losses))
+    return Evaluation(split.labels, p, nats.astype(np.float64))
 
 
 def _brought_to(device: torch.device, split: Split) -> tuple[torch.Tensor, torch.Tensor]:
@@ -175,13 +166,12 @@ def per_class_rows(confusion: NDArray[np.int64], class_names: Sequence[str]) -> 
 def class_scores(evaluation: Evaluation) -> dict[str, float | None]:
     """Columns of ``summary.csv`` that weigh classes, not images, equally, and the top-5 accuracy.
 
-    A class that has no image and is never predicted does not count. Of equal probabilities the label's is taken as the
+    A class that has no image and is never predicted does not count. Of equal probabilities the label's counts as the
     lowest. With five classes or fewer every label is among the top 5: the cell stays empty.
     """
     classes = evaluation.probabilities.shape[1]
-    rows = per_class_rows(
-        confusion_matrix(evaluation.labels, evaluation.predictions, classes), [str(k) for k in range(classes)]
-    )
+    counts = confusion_matrix(evaluation.labels, evaluation.predictions, classes)
+    rows = per_class_rows(counts, [str(k) for k in range(classes)])
     recalls, f1 = ([row[key] for row in rows if row[key] is not None] for key in ("accuracy", "f1"))
     of_label = np.take_along_axis(evaluation.probabilities, evaluation.labels[:, None], axis=1)
     in_top5 = (evaluation.probabilities >= of_label).sum(axis=1) <= 5
@@ -190,6 +180,17 @@ def class_scores(evaluation: Evaluation) -> dict[str, float | None]:
         "balanced_accuracy": float(np.mean(recalls)),
         "macro_f1": float(np.mean(f1)),
     }
+
+
+def selection_score(evaluation: Evaluation, metric: str) -> float:
+    """The value of the config's ``selection_metric``; higher is better, so ``val_loss`` is negated."""
+    if metric == "val_loss":
+        return -evaluation.loss
+    if metric == "val_accuracy":
+        return evaluation.accuracy
+    value = class_scores(evaluation)[metric.removeprefix("val_")]
+    assert value is not None
+    return value
 
 
 def confusion_rows(confusion: NDArray[np.int64], class_names: Sequence[str]) -> list[Mapping[str, Any]]:

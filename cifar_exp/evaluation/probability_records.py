@@ -1,4 +1,4 @@
-"""What a run records of its probabilities: the file, calibration, labels worth a second look, and scores."""
+"""Records of a run's probabilities: the file, calibration, suspicious labels, and scores."""
 
 import logging
 from collections.abc import Sequence
@@ -24,12 +24,7 @@ def write_probabilities(
 ) -> NDArray[np.int64]:
     """Write ``probabilities.npz``, ``calibration.csv`` and ``label_issues.csv``.
 
-    Args:
-        evaluation: of the test split.
-        tta: that with test-time augmentation; None without one.
-        sources: (N,) where the test images come from.
-        class_names: (C,).
-        out_dir: the run directory.
+    ``tta`` is the evaluation with test-time augmentation; ``sources`` (N,) say where the images come from.
 
     Returns:
         Positions of the images whose label is probably wrong, the most suspicious first.

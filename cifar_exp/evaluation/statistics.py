@@ -10,7 +10,7 @@ from scipy.special import bdtr, ndtri, stdtrit  # scipy.stats has more convenien
 
 CONFIDENCE = 0.95
 SIGNIFICANCE = 0.05
-LARGEST = 1e100  # number that is taken for one: differences and squares of larger ones overflow
+LARGEST = 1e100  # larger numbers are ignored: their differences and squares overflow
 
 
 @dataclass(frozen=True)
@@ -112,10 +112,8 @@ def holm(p_values: Sequence[float], comparisons: int | None = None) -> list[floa
     Holm's step-down method (Holm 1979, Scandinavian Journal of Statistics 6:65-70): the smallest is multiplied by
     the number of comparisons, the next by one fewer, and none may become smaller than the one before it.
 
-    Args:
-        p_values: of the comparisons that are reported.
-        comparisons: how many there are, at least those reported. The others count as larger than all reported
-            ones, which makes no adjusted p-value smaller. None: all are reported.
+    ``comparisons`` is their number if not all are reported. The others count as larger than all reported ones, which
+    makes no adjusted p-value smaller.
     """
     p = np.asarray(p_values, dtype=np.float64)
     factors = (len(p) if comparisons is None else comparisons) - np.arange(len(p))
@@ -139,10 +137,7 @@ def t_interval(
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """95% confidence intervals of means by Student's t; NaN where there are fewer than two values, or no spread.
 
-    Args:
-        mean: (groups,).
-        std: (groups,) with n - 1 in the denominator.
-        n: (groups,) how many independent values each mean is of.
+    The arrays are (groups,); ``std`` has n - 1 in the denominator, ``n`` counts independent values.
     """
     enough = (n >= 2) & (std > 0)  # equal values say nothing about how far others would lie
     quantile = np.full(len(n), np.nan)

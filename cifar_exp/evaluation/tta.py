@@ -7,12 +7,9 @@ from torch.nn import functional as F
 def view_logits(model: nn.Module, inputs: Tensor, views: str) -> Tensor:
     """Logits averaged over views of each image (Jordan 2024, arXiv 2404.00498).
 
-    Args:
-        model: in evaluation mode.
-        inputs: (N, C, H, W).
-        views: ``none``: the image. ``mirror``: it and its mirror image, half each. ``mirror_translate``: these two
-            (a quarter each), and the four of the image moved by one pixel up and left or down and right, its border
-            reflected (an eighth each).
+    ``none``: the image. ``mirror``: it and its mirror image, half each. ``mirror_translate``: these two (a quarter
+    each), and the four of the image moved by one pixel up and left or down and right, its border reflected (an eighth
+    each).
 
     Returns:
         (N, classes).

@@ -15,16 +15,11 @@ from cifar_exp.run_dir import checkpoint
 
 @dataclass(frozen=True)
 class Weights:
-    """A checkpoint with what it takes to use it.
+    """A checkpoint with what it takes to use it."""
 
-    Attributes:
-        state: the checkpoint's content; ``model`` holds the weights.
-        class_names: in the order of the labels.
-        statistics: of the training images. They belong to the weights: those of other data would shift every input.
-    """
-
-    state: dict[str, Any]
-    class_names: tuple[str, ...]
+    state: dict[str, Any]  # the checkpoint's content; ``model`` holds the weights
+    class_names: tuple[str, ...]  # in the order of the labels
+    # Of the training images. They belong to the weights: those of other data would shift every input.
     statistics: Statistics
 
     def load_into(self, model: nn.Module, path: Path) -> None:

@@ -1,1 +1,1 @@
-"""Grad-CAM maps and what they are worth."""
+"""Grad-CAM maps and the test of their faithfulness."""

@@ -11,10 +11,9 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import nn
 
 from cifar_exp.compute.seeding import derived_seed, generators_kept
-from cifar_exp.data.split import stratified_choice
+from cifar_exp.data.split import evenly, stratified_choice
 from cifar_exp.explain.gradcam import CamMap, Explainer, control_rows
 from cifar_exp.explain.layers import LayerMap
 from cifar_exp.explain.verdict import verdict
@@ -24,24 +23,18 @@ RESAMPLES = 2000
 _PASSES = 10  # what an image costs a layer, in forward passes of one image: its map, its own places, the controls
 _LEAST_SAMPLE = 30
 _MOST_SANITY_IMAGES = 50
+_EFFECT_COLUMNS = ("attended_drop", "control_drop", "difference", "ci_low", "ci_high")
 _QUANTILES = (0.025, 0.975)
 
 
 @dataclass(frozen=True)
 class Effect:
-    """What hiding the attended pixels does, against hiding those that other images' maps mark.
+    """What hiding the attended pixels does, against hiding those that other images' maps mark."""
 
-    Attributes:
-        attended_drop: mean fall in the class's probability.
-        control_drop: the same for the control.
-        low: lower end of the 95% paired bootstrap interval of the difference.
-        high: its upper end.
-    """
-
-    attended_drop: float
-    control_drop: float
-    low: float
-    high: float
+    attended_drop: float  # mean fall in the class's probability
+    control_drop: float  # the same for the control
+    low: float  # lower end of the 95% paired bootstrap interval of the difference
+    high: float  # its upper end
 
     @property
     def difference(self) -> float:
@@ -51,21 +44,15 @@ class Effect:
 
 @dataclass(frozen=True)
 class Faithfulness:
-    """A layer's maps, tested for one target.
-
-    Attributes:
-        target: ``predicted``: all sampled images; ``true``: the misclassified ones among them.
-        n: images.
-        effect: None with fewer than ``FEWEST_IMAGES``.
-        correlation: mean rank correlation of the maps with those of the network whose last block is re-initialized;
-            None if it was not measured.
-    """
+    """A layer's maps, tested for one target."""
 
     layer: LayerMap
-    target: str
-    n: int
+    target: str  # ``predicted``: all sampled images; ``true``: the misclassified ones among them
+    n: int  # images
     infill: str
-    effect: Effect | None = None
+    effect: Effect | None = None  # None with fewer than ``FEWEST_IMAGES``
+    # Mean rank correlation of the maps with those of the network whose last block is re-initialized; None if it was
+    # not measured.
     correlation: float | None = None
 
     @property
@@ -76,17 +63,11 @@ class Faithfulness:
 
 @dataclass(frozen=True)
 class Explanation:
-    """The maps of the shown images, and the test of each layer on a random sample.
+    """The maps of the shown images, and the test of each layer on a random sample."""
 
-    Attributes:
-        indices: positions of the shown images in the test split.
-        maps: for each shown image, layer and target.
-        tests: for each target and layer; empty if the config leaves the test out.
-    """
-
-    indices: NDArray[np.int64]
-    maps: Sequence[CamMap]
-    tests: Sequence[Faithfulness]
+    indices: NDArray[np.int64]  # positions of the shown images in the test split
+    maps: Sequence[CamMap]  # for each shown image, layer and target
+    tests: Sequence[Faithfulness]  # for each target and layer; empty if the config leaves the test out
 
     @property
     def read_first(self) -> str | None:
@@ -107,15 +88,9 @@ def measure(
 ) -> list[Faithfulness]:
     """Test each layer's maps on a sample of images, for the predicted class and, of the mistakes, for the true one.
 
-    Args:
-        explainer: the network.
-        images: (N, H, W, C), the sample.
-        labels: (N,) true classes.
-        predictions: (N,) predicted classes.
-        layers: from ``choose_layers``.
-        seed: of the controls, the bootstrap and the re-initialization.
+    The sample is (N, H, W, C), with (N,) labels and predictions.
     """
-    scrambled = reinitialized(explainer.model, derived_seed(seed, "re-initialized"), explainer)
+    scrambled = reinitialized(explainer, derived_seed(seed, "re-initialized"))
     found = []
     for target, rows in (("predicted", np.arange(len(images))), ("true", np.flatnonzero(labels != predictions))):
         classes = (predictions if target == "predicted" else labels)[rows]
@@ -141,14 +116,7 @@ def affordable(count: int, test_images: int, layers: int) -> int:
 
 
 def sample(labels: NDArray[np.int64], predictions: NDArray[np.int64], count: int, seed: int) -> NDArray[np.int64]:
-    """Positions of random images, stratified over the classes and over right and wrong predictions.
-
-    Args:
-        labels: (N,).
-        predictions: (N,).
-        count: of images, at most N.
-        seed: which ones.
-    """
+    """Positions of random images, stratified over the classes and over right and wrong predictions."""
     strata = 2 * labels + (labels != predictions)
     return stratified_choice(strata, count, derived_seed(seed, "faithfulness"))
 
@@ -162,12 +130,7 @@ def effect_of(
 ) -> Effect:
     """What hiding these pixels does, against hiding those of other images.
 
-    Args:
-        explainer: the network, and what replaces hidden pixels.
-        images: (N, H, W, C).
-        classes: (N,) whose probability counts.
-        attended: (N, H, W) bool, the pixels that each image's map marks.
-        seed: of the derangements and the bootstrap.
+    ``attended`` (N, H, W) are the pixels that each image's map marks; the probability of ``classes`` (N,) counts.
     """
     before = explainer.probabilities(images, classes)
     own = before - explainer.probabilities(images, classes, attended)
@@ -184,13 +147,13 @@ def bootstrap_interval(differences: NDArray[np.float64], seed: int) -> tuple[flo
     return float(low), float(high)
 
 
-def reinitialized(model: nn.Module, seed: int, explainer: Explainer) -> Explainer | None:
+def reinitialized(explainer: Explainer, seed: int) -> Explainer | None:
     """The same network with its last block and its head as untrained (Adebayo et al. 2018, arXiv 1810.03292).
 
     These are the last two of the network's direct children that have parameters. None if no module in them has
     ``reset_parameters``.
     """
-    scrambled = copy.deepcopy(model)
+    scrambled = copy.deepcopy(explainer.model)
     children = [child for child in scrambled.children() if any(True for _ in child.parameters())]
     modules = [module for child in children[-2:] for module in child.modules()]
     reset = [function for module in modules if callable(function := getattr(module, "reset_parameters", None))]
@@ -210,7 +173,7 @@ def _correlation(
     """Mean rank correlation of the maps, (N, h, w) before the ReLU, with those of the re-initialized network."""
     if scrambled is None:
         return None
-    some = np.linspace(0, len(images) - 1, min(_MOST_SANITY_IMAGES, len(images) // 4)).astype(np.int64)
+    some = evenly(len(images), min(_MOST_SANITY_IMAGES, len(images) // 4))
     others = scrambled.maps(images[some], classes[some], layer.name).coarse
     return rank_correlation(maps[some].reshape(len(some), -1), others.reshape(len(some), -1))
 
@@ -242,17 +205,7 @@ def faithfulness_rows(tests: Sequence[Faithfulness]) -> list[Mapping[str, Any]]:
             "infill": test.infill,
             "verdict": test.verdict,
             "rank_correlation_reinitialized": test.correlation,
+            **{name: getattr(test.effect, name.removeprefix("ci_"), None) for name in _EFFECT_COLUMNS},
         }
-        | (
-            {}
-            if test.effect is None
-            else {
-                "attended_drop": test.effect.attended_drop,
-                "control_drop": test.effect.control_drop,
-                "difference": test.effect.difference,
-                "ci_low": test.effect.low,
-                "ci_high": test.effect.high,
-            }
-        )
         for test in tests
     ]

@@ -4,8 +4,7 @@ A map is only a picture until it is tested. ``faithfulness`` tests each layer's 
 are the maps themselves, and the numbers of the images that are shown.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,72 +31,50 @@ class CamMap:
     """The explanation of one image by one layer for one target class.
 
     Each drop is the fall in the target's probability when a fifth of the pixels is hidden; positive if it falls.
-
-    Attributes:
-        index: position of the image in the test split.
-        target: ``predicted`` or ``true``.
-        coarse: (h, w) the map as Grad-CAM defines it before its ReLU.
-        heat: (H, W) the ReLU of the map, upsampled bilinearly to the image's size; not negative.
-        attended_drop: with the most attended pixels replaced by the config's infill.
-        control_drop: the same at the places that the maps of other shown images mark (same layer and target); mean
-            over them. None with a single image.
-        deletion_drop: with the most attended pixels in the mean colour (of 0.1.0).
-        random_drop: with scattered random pixels in the mean colour (of 0.1.0); mean of the draws. A weak control:
-            scattered holes disturb a network more than connected ones.
     """
 
-    index: int
-    target: str
+    index: int  # position of the image in the test split
+    target: str  # ``predicted`` or ``true``
     layer: LayerMap
-    coarse: NDArray[np.float32]
-    heat: NDArray[np.float32]
-    attended_drop: float
+    coarse: NDArray[np.float32]  # (h, w) the map as Grad-CAM defines it before its ReLU
+    heat: NDArray[np.float32]  # (H, W) the ReLU of the map, upsampled bilinearly to the image's size; not negative
+    attended_drop: float  # with the most attended pixels replaced by the config's infill
+    # The same at the places that the maps of other shown images mark (same layer and target); mean over them. None
+    # with a single image.
     control_drop: float | None
-    deletion_drop: float
+    deletion_drop: float  # with the most attended pixels in the mean colour (of 0.1.0)
+    # With scattered random pixels in the mean colour (of 0.1.0); mean of the draws. A weak control: scattered holes
+    # disturb a network more than connected ones.
     random_drop: float
 
 
 @dataclass(frozen=True)
 class Maps:
-    """A layer's maps of several images.
+    """A layer's maps of several images."""
 
-    Attributes:
-        coarse: (N, h, w) before Grad-CAM's ReLU.
-        heat: (N, H, W) after it, upsampled to the images' size.
-        attended: (N, H, W) bool, the fifth of the pixels with the most heat.
-    """
-
-    coarse: NDArray[np.float32]
-    heat: NDArray[np.float32]
-    attended: NDArray[np.bool_]
+    coarse: NDArray[np.float32]  # (N, h, w) before Grad-CAM's ReLU
+    heat: NDArray[np.float32]  # (N, H, W) after it, upsampled to the images' size
+    attended: NDArray[np.bool_]  # (N, H, W) bool, the fifth of the pixels with the most heat
 
 
 @dataclass(frozen=True)
 class Explainer:
-    """A network, and how it is computed.
+    """A network, which is put into evaluation mode, and how it is computed.
 
-    Attributes:
-        model: the trained network in evaluation mode, not compiled.
-        compute: where and how to compute.
-        normalize: makes the network's input.
-        batch_size: most images at a time; as many as a training step has memory for.
-        infill: what hidden pixels are replaced by; a key of ``INFILLS``.
+    In training mode, attribution would change the statistics of batch normalization.
     """
 
-    model: nn.Module
-    compute: Compute
-    normalize: Normalizer
-    batch_size: int
-    infill: str
+    model: nn.Module  # the trained network, not compiled
+    compute: Compute  # where and how to compute
+    normalize: Normalizer  # makes the network's input
+    batch_size: int  # most images at a time; as many as a training step has memory for
+    infill: str  # what hidden pixels are replaced by; a key of ``INFILLS``
+
+    def __post_init__(self) -> None:
+        self.model.eval()
 
     def maps(self, images: NDArray[np.uint8], classes: NDArray[np.int64], layer: str) -> Maps:
-        """Grad-CAM (Selvaraju et al. 2017, arXiv 1610.02391) of a layer, in float32.
-
-        Args:
-            images: (N, H, W, C).
-            classes: (N,) the classes to explain.
-            layer: name of a submodule.
-        """
+        """Grad-CAM (Selvaraju et al. 2017, arXiv 1610.02391) of a layer, in float32."""
         coarse, heat, attended = [], [], []
         for part in self._batches(len(images)):
             wanted = torch.from_numpy(classes[part]).to(self.compute.device)
@@ -118,11 +95,7 @@ class Explainer:
     ) -> NDArray[np.float64]:
         """Softmax probabilities (N,) of one class for each image, in the precision of the evaluation.
 
-        Args:
-            images: (N, H, W, C).
-            classes: (N,).
-            hidden: (N, H, W) the pixels to replace; None leaves the images as they are.
-            infill: a key of ``INFILLS``; None takes the explainer's.
+        ``hidden`` (N, H, W) are the pixels to replace, by the explainer's infill unless another one is named.
         """
         found = []
         for part in self._batches(len(images)):
@@ -139,22 +112,6 @@ class Explainer:
         return [slice(start, start + self.batch_size) for start in range(0, images, self.batch_size)]
 
 
-@contextmanager
-def explaining(
-    model: nn.Module, compute: Compute, normalize: Normalizer, batch_size: int, infill: str
-) -> Iterator[Explainer]:
-    """An explainer, for which the network is in evaluation mode; its mode is restored afterwards.
-
-    In training mode, attribution would change the statistics of batch normalization.
-    """
-    was_training = model.training
-    model.eval()
-    try:
-        yield Explainer(model, compute, normalize, batch_size, infill)
-    finally:
-        model.train(was_training)
-
-
 def explain(
     explainer: Explainer,
     images: NDArray[np.uint8],
@@ -165,13 +122,8 @@ def explain(
 ) -> list[CamMap]:
     """Explain images for people to look at.
 
-    Args:
-        explainer: the network.
-        images: (N, H, W, C) uint8.
-        indices: (N,) the images' positions in the test split; they also seed the random deletions.
-        targets: for ``predicted`` and ``true``, the (N,) classes to explain.
-        layers: from ``choose_layers``.
-        seed: of the controls.
+    ``images`` are (N, H, W, C), at the positions ``indices`` in the test split. ``targets`` are the (N,) classes to
+    explain, for ``predicted`` and ``true``.
 
     Returns:
         A map for each image, layer and target, in that order.
@@ -258,7 +210,7 @@ def gradcam_rows(
     """Rows of ``gradcam.csv``.
 
     ``peak_row`` and ``peak_column`` say where the heat is largest, in image pixels counted from 0 at the top left;
-    they are None where there is no heat.
+    they are None if there is no heat.
     """
     rows: list[Mapping[str, Any]] = []
     for cam in maps:

@@ -25,9 +25,7 @@ def blur(inputs: torch.Tensor, hidden: NDArray[np.bool_]) -> torch.Tensor:
 
     The hidden pixels have no weight in it: a blur of the whole image would leave their colour in place.
 
-    Args:
-        inputs: (N, C, H, W), normalized.
-        hidden: (N, H, W).
+    ``inputs`` are (N, C, H, W), normalized; ``hidden`` is (N, H, W).
     """
     height, width = inputs.shape[2:]
     sigma = _BLUR * min(height, width)

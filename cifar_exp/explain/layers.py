@@ -31,15 +31,10 @@ class LayerMap:
 
 @dataclass(frozen=True)
 class ExplainedLayers:
-    """The layers that Grad-CAM explains.
+    """The layers that Grad-CAM explains."""
 
-    Attributes:
-        layers: in order of depth; empty if there are none.
-        note: a sentence for the log and the page if the layers are not those that the config asks for.
-    """
-
-    layers: list[LayerMap]
-    note: str | None = None
+    layers: list[LayerMap]  # in order of depth; empty if there are none
+    note: str | None = None  # a sentence for the log and the page if the layers are not those that the config asks for
 
 
 def is_wanted(node: ExplainConfig) -> bool:
@@ -57,11 +52,8 @@ def grad_cam(model: nn.Module, layer: str, inputs: torch.Tensor, targets: torch.
 def choose_layers(model: nn.Module, inputs: torch.Tensor, node: ExplainConfig) -> ExplainedLayers:
     """Choose the layers to explain and log what is left out.
 
-    Args:
-        model: in evaluation mode, in float32; forward and backward passes are made.
-        inputs: (N, C, H, W), as the network takes them.
-        node: the config's ``explain`` node. ``layers`` names submodules; None takes the direct children ``layer1``,
-            ``layer2`` and so on, or else the network's last feature map.
+    ``model`` is in evaluation mode, in float32. Without ``explain.layers``, its direct children ``layer1``, ``layer2``
+    and so on are explained, or else its last feature map.
 
     Raises:
         RequestError: a named layer does not exist or has no feature map.
@@ -92,12 +84,7 @@ def choose_layers(model: nn.Module, inputs: torch.Tensor, node: ExplainConfig) -
 
 
 def feature_maps(model: nn.Module, inputs: torch.Tensor) -> dict[str, LayerMap | str]:
-    """For each submodule in the order of its last call, its feature map, or the reason why its output is none.
-
-    Args:
-        model: in evaluation mode.
-        inputs: (N, C, H, W).
-    """
+    """For each submodule in the order of its last call, its feature map, or the reason why its output is none."""
     found: dict[str, LayerMap | str] = {}
 
     def keep(name: str, output: object) -> None:
@@ -142,7 +129,7 @@ def _explainable(
     if isinstance(layer, LayerMap):
         try:
             grad_cam(model, name, inputs, torch.zeros(len(inputs), dtype=torch.int64, device=inputs.device))
-        except Exception as error:  # whatever a user's network raises
+        except Exception as error:  # a user's network can raise anything
             return f"it has no gradient: {in_a_line(error)}"
     return layer
 

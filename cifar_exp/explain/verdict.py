@@ -1,4 +1,4 @@
-"""What a measured faithfulness says about a layer's maps: one rule and one wording for log, figure and page."""
+"""The verdict on a layer's maps by their measured faithfulness, with one wording for log, figure and page."""
 
 MARKS = "marks what the prediction depends on"
 UNCLEAR = "no evidence that it does"

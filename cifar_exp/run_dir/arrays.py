@@ -22,10 +22,7 @@ def write_arrays(path: Path, **arrays: NDArray[Any]) -> None:
 def read_arrays(path: Path, names: Sequence[str], *, most_bytes: int) -> dict[str, NDArray[Any]]:
     """Read the named arrays. The file is untrusted: nothing in it is unpickled or unpacked without limit.
 
-    Args:
-        path: of the file.
-        names: of the arrays; others are ignored.
-        most_bytes: that the file may unpack to.
+    Other arrays are ignored. The named ones may unpack to ``most_bytes``.
 
     Raises:
         OSError: it cannot be opened or read.

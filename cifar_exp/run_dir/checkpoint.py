@@ -26,10 +26,7 @@ _CALLABLES = re.compile(
 def save(path: Path, model: nn.Module, **state: Any) -> None:
     """Write a checkpoint atomically.
 
-    Args:
-        path: where.
-        model: stored under ``model``; must be the uncompiled module, whose keys have no prefix.
-        state: everything else, as tensors and plain values.
+    ``model`` must be the uncompiled module, whose keys have no prefix; ``state`` holds tensors and plain values.
     """
     buffer = io.BytesIO()
     torch.save({"model": model.state_dict(), **state}, buffer)

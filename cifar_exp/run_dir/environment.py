@@ -16,7 +16,7 @@ from typing import Any
 import torch
 
 from cifar_exp import __version__
-from cifar_exp.compute.device import cpuinfo
+from cifar_exp.compute.device import Compute, cpuinfo
 from cifar_exp.compute.distributed import torchrun
 from cifar_exp.safe_io.untrusted import read_bytes
 
@@ -45,11 +45,8 @@ class Change:
 def changes(run: Path, then: dict[str, Any], now: dict[str, Any], diff: str | None) -> list[Change]:
     """What has changed since a run.
 
-    Args:
-        run: its directory, which may hold the code's uncommitted changes (``code.diff``).
-        then: the content of its ``environment.json``.
-        now: today's environment, with the keys of ``source_state``.
-        diff: today's uncommitted changes.
+    ``then`` and ``now`` are contents of ``environment.json``; ``diff`` holds today's uncommitted changes, and the run's
+    are in ``code.diff``.
     """
     now = _UNRECORDED | now | {"code": _digest(diff)}
     try:
@@ -73,7 +70,7 @@ def _digest(diff: str | None) -> str | None:
     return None if diff is None else f"uncommitted changes {short_digest(diff)}"
 
 
-def tell_changes(found: Sequence[Change]) -> None:
+def log_changes(found: Sequence[Change]) -> None:
     """Log what has changed."""
     if not found:
         log.info("Packages, code, machine and data are the same as in the run.")
@@ -103,10 +100,10 @@ def short_digest(text: str) -> str:
     return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()[:12]
 
 
-def source_state() -> dict[str, Any]:
+def _source_state() -> tuple[str | None, bool | None, str | None]:
     """Git commit of the program's source tree, whether it has uncommitted changes, and their diff.
 
-    All values are None if the program was installed without its repository.
+    All are None if the program was installed without its repository.
     """
     root = Path(__file__).resolve().parents[2]
 
@@ -121,19 +118,26 @@ def source_state() -> dict[str, Any]:
 
     # An installed copy can lie in another repository (a .venv does), which does not track the program's files.
     if not git("ls-files", "cifar_exp/runner.py"):
-        return {"git_commit": None, "git_dirty": None, "diff": None}
+        return None, None, None
     commit, diff = git("rev-parse", "HEAD"), git("diff", "--no-ext-diff", "--no-color", "HEAD") or ""
     # `git diff` leaves out untracked files.
     for name in (git("ls-files", "--others", "--exclude-standard", "--", "cifar_exp", "conf") or "").splitlines():
         with suppress(OSError):
             diff += f"\nuntracked file {name}\n{(root / name).read_text(encoding='utf-8', errors='replace')}"
-    return {"git_commit": commit.strip() if commit else None, "git_dirty": bool(diff), "diff": diff or None}
+    return commit.strip() if commit else None, bool(diff), diff or None
 
 
-def describe_environment(
-    device: torch.device, precision: torch.dtype, memory_format: torch.memory_format
-) -> dict[str, Any]:
-    """Machine and software as plain values, for ``environment.json``."""
+def current_environment(compute: Compute, augment_backend: str, fingerprint: str) -> tuple[dict[str, Any], str | None]:
+    """The content of ``environment.json``, and the source tree's uncommitted changes, if there are any."""
+    commit, dirty, diff = _source_state()
+    source = {"git_commit": commit, "git_dirty": dirty}
+    data = {"augment_backend": augment_backend, "data_fingerprint": fingerprint}
+    return describe_environment(compute) | source | data, diff
+
+
+def describe_environment(compute: Compute) -> dict[str, Any]:
+    """Machine and software as plain values."""
+    device = compute.device
     versions: dict[str, str | None] = {}
     for package in _PACKAGES:
         try:
@@ -155,8 +159,8 @@ def describe_environment(
         "gpu": gpu,
         "cuda": torch.version.cuda if device.type == "cuda" else None,
         "cudnn": torch.backends.cudnn.version() if device.type == "cuda" else None,
-        "precision": str(precision).removeprefix("torch."),
-        "memory_format": str(memory_format).removeprefix("torch."),
+        "precision": str(compute.precision).removeprefix("torch."),
+        "memory_format": str(compute.memory_format).removeprefix("torch."),
         "world_size": torchrun.world_size(),
         "command_line": sys.argv,
     }

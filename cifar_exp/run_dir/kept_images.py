@@ -29,23 +29,15 @@ _KINDS = {"index": "i", "image": "u", "explained": "i", "explained_image": "u", 
 
 @dataclass(frozen=True)
 class KeptImages:
-    """Images of the test split and their Grad-CAM maps, reduced to the size that a page needs.
+    """Images of the test split and their Grad-CAM maps, reduced to the size that a page needs."""
 
-    Attributes:
-        index: (n,) positions in the test split.
-        image: (n, h, w, C) uint8.
-        explained: (m,) positions of the images that have maps.
-        explained_image: (m, H, W, C) uint8.
-        layers: names.
-        heat: (m, layers, 2, H, W) uint8; the maps for the predicted and the true class, each scaled to its own
-            maximum; all 0 if the map has no positive value.
-    """
-
-    index: NDArray[np.int64]
-    image: NDArray[np.uint8]
-    explained: NDArray[np.int64]
-    explained_image: NDArray[np.uint8]
-    layers: tuple[str, ...]
+    index: NDArray[np.int64]  # (n,) positions in the test split
+    image: NDArray[np.uint8]  # (n, h, w, C) uint8
+    explained: NDArray[np.int64]  # (m,) positions of the images that have maps
+    explained_image: NDArray[np.uint8]  # (m, H, W, C) uint8
+    layers: tuple[str, ...]  # names
+    # (m, layers, 2, H, W) uint8; the maps for the predicted and the true class, each scaled to its own maximum; all 0
+    # if the map has no positive value
     heat: NDArray[np.uint8]
 
 
@@ -57,11 +49,7 @@ def chosen(
     First the most confident mistakes; then the most confident mistake of each pair of classes, the second of each,
     and so on, so that every kind of mistake has an image; last the least confident correct images of each class.
 
-    Args:
-        labels: (N,) true classes.
-        predictions: (N,) predicted ones.
-        confidences: (N,) of the predictions.
-        most: how many in all; at most a quarter of them are correct ones.
+    The arrays are (N,). At most a quarter of the ``most`` images are correct ones.
     """
     by_confidence = np.argsort(-confidences, kind="stable")
     wrong = by_confidence[(labels != predictions)[by_confidence]]
@@ -123,13 +111,8 @@ def write_images(
 ) -> None:
     """Write the images that the page shows.
 
-    Args:
-        path: of the file.
-        images: (N, H, W, C) uint8; the whole test split.
-        index: (n,) positions to keep.
-        explained: (m,) positions of the images with maps.
-        layers: names.
-        heat: (m, layers, 2, H, W) maps, not negative.
+    ``images`` (N, H, W, C) uint8 is the whole test split, ``index`` and ``explained`` are positions in it. ``heat`` is
+    (m, layers, 2, H, W), not negative.
     """
     peak = heat.max(axis=(-2, -1), keepdims=True, initial=0)
     scaled = np.round(255 * heat / np.where(peak > 0, peak, 1)).astype(np.uint8)
@@ -169,20 +152,15 @@ def read_images(path: Path) -> KeptImages:
 
 def _check_kept(kept: Mapping[str, NDArray[Any]]) -> None:
     """Raise a ValueError unless the arrays match each other and are within the page's limits."""
+    images, explained, layers = (kept[name].size for name in ("index", "explained", "layers"))
     shapes = {
         "index": (None,),
-        "image": (len(kept["index"]) if kept["index"].ndim else 0, None, None, None),
+        "image": (images, None, None, None),
         "explained": (None,),
-        "explained_image": (kept["explained"].size, None, None, None),
+        "explained_image": (explained, None, None, None),
         "layers": (None,),
         # A run without explained images has no layers and no targets.
-        "heat": (
-            kept["explained"].size,
-            kept["layers"].size,
-            len(TARGETS) if kept["layers"].size else None,
-            None,
-            None,
-        ),
+        "heat": (explained, layers, len(TARGETS) if layers else None, None, None),
     }
     for name, shape in shapes.items():
         array = kept[name]
@@ -191,20 +169,18 @@ def _check_kept(kept: Mapping[str, NDArray[Any]]) -> None:
         )
         if not fits or array.dtype.kind != _KINDS[name] or (_KINDS[name] == "u" and array.dtype != np.uint8):
             raise ValueError(f"its {name} is {array.dtype} {array.shape}")
-    for name in ("image", "explained_image"):
-        if kept[name].shape[3] not in (1, 3):
-            raise ValueError(f"its {name} has {kept[name].shape[3]} channels")
     # A few kilobytes can unpack to a million images.
-    most = {"index": _MOST_IMAGES, "explained": most_explained(kept["layers"].size)}
-    for name, number in most.items():
-        if len(kept[name]) > number:
-            raise ValueError(f"its {name} has {len(kept[name]):,} images, more than {number}")
-    sides = {
-        "image": (kept["image"].shape[1:3], _MOST_SIDE),
-        "explained_image": (kept["explained_image"].shape[1:3], _MOST_EXPLAINED_SIDE),
-        "heat": (kept["heat"].shape[3:], _MOST_EXPLAINED_SIDE),
-    }
-    for name, (pixels, side) in sides.items():
+    for name, number in (("index", _MOST_IMAGES), ("explained", most_explained(layers))):
+        if kept[name].size > number:
+            raise ValueError(f"its {name} has {kept[name].size:,} images, more than {number}")
+    for name, sides, most in (
+        ("image", kept["image"].shape[1:], _MOST_SIDE),
+        ("explained_image", kept["explained_image"].shape[1:], _MOST_EXPLAINED_SIDE),
+        ("heat", (*kept["heat"].shape[3:], 1), _MOST_EXPLAINED_SIDE),
+    ):
+        *pixels, channels = sides
+        if channels not in (1, 3):
+            raise ValueError(f"its {name} has {channels} channels")
         # Without images, the sides are those of the data set, which were not reduced.
-        if len(kept[name]) and not 1 <= min(pixels) <= max(pixels) <= side:
+        if len(kept[name]) and not 1 <= min(pixels) <= max(pixels) <= most:
             raise ValueError(f"its {name} has {pixels[0]} x {pixels[1]} pixels")

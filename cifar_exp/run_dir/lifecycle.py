@@ -27,11 +27,6 @@ _MEASURED = set(tables.SUMMARY_COLUMNS) - {"run", "state"}
 def recorded(out_dir: Path, config: ExperimentConfig, *, resume: bool = False) -> Iterator[dict[str, Any]]:
     """Claim ``out_dir`` and write its ``status.json``, ``run.log`` and config during a run.
 
-    Args:
-        out_dir: created, unless ``resume``.
-        config: of the run.
-        resume: resume the run in ``out_dir``, which has this config.
-
     Yields:
         The status, for ``run_status.update_status``.
 
@@ -68,8 +63,7 @@ def recorded(out_dir: Path, config: ExperimentConfig, *, resume: bool = False) -
 class Leftovers:
     """The files that a run adds to a directory, to be removed if the request was wrong and no step was done.
 
-    Args:
-        out_dir: of the run, before anything is created there.
+    Made before anything is created in the directory.
     """
 
     def __init__(self, out_dir: Path) -> None:
@@ -136,10 +130,7 @@ def _end(out_dir: Path, config: ExperimentConfig, status: dict[str, Any], state:
 def survived(out_dir: Path, what: str, status: dict[str, Any] | None = None) -> Iterator[None]:
     """Turn an error of the block into a warning, as the results of training are complete without it.
 
-    Args:
-        out_dir: its ``run.log`` gets the traceback.
-        what: the block makes, for the warning.
-        status: of the run, which lists the warnings for its page; None if ``out_dir`` is not a run directory.
+    ``what`` the block makes is for the warning. ``status`` lists the warnings of a run for its page.
     """
     try:
         yield

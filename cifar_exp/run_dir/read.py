@@ -1,9 +1,10 @@
-"""Reads run directories, which may be unfinished, damaged or a stranger's: whatever is readable, and the problems."""
+"""Reads run directories, which may be unfinished, damaged or from a stranger, and lists what cannot be read."""
 
 import math
 import os
 import stat
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from numbers import Real
 from pathlib import Path
@@ -13,9 +14,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from cifar_exp.config.aliases import current_cell
 from cifar_exp.config.parse import flatten
 from cifar_exp.config.resolved import read_plain
+from cifar_exp.config.version_0_1 import current_cell
 from cifar_exp.errors import RequestError
 from cifar_exp.run_dir import probabilities, run_status, tables
 from cifar_exp.run_dir.kept_images import FILE as IMAGES_FILE
@@ -25,7 +26,7 @@ from cifar_exp.safe_io import untrusted
 _MOST_BYTES = 2**28  # of one file; steps.csv of a million steps has 60 MB
 _MOST_LOG_LINES = 40
 
-Arrays = TypeVar("Arrays")
+T = TypeVar("T")
 
 # Columns of text. In all others, a cell that is not a finite number counts as empty.
 _TEXT = {"source", "label", "prediction", "suggested", "class", "target", "layer", "infill", "verdict", "correct"}
@@ -33,55 +34,31 @@ _TEXT = {"source", "label", "prediction", "suggested", "class", "target", "layer
 
 @dataclass(frozen=True)
 class RunDirectory:
-    """The records of a run. A table is None if it is missing or cannot be read.
+    """The records of a run. A table is None if it is missing or cannot be read."""
 
-    Attributes:
-        path: the directory.
-        state: see ``run_status.state_of``.
-        status: content of ``status.json``.
-        config: as saved; {} if it cannot be read. Nothing in it is called.
-        overrides: from the command line, as Hydra saved them; None if the run was not started by Hydra.
-        summary: the row of ``summary.csv`` without its empty cells.
-        environment: content of ``environment.json``.
-        metrics: a row per epoch.
-        steps: a row per optimizer step.
-        schedule: the planned learning rate of each step.
-        predictions: a row per test image.
-        per_class: a row per class.
-        confusion: names in the first column, then a column of counts for each class.
-        gradcam: a row per image, layer and target.
-        calibration: a row per group of images of about the same confidence.
-        label_issues: a row per test image whose label is probably wrong, the most suspicious first.
-        probabilities: (N, C) of the test images, with a row per prediction and a column per class.
-        faithfulness: a row per layer and target; None for a run that did not test its maps.
-        images: those kept for the page.
-        log_tail: the last lines of ``run.log``.
-        files: beside the page, relative to the directory.
-        problems: a line for each file that cannot be read, with the reason.
-    """
-
-    path: Path
-    state: str
-    status: dict[str, Any]
-    config: dict[str, Any]
-    overrides: list[str] | None
-    summary: dict[str, Any]
-    environment: dict[str, Any]
-    metrics: pd.DataFrame | None
-    steps: pd.DataFrame | None
-    schedule: pd.DataFrame | None
-    predictions: pd.DataFrame | None
-    per_class: pd.DataFrame | None
-    confusion: pd.DataFrame | None
-    gradcam: pd.DataFrame | None
-    calibration: pd.DataFrame | None
-    label_issues: pd.DataFrame | None
+    path: Path  # the directory
+    state: str  # see ``run_status.state_of``
+    status: dict[str, Any]  # content of ``status.json``
+    config: dict[str, Any]  # as saved; {} if it cannot be read. Nothing in it is called
+    overrides: list[str] | None  # from the command line, as Hydra saved them; None if the run was not started by Hydra
+    summary: dict[str, Any]  # the row of ``summary.csv`` without its empty cells
+    environment: dict[str, Any]  # content of ``environment.json``
+    metrics: pd.DataFrame | None  # a row per epoch
+    steps: pd.DataFrame | None  # a row per optimizer step
+    schedule: pd.DataFrame | None  # the planned learning rate of each step
+    predictions: pd.DataFrame | None  # a row per test image
+    per_class: pd.DataFrame | None  # a row per class
+    confusion: pd.DataFrame | None  # names in the first column, then a column of counts for each class
+    gradcam: pd.DataFrame | None  # a row per image, layer and target
+    calibration: pd.DataFrame | None  # a row per group of images of about the same confidence
+    label_issues: pd.DataFrame | None  # a row per test image whose label is probably wrong, the most suspicious first
+    # (N, C) of the test images, with a row per prediction and a column per class
     probabilities: NDArray[np.float32] | None
-    faithfulness: pd.DataFrame | None
-    images: KeptImages | None
-    log_tail: str
-    files: list[str]
-    problems: list[str] = field(default_factory=list)
+    faithfulness: pd.DataFrame | None  # a row per layer and target; None for a run that did not test its maps
+    images: KeptImages | None  # those kept for the page
+    log_tail: str  # the last lines of ``run.log``
+    files: list[str]  # beside the page, relative to the directory
+    problems: list[str] = field(default_factory=list)  # a line for each file that cannot be read, with the reason
 
     def number(self, column: str) -> float | None:
         """A number of ``summary.csv``; None if it was not measured."""
@@ -106,9 +83,7 @@ class RunDirectory:
 def read_run(path: Path, *, at_work: bool = False) -> RunDirectory:
     """Read everything that the page needs.
 
-    Args:
-        path: the directory.
-        at_work: whether the run is this process's own, whose lock need not be checked.
+    ``at_work`` means that the run is this process's own, whose lock need not be checked.
 
     Raises:
         RequestError: ``path`` is not a run directory.
@@ -126,8 +101,8 @@ def read_run(path: Path, *, at_work: bool = False) -> RunDirectory:
         path=path,
         state="running" if at_work and status.get("state") == "running" else run_status.state_of(path, status),
         status=status,
-        config=reader.config(),
-        overrides=reader.overrides(),
+        config=reader.read("config_resolved.yaml", _config, {}),
+        overrides=reader.read(".hydra/overrides.yaml", _overrides, None),
         summary={} if summary is None else _filled_cells(summary),
         environment=reader.mapping("environment.json"),
         metrics=reader.table("metrics.csv", ("epoch", "train_loss", "train_accuracy", "val_loss", "val_accuracy")),
@@ -139,10 +114,10 @@ def read_run(path: Path, *, at_work: bool = False) -> RunDirectory:
         gradcam=reader.table("gradcam.csv", tables.GRADCAM_COLUMNS_0_1),
         calibration=reader.table("calibration.csv", tables.CALIBRATION_COLUMNS),
         label_issues=reader.table("label_issues.csv", tables.LABEL_ISSUES_COLUMNS),
-        probabilities=reader.arrays(probabilities.FILE, probabilities.read),
+        probabilities=reader.read(probabilities.FILE, probabilities.read, None),
         faithfulness=reader.table("faithfulness.csv", tables.FAITHFULNESS_COLUMNS),
-        images=reader.arrays(IMAGES_FILE, read_images),
-        log_tail=reader.log_tail(),
+        images=reader.read(IMAGES_FILE, read_images, None),
+        log_tail=reader.read("run.log", _log_tail, ""),
         files=reader.files(),
         problems=reader.problems,
     )
@@ -152,7 +127,7 @@ def require_run(path: Path, *names: str) -> None:
     """Refuse a path that is not a directory with one of the named files.
 
     Raises:
-        RequestError: says what is wrong with it.
+        RequestError: names what is wrong with it.
     """
     try:
         kind = _kind(path)
@@ -191,111 +166,74 @@ class _Reader:
         text = str(reason).splitlines()[0] if str(reason) else type(reason).__name__
         self.problems.append(f"{name}: cannot be read: " + text.removeprefix(f"{self.root / name}: "))
 
-    def _path(self, name: str) -> Path | None:
+    def read(self, name: str, read: Callable[[Path], T], default: T) -> T:
+        """What ``read`` returns for a file; the default if there is no such file, or none that can be read."""
         path = self.root / name
         try:
             if _kind(path) != stat.S_IFREG:
-                return None
+                return default
             # A link in a directory that someone sent could put any of the reader's own files into the page.
             if not path.resolve().is_relative_to(self.root.resolve()):
-                self.add_problem(name, "it leads out of the run directory")
-                return None
+                raise ValueError("it leads out of the run directory")
             if path.stat().st_size > _MOST_BYTES:
-                self.add_problem(name, f"it is larger than {_MOST_BYTES:,} bytes")
-                return None
-        except OSError as error:  # no permission for its folder or the target of a link
-            self.add_problem(name, error)
-            return None
-        return path
-
-    def table(self, name: str, needed: Sequence[str], text: set[str] | None = None) -> pd.DataFrame | None:
-        path = self._path(name)
-        if path is None:
-            return None
-        try:
-            table = tables.read_table(path, needed)
-            if name != "summary.csv":
-                self._make_numbers(table, _TEXT if text is None else text)
+                raise ValueError(f"it is larger than {_MOST_BYTES:,} bytes")
+            return read(path)
         except (OSError, ValueError, OverflowError) as error:
             self.add_problem(name, error)
-            return None
-        if table.empty:
-            return None
-        if "correct" in table.columns and name == "predictions.csv":
-            table["correct"] = table["correct"].astype(str).str.lower() == "true"
-        return table
+            return default
 
-    @staticmethod
-    def _make_numbers(table: pd.DataFrame, text: set[str]) -> None:
-        """Convert all columns but ``text`` to float64, in place.
-
-        Raises:
-            OverflowError: a whole number is larger than any float64.
-        """
-        for column in table.columns:
-            if column not in text:
-                numbers = pd.to_numeric(table[column], errors="coerce").astype(np.float64)
-                table[column] = numbers.where(np.isfinite(numbers))
+    def table(self, name: str, needed: Sequence[str], text: set[str] = _TEXT) -> pd.DataFrame | None:
+        return self.read(name, lambda path: _table(path, needed, text), None)
 
     def mapping(self, name: str) -> dict[str, Any]:
-        path = self._path(name)
-        try:
-            content = {} if path is None else untrusted.read_json(path)
-        except (OSError, ValueError) as error:
-            self.add_problem(name, error)
-            return {}
+        content: Any = self.read(name, untrusted.read_json, {})
         return content if isinstance(content, dict) else {}
-
-    def config(self) -> dict[str, Any]:
-        path = self._path("config_resolved.yaml")
-        try:
-            config = {} if path is None else read_plain(path)
-            str(config)  # fails for a hexadecimal number of thousands of digits, which can be read but not shown
-        except (RequestError, ValueError) as error:
-            self.add_problem("config_resolved.yaml", error)
-            return {}
-        return config
-
-    def overrides(self) -> list[str] | None:
-        path = self._path(".hydra/overrides.yaml")
-        try:
-            overrides = None if path is None else untrusted.read_yaml(path)
-            return [str(one) for one in overrides] if isinstance(overrides, list) else None
-        except (OSError, ValueError):
-            return None
-
-    def arrays(self, name: str, read: Callable[[Path], Arrays]) -> Arrays | None:
-        path = self._path(name)
-        try:
-            return None if path is None else read(path)
-        except (OSError, ValueError) as error:
-            self.add_problem(name, error)
-            return None
-
-    def log_tail(self) -> str:
-        path = self._path("run.log")
-        if path is None:
-            return ""
-        try:
-            with untrusted.open_regular(path) as file:
-                file.seek(max(0, os.fstat(file.fileno()).st_size - 2**15))
-                lines = file.read(2**15).decode("utf-8", "replace").splitlines()
-        except OSError as error:
-            self.add_problem("run.log", error)
-            return ""
-        return "\n".join(lines[-_MOST_LOG_LINES:])
 
     def files(self) -> list[str]:
         kinds = {".csv", ".json", ".yaml", ".log", ".png", ".diff", ".pt", ".npz"}
         found: list[Path] = []
         for folder in (self.root, self.root / "figures", self.root / "checkpoints"):
-            try:
+            with suppress(OSError):  # missing, or no permission
                 found += folder.iterdir()
-            except OSError:  # missing, or no permission
-                continue
         return sorted(
             path.relative_to(self.root).as_posix()
             for path in found
             # Not Path.is_file, which raises if a link leads into a folder without permission.
             if path.suffix in kinds and os.path.isfile(path) and not path.name.startswith(".")
         )
+
+
+def _table(path: Path, needed: Sequence[str], text: set[str]) -> pd.DataFrame | None:
+    """A table whose columns but ``text`` are float64; None if it is empty.
+
+    Raises:
+        OverflowError: a whole number is larger than any float64.
+    """
+    table = tables.read_table(path, needed)
+    if path.name != "summary.csv":
+        for column in table.columns.difference(list(text), sort=False):
+            numbers = pd.to_numeric(table[column], errors="coerce").astype(np.float64)
+            table[column] = numbers.where(np.isfinite(numbers))
+    if path.name == "predictions.csv":
+        table["correct"] = table["correct"].astype(str).str.lower() == "true"
+    return None if table.empty else table
+
+
+def _config(path: Path) -> dict[str, Any]:
+    config = read_plain(path)
+    str(config)  # fails for a hexadecimal number of thousands of digits, which can be read but not shown
+    return config
+
+
+def _overrides(path: Path) -> list[str] | None:
+    with suppress(OSError, ValueError):
+        overrides = untrusted.read_yaml(path)
+        return [str(one) for one in overrides] if isinstance(overrides, list) else None
+    return None
+
+
+def _log_tail(path: Path) -> str:
+    with untrusted.open_regular(path) as file:
+        file.seek(max(0, os.fstat(file.fileno()).st_size - 2**15))
+        lines = file.read(2**15).decode("utf-8", "replace").splitlines()
+    return "\n".join(lines[-_MOST_LOG_LINES:])

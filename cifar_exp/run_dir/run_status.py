@@ -74,10 +74,6 @@ def is_locked(directory: Path) -> bool:
 def state_of(directory: Path, status: Mapping[str, Any]) -> str:
     """The state of a run; ``interrupted`` if it was killed and could not record that itself.
 
-    Args:
-        directory: of the run.
-        status: content of its ``status.json``; {} if it has none.
-
     Returns:
         One of ``STATES``; ``unknown`` if the status has no such state.
     """

@@ -1,6 +1,6 @@
 """A finished run as other commands use it: its config may be a stranger's and is checked before use."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -16,34 +16,21 @@ from cifar_exp.run_dir import run_status, tables
 from cifar_exp.run_dir.read import require_run
 from cifar_exp.safe_io import atomic
 
-MLFLOW_RUN_FILE = "mlflow_run.json"  # which of MLflow's runs a run directory is
-
 
 @dataclass(frozen=True)
 class SavedRun:
-    """A run that can be used.
+    """A run that can be used."""
 
-    Attributes:
-        path: its directory.
-        state: one of ``run_status.STATES``, or ``unknown``.
-        config: its resolved config, checked as overrides are.
-        environment: the content of ``environment.json``; {} if the run has none.
-        edited: whether the saved config was changed after the run had started.
-    """
-
-    path: Path
-    state: str
-    config: ExperimentConfig
-    environment: dict[str, Any]
-    edited: bool
+    path: Path  # its directory
+    state: str  # one of ``run_status.STATES``, or ``unknown``
+    config: ExperimentConfig  # its resolved config, checked as overrides are
+    environment: dict[str, Any]  # the content of ``environment.json``; {} if the run has none
+    edited: bool  # whether the saved config was changed after the run had started
 
     def table(self, name: str, needed: Sequence[str], *, numeric: bool = False) -> pd.DataFrame:
         """One of the run's CSVs.
 
-        Args:
-            name: of the file.
-            needed: columns that it must have.
-            numeric: whether every cell must be a number.
+        It must have the ``needed`` columns; if ``numeric``, every cell must be a number.
 
         Raises:
             RequestError: it is missing or damaged.
@@ -57,13 +44,16 @@ class SavedRun:
             raise RequestError(f"{self.path / name}: cannot be read: {error}") from error
 
 
-def open_run(path: Path, *, trust: Sequence[str] = (), completed: bool = True) -> SavedRun:
+def open_run(
+    path: Path,
+    *,
+    trust: Sequence[str] = (),
+    completed: bool = True,
+    keeps_tracker: Callable[[ExperimentConfig, Path], bool] = lambda _config, _path: False,
+) -> SavedRun:
     """Open a run.
 
-    Args:
-        path: its directory.
-        trust: packages of the user's own that its config may call.
-        completed: whether the run must be completed.
+    ``trust`` names the user's own packages that its config may call.
 
     Raises:
         RequestError: ``path`` is not a run directory, the run did not complete, or its config is not allowed.
@@ -82,7 +72,7 @@ def open_run(path: Path, *, trust: Sequence[str] = (), completed: bool = True) -
     edited = status.get("config_hash") not in (None, saved_hash(path / "config_resolved.yaml"))
     # A stranger's run must not decide where this program writes: the user's own cache is used.
     own: dict[str, Any] = {"data.cache": None}
-    if completed or not has_known_tracker(config, path):
+    if not keeps_tracker(config, path):
         own |= {"tracker.name": "none", "tracker.store": None}
     config = changed(config, own)
     return SavedRun(path, state, config, _read_json(path / "environment.json"), edited)
@@ -91,9 +81,7 @@ def open_run(path: Path, *, trust: Sequence[str] = (), completed: bool = True) -
 def new_directory(out: Path | None, kind: str) -> Path:
     """A new directory for a command's output.
 
-    Args:
-        out: from the command line; None means ``outputs/KIND/DATE/TIME`` under the current folder.
-        kind: of the output.
+    The default is ``outputs/KIND/DATE/TIME`` under the current folder.
 
     Raises:
         RequestError: it already exists.
@@ -111,16 +99,3 @@ def _read_json(path: Path) -> dict[str, Any]:
         return {}
     except (OSError, ValueError) as error:
         raise RequestError(f"{path}: cannot be read: {error}") from error
-
-
-def has_known_tracker(config: ExperimentConfig, out_dir: Path) -> bool:
-    """Whether a saved run's tracker writes only where it wrote before: a stranger's config creates no new store."""
-    name, store = config.tracker.name, config.tracker.store
-    return name == "tensorboard" or (
-        name == "mlflow" and (out_dir / MLFLOW_RUN_FILE).is_file() and is_mlflow_store(store or "")
-    )
-
-
-def is_mlflow_store(folder: str | Path) -> bool:
-    """Whether the folder holds MLflow's database."""
-    return Path(folder, "mlflow.db").is_file()

@@ -166,9 +166,7 @@ def _number(cell: str) -> float | int | None:
 def read_table(path: Path, needed: Sequence[str] = ()) -> pd.DataFrame:
     """Read a CSV of a run directory. Names stay text; empty cells are missing values.
 
-    Args:
-        path: of the file. Of a table that is still growing, only whole rows are read.
-        needed: columns that it must have.
+    Of a table that is still growing, only whole rows are read.
 
     Raises:
         OSError: there is no such file, or it is not a regular one.

@@ -18,7 +18,7 @@ from cifar_exp.config.schema import ExperimentConfig
 from cifar_exp.data.batches import Batch
 from cifar_exp.errors import DONE, RequestError
 from cifar_exp.evaluation.metrics import evaluate
-from cifar_exp.preflight import count_parameters
+from cifar_exp.network import count_parameters
 from cifar_exp.run_dir import run_status
 from cifar_exp.safe_io.console import log_to_console
 from cifar_exp.safe_io.plural import plural

@@ -22,10 +22,10 @@ from cifar_exp.config.resolved import PATHS
 from cifar_exp.config.schema import ExperimentConfig
 from cifar_exp.config.trusted_settings import check_group_choices, is_protected
 from cifar_exp.errors import RequestError
-from cifar_exp.run_dir.saved_run import is_mlflow_store
 from cifar_exp.safe_io import atomic
 from cifar_exp.sweeps import RECORD
 from cifar_exp.sweeps.grid import MOST_JOBS, Request, Sweep
+from cifar_exp.trackers import mlflow
 
 # Groups of Hydra's that a record may set: the names of installed launchers and sweepers.
 _ENGINES = ("hydra/launcher", "hydra/sweeper")
@@ -140,7 +140,7 @@ def is_allowed(text: str, folder: str, loader: ConfigLoader) -> bool:
     if protected or override.package is not None or key.startswith(("data.cache", "sweep")):
         return False
     if key == "tracker.store":  # must exist already
-        return is_mlflow_store(Path(folder, str(value)))
+        return mlflow.is_store(Path(folder, str(value)))
     options = loader.get_group_options(key)
     if not options:
         return "/" not in key

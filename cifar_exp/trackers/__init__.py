@@ -22,8 +22,6 @@ if TYPE_CHECKING:  # loads pandas, which is not needed to refuse a request
 
 log = logging.getLogger(__name__)
 
-TRACKERS = {"tensorboard": "TensorBoard", "mlflow": "MLflow"}  # module in this package: class
-
 
 def check(config: Any) -> None:
     """Refuse a config whose tracker is not installed.
@@ -36,6 +34,17 @@ def check(config: Any) -> None:
         raise RequestError(f"tracker={name}: not installed; pip install 'cifar-exp[{name}]' or pip install {name}")
 
 
+def has_store(config: ExperimentConfig, out_dir: Path) -> bool:
+    """Whether a saved run's tracker writes only where it wrote before: a stranger's config creates no new store."""
+    name = config.tracker.name
+    return name != "none" and bool(_module(name).has_store(config, out_dir))
+
+
+def _module(name: str) -> Any:
+    """The tracker's module. It has ``begin(config, out_dir)``, which returns a ``Tracker``, and ``has_store``."""
+    return import_module(f"{__name__}.{name}")
+
+
 @contextmanager
 def tracked(
     config: ExperimentConfig, out_dir: Path, state_after: Callable[[BaseException], str]
@@ -44,10 +53,7 @@ def tracked(
 
     A tracker that fails is disabled with a warning in the log; the run continues.
 
-    Args:
-        config: resolved.
-        out_dir: the run directory, already claimed.
-        state_after: returns the run's state if it ends with an error.
+    ``state_after`` returns the run's state if it ends with an error.
 
     Yields:
         A function to be called after each epoch, once its rows are written.
@@ -75,7 +81,7 @@ def tracked(
 
     def begin() -> None:
         nonlocal tracker
-        tracker = getattr(import_module(f"{__name__}.{name}"), TRACKERS[name])(config, out_dir)
+        tracker = _module(name).begin(config, out_dir)
 
     def after_epoch() -> None:
         if tracker is not None:

@@ -16,10 +16,10 @@ from filelock import FileLock
 from cifar_exp.config.parse import flatten
 from cifar_exp.config.schema import ExperimentConfig
 from cifar_exp.run_dir.lifecycle import run_name
-from cifar_exp.run_dir.saved_run import MLFLOW_RUN_FILE
 from cifar_exp.safe_io import atomic
 from cifar_exp.trackers.tracker import Unread, figures, plain, summary
 
+RUN_FILE = "mlflow_run.json"  # which of the store's runs a run directory is
 _STATES = {"completed": "FINISHED", "interrupted": "KILLED"}  # any other end is FAILED
 _MOST_METRICS, _MOST_PARAMS = 1000, 100  # that MLflow accepts in one call
 _FILES = ("config_resolved.yaml", "metrics.csv", "summary.csv")
@@ -46,7 +46,7 @@ class MLflow:
         logged_steps = self._resume_run()
         if logged_steps is None:
             self._run = self._client.create_run(experiment, run_name=run_name(out_dir)).info.run_id
-            atomic.write_json(out_dir / MLFLOW_RUN_FILE, {"run_id": self._run, "experiment_id": experiment})
+            atomic.write_json(out_dir / RUN_FILE, {"run_id": self._run, "experiment_id": experiment})
             self._settings(config)
         self._unread = Unread(out_dir, logged_steps)
         self.after_epoch()
@@ -59,9 +59,9 @@ class MLflow:
 
     def _resume_run(self) -> dict[str, int] | None:
         """Resume the directory's earlier MLflow run; returns the last logged step of each CSV, None without a run."""
-        if not (self._out_dir / MLFLOW_RUN_FILE).exists():
+        if not (self._out_dir / RUN_FILE).exists():
             return None
-        self._run = str(json.loads((self._out_dir / MLFLOW_RUN_FILE).read_bytes())["run_id"])
+        self._run = str(json.loads((self._out_dir / RUN_FILE).read_bytes())["run_id"])
         self._client.update_run(self._run, status="RUNNING")
         one_of_each = {"metrics.csv": "epoch", "steps.csv": "steps/learning_rate"}
         histories = {name: self._client.get_metric_history(self._run, key) for name, key in one_of_each.items()}
@@ -98,3 +98,16 @@ class MLflow:
         for path in figures(self._out_dir):
             self._client.log_artifact(self._run, str(path), "figures")
         self._client.set_terminated(self._run, _STATES.get(state, "FAILED"))
+
+
+begin = MLflow
+
+
+def has_store(config: ExperimentConfig, out_dir: Path) -> bool:
+    """Whether the run directory's run is in a store that exists."""
+    return (out_dir / RUN_FILE).is_file() and is_store(config.tracker.store or "")
+
+
+def is_store(folder: str | Path) -> bool:
+    """Whether the folder holds MLflow's database."""
+    return Path(folder, "mlflow.db").is_file()

@@ -7,8 +7,6 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
-from torch.utils.tensorboard import SummaryWriter
-from torch.utils.tensorboard.summary import hparams
 
 from cifar_exp.config.parse import flatten
 from cifar_exp.config.resolved import to_yaml
@@ -22,6 +20,8 @@ class TensorBoard:
     """A run's event file."""
 
     def __init__(self, config: ExperimentConfig, out_dir: Path) -> None:
+        from torch.utils.tensorboard import SummaryWriter
+
         self._config, self._out_dir = config, out_dir
         self._unread = Unread(out_dir)
         folder = out_dir / FOLDER
@@ -39,6 +39,8 @@ class TensorBoard:
 
     def end(self, state: str) -> None:
         """See ``Tracker``."""
+        from torch.utils.tensorboard.summary import hparams
+
         self.after_epoch()
         step = self._unread.last_step
         numbers, texts = summary(self._out_dir)
@@ -55,3 +57,11 @@ class TensorBoard:
                 pixels = np.asarray(image.convert("RGB"))
             self._writer.add_image(f"figures/{path.stem}", pixels, step, dataformats="HWC")
         self._writer.close()
+
+
+begin = TensorBoard
+
+
+def has_store(_config: ExperimentConfig, _out_dir: Path) -> bool:
+    """Always: the event files are in the run directory."""
+    return True

@@ -14,14 +14,9 @@ class WeightAverage:
     The first update copies the weights. After ``n`` updates ``d`` is ``min(decay, (1 + n) / (10 + n))``, so that the
     untrained weights are soon forgotten. Floating-point buffers (statistics of batch normalization) are averaged, too;
     other buffers are copied.
-
-    Args:
-        model: the network that is trained.
-        decay: of the average, in [0, 1].
-        every_steps: optimizer steps between two updates.
     """
 
-    def __init__(self, model: nn.Module, *, decay: float, every_steps: int) -> None:
+    def __init__(self, model: nn.Module, decay: float, every_steps: int) -> None:
         self._decay = decay
         self._every_steps = every_steps
         self._updates = 0

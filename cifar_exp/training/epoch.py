@@ -19,34 +19,22 @@ from cifar_exp.training.step import Size, StepResult
 
 @dataclass
 class EpochState:
-    """Running totals of the current epoch, on this rank. Saved in checkpoints, so that an epoch can resume mid-way.
+    """Running totals of the current epoch, on this rank. Saved in checkpoints, so that an epoch can resume mid-way."""
 
-    Attributes:
-        loss_sum: (), over the images, nats.
-        correct: (), correct predictions.
-        losses: of each step, (): this rank's part of the mean over the whole batch.
-        rates: learning rate and momentum of each step.
-        seen: images.
-        seconds: training time.
-        norms: gradient norm of each step, (); empty without clipping.
-    """
-
-    loss_sum: torch.Tensor
-    correct: torch.Tensor
+    loss_sum: torch.Tensor  # (), over the images, nats
+    correct: torch.Tensor  # (), correct predictions
+    # Of each step, (): this rank's part of the mean over the whole batch.
     losses: list[torch.Tensor] = field(default_factory=list)
-    rates: list[tuple[float, float | None]] = field(default_factory=list)
-    seen: int = 0
-    seconds: float = 0.0
-    norms: list[torch.Tensor] = field(default_factory=list)
+    rates: list[tuple[float, float | None]] = field(default_factory=list)  # learning rate and momentum of each step
+    seen: int = 0  # images
+    seconds: float = 0.0  # training time
+    norms: list[torch.Tensor] = field(default_factory=list)  # gradient norm of each step, (); empty without clipping
 
     @classmethod
     def start(cls, device: torch.device) -> "EpochState":
         """The totals before the first step. The loss is summed in double precision if the device supports it."""
         dtype = torch.float32 if device.type == "mps" else torch.float64
-        return cls(
-            torch.zeros((), dtype=dtype, device=device),
-            torch.zeros((), dtype=torch.int64, device=device),
-        )
+        return cls(torch.zeros((), dtype=dtype, device=device), torch.zeros((), dtype=torch.int64, device=device))
 
     @property
     def steps(self) -> int:
@@ -82,23 +70,14 @@ class EpochState:
 
 @dataclass(frozen=True)
 class EpochResult:
-    """Means over the epoch's images, all ranks, as training saw them: augmented, by a network that was still learning.
+    """Means over the epoch's images, all ranks, as training saw them: augmented, by a network still learning."""
 
-    Attributes:
-        loss: cross-entropy, nats per image, without label smoothing.
-        accuracy: fraction in [0, 1].
-        images: number of images.
-        learning_rate: at the epoch's last step.
-        seconds: training time.
-        steps: rows of ``steps.csv``.
-    """
-
-    loss: float
-    accuracy: float
-    images: int
-    learning_rate: float
-    seconds: float
-    steps: list[Mapping[str, Any]]
+    loss: float  # cross-entropy, nats per image, without label smoothing
+    accuracy: float  # fraction in [0, 1]
+    images: int  # number of images
+    learning_rate: float  # at the epoch's last step
+    seconds: float  # training time
+    steps: list[Mapping[str, Any]]  # rows of ``steps.csv``
 
 
 def train_epoch(
@@ -115,14 +94,9 @@ def train_epoch(
 
     Nothing here synchronizes with a GPU before the last step, so the GPU always has work queued.
 
-    Args:
-        learner: changed in place.
-        batches: those of the epoch that are not in ``state`` yet.
-        state: changed in place.
-        images: number of images in the whole epoch.
-        epochs: of the whole run, for the display.
-        sizes: for a batch (from 0 in the epoch): how many images count on this rank, and how many the batch has.
-        after_step: called between steps, when ``learner`` and ``state`` are consistent.
+    ``images`` are those of the whole epoch; ``batches`` those that are not in ``state`` yet. ``sizes`` says for a batch
+    (from 0 in the epoch) how many images count on this rank, and how many the batch has. ``after_step`` is called
+    between steps, when ``learner`` and ``state`` are consistent.
 
     Raises:
         DivergedError: the loss of a step was not finite. Raised at once on a CPU, and at the end of the epoch on a
@@ -151,14 +125,7 @@ def train_epoch(
         if not math.isfinite(row["loss"]):
             raise DivergedError(rows[: position + 1])
     loss_sum, correct, seen = learner.ranks.sum([float(state.loss_sum), int(state.correct), state.seen])
-    return EpochResult(
-        loss=loss_sum / seen,
-        accuracy=correct / seen,
-        images=int(seen),
-        learning_rate=state.rates[-1][0],
-        seconds=state.seconds,
-        steps=rows,
-    )
+    return EpochResult(loss_sum / seen, correct / seen, int(seen), state.rates[-1][0], state.seconds, rows)
 
 
 def _check_loss(learner: Learner, state: EpochState) -> None:

@@ -3,7 +3,7 @@
 import logging
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -12,268 +12,216 @@ import torch
 from torch import nn
 
 from cifar_exp.compute import memory
+from cifar_exp.config.schema import ExperimentConfig
 from cifar_exp.data import Split
 from cifar_exp.data.batches import EpochLoader
 from cifar_exp.data.dataset import Splits
 from cifar_exp.errors import DivergedError
-from cifar_exp.evaluation.metrics import Evaluation
+from cifar_exp.evaluation.metrics import Evaluation, selection_score
 from cifar_exp.training.epoch import EpochResult, EpochState, train_epoch
 from cifar_exp.training.learner import Learner
 from cifar_exp.training.recorder import Recorder
 from cifar_exp.training.savepoint import Best, Savepoint
-from cifar_exp.training.selection import score
 from cifar_exp.training.signals import Interruption
 
 log = logging.getLogger(__name__)
 
 _LONG_EPOCH_SECONDS = 30.0  # the period of the load average
 
-Measure = Callable[[nn.Module, Split, Callable[[], None]], Evaluation]
-
-
-@dataclass(frozen=True)
-class FitOptions:
-    """How long to train and what to measure.
-
-    Attributes:
-        epochs: number of epochs of the whole run.
-        test_each_epoch: evaluate the test split after every epoch, not only after the last.
-        keep_best: write ``best.pt`` after each epoch that is better than all before.
-        resume: continue from the checkpoint, if there is one; rows recorded after it are made again.
-        metric: that selects the best epoch; see ``selection``.
-        patience: stop after so many epochs without a better one; None trains all epochs.
-    """
-
-    epochs: int
-    test_each_epoch: bool
-    keep_best: bool
-    resume: bool = False
-    metric: str = "val_accuracy"
-    patience: int | None = None
-
 
 @dataclass
 class Fitted:
-    """The result of training.
+    """The result of training."""
 
-    Attributes:
-        selection_split: ``validation`` or ``test``; None if no epoch is selected.
-        metrics: the rows of ``metrics.csv``.
-        test: evaluation of the final weights on the test split.
-        validation: that on the validation split; None without one.
-        best_epoch: the first epoch with the best score on the selection split, from 1.
-        best_accuracy: its accuracy on that split.
-        best_score: its score: the value of the selection metric, higher is better.
-    """
-
-    selection_split: str | None
-    metrics: list[Mapping[str, Any]] = field(default_factory=list)
-    test: Evaluation | None = None
-    validation: Evaluation | None = None
-    best_epoch: int | None = None
-    best_accuracy: float | None = None
-    best_score: float | None = None
-
-    @property
-    def best(self) -> Best:
-        """Epoch, accuracy and score of the best epoch so far."""
-        return self.best_epoch, self.best_accuracy, self.best_score
+    selection_split: str | None  # ``validation`` or ``test``; None if no epoch is selected
+    metrics: list[Mapping[str, Any]] = field(default_factory=list)  # the rows of ``metrics.csv``
+    test: Evaluation | None = None  # evaluation of the final weights on the test split
+    validation: Evaluation | None = None  # that on the validation split; None without one
+    best: Best = field(default_factory=Best)
+    seconds_before: float = 0.0  # total time of earlier sessions of the run
 
     def is_better(self, score: float | None) -> bool:
         """Whether a score is better than the best so far."""
-        return score is not None and (self.best_score is None or score > self.best_score)
-
-    def add_epoch(self, row: Mapping[str, Any], evaluated: "EpochEvaluation") -> bool:
-        """Add an epoch; returns whether it is the best so far."""
-        self.metrics.append(row)
-        self.test, self.validation = evaluated.test, evaluated.validation
-        if not self.is_better(evaluated.score):
-            return False
-        self.best_epoch, self.best_accuracy, self.best_score = row["epoch"], evaluated.accuracy, evaluated.score
-        return True
+        return score is not None and (self.best.score is None or score > self.best.score)
 
     def exhausts(self, patience: int | None, epoch: int) -> bool:
         """Whether so many epochs up to this one were not better than the best."""
-        return patience is not None and self.best_epoch is not None and epoch - self.best_epoch >= patience
+        return patience is not None and self.best.epoch is not None and epoch - self.best.epoch >= patience
 
 
 @dataclass(frozen=True)
 class EpochEvaluation:
-    """What an epoch's network was measured at.
+    """Evaluations after an epoch."""
 
-    Attributes:
-        validation: None without a validation split.
-        test: None if it was not measured after this epoch.
-        raw: with averaged weights, the accuracy of the raw ones, by column of ``metrics.csv``.
-        accuracy: on the selection split; None without one.
-        score: on the selection split, higher is better.
-        is_last: whether training ends with this epoch.
-    """
-
-    validation: Evaluation | None
-    test: Evaluation | None
-    raw: Mapping[str, float | None]
-    accuracy: float | None
-    score: float | None
-    is_last: bool
+    validation: Evaluation | None  # None without a validation split
+    test: Evaluation | None  # None if it was not measured after this epoch
+    raw: Mapping[str, float | None]  # with averaged weights, the accuracy of the raw ones, by column of ``metrics.csv``
+    accuracy: float | None  # on the selection split; None without one
+    score: float | None  # on the selection split, higher is better
 
 
-def fit(
-    learner: Learner,
-    loader: EpochLoader,
-    splits: Splits,
-    options: FitOptions,
-    *,
-    measure: Measure,
-    savepoint: Savepoint,
-    recorder: Recorder,
-    after_epoch: Callable[[], None] = lambda: None,
-) -> Fitted:
-    """Train until all epochs are complete; after each, evaluate, record and save.
+@dataclass
+class Training:
+    """Trains until all epochs are complete; after each, evaluates, records and saves.
 
     The test split is measured after the last epoch, or after each if the config asks for that. The best epoch is
     selected on the validation split. Without one, it is selected on the test split if that is measured each epoch.
     With averaged weights, those are measured and selected, and are the network's weights at the end.
-
-    Args:
-        learner: changed in place.
-        loader: makes the training batches.
-        splits: the images to train on and to measure.
-        options: see ``FitOptions``.
-        measure: evaluates the network on a split, calling a function between batches.
-        savepoint: writes checkpoints.
-        recorder: writes ``metrics.csv``, ``steps.csv`` and ``status.json``.
-        after_epoch: called when an epoch is recorded.
-
-    Raises:
-        DivergedError: the steps up to the one that diverged are recorded.
-        KeyboardInterrupt: a signal arrived; the state is saved.
     """
-    fitted = Fitted(_selection_split(splits, options))
-    state = _resume(learner, fitted, savepoint, recorder) if options.resume else None
-    log.info(_TABLE_HEAD)
-    warned = False
-    with Interruption() as interruption:
-        for epoch in _remaining_epochs(learner, fitted, options):
-            state = state or EpochState.start(learner.device)
-            save_or_stop = partial(_save_or_stop, learner, state, fitted, savepoint, interruption)
 
-            trained = _train(learner, loader, state, options, recorder, save_or_stop)
-            started = time.perf_counter()
-            evaluated = _evaluate(learner, splits, options, fitted, measure, save_or_stop)
-            row = _metrics_row(learner, trained, evaluated, options, time.perf_counter() - started)
+    config: ExperimentConfig
+    learner: Learner  # changed in place
+    loader: EpochLoader
+    splits: Splits
+    measure: Callable[[nn.Module, Split, Callable[[], None]], Evaluation]  # calls the function between batches
+    savepoint: Savepoint
+    recorder: Recorder
+    after_epoch: Sequence[Callable[[], None]] = ()  # called when an epoch is recorded
 
-            learner.end_epoch(evaluated.score)
-            state = None
-            is_best = fitted.add_epoch(row, evaluated)
-            # The checkpoint comes last: a resumed run makes again whatever was lost before it was written.
-            recorder.append_steps(trained.steps)
-            recorder.append_epoch(row)
-            if is_best and options.keep_best:
-                savepoint.write_best(learner)
-            if epoch % savepoint.every_epochs == 0 or evaluated.is_last:
-                savepoint.write(learner, None, fitted.best)
-            recorder.set_epochs_completed(epoch)
-            log.info(_table_line(row, options.epochs, is_best))
-            warned = warned or _warn_of_cpu_contention(trained.seconds, learner.device)
-            after_epoch()
-            if evaluated.is_last:
-                break
-        if fitted.exhausts(options.patience, learner.epoch) and learner.epoch < options.epochs:
-            log.info("Early stopping: no better %s since epoch %d.", options.metric, fitted.best_epoch)
-        if fitted.test is None:  # resumed after the last epoch
-            fitted.test = measure(learner.evaluated_model, splits.test, lambda: None)
-            if splits.validation is not None:
-                fitted.validation = measure(learner.evaluated_model, splits.validation, lambda: None)
-    learner.use_average()
-    return fitted
+    def run(self, *, resume: bool = False) -> Fitted:
+        """Train, from the checkpoint if the run is resumed and has one.
 
+        Raises:
+            DivergedError: the steps up to the one that diverged are recorded.
+            KeyboardInterrupt: a signal arrived; the state is saved.
+        """
+        learner, splits = self.learner, self.splits
+        fitted = Fitted(self._selection_split())
+        state = self._resume(fitted) if resume else None
+        log.info(_TABLE_HEAD)
+        warned = False
+        with Interruption() as interruption:
+            while not self._is_complete(fitted):
+                state = state or EpochState.start(learner.device)
+                save_or_stop = partial(self._save_or_stop, state, fitted.best, interruption)
+                trained = self._train(state, save_or_stop)
+                started = time.perf_counter()
+                evaluated = self._evaluate(fitted, save_or_stop)
+                row = self._metrics_row(trained, evaluated, time.perf_counter() - started)
+                learner.end_epoch(evaluated.score)
+                state = None
+                self._record(fitted, trained, evaluated, row)
+                warned = warned or _warn_of_cpu_contention(trained.seconds, learner.device)
+                for call in self.after_epoch:
+                    call()
+            if learner.epoch < self.config.epochs:
+                log.info(
+                    "Early stopping: no better %s since epoch %d.", self.config.selection_metric, fitted.best.epoch
+                )
+            if fitted.test is None:  # resumed after the last epoch
+                fitted.test = self.measure(learner.evaluated_model, splits.test, lambda: None)
+                if splits.validation is not None:
+                    fitted.validation = self.measure(learner.evaluated_model, splits.validation, lambda: None)
+        learner.use_average()
+        return fitted
 
-def _evaluate(
-    learner: Learner,
-    splits: Splits,
-    options: FitOptions,
-    fitted: Fitted,
-    measure: Measure,
-    after_batch: Callable[[], None],
-) -> EpochEvaluation:
-    raw: dict[str, float | None] = {}
+    def _selection_split(self) -> str | None:
+        if self.splits.validation is not None:
+            return "validation"
+        if not self.config.evaluate_test_each_epoch:
+            return None
+        log.warning("No validation split: the best epoch is chosen on the test split, so its accuracy is optimistic.")
+        return "test"
 
-    def evaluate(split: Split | None, name: str) -> Evaluation | None:
-        if learner.average is not None:
-            raw[f"{name}_accuracy_raw"] = measure(learner.model, split, after_batch).accuracy if split else None
-        return measure(learner.evaluated_model, split, after_batch) if split is not None else None
+    def _resume(self, fitted: Fitted) -> EpochState | None:
+        """Restore checkpoint and records; returns the state of the current epoch. Without a checkpoint, start again."""
+        learner, state = self.learner, None
+        if learner.ranks.broadcast(self.savepoint.path.exists):
+            state, fitted.best = self.savepoint.read(learner)
+            fitted.seconds_before = self.savepoint.seconds_before
+        fitted.metrics += self.recorder.restore(learner.epoch)
+        log.info("Resuming after step %d (epoch %d).", learner.step, learner.epoch + bool(state))
+        return state
 
-    validation = evaluate(splits.validation, "val")
-    test = evaluate(splits.test, "test") if options.test_each_epoch else None
-    selected = validation if fitted.selection_split == "validation" else test if fitted.selection_split else None
-    value = score(selected, options.metric) if selected is not None else None
-    epoch = learner.epoch + 1
-    exhausted = not fitted.is_better(value) and fitted.exhausts(options.patience, epoch)
-    is_last = epoch == options.epochs or exhausted
-    if is_last and test is None:
-        test = evaluate(splits.test, "test")
-    return EpochEvaluation(validation, test, raw, selected.accuracy if selected else None, value, is_last)
+    def _is_complete(self, fitted: Fitted) -> bool:
+        epoch = self.learner.epoch
+        return epoch >= self.config.epochs or fitted.exhausts(self.config.early_stopping.patience, epoch)
 
+    def _train(self, state: EpochState, after_step: Callable[[], None]) -> EpochResult:
+        learner, loader = self.learner, self.loader
+        first = state.steps * learner.training_step.accumulate
+        try:
+            return train_epoch(
+                learner,
+                loader.epoch(learner.epoch + 1, first=first),
+                state,
+                images=len(loader.batches.split),
+                epochs=self.config.epochs,
+                sizes=loader.batches.sizes,
+                after_step=after_step,
+            )
+        except DivergedError as error:
+            self.recorder.append_steps(error.steps)
+            raise
 
-def _remaining_epochs(learner: Learner, fitted: Fitted, options: FitOptions) -> range:
-    if fitted.exhausts(options.patience, learner.epoch):  # resumed after early stopping
-        return range(0)
-    return range(learner.epoch + 1, options.epochs + 1)
+    def _evaluate(self, fitted: Fitted, after_batch: Callable[[], None]) -> EpochEvaluation:
+        learner, config, raw = self.learner, self.config, dict[str, float | None]()
 
+        def evaluate(split: Split | None, name: str) -> Evaluation | None:
+            if learner.average is not None:
+                raw[f"{name}_accuracy_raw"] = (
+                    self.measure(learner.model, split, after_batch).accuracy if split else None
+                )
+            return self.measure(learner.evaluated_model, split, after_batch) if split is not None else None
 
-def _selection_split(splits: Splits, options: FitOptions) -> str | None:
-    if splits.validation is not None:
-        return "validation"
-    if not options.test_each_epoch:
-        return None
-    log.warning("No validation split: the best epoch is chosen on the test split, so its accuracy is optimistic.")
-    return "test"
+        validation = evaluate(self.splits.validation, "val")
+        test = evaluate(self.splits.test, "test") if config.evaluate_test_each_epoch else None
+        selected = validation if fitted.selection_split == "validation" else test if fitted.selection_split else None
+        value = selection_score(selected, config.selection_metric) if selected is not None else None
+        epoch = learner.epoch + 1
+        stops = not fitted.is_better(value) and fitted.exhausts(config.early_stopping.patience, epoch)
+        if test is None and (epoch == config.epochs or stops):
+            test = evaluate(self.splits.test, "test")
+        return EpochEvaluation(validation, test, raw, selected.accuracy if selected else None, value)
 
+    def _metrics_row(self, trained: EpochResult, evaluated: EpochEvaluation, eval_seconds: float) -> dict[str, Any]:
+        validation, test = evaluated.validation, evaluated.test
+        row = {
+            "epoch": self.learner.epoch + 1,
+            "step": self.learner.step,
+            "learning_rate": trained.learning_rate,
+            "train_loss": trained.loss,
+            "train_accuracy": trained.accuracy,
+            "val_loss": validation.loss if validation else None,
+            "val_accuracy": validation.accuracy if validation else None,
+            "test_loss": test.loss if test else None,
+            "test_accuracy": test.accuracy if test else None,
+            "train_seconds": trained.seconds,
+            "eval_seconds": eval_seconds,
+            "images_per_second": trained.images / trained.seconds,
+            **evaluated.raw,
+        }
+        metric = self.config.selection_metric
+        return row if metric in row else row | {metric: evaluated.score}
 
-def _train(
-    learner: Learner,
-    loader: EpochLoader,
-    state: EpochState,
-    options: FitOptions,
-    recorder: Recorder,
-    after_step: Callable[[], None],
-) -> EpochResult:
-    try:
-        return train_epoch(
-            learner,
-            loader.epoch(learner.epoch + 1, first=state.steps * learner.training_step.accumulate),
-            state,
-            images=len(loader.batches.split),
-            epochs=options.epochs,
-            sizes=loader.batches.sizes,
-            after_step=after_step,
-        )
-    except DivergedError as error:
-        recorder.append_steps(error.steps)
-        raise
+    def _record(self, fitted: Fitted, trained: EpochResult, evaluated: EpochEvaluation, row: Mapping[str, Any]) -> None:
+        learner, epoch = self.learner, row["epoch"]
+        fitted.metrics.append(row)
+        fitted.test, fitted.validation = evaluated.test, evaluated.validation
+        if is_best := fitted.is_better(evaluated.score):
+            fitted.best = Best(epoch, evaluated.accuracy, evaluated.score)
+        # The checkpoint comes last: a resumed run repeats what was lost before it was written.
+        self.recorder.append_steps(trained.steps)
+        self.recorder.append_epoch(row)
+        if is_best and self.config.checkpoint.best:
+            self.savepoint.write_best(learner)
+        if epoch % self.config.checkpoint.every_epochs == 0 or self._is_complete(fitted):
+            self.savepoint.write(learner, None, fitted.best)
+        self.recorder.set_epochs_completed(epoch)
+        log.info(_table_line(row, self.config.epochs, is_best))
 
-
-def _metrics_row(
-    learner: Learner, trained: EpochResult, evaluated: EpochEvaluation, options: FitOptions, eval_seconds: float
-) -> dict[str, Any]:
-    validation, test = evaluated.validation, evaluated.test
-    row = {
-        "epoch": learner.epoch + 1,
-        "step": learner.step,
-        "learning_rate": trained.learning_rate,
-        "train_loss": trained.loss,
-        "train_accuracy": trained.accuracy,
-        "val_loss": validation.loss if validation else None,
-        "val_accuracy": validation.accuracy if validation else None,
-        "test_loss": test.loss if test else None,
-        "test_accuracy": test.accuracy if test else None,
-        "train_seconds": trained.seconds,
-        "eval_seconds": eval_seconds,
-        "images_per_second": trained.images / trained.seconds,
-        **evaluated.raw,
-    }
-    return row if options.metric in row else row | {options.metric: evaluated.score}
+    def _save_or_stop(self, state: EpochState, best: Best, interruption: Interruption) -> None:
+        """Between two batches: save if it is time, and stop if a signal arrived; on all ranks or on none."""
+        learner = self.learner
+        signal_number, save = learner.ranks.agree_to_stop(interruption.received, self.savepoint.due)
+        if signal_number or save:
+            self.savepoint.write(learner, state, best)
+        if signal_number:
+            try:
+                interruption.deliver(signal_number)
+            except KeyboardInterrupt as error:
+                error.add_note(f"saved at epoch {learner.epoch + 1}, step {learner.step}")
+                raise
 
 
 def _warn_of_cpu_contention(seconds: float, device: torch.device) -> bool:
@@ -293,31 +241,6 @@ def _warn_of_cpu_contention(seconds: float, device: torch.device) -> bool:
         max(threads - math.ceil(others), 1),
     )
     return True
-
-
-def _save_or_stop(
-    learner: Learner, state: EpochState, fitted: Fitted, savepoint: Savepoint, interruption: Interruption
-) -> None:
-    """Between two batches: save if it is time, and stop if a signal arrived; on all ranks or on none."""
-    signal_number, save = learner.ranks.agree_to_stop(interruption.received, savepoint.due)
-    if signal_number or save:
-        savepoint.write(learner, state, fitted.best)
-    if signal_number:
-        try:
-            interruption.deliver(signal_number)
-        except KeyboardInterrupt as error:
-            error.add_note(f"saved at epoch {learner.epoch + 1}, step {learner.step}")
-            raise
-
-
-def _resume(learner: Learner, fitted: Fitted, savepoint: Savepoint, recorder: Recorder) -> EpochState | None:
-    """Restore checkpoint and records; returns the state of the current epoch. Without a checkpoint, start again."""
-    state = None
-    if learner.ranks.broadcast(savepoint.path.exists):
-        state, (fitted.best_epoch, fitted.best_accuracy, fitted.best_score) = savepoint.read(learner)
-    fitted.metrics += recorder.restore(learner.epoch)
-    log.info("Resuming after step %d (epoch %d).", learner.step, learner.epoch + bool(state))
-    return state
 
 
 _TABLE_HEAD = "  epoch  learning rate   train loss  accuracy     val loss  accuracy    test loss  accuracy   images/s"

@@ -16,33 +16,20 @@ from cifar_exp.training.step import Size, StepResult, TrainingStep
 
 @dataclass
 class Learner:
-    """Everything that training changes, and the plan that it follows.
+    """Everything that training changes, and the plan that it follows."""
 
-    Attributes:
-        model: the network that is trained.
-        forward: what training calls: the network, or its compiled or distributed form.
-        optimizer: of the network's parameters.
-        scheduler: of the optimizer's learning rate.
-        interval: ``step`` or ``epoch``: when the schedule advances.
-        total_steps: length of the schedule.
-        training_step: computes one optimizer step.
-        average: moving average of the weights; None without averaging.
-        ranks: of the run.
-        step: optimizer steps taken so far.
-        epoch: epochs completed so far.
-    """
-
-    model: nn.Module
+    model: nn.Module  # the network that is trained
+    # What training calls: the network, or its compiled or distributed form.
     forward: Callable[[torch.Tensor], torch.Tensor]
-    optimizer: torch.optim.Optimizer
-    scheduler: LRScheduler
-    interval: str
-    total_steps: int
-    training_step: TrainingStep
-    average: WeightAverage | None = None
-    ranks: Ranks = field(default_factory=Ranks)
-    step: int = 0
-    epoch: int = 0
+    optimizer: torch.optim.Optimizer  # of the network's parameters
+    scheduler: LRScheduler  # of the optimizer's learning rate
+    interval: str  # ``step`` or ``epoch``: when the schedule advances
+    total_steps: int  # length of the schedule
+    training_step: TrainingStep  # computes one optimizer step
+    average: WeightAverage | None = None  # moving average of the weights; None without averaging
+    ranks: Ranks = field(default_factory=Ranks)  # of the run
+    step: int = 0  # optimizer steps taken so far
+    epoch: int = 0  # epochs completed so far
 
     @property
     def device(self) -> torch.device:
@@ -60,7 +47,7 @@ class Learner:
         return self.model if self.average is None else self.average.model
 
     def start_epoch(self) -> None:
-        """Put the network into training mode and tell it which epoch starts, if it has a method for that."""
+        """Put the network into training mode, and call its ``begin_epoch``, if it has that method."""
         self.model.train()
         begin_epoch = getattr(self.model, "begin_epoch", None)
         # DistributedDataParallel needs a gradient of every parameter, so ranks keep training all of them.

@@ -20,14 +20,10 @@ class Loss:
 
     With class weights each image's loss is multiplied by the weight of its class, and the sum is divided by the number
     of images. (PyTorch divides by the sum of the weights, which would make the loss depend on how batches are sharded.)
-
-    Attributes:
-        label_smoothing: in [0, 1].
-        class_weights: (classes,) float32; None for equal weights.
     """
 
-    label_smoothing: float = 0.0
-    class_weights: Tensor | None = None
+    label_smoothing: float = 0.0  # in [0, 1]
+    class_weights: Tensor | None = None  # (classes,) float32; None for equal weights
 
     @property
     def is_plain(self) -> bool:
@@ -37,9 +33,7 @@ class Loss:
     def __call__(self, logits: Tensor, targets: Tensor) -> Tensor:
         """The loss, ().
 
-        Args:
-            logits: (N, classes).
-            targets: (N,) labels or (N, classes) probabilities.
+        ``logits`` are (N, classes); ``targets`` are (N,) labels or (N, classes) probabilities.
         """
         if self.class_weights is None:
             return F.cross_entropy(logits, targets, label_smoothing=self.label_smoothing)

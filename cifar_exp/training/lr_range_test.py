@@ -42,34 +42,23 @@ class LRRange:
 
 @dataclass(frozen=True)
 class Suggestion:
-    """A peak learning rate for the schedule, and why.
+    """A peak learning rate for the schedule, and why."""
 
-    Attributes:
-        max_lr: to two digits; None if the result allows no suggestion.
-        reason: a sentence.
-        cautions: why the suggestion is doubtful, and what to do.
-        lowest: learning rate with the lowest smoothed loss; None if the loss did not fall.
-    """
-
-    max_lr: float | None
-    reason: str
-    cautions: tuple[str, ...] = ()
-    lowest: float | None = None
+    max_lr: float | None  # to two digits; None if the result allows no suggestion
+    reason: str  # a sentence
+    cautions: tuple[str, ...] = ()  # why the suggestion is doubtful, and what to do
+    lowest: float | None = None  # learning rate with the lowest smoothed loss; None if the loss did not fall
 
 
 @dataclass
 class LRRangeTest:
-    """The losses of an LR range test, by step.
+    """The losses of an LR range test, by step."""
 
-    Attributes:
-        learning_rates: rising.
-        losses: of each step's batch, before the update; the last one can be infinite or NaN.
-        smoothed: exponentially weighted means of the losses, corrected for their start at zero (as Adam's moments are;
-            Gugger 2018, "How do you find a good learning rate").
-    """
-
-    learning_rates: list[float] = field(default_factory=list)
+    learning_rates: list[float] = field(default_factory=list)  # rising
+    # Of each step's batch, before the update; the last one can be infinite or NaN.
     losses: list[float] = field(default_factory=list)
+    # Exponentially weighted means of the losses, corrected for their start at zero (as Adam's moments are; Gugger
+    # 2018, "How do you find a good learning rate").
     smoothed: list[float] = field(default_factory=list)
     _average: float = 0.0
     _lowest: float = np.inf
@@ -163,12 +152,8 @@ def run_lr_range_test(
     The network, its buffers and all random generators stay as they were. The result depends neither on ``max_lr`` nor
     on ``epochs``, so all jobs of a sweep over those get the same one.
 
-    Args:
-        config: resolved; the test uses its optimizer and the schedule's momentum at the peak.
-        model: as training would start from it.
-        batches: whole training batches. The smaller last batch of an epoch is left out, because its loss is noisier.
-        training_step: of the training.
-        lr_range: the learning rates.
+    The test uses whole batches; the smaller last one of an epoch is left out, because its loss is noisier. It has the
+    config's optimizer, and the schedule's momentum at the peak.
     """
     from tqdm.auto import tqdm
 

@@ -32,10 +32,7 @@ class Mixing:
     def __call__(self, inputs: Tensor, labels: Tensor, *draw: int) -> tuple[Tensor, Tensor]:
         """Mix a batch.
 
-        Args:
-            inputs: (N, C, H, W).
-            labels: (N,).
-            draw: numbers that identify the batch in the run, beside the seed.
+        ``draw`` identifies the batch in the run, beside the seed.
 
         Returns:
             (N, C, H, W), and (N, classes) probabilities; the arguments if the batch is not mixed.

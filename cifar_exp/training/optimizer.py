@@ -10,28 +10,21 @@ from cifar_exp.config.targets import call
 from cifar_exp.errors import RequestError
 
 # Keys of an optimizer node about groups of parameters, which are not arguments of the optimizer.
+# fmt: off
 _GROUP_KEYS = (
-    "weight_decay",
-    "decay_norms_and_biases",
-    "bias_lr_factor",
-    "head_lr_factor",
-    "sgd_momentum",
-    "clip_grad_norm",
+    "weight_decay", "decay_norms_and_biases", "bias_lr_factor", "head_lr_factor", "sgd_momentum", "clip_grad_norm"
 )
+# fmt: on
 
 
 def build_optimizer(
     node: OptimizerConfig | MuonConfig, model: nn.Module, max_lr: float, precision: torch.dtype = torch.float32
 ) -> torch.optim.Optimizer:
-    """Build the optimizer. Norms and biases have no weight decay unless the node says otherwise.
+    """Build the optimizer. Norms and biases have no weight decay unless the node sets it.
 
     ``learning_rate`` in the CSVs is that of the first group. The schedule scales all groups by the same factor.
 
-    Args:
-        node: the resolved ``optimizer`` node.
-        model: its parameters are optimized, except frozen ones.
-        max_lr: the initial learning rate, until the schedule changes it.
-        precision: of the run; for an optimizer whose updates are matrix products.
+    ``precision`` is for an optimizer whose updates are matrix products.
     """
     extra: dict[str, Any] = {}
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]

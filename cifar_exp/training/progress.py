@@ -18,14 +18,7 @@ _LINE_SECONDS = 30.0
 
 
 class PendingMetrics:
-    """Loss and accuracy copied from the GPU without synchronizing; read once the copy has finished.
-
-    Args:
-        loss: (), of a step.
-        correct: (), correct predictions in the epoch.
-        seen: images in the epoch.
-        learning_rate: of the step.
-    """
+    """Loss and accuracy copied from the GPU without synchronizing; read once the copy has finished."""
 
     def __init__(self, loss: torch.Tensor, correct: torch.Tensor, seen: int, learning_rate: float) -> None:
         self._seen = seen
@@ -57,12 +50,7 @@ class PendingMetrics:
 class EpochProgress:
     """Progress through the steps of one epoch; a context manager.
 
-    Args:
-        epoch: from 1.
-        epochs: of the run.
-        images: in the epoch.
-        done: images of the steps before.
-        visible: whether a bar may be shown.
+    ``epoch`` counts from 1; ``done`` is the number of images of the steps before.
     """
 
     def __init__(self, epoch: int, epochs: int, images: int, *, done: int = 0, visible: bool = True) -> None:

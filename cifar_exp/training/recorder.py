@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from cifar_exp.config.schema import ExperimentConfig
 from cifar_exp.errors import RequestError
 from cifar_exp.run_dir import run_status, tables
 
@@ -14,56 +15,41 @@ Row = Mapping[str, Any]
 
 
 class Recorder:
-    """Appends to ``metrics.csv`` and ``steps.csv`` and updates ``status.json``; disabled on all ranks but rank 0.
+    """Appends to ``metrics.csv`` and ``steps.csv`` and updates ``status.json``, whose content is ``status``.
 
-    Args:
-        out_dir: the run directory.
-        status: content of ``status.json``, changed in place.
-        enabled: whether to write at all.
-        more_metrics: columns of ``metrics.csv`` beside those that every run has.
-        more_steps: columns of ``steps.csv`` likewise.
+    Without a ``status`` nothing is written, as on all ranks but rank 0.
     """
 
-    def __init__(
-        self,
-        out_dir: Path,
-        status: dict[str, Any],
-        *,
-        enabled: bool,
-        more_metrics: Sequence[str] = (),
-        more_steps: Sequence[str] = (),
-    ) -> None:
-        self._metrics_columns = (*tables.METRICS_COLUMNS, *more_metrics)
-        self._steps_columns = (*tables.STEPS_COLUMNS, *more_steps)
-        self._out_dir = out_dir
-        self._status = status
-        self._enabled = enabled
+    def __init__(self, config: ExperimentConfig, out_dir: Path, status: dict[str, Any] | None) -> None:
+        raw = ["val_accuracy_raw", "test_accuracy_raw"] if config.averaging.name != "none" else []
+        norm = ["gradient_norm"] if config.optimizer.clip_grad_norm is not None else []
+        # A selection metric of the standard columns is there once.
+        self._metrics_columns = tuple(dict.fromkeys([*tables.METRICS_COLUMNS, *raw, config.selection_metric]))
+        self._steps_columns = (*tables.STEPS_COLUMNS, *norm)
+        self._out_dir, self._status = out_dir, status
 
     def append_steps(self, rows: Sequence[Row]) -> None:
         """Append rows to ``steps.csv``."""
-        if self._enabled:
+        if self._status is not None:
             tables.append_rows(self._out_dir / "steps.csv", self._steps_columns, rows)
 
     def append_epoch(self, row: Row) -> None:
         """Append a row to ``metrics.csv``."""
-        if self._enabled:
+        if self._status is not None:
             tables.append_rows(self._out_dir / "metrics.csv", self._metrics_columns, [row])
 
     def set_epochs_completed(self, epochs: int) -> None:
         """Update ``status.json``."""
-        if self._enabled:
+        if self._status is not None:
             run_status.update_status(self._out_dir, self._status, epochs_completed=epochs)
 
     def restore(self, epochs: int) -> list[Row]:
         """Drop the rows of later epochs, and return the rows of ``metrics.csv``.
 
-        Args:
-            epochs: number of epochs completed in the checkpoint.
-
         Raises:
             RequestError: a table is damaged or lacks epochs.
         """
-        if not self._enabled:
+        if self._status is None:
             return []
         metrics = self._out_dir / "metrics.csv"
         try:

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
@@ -13,23 +13,24 @@ from cifar_exp.run_dir import checkpoint
 from cifar_exp.training.epoch import EpochState
 from cifar_exp.training.learner import Learner
 
-Best = tuple[int | None, float | None, float | None]  # epoch, accuracy and score of the best epoch so far
+
+class Best(NamedTuple):
+    """The first epoch with the best score on the selection split; all None before the first evaluation."""
+
+    epoch: int | None = None  # from 1
+    accuracy: float | None = None
+    score: float | None = None  # higher is better
 
 
 class Savepoint:
     """Writes and reads the checkpoints of a run.
 
-    Args:
-        out_dir: the run directory.
-        about: what a checkpoint says beside weights and state, as plain values.
-        every_epochs: write ``last.pt`` after so many epochs, and after the last.
-        every_seconds: write ``last.pt`` within an epoch, too, if the last one is so many seconds old.
+    ``about`` holds plain values that each checkpoint contains beside weights and state.
     """
 
-    def __init__(self, out_dir: Path, about: Mapping[str, Any], *, every_epochs: int, every_seconds: float) -> None:
+    def __init__(self, out_dir: Path, about: Mapping[str, Any], *, every_seconds: float) -> None:
         self.path = out_dir / "checkpoints" / "last.pt"
-        self.every_epochs = every_epochs
-        self._about = dict(about)
+        self._about = about
         self._every_seconds = every_seconds
         self._started = self._written = time.monotonic()
         self.seconds_before = 0.0  # total time of earlier sessions of the run, up to the state that was restored
@@ -42,10 +43,7 @@ class Savepoint:
     def write(self, learner: Learner, epoch_state: EpochState | None, best: Best) -> None:
         """Write ``last.pt``. All ranks call this, and rank 0 writes.
 
-        Args:
-            learner: the network and what trains it.
-            epoch_state: of the current epoch; None between epochs.
-            best: epoch, accuracy and score of the best epoch so far.
+        ``epoch_state`` is None between epochs.
         """
         own = {
             "epoch_so_far": None if epoch_state is None else epoch_state.state_dict(),
@@ -64,9 +62,7 @@ class Savepoint:
             **learner.state_dict(),
             **rank_0,
             other_processes=other_ranks,
-            best_epoch=best[0],
-            best_accuracy=best[1],
-            best_score=best[2],
+            **{f"best_{name}": value for name, value in best._asdict().items()},
             seconds=self.seconds_before + time.monotonic() - self._started,
             **self._about,
         )
@@ -102,7 +98,7 @@ class Savepoint:
                 epoch_state = _merge_for_new_world_size([one["epoch_so_far"] for one in saved], keep=ranks.is_rank_0)
             return (
                 None if epoch_state is None else EpochState.from_state_dict(epoch_state, device),
-                (state["best_epoch"], state["best_accuracy"], state.get("best_score", state["best_accuracy"])),
+                Best(state["best_epoch"], state["best_accuracy"], state.get("best_score", state["best_accuracy"])),
             )
         except (LookupError, TypeError, ValueError, AttributeError, RuntimeError) as error:
             reason = (str(error) or type(error).__name__).splitlines()[0]
@@ -118,9 +114,7 @@ def _set_random_state(state: Mapping[str, Any], device: torch.device) -> None:
 def _merge_for_new_world_size(states: list[dict[str, Any] | None], *, keep: bool) -> dict[str, Any] | None:
     """Merge per-rank epoch state saved with a different world size into rank 0.
 
-    Args:
-        states: of the ranks that wrote the checkpoint.
-        keep: whether this is rank 0; the totals of other ranks are 0.
+    The totals of other ranks (``keep=False``) are 0.
     """
     saved = [state for state in states if state is not None]
     if not saved:

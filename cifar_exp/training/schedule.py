@@ -88,13 +88,8 @@ def triangle(
 ) -> LRScheduler:
     """Straight up to ``max_lr`` and straight down (Jordan 2024, arXiv 2404.00498).
 
-    Args:
-        optimizer: its learning rates are those of the peak.
-        max_lr: at the peak.
-        total_steps: of the schedule.
-        peak_at: fraction of the steps before the peak; 0 starts at the peak.
-        start_factor: of ``max_lr``, at the first step.
-        end_factor: of ``max_lr``, one step after the last, because a last step at 0 would have no effect.
+    ``peak_at`` is a fraction of the steps; 0 starts at the peak. ``start_factor`` is relative to ``max_lr``, as is
+    ``end_factor``, one step after the last: a last step at 0 would have no effect.
     """
     peak = math.floor(peak_at * total_steps)
 
@@ -110,14 +105,8 @@ def constant(
     optimizer: torch.optim.Optimizer, *, max_lr: float, total_steps: int, warmup_fraction: float = 0.0
 ) -> LRScheduler:
     """``max_lr`` throughout, after an optional linear warm-up."""
-    return multistep(
-        optimizer,
-        max_lr=max_lr,
-        total_steps=total_steps,
-        milestones=[],
-        gamma=1.0,
-        warmup_fraction=warmup_fraction,
-    )
+    plan: dict[str, Any] = {"max_lr": max_lr, "total_steps": total_steps, "warmup_fraction": warmup_fraction}
+    return multistep(optimizer, milestones=[], gamma=1.0, **plan)
 
 
 def plateau(
@@ -125,23 +114,10 @@ def plateau(
 ) -> LRScheduler:
     """``max_lr``, multiplied by ``factor`` when the selection metric has stopped improving.
 
-    Args:
-        optimizer: with ``max_lr``.
-        max_lr: at the start.
-        total_steps: of the run.
-        factor: of each reduction.
-        patience: epochs without improvement before a reduction.
-        threshold: smallest change of the metric that counts as an improvement.
+    ``patience`` counts epochs.
     """
-    return ReduceLROnPlateau(
-        optimizer,
-        mode="max",
-        factor=factor,
-        patience=patience,
-        threshold=threshold,
-        threshold_mode="abs",
-        eps=0.0,  # by default PyTorch ignores reductions of tiny learning rates
-    )
+    # eps: by default PyTorch ignores reductions of tiny learning rates.
+    return ReduceLROnPlateau(optimizer, "max", factor, patience, threshold, threshold_mode="abs", eps=0.0)
 
 
 def planned_learning_rates(node: SchedulerConfig, *, max_lr: float, total_steps: int) -> NDArray[np.float64]:
@@ -164,19 +140,12 @@ def planned_learning_rates(node: SchedulerConfig, *, max_lr: float, total_steps:
 
 @dataclass(frozen=True)
 class ScheduleUse:
-    """How much of its planned schedule a run used.
+    """How much of its planned schedule a run used."""
 
-    Attributes:
-        planned: steps in the schedule.
-        used: steps of the schedule that the optimizer used.
-        planned_peak: largest learning rate of the schedule.
-        used_peak: largest learning rate that the optimizer used.
-    """
-
-    planned: int
-    used: int
-    planned_peak: float
-    used_peak: float
+    planned: int  # steps in the schedule
+    used: int  # steps of the schedule that the optimizer used
+    planned_peak: float  # largest learning rate of the schedule
+    used_peak: float  # largest learning rate that the optimizer used
 
     @property
     def complete(self) -> bool:
@@ -195,11 +164,7 @@ class ScheduleUse:
 def schedule_use(interval: str, planned: NDArray[np.float64], used: NDArray[np.float64], epochs: int) -> ScheduleUse:
     """Compare the planned schedule with the learning rates that the optimizer used.
 
-    Args:
-        interval: ``step`` or ``epoch``.
-        planned: (total_steps,) learning rates.
-        used: (steps taken,) learning rates, not empty.
-        epochs: epochs that the run started.
+    ``planned`` are (total_steps,) and ``used`` (steps taken,) learning rates; ``epochs`` were started.
     """
     positions = len(used) if interval == "step" else epochs
     return ScheduleUse(len(planned), positions, float(planned.max()), float(used.max()))

@@ -42,8 +42,7 @@ class Interruption:
     def deliver(self, number: int = 0) -> None:
         """Call the handler that the signal would have had.
 
-        Args:
-            number: of a signal that only another rank received.
+        ``number`` is that of a signal that only another rank received.
 
         Raises:
             KeyboardInterrupt: or the exception that the handler raises.

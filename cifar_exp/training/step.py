@@ -19,46 +19,28 @@ Size = tuple[int, int]  # images of a batch that count on this rank, and images 
 
 @dataclass(frozen=True)
 class StepResult:
-    """Loss and accuracy of a step, from before its update; tensors stay on the device.
+    """Loss and accuracy of a step, from before its update; tensors stay on the device."""
 
-    Attributes:
-        loss: (), this rank's part of the mean loss that the step reduces, nats.
-        loss_sum: (), cross-entropy without label smoothing and class weights, summed over the counted images, nats.
-        correct: (), counted images whose predicted class is the label (with mixing, the dominant one).
-        images: number of counted images.
-        gradient_norm: (), before clipping; None without clipping.
-    """
-
-    loss: Tensor
+    loss: Tensor  # (), this rank's part of the mean loss that the step reduces, nats
+    # (), cross-entropy without label smoothing and class weights, summed over the counted images, nats
     loss_sum: Tensor
-    correct: Tensor
-    images: int
-    gradient_norm: Tensor | None = None
+    correct: Tensor  # (), counted images whose predicted class is the label (with mixing, the dominant one)
+    images: int  # number of counted images
+    gradient_norm: Tensor | None = None  # (), before clipping; None without clipping
 
 
 @dataclass(frozen=True)
 class TrainingStep:
-    """Forward passes, losses, backward passes and the update of one step.
+    """Forward passes, losses, backward passes and the update of one step."""
 
-    Attributes:
-        compute: device and precision.
-        normalize: makes the network's input.
-        loss: that the step reduces.
-        mixing: mixup or CutMix; None for neither.
-        clip_grad_norm: maximum norm of the gradient; None for no clipping.
-        accumulate: batches of a step, whose gradients are added.
-        rank: of this process.
-        world_size: number of ranks, over which the gradients are averaged.
-    """
-
-    compute: Compute
-    normalize: Normalizer
-    loss: Loss = field(default_factory=Loss)
-    mixing: Mixing | None = None
-    clip_grad_norm: float | None = None
-    accumulate: int = 1
-    rank: int = 0
-    world_size: int = 1
+    compute: Compute  # device and precision
+    normalize: Normalizer  # makes the network's input
+    loss: Loss = field(default_factory=Loss)  # that the step reduces
+    mixing: Mixing | None = None  # mixup or CutMix; None for neither
+    clip_grad_norm: float | None = None  # maximum norm of the gradient; None for no clipping
+    accumulate: int = 1  # batches of a step, whose gradients are added
+    rank: int = 0  # of this process
+    world_size: int = 1  # number of ranks, over which the gradients are averaged
 
     def __call__(
         self,
@@ -71,12 +53,8 @@ class TrainingStep:
     ) -> StepResult:
         """Take the step: its loss is the mean over the images of all its batches, on all ranks.
 
-        Args:
-            forward: maps (N, C, H, W) float32 to logits (N, classes).
-            optimizer: of the network's parameters.
-            batches: this rank's shard of each: (N, H, W, C) uint8 and (N,) int64.
-            sizes: of the batches; None if all images count.
-            number: of the step in the run; mixing depends on it.
+        ``forward`` maps (N, C, H, W) float32 to logits (N, classes). ``batches`` are this rank's shards: (N, H, W, C)
+        uint8 and (N,) int64. Without ``sizes`` all images count. Mixing depends on ``number``, the step in the run.
         """
         sizes = sizes or [(len(labels), len(labels)) for _, labels in batches]
         whole = sum(size for _, size in sizes)

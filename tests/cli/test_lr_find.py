@@ -63,7 +63,7 @@ def test_an_interrupted_run_goes_on_with_the_number_that_it_found(found, tmp_pat
 
     config = composed(*AUTO)
     with monkeypatch.context() as patch:
-        patch.setattr("cifar_exp.stages.fit", interrupted)
+        patch.setattr("cifar_exp.stages.train", interrupted)
         with pytest.raises(KeyboardInterrupt):
             run(config, tmp_path / "run")
     assert tables.read_table(tmp_path / "run" / "summary.csv")["max_lr_used"].item() == found[1]["max_lr_used"]
@@ -154,7 +154,7 @@ def test_no_suggestion_is_exit_code_1_with_the_curve_to_look_at(tmp_path, capsys
         (["--min-lr", "1", "--max-lr", "0.1"], "--min-lr 1: must be below --max-lr, which is 0.1"),
         (["--min-lr", "-1"], "--min-lr -1.0: must be a finite number above 0"),
         (["--max-lr", "inf"], "--max-lr inf: must be a finite number above 0"),
-        (["--steps", "10"], "--steps 10: must be at least 30"),
+        (["--steps", "10"], "--steps 10: must be between 30 and 1000000"),
         (["--out", "."], "--out .: already exists"),
         (["--config-dir", "nowhere"], "no such folder"),
     ],

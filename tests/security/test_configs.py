@@ -56,16 +56,6 @@ def test_a_folder_of_ones_own_may_add_options_and_a_grid(tmp_path):
     assert (job.epochs, job.model.width, job.hydra.run.dir) == (3, 4, "here")
 
 
-@pytest.mark.parametrize("target", ["os.system", "torch.hub.load", "builtins.eval", "subprocess.run"])
-def test_a_saved_config_calls_nothing_that_is_not_listed_whatever_it_trusts(tmp_path, target):
-    config = plain(composed(*TINY)) | {"trust": [target.split(".")[0]]}
-    config["model"] = {"_target_": target, "name": "evil"}
-    path = tmp_path / "config_resolved.yaml"
-    path.write_text(to_yaml(config))
-    with pytest.raises(RequestError, match="not an allowed target"):
-        load_saved(path)
-
-
 @pytest.mark.parametrize(
     "line",
     [

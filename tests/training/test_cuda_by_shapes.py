@@ -15,7 +15,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from cifar_exp import preflight
+from cifar_exp import network as networks
 from cifar_exp.build import Parts, build
 from cifar_exp.compute import device, seeding
 from cifar_exp.data.batches import _EpochKeys
@@ -45,8 +45,8 @@ def gpu(monkeypatch) -> Iterator[None]:
     monkeypatch.setattr(device.Compute, "place", _placed)
     monkeypatch.setattr(seeding, "generators_kept", lambda _device: nullcontext())
     # A copy would read values that are not there.
-    monkeypatch.setattr(preflight, "copy", SimpleNamespace(deepcopy=lambda network: network))
-    monkeypatch.setattr(preflight.Trial, "with_working_layout", lambda trial, _format: trial)  # has a backward pass
+    monkeypatch.setattr(networks, "copy", SimpleNamespace(deepcopy=lambda network: network))
+    monkeypatch.setattr(networks.Trial, "with_working_layout", lambda trial, _format: trial)  # has a backward pass
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _device: (9, 0))
     monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _device: Properties)
     monkeypatch.setattr(torch.cuda.amp.common, "amp_definitely_not_available", lambda: False)

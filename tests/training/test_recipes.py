@@ -19,32 +19,22 @@ from cifar_exp.data import Statistics
 from cifar_exp.data.batches import balanced_order
 from cifar_exp.data.normalize import Normalizer
 from cifar_exp.errors import RequestError
-from cifar_exp.evaluation.metrics import Evaluation
+from cifar_exp.evaluation.metrics import Evaluation, selection_score
 from cifar_exp.run_dir import tables
 from cifar_exp.run_dir.checkpoint import load
 from cifar_exp.runner import run
 from cifar_exp.training.ema import WeightAverage
 from cifar_exp.training.loss import Loss, class_weights
 from cifar_exp.training.mixing import Mixing
-from cifar_exp.training.selection import score
 from cifar_exp.training.step import TrainingStep
 
 CPU = Compute(torch.device("cpu"), torch.float32, torch.contiguous_format)
 NORMALIZE = Normalizer(Statistics((0.5, 0.4, 0.3), (0.2, 0.2, 0.2)), CPU)
 ALL = (
-    *TINY,
-    "batch_size=16",
-    "accumulate=2",
-    "mixing.mixup_alpha=0.4",
-    "mixing.cutmix_alpha=1.0",
-    "averaging=ema",
-    "averaging.every_steps=2",
-    "optimizer.clip_grad_norm=0.5",
-    "loss.class_weights=balanced",
-    "data.sampler=balanced",
-    "selection_metric=val_macro_f1",
-    "evaluate_test_each_epoch=true",
-)
+    *TINY, "batch_size=16", "accumulate=2", "mixing.mixup_alpha=0.4", "mixing.cutmix_alpha=1.0", "averaging=ema",
+    "averaging.every_steps=2", "optimizer.clip_grad_norm=0.5", "loss.class_weights=balanced", "data.sampler=balanced",
+    "selection_metric=val_macro_f1", "evaluate_test_each_epoch=true",
+)  # fmt: skip
 
 
 def network() -> nn.Module:
@@ -167,11 +157,11 @@ def test_scores_are_scikit_learns():
     evaluation = Evaluation(labels, probabilities, generator.random(50))
     with pytest.warns(UserWarning, match="y_pred contains classes not in y_true"):
         balanced = sklearn.metrics.balanced_accuracy_score(labels, predictions)
-    assert score(evaluation, "val_balanced_accuracy") == pytest.approx(balanced)
+    assert selection_score(evaluation, "val_balanced_accuracy") == pytest.approx(balanced)
     f1 = sklearn.metrics.f1_score(labels, predictions, average="macro")
-    assert score(evaluation, "val_macro_f1") == pytest.approx(f1)
-    assert score(evaluation, "val_accuracy") == evaluation.accuracy
-    assert score(evaluation, "val_loss") == -evaluation.loss
+    assert selection_score(evaluation, "val_macro_f1") == pytest.approx(f1)
+    assert selection_score(evaluation, "val_accuracy") == evaluation.accuracy
+    assert selection_score(evaluation, "val_loss") == -evaluation.loss
 
 
 # --- runs ---
@@ -197,7 +187,7 @@ def test_a_run_records_what_it_uses(whole):
     assert predictions["correct"].mean() == row["test_accuracy"] == metrics["test_accuracy"].iloc[-1]
 
 
-@pytest.mark.parametrize("step", [3, 9, 14])
+@pytest.mark.parametrize("step", [3, 14])
 def test_an_interrupted_run_resumes_to_the_same_bits(whole, tmp_path, at_step, step):
     at_step(step)
     with pytest.raises(KeyboardInterrupt):

@@ -23,17 +23,11 @@ T = TypeVar("T")
 
 @dataclass
 class Ranks:
-    """This process among the ranks of a run.
+    """This process among the ranks of a run."""
 
-    Attributes:
-        rank: of this process, from 0.
-        world_size: number of ranks.
-        stopping: all ranks have agreed to end the run after a signal, so each of them raises the same error.
-    """
-
-    rank: int = 0
-    world_size: int = 1
-    stopping: bool = False
+    rank: int = 0  # of this process, from 0
+    world_size: int = 1  # number of ranks
+    stopping: bool = False  # all ranks have agreed to end the run after a signal, so each of them raises the same error
 
     @property
     def is_rank_0(self) -> bool:
@@ -75,10 +69,7 @@ class Ranks:
     def wrap(self, model: nn.Module, *, sync_batch_norm: bool, device: torch.device) -> tuple[nn.Module, nn.Module]:
         """Return the network and the module to call in training, which averages gradients over the ranks.
 
-        Args:
-            model: on ``device``.
-            sync_batch_norm: normalize by the statistics of the whole batch; replaces the network's modules.
-            device: of this rank.
+        ``sync_batch_norm`` normalizes by the statistics of the whole batch; it replaces the network's modules.
 
         Raises:
             RequestError: the device has no synchronized batch normalization.

@@ -13,10 +13,11 @@ import socket
 import sys
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
-from types import FrameType, TracebackType
+from types import FrameType
 from typing import Any
 
 import torch
@@ -40,23 +41,14 @@ class RankError(RuntimeError):
 
 @dataclass
 class _Session:
-    """The distributed session of this process.
+    """The distributed session of this process."""
 
-    Attributes:
-        store: shared by all ranks; lives in torchrun's own process.
-        ranks: this process among the ranks.
-        runs: number of runs that the ranks have started together.
-        ending: the run is about to end; further signals are ignored.
-        broken: a rank has left a collective operation, so the process group cannot be destroyed in order.
-        handlers: of the signals, as they were before the first run.
-    """
-
-    store: Store
-    ranks: Ranks
-    runs: int = 0
-    ending: bool = False
-    broken: bool = False
-    handlers: dict[int, Any] = field(default_factory=dict)
+    store: Store  # shared by all ranks; lives in torchrun's own process
+    ranks: Ranks  # this process among the ranks
+    runs: int = 0  # number of runs that the ranks have started together
+    ending: bool = False  # the run is about to end; further signals are ignored
+    broken: bool = False  # a rank has left a collective operation, so the process group cannot be destroyed in order
+    handlers: dict[int, Any] = field(default_factory=dict)  # of the signals, as they were before the first run
 
 
 _session: _Session | None = None
@@ -65,20 +57,13 @@ _session: _Session | None = None
 def run_distributed(program: Callable[[], int], follow: Callable[[], int]) -> int:
     """Run this process as one of the ranks; returns rank 0's exit code on every rank.
 
-    Args:
-        program: the whole program, for rank 0.
-        follow: for the other ranks; calls ``follow_runs``.
+    Rank 0 runs ``program``; the others run ``follow``, which calls ``follow_runs``.
     """
     global _session
     backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() and dist.is_nccl_available() else "gloo"
     store, rank, world_size = next(rendezvous("env://"))
-    dist.init_process_group(
-        backend,
-        store=PrefixStore("group", store),
-        rank=rank,
-        world_size=world_size,
-        timeout=_TIMEOUT,
-    )
+    group = PrefixStore("group", store)
+    dist.init_process_group(backend, store=group, rank=rank, world_size=world_size, timeout=_TIMEOUT)
     _session = _Session(store, Ranks(rank, world_size))
     code = FAILED
     try:
@@ -96,49 +81,42 @@ def run_distributed(program: Callable[[], int], follow: Callable[[], int]) -> in
     return code
 
 
-class DistributedPart:
-    """The part of a run that all ranks execute; a context manager, used by rank 0.
+@contextmanager
+def distributed_part(config: dict[str, Any], *, resume: bool) -> Iterator[Callable[[], None]]:
+    """The part of a run that all ranks execute; used by rank 0, with the config as plain containers.
 
-    An error of another rank is raised here: a ``RequestError`` as such, anything else as a ``RankError``.
+    Yields:
+        A function that ends this part: rank 0 then continues alone.
 
-    Args:
-        config: of the run, as plain containers.
-        resume: whether the run is resumed.
+    Raises:
+        RequestError: another rank's.
+        RankError: any other error of another rank.
     """
-
-    def __init__(self, config: dict[str, Any], *, resume: bool) -> None:
-        self._task = json.dumps({"config": config, "resume": resume})
-
-    def __enter__(self) -> "DistributedPart":
-        if _session is not None:
-            _install_signal_handlers(_session)
-            set_current_ranks(_session.ranks)
-            _session.store.set(f"run {_session.runs}", self._task)
-            _session.runs += 1
-        return self
-
-    def end(self) -> None:
-        """Continue on rank 0 alone."""
+    session = _session
+    if session is None:
+        yield lambda: None
+        return
+    _install_signal_handlers(session)
+    set_current_ranks(session.ranks)
+    session.store.set(f"run {session.runs}", json.dumps({"config": config, "resume": resume}))
+    session.runs += 1
+    try:
+        yield lambda: set_current_ranks(SINGLE)
+    except BaseException as error:
+        is_shared = current_ranks() is not SINGLE and not isinstance(error, DivergedError)
+        if is_shared and not session.ranks.stopping:
+            session.broken = session.ending = True
+            if isinstance(error, Exception) and not isinstance(error, RequestError | RankError):
+                _raise_failure_of_other_rank(session, error)
+        raise
+    finally:
         set_current_ranks(SINGLE)
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if _session is None or current_ranks() is SINGLE:
-            return
-        set_current_ranks(SINGLE)
-        if error is None or isinstance(error, DivergedError) or _session.ranks.stopping:
-            return
-        _session.broken = _session.ending = True
-        if isinstance(error, Exception) and not isinstance(error, RequestError | RankError):
-            _raise_failure_of_other_rank(_session, error)
 
 
 def follow_runs(run_on_rank: Callable[[dict[str, Any], bool], None]) -> int:
     """Join each of rank 0's runs until rank 0 ends; returns its exit code.
 
-    Args:
-        run_on_rank: executes the distributed part of a run, given its config and whether it is resumed.
+    ``run_on_rank`` gets the run's config, as plain containers, and whether it is resumed.
     """
     assert _session is not None
     logging.getLogger("cifar_exp").setLevel(logging.ERROR)  # rank 0 logs the rest

@@ -16,9 +16,7 @@ _MNIST5K_IMAGES = 4_000  # for training
 def check(config: ExperimentConfig, *, here: bool = True) -> None:
     """Refuse a config with a missing package, path or device. PyTorch is imported only if a GPU is requested.
 
-    Args:
-        config: of the run.
-        here: whether the run is for this machine, not for another one of a cluster.
+    ``here=False`` means that the run is for another machine of a cluster.
 
     Raises:
         RequestError: names the missing item, and what to do.

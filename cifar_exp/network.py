@@ -1,11 +1,13 @@
-"""Refuses combinations that cannot work before training: too many steps, too little memory, an unsuitable network.
+"""The network: built, completed, and tried on a copy before training.
 
-The network is tried on a copy, so that its weights, its statistics and all random generators are unchanged.
+The trial refuses networks that cannot be trained or explained. Weights, statistics and all random generators of the
+network itself are unchanged.
 """
 
 import copy
+import inspect
 import logging
-from collections.abc import Callable, Sequence
+import warnings
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from itertools import chain
@@ -18,51 +20,75 @@ from torch import nn
 from torch.nn import functional as F
 from torch.nn.parameter import is_lazy
 
-from cifar_exp.compute import memory as machine_memory
+from cifar_exp.compute import memory, seeding
 from cifar_exp.compute.device import Compute
 from cifar_exp.config.fields import AUTO
 from cifar_exp.config.groups.model import ModelConfig
 from cifar_exp.config.parse import OwnNode
-from cifar_exp.config.schema import ExplainConfig
+from cifar_exp.config.schema import ExperimentConfig
 from cifar_exp.config.targets import call
-from cifar_exp.data import Statistics
+from cifar_exp.data import Split, Statistics
 from cifar_exp.data.normalize import Normalizer
+from cifar_exp.data.split import evenly
 from cifar_exp.errors import RequestError, in_a_line
 from cifar_exp.explain.layers import ExplainedLayers, choose_layers
 
 log = logging.getLogger(__name__)
 
-MOST_STEPS = 10_000_000  # planning them takes minutes, and their tables half a gigabyte
+_INITIAL_IMAGES = 5000  # passed to a network that starts from training images
 _TRIED_IMAGES = 2  # batch normalization of 1x1 feature maps needs more than one
 
 
-def check_steps(total_steps: int) -> None:
-    """Refuse a plan of more steps than tables can hold."""
-    if total_steps > MOST_STEPS:
-        raise RequestError(
-            f"epochs: a run has at most {MOST_STEPS:,} steps, not {total_steps:,}; reduce epochs or increase batch_size"
-        )
+def build_network(
+    config: ExperimentConfig, train: Split, statistics: Statistics, compute: Compute, *, classes: int
+) -> tuple[nn.Module, Compute, ExplainedLayers]:
+    """The network as training starts from it, the layout that it works with, and the layers to explain.
+
+    Raises:
+        RequestError: a trial shows that it cannot be trained or explained as the config asks.
+    """
+    node, name, normalize = config.model, config.model.name, Normalizer(statistics, compute)
+    to_classify: dict[str, Any] = {"num_classes": classes, "in_channels": train.images.shape[3]}
+    _check_size(node, to_classify)
+
+    def make() -> nn.Module:
+        model = call(node, **to_classify)
+        if not isinstance(model, nn.Module):
+            raise RequestError(f"{node._target_}: must return a torch.nn.Module, returned a {type(model).__name__}")
+        _complete(model, name, train.images[:1], normalize)
+        return compute.place(model)
+
+    model = make()
+    _initialize(model, name, train, normalize)
+    with seeding.generators_kept(compute.device), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the run itself repeats them
+        try:
+            copied = copy.deepcopy(model)
+        except Exception:  # PyTorch cannot copy computed tensors, such as the weight of the old weight_norm
+            copied = make()
+        trial = Trial(name, copied, train.images[:_TRIED_IMAGES], classes, statistics, compute)
+        trial.check_smallest_batch(len(train), config.batch_size)
+        trial = trial.with_working_layout(config.memory_format)
+        if config.augment.low_resolution.size is not None:
+            trial.check_low_resolution(config.augment.low_resolution.size)
+        explained = choose_layers(trial.model.eval(), trial.inputs[:1], config.explain)
+    if explained.note is not None:
+        log.info(explained.note)
+    return trial.compute.place(model), trial.compute, explained
 
 
-def check_size(node: ModelConfig, to_classify: dict[str, Any]) -> None:
+def _check_size(node: ModelConfig, to_classify: dict[str, Any]) -> None:
     """Refuse a shipped network that does not fit in memory; trying it could crash other programs."""
-    memory = machine_memory.memory_bytes()
-    if isinstance(node, OwnNode) or memory is None:
+    available = memory.memory_bytes()
+    if isinstance(node, OwnNode) or available is None:
         return
     with torch.random.fork_rng(devices=[]), torch.device("meta"):  # shapes without values
         needed = 3 * 4 * count_parameters(call(node, **to_classify))  # float32, with a gradient and a momentum each
-    if needed > memory:
+    if needed > available:
         raise RequestError(
             f"model={node.name}: weights, gradients and momentum take {needed / 1e9:,.1f} GB, and this machine has "
-            f"{memory / 1e9:,.1f} GB of memory; choose a smaller width"
+            f"{available / 1e9:,.1f} GB of memory; choose a smaller width"
         )
-
-
-def check_indices(indices: Sequence[int] | None, images: int) -> None:
-    """Refuse to explain test images that do not exist."""
-    for index in indices or []:
-        if index >= images:
-            raise RequestError(f"explain.indices={index}: the test split has images 0 to {images - 1}")
 
 
 def count_parameters(model: nn.Module) -> int:
@@ -70,7 +96,7 @@ def count_parameters(model: nn.Module) -> int:
     return sum(parameter.numel() for parameter in model.parameters())
 
 
-def complete(model: nn.Module, name: str, images: NDArray[np.uint8], normalize: Normalizer) -> None:
+def _complete(model: nn.Module, name: str, images: NDArray[np.uint8], normalize: Normalizer) -> None:
     """Initialize lazy parameters by a forward pass of (N, H, W, C) uint8 images; other networks are unchanged.
 
     Raises:
@@ -88,43 +114,35 @@ def complete(model: nn.Module, name: str, images: NDArray[np.uint8], normalize: 
         raise RequestError(f"model={name}: a forward pass does not initialize the lazy parameters {', '.join(lazy)}")
 
 
+def _initialize(model: nn.Module, name: str, train: Split, normalize: Normalizer) -> None:
+    """Pass training images to a network that starts from them."""
+    initialize = getattr(model, "initialize", None)
+    if not callable(initialize):
+        return
+    try:
+        inspect.signature(initialize).bind(None)
+    except (TypeError, ValueError):
+        log.info("model=%s: its method initialize is not called: it does not take one argument, the images", name)
+        return
+    try:
+        initialize(normalize(torch.from_numpy(train.images[evenly(len(train), _INITIAL_IMAGES)])))
+    except Exception as error:
+        raise RequestError(
+            f"model={name}: initialize(images) fails, which is called with up to {_INITIAL_IMAGES:,} normalized "
+            f"training images (N, C, H, W) before training: {in_a_line(error)}"
+        ) from error
+
+
 @dataclass(frozen=True)
 class Trial:
-    """A copy of the initialized network, and the images that it is tried on.
+    """A copy of the initialized network, and the images that it is tried on."""
 
-    Attributes:
-        name: of the config's ``model`` node.
-        model: the copy.
-        images: (N, H, W, C) uint8, at most two training images.
-        classes: number of logits that the network must return.
-        statistics: of the training images.
-        compute: device, precision and memory layout.
-    """
-
-    name: str
-    model: nn.Module
-    images: NDArray[np.uint8]
-    classes: int
-    statistics: Statistics
-    compute: Compute
-
-    @classmethod
-    def of(
-        cls,
-        name: str,
-        model: nn.Module,
-        images: NDArray[np.uint8],
-        classes: int,
-        statistics: Statistics,
-        compute: Compute,
-        make: Callable[[], nn.Module],
-    ) -> "Trial":
-        """Copy the network, or ``make`` another one if it cannot be copied; uses the first of ``images``."""
-        try:
-            copied = copy.deepcopy(model)
-        except Exception:  # PyTorch cannot copy computed tensors, such as the weight of the old weight_norm
-            copied = make()
-        return cls(name, copied, images[:_TRIED_IMAGES], classes, statistics, compute)
+    name: str  # of the config's ``model`` node
+    model: nn.Module  # the copy
+    images: NDArray[np.uint8]  # (N, H, W, C) uint8, at most two training images
+    classes: int  # number of logits that the network must return
+    statistics: Statistics  # of the training images
+    compute: Compute  # device, precision and memory layout
 
     @property
     def inputs(self) -> torch.Tensor:
@@ -148,9 +166,13 @@ class Trial:
                 contiguous.check()
             except RequestError:
                 raise error from None
+            # The image size, which the whole message names, is not the reason.
+            reason = in_a_line(error.__cause__) if error.__cause__ else error
             if memory_format != AUTO:
-                raise RequestError(f"memory_format={memory_format}: {error}; memory_format=contiguous works") from error
-            log.warning("memory_format=auto: contiguous, as channels_last fails: %s", error)
+                raise RequestError(
+                    f"memory_format={memory_format}: {reason}; memory_format=contiguous works"
+                ) from error
+            log.warning("memory_format=auto: contiguous, as channels_last fails: %s", reason)
             return contiguous
         return self
 
@@ -197,9 +219,7 @@ class Trial:
                 "no_grad"
             )
         try:
-            F.cross_entropy(
-                logits.float(), torch.zeros(len(logits), dtype=torch.int64, device=logits.device)
-            ).backward()
+            F.cross_entropy(logits.float(), torch.zeros_like(logits[:, 0], dtype=torch.int64)).backward()
         except Exception as error:
             raise RequestError(f"model={self.name}: the backward pass fails: {in_a_line(error)}") from error
 
@@ -225,10 +245,6 @@ class Trial:
             ) from error
         except Exception as error:
             log.debug("check() reports this: %s", error)
-
-    def explained_layers(self, node: ExplainConfig) -> ExplainedLayers:
-        """See ``choose_layers``."""
-        return choose_layers(self.model.eval(), self.inputs[:1], node)
 
 
 def _forward(model: nn.Module, inputs: torch.Tensor, what: str) -> Any:

@@ -55,7 +55,11 @@ def test_a_network_that_cannot_be_trained_is_refused_before_training(name, messa
 @pytest.mark.parametrize(
     ("name", "layers", "said"),
     [
-        ("View", {"layer1", "layer2"}, "memory_format=auto: contiguous, as channels_last fails"),
+        (
+            "View",
+            {"layer1", "layer2"},
+            "memory_format=auto: contiguous, as channels_last fails: RuntimeError: view size is not",
+        ),
         ("FrozenBackbone", {"layer1", "layer2"}, ""),
         ("Lazy", {"layer1", "layer2"}, ""),
         ("TupleLayer", {"layer2"}, "leaves out layer1: it returns a tuple"),
@@ -115,8 +119,8 @@ def test_the_trial_leaves_no_trace():
     config = composed(*TINY)
     state, *draws = drawn(build(config))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("cifar_exp.preflight.Trial.with_working_layout", lambda self, _: self)
-        patch.setattr("cifar_exp.preflight.Trial.explained_layers", lambda self, _: ExplainedLayers([]))
+        patch.setattr("cifar_exp.network.Trial.with_working_layout", lambda self, _: self)
+        patch.setattr("cifar_exp.network.choose_layers", lambda *_: ExplainedLayers([]))
         untried, *others = drawn(build(config))
     assert all(torch.equal(state[key], untried[key]) for key in state)
     assert torch.equal(draws[0], others[0])

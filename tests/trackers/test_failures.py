@@ -1,0 +1,90 @@
+"""What a run does if its tracker is missing, unknown, failing or a stranger's."""
+
+import json
+import logging
+import sys
+from types import SimpleNamespace
+
+import pytest
+from composing import TINY, composed
+
+from cifar_exp import trackers
+from cifar_exp.cli.main import main
+from cifar_exp.errors import RequestError
+from cifar_exp.run_dir.saved_run import open_run
+from cifar_exp.runner import run
+
+SHORT = (*TINY, "explain.images=0")
+
+
+@pytest.mark.parametrize("name", ["tensorboard", "mlflow"])
+def test_a_missing_package_is_told_before_anything_is_made(name, tmp_path, monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, name, None)
+    monkeypatch.chdir(tmp_path)
+    assert main([*SHORT, f"tracker={name}"]) == 2
+    logged = f"cifar-exp: tracker={name}: not installed; pip install 'cifar-exp[{name}]' or pip install {name}\n"
+    assert capsys.readouterr().err == logged
+    assert list(tmp_path.iterdir()) == []
+    with pytest.raises(RequestError, match="not installed"):
+        run(composed(*SHORT, f"tracker={name}"), tmp_path / "run")
+    assert not (tmp_path / "run" / "steps.csv").exists()
+
+
+def test_unknown_trackers_are_refused():
+    with pytest.raises(RequestError, match="tracker=wandb: no such option; tracker has mlflow, none, tensorboard"):
+        composed("tracker=wandb")
+    with pytest.raises(RequestError, match=r"tracker\.name=wandb: must be one of mlflow, none, tensorboard"):
+        composed("tracker.name=wandb")
+    with pytest.raises(RequestError, match=r"tracker\.store=null: MLflow needs a folder"):
+        composed("tracker=mlflow", "tracker.store=null")
+
+
+class Broken:
+    def __init__(self, where):
+        self.where, self.calls = where, []
+
+    def _do(self, what):
+        self.calls.append(what)
+        if what == self.where:
+            raise OSError(28, "No space left on device")
+
+    def begin(self, *_):
+        self._do("begin")
+        return self
+
+    def after_epoch(self):
+        self._do("after_epoch")
+
+    def end(self, state):
+        self._do("end")
+
+
+@pytest.mark.parametrize(
+    ("where", "calls"),
+    [
+        ("begin", ["begin"]),
+        ("after_epoch", ["begin", "after_epoch"]),
+        ("end", ["begin", "after_epoch", "after_epoch", "end"]),
+        ("nowhere", ["begin", "after_epoch", "after_epoch", "end"]),
+    ],
+)
+def test_a_failing_tracker_is_given_up_and_the_run_goes_on(where, calls, tmp_path, monkeypatch, caplog):
+    broken = Broken(where)
+    monkeypatch.setattr(trackers, "check", lambda config: None)
+    monkeypatch.setattr(trackers, "import_module", lambda name: SimpleNamespace(begin=broken.begin))
+    with caplog.at_level(logging.WARNING):
+        run(composed(*SHORT, "tracker=tensorboard"), tmp_path / "run")
+    assert broken.calls == calls
+    logged = [one.getMessage() for one in caplog.records if "Tracker tensorboard failed" in one.getMessage()]
+    assert len(logged) == (where != "nowhere")
+    assert json.loads((tmp_path / "run" / "status.json").read_text())["state"] == "completed"
+
+
+def test_a_strangers_run_does_not_choose_the_tracker(tmp_path, monkeypatch):
+    monkeypatch.setattr(trackers, "check", lambda config: None)
+    with monkeypatch.context() as patch:
+        patch.setattr(trackers, "import_module", lambda name: Broken("nowhere"))
+        run(composed(*SHORT, "tracker=mlflow", f"tracker.store={tmp_path}/theirs"), tmp_path / "run")
+    for completed in (True, False):
+        saved = open_run(tmp_path / "run", completed=completed, keeps_tracker=trackers.has_store)
+        assert saved.config.tracker.name == "none"
