@@ -26,7 +26,7 @@ GROUP_OPTIONS = {
     "optimizer": ["sgd", "adamw", "muon", "published", "speedrun"],
     "scheduler": ["one_cycle", "cosine", "multistep", "triangle", "constant", "plateau", "published", "speedrun"],
     "averaging": ["none", "ema"],
-    "tracker": ["none", "tensorboard", "mlflow"],
+    "tracker": ["none", "tensorboard", "mlflow", "wandb"],
     "experiment": ["quickstart", "published", "onecycle", "speedrun"],
 }
 
@@ -43,7 +43,9 @@ BASES = {
 @pytest.mark.parametrize(("group", "option"), [(g, o) for g, options in GROUP_OPTIONS.items() for o in options])
 def test_every_option_composes_and_is_valid(group, option):
     found = composed(f"{group}={option}")
-    if group != "experiment":
+    if group == "tracker":
+        assert found.tracker.names == ([] if option == "none" else [option])
+    elif group != "experiment":
         assert getattr(found, group).name == BASES.get((group, option), option)
 
 
