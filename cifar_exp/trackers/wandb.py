@@ -28,7 +28,16 @@ class Wandb:
         self._out_dir = out_dir
         self._unread = Unread(out_dir)
         # Nothing about the machine, the user or the source code: environment.json has what a run needs.
-        private = dict.fromkeys(("disable_git", "disable_code", "x_disable_meta", "x_disable_stats"), True)
+        settings = wandb.Settings(
+            disable_git=True,
+            disable_code=True,
+            x_disable_meta=True,
+            x_disable_stats=True,
+            x_save_requirements=False,
+            silent=True,
+            console="off",
+            symlink=False,
+        )
         self._run = wandb.init(
             project=config.tracker.experiment,
             name=run_name(out_dir),
@@ -36,9 +45,9 @@ class Wandb:
             resume="allow",
             config=parse.plain(config),
             dir=str(out_dir),
-            mode=os.environ.get("WANDB_MODE", "offline"),
+            mode="online" if os.environ.get("WANDB_MODE") == "online" else "offline",
             reinit="create_new",  # independent of other runs in this process
-            settings=wandb.Settings(silent=True, console="off", symlink=False, x_save_requirements=False, **private),
+            settings=settings,
         )
         self.after_epoch()
 

@@ -25,7 +25,7 @@ _CHOICES = {
 }
 
 
-class TorchvisionPolicy(albumentations.ImageOnlyTransform):
+class TorchvisionPolicy(albumentations.ImageOnlyTransform):  # type: ignore[misc]  # ships no type information
     """Applies a torchvision policy to each image, as a Pillow image.
 
     Args:
