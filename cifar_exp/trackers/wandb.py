@@ -27,7 +27,7 @@ class Wandb:
         logging.getLogger("wandb").setLevel(logging.WARNING)
         self._out_dir = out_dir
         self._unread = Unread(out_dir)
-        # Nothing about the machine, the user or the source code: environment.json has what a run needs.
+        # No hardware, packages, git state or source code: environment.json has what a run needs.
         settings = wandb.Settings(
             disable_git=True,
             disable_code=True,
