@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install --disable-pip-version-check --quiet -c constraints.txt
 
 # The long ones: malformed input by the hundred thousand; kills, epochs and steps by the thousand and million.
-.PHONY: run test test-cluster fuzz stress check format bench clean
+.PHONY: run test test-gpu test-cluster fuzz stress check format bench clean
 
 run: $(VENV)/installed
 	$(BIN)/cifar-exp experiment=quickstart
@@ -23,6 +23,10 @@ stress: $(VENV)/installed-dev
 	$(BIN)/python tests/stress/kills.py --kills 500
 	$(BIN)/python tests/stress/long_run.py --epochs 2000
 	$(BIN)/python tests/stress/many_steps.py --steps 10000000
+
+# Whole runs on a GPU (a few minutes); skipped without CUDA.
+test-gpu: $(VENV)/installed-dev
+	$(BIN)/python -m pytest -rs tests/compute/test_cuda.py
 
 # Sweeps by Ray, Slurm and Optuna, on clusters that the tests start on this machine and end again.
 # Slurm itself is Debian's: apt-get install slurmctld slurmd slurm-client munge

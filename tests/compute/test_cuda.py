@@ -1,4 +1,4 @@
-"""Whole runs on a GPU. They need CUDA: `python -m pytest tests/compute/test_cuda.py`."""
+"""Whole runs on a GPU. They need CUDA: `make test-gpu`."""
 
 import subprocess
 import sys
