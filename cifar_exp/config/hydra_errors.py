@@ -32,7 +32,7 @@ def explain(error: Exception, overrides: list[str], config_name: str) -> str:
         return _about_yaml(error)
     if match := re.search(r"Could not override '([^']+)'", text):
         return _about_override(match[1], overrides, config_name)
-    if match := re.search(r"Could not find '([^']+)'\n", text):
+    if match := re.search(r"Could not (?:find|load) '([^']+)'\.?\n", text):
         group, _, option = match[1].rpartition("/")
         options = group_options(group)
         parent, _, inner = group.rpartition("/")

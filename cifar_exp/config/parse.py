@@ -117,7 +117,7 @@ def _shown(value: Any) -> str:
 
 def _contradictions(config: ExperimentConfig) -> Iterator[str]:
     """A line for each combination of values that cannot work, as far as the config alone shows."""
-    if config.tracker.name == "mlflow" and config.tracker.store is None:
+    if config.tracker.mlflow and config.tracker.store is None:
         yield "tracker.store=null: MLflow needs a folder; the default is outputs/mlflow"
     if config.evaluation.weights == "best" and not config.checkpoint.best:
         yield "evaluation.weights=best: needs checkpoint.best=true"

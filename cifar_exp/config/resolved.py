@@ -14,7 +14,7 @@ from omegaconf.errors import OmegaConfBaseException
 from cifar_exp.config.parse import BY_TARGET, flatten, parse, plain
 from cifar_exp.config.schema import ExperimentConfig, group_schema
 from cifar_exp.config.suggestions import suggest_key
-from cifar_exp.config.version_0_1 import drop_removed_keys, with_current_targets
+from cifar_exp.config.version_0_1 import drop_removed_keys, with_current_targets, with_tracker_names
 from cifar_exp.errors import RequestError
 from cifar_exp.safe_io.untrusted import displayable, read_yaml_text
 
@@ -88,7 +88,7 @@ def load_saved(path: Path, trust: Sequence[str] = ()) -> ExperimentConfig:
     interpolated = [key for key, value in flatten(saved).items() if "${" in str(value)]
     if interpolated:
         raise RequestError(f"{path}: {interpolated[0]} contains an interpolation, which a saved config must not")
-    saved["trust"] = list(trust)
+    saved = with_tracker_names(saved) | {"trust": list(trust)}
     try:
         drop_removed_keys(saved)
         return parse(_as_text(_with_absolute_paths(saved, ""), ""))

@@ -36,7 +36,7 @@ _USUAL = {
     **dict.fromkeys(("momentum", "beta1"), "optimizer.momentum"),
     **dict.fromkeys(("channels_last",), "use memory_format=channels_last"),
     **dict.fromkeys(("num_threads", "n_threads", "cpus"), "threads"),
-    **dict.fromkeys(("logger", "tensorboard", "mlflow"), "use tracker=tensorboard or tracker=mlflow"),
+    **dict.fromkeys(("logger", "tensorboard", "mlflow", "wandb"), "use tracker=tensorboard, mlflow or wandb"),
     **dict.fromkeys(("ema", "swa", "model_ema"), "use averaging=ema"),
     **dict.fromkeys(("ema_decay", "ema_momentum"), "averaging.decay"),
     **dict.fromkeys(("resume", "resume_from", "checkpoint_path", "ckpt_path", "ckpt"), _RESUME),
@@ -48,7 +48,8 @@ _USUAL = {
     **dict.fromkeys(("dropout", "drop_rate", "drop_path"), "not available: the shipped networks have no dropout"),
     **dict.fromkeys(("pretrained",), "use model=torchvision or model=timm with model.pretrained=true"),
     **dict.fromkeys(("num_classes", "n_classes"), "the number of classes is read from the data"),
-    **dict.fromkeys(("wandb", "wandb_project"), "not available: see tracker=tensorboard or tracker=mlflow"),
+    "wandb_project": "tracker.experiment",
+    "tracker.name": "use tracker=NAME or 'tracker=[NAME,NAME]'",
 }
 
 # Usual names of a group's options.
@@ -66,7 +67,10 @@ _USUAL_OPTIONS = {
         **dict.fromkeys(("folder", "imagefolder", "custom", "directory"), "image_folder"),
         "cifar": "cifar10",
     },
-    "augment": dict.fromkeys(("off", "no", "false", "null"), "none"),
+    "augment": {
+        **dict.fromkeys(("off", "no", "false", "null"), "none"),
+        **dict.fromkeys(("trivialaugmentwide", "trivial_augment", "trivial"), "trivialaugment"),
+    },
     "model": {"resnet": "resnet18"},
 }
 
@@ -85,7 +89,7 @@ USUAL_COMMANDS = {
 
 def usual_name(key: str) -> str | None:
     """This program's key for a usual name, or an explanation; None for an unknown name."""
-    return _USUAL.get(_plain(key.rpartition(".")[2]))
+    return _USUAL.get(key) or _USUAL.get(_plain(key.rpartition(".")[2]))
 
 
 def _is_name(meant: str) -> bool:

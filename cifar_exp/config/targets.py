@@ -38,7 +38,8 @@ def check_targets(config: Mapping[str, Any], trusted: list[str]) -> None:
             continue
         if target in _DONE_BY_THE_RUNNER:
             raise RequestError(f"{path}={target}: remove it; images stay uint8 until the runner normalizes each batch")
-        near = sorted(allowed) if len(allowed) <= 8 else ["Albumentations' transforms with plain arguments"]
+        many = ["Albumentations' transforms with plain arguments", "torchvision's policies"]
+        near = sorted(allowed) if len(allowed) <= 8 else many
         raise RequestError(
             f"{path}={target}: not an allowed target for group {group!r} (allowed: {', '.join(near) or 'none'}); "
             "add trust=[PACKAGE] to allow your own package"

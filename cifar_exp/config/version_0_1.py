@@ -1,4 +1,4 @@
-"""Names of ``_target_`` and config keys of version 0.1.0, for configs saved by it."""
+"""Names of ``_target_`` and config keys of earlier versions, for configs saved by them."""
 
 from typing import Any
 
@@ -62,3 +62,17 @@ def drop_removed_keys(config: dict[str, Any]) -> None:
             node.pop(name, None)
         if not node:
             config.pop(group)
+
+
+def with_tracker_names(config: dict[str, Any]) -> dict[str, Any]:
+    """The same config; ``tracker.name=X`` of earlier versions becomes ``tracker.X=true``.
+
+    >>> with_tracker_names({"tracker": {"name": "mlflow", "store": "s"}})
+    {'tracker': {'store': 's', 'mlflow': True}}
+    """
+    node = config.get("tracker")
+    if not isinstance(node, dict) or "name" not in node:
+        return config
+    name = str(node["name"])
+    renamed = {key: value for key, value in node.items() if key != "name"}
+    return config | {"tracker": renamed | ({} if name == "none" else {name: True})}

@@ -49,7 +49,7 @@ def open_run(
     *,
     trust: Sequence[str] = (),
     completed: bool = True,
-    keeps_tracker: Callable[[ExperimentConfig, Path], bool] = lambda _config, _path: False,
+    keeps_tracker: Callable[[str, ExperimentConfig, Path], bool] = lambda _name, _config, _path: False,
 ) -> SavedRun:
     """Open a run.
 
@@ -72,8 +72,10 @@ def open_run(
     edited = status.get("config_hash") not in (None, saved_hash(path / "config_resolved.yaml"))
     # A stranger's run must not decide where this program writes: the user's own cache is used.
     own: dict[str, Any] = {"data.cache": None}
-    if not keeps_tracker(config, path):
-        own |= {"tracker.name": "none", "tracker.store": None}
+    dropped = [name for name in config.tracker.names if not keeps_tracker(name, config, path)]
+    own |= {f"tracker.{name}": False for name in dropped}
+    if dropped == config.tracker.names:
+        own["tracker.store"] = None
     config = changed(config, own)
     return SavedRun(path, state, config, _read_json(path / "environment.json"), edited)
 

@@ -1,14 +1,15 @@
-"""Logs a run to TensorBoard or MLflow: off by default, local, and never a reason for the run to fail.
+"""Logs a run to TensorBoard, MLflow or Weights & Biases: off by default, local, and never a reason for a run to fail.
 
-Everything is read back from the run directory, so the two cannot differ: columns of ``metrics.csv`` under their own
-names at their own ``step``, those of ``steps.csv`` under ``steps/``, those of ``summary.csv`` under ``summary/``, the
-config's leaves by dotted key, and the figures.
+Everything is read back from the run directory, so a tracker and the CSVs cannot differ: columns of ``metrics.csv``
+under their own names at their own ``step``, those of ``steps.csv`` under ``steps/``, those of ``summary.csv`` under
+``summary/``, the config, and the figures.
 """
 
 import logging
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -23,21 +24,20 @@ if TYPE_CHECKING:  # loads pandas, which is not needed to refuse a request
 log = logging.getLogger(__name__)
 
 
-def check(config: Any) -> None:
-    """Refuse a config whose tracker is not installed.
+def check(config: ExperimentConfig) -> None:
+    """Refuse a config with a tracker that is not installed.
 
     Raises:
         RequestError: what to install.
     """
-    name = config.tracker.name
-    if name != "none" and find_spec(name) is None:
-        raise RequestError(f"tracker={name}: not installed; pip install 'cifar-exp[{name}]' or pip install {name}")
+    for name in config.tracker.names:
+        if find_spec(name) is None:
+            raise RequestError(f"tracker={name}: not installed; pip install 'cifar-exp[{name}]' or pip install {name}")
 
 
-def has_store(config: ExperimentConfig, out_dir: Path) -> bool:
+def has_store(name: str, config: ExperimentConfig, out_dir: Path) -> bool:
     """Whether a saved run's tracker writes only where it wrote before: a stranger's config creates no new store."""
-    name = config.tracker.name
-    return name != "none" and bool(_module(name).has_store(config, out_dir))
+    return bool(_module(name).has_store(config, out_dir))
 
 
 def _module(name: str) -> Any:
@@ -49,7 +49,7 @@ def _module(name: str) -> Any:
 def tracked(
     config: ExperimentConfig, out_dir: Path, state_after: Callable[[BaseException], str]
 ) -> Iterator[Callable[[], None]]:
-    """Log the run in ``out_dir`` to the tracker of the config.
+    """Log the run in ``out_dir`` to the trackers of the config.
 
     A tracker that fails is disabled with a warning in the log; the run continues.
 
@@ -59,17 +59,12 @@ def tracked(
         A function to be called after each epoch, once its rows are written.
 
     Raises:
-        RequestError: the tracker is not installed.
+        RequestError: a tracker is not installed.
     """
-    name = config.tracker.name
-    if name == "none":
-        yield lambda: None
-        return
     check(config)
-    tracker: Tracker | None = None
+    active: dict[str, Tracker] = {}
 
-    def attempt(step: Callable[[], None]) -> None:
-        nonlocal tracker
+    def attempt(name: str, step: Callable[[], None]) -> None:
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # the library's own deprecations
@@ -77,21 +72,21 @@ def tracked(
         except Exception as error:  # the run directory holds everything, so the run continues
             message = f"{type(error).__name__}: {error}".splitlines()[0]
             log.warning("Tracker %s failed and is disabled; the run continues: %s", name, message)
-            tracker = None
+            active.pop(name, None)
 
-    def begin() -> None:
-        nonlocal tracker
-        tracker = _module(name).begin(config, out_dir)
+    def begin(name: str) -> None:
+        active[name] = _module(name).begin(config, out_dir)
 
     def after_epoch() -> None:
-        if tracker is not None:
-            attempt(tracker.after_epoch)
+        for name, tracker in list(active.items()):
+            attempt(name, tracker.after_epoch)
 
     def end(state: str) -> None:
-        if tracker is not None:
-            attempt(lambda: tracker.end(state))
+        for name, tracker in list(active.items()):
+            attempt(name, partial(tracker.end, state))
 
-    attempt(begin)
+    for name in config.tracker.names:
+        attempt(name, partial(begin, name))
     try:
         yield after_epoch
     except BaseException as error:

@@ -13,11 +13,20 @@ from cifar_exp.errors import RequestError
 GROUP_OPTIONS = {
     "model": ["resnet18", "resnet34", "resnet9", "speednet", "quickstart", "torchvision", "timm"],
     "data": ["cifar10", "cifar100", "image_csv", "image_folder", "mnist5k"],
-    "augment": ["crop_flip_cutout", "published", "none", "crop", "alternating"],
+    "augment": [
+        "crop_flip_cutout",
+        "published",
+        "none",
+        "crop",
+        "alternating",
+        "autoaugment",
+        "randaugment",
+        "trivialaugment",
+    ],
     "optimizer": ["sgd", "adamw", "muon", "published", "speedrun"],
     "scheduler": ["one_cycle", "cosine", "multistep", "triangle", "constant", "plateau", "published", "speedrun"],
     "averaging": ["none", "ema"],
-    "tracker": ["none", "tensorboard", "mlflow"],
+    "tracker": ["none", "tensorboard", "mlflow", "wandb"],
     "experiment": ["quickstart", "published", "onecycle", "speedrun"],
 }
 
@@ -36,7 +45,9 @@ BASES = {
 @pytest.mark.parametrize(("group", "option"), [(g, o) for g, options in GROUP_OPTIONS.items() for o in options])
 def test_every_option_composes_and_is_valid(group, option):
     found = composed(f"{group}={option}")
-    if group != "experiment":
+    if group == "tracker":
+        assert found.tracker.names == ([] if option == "none" else [option])
+    elif group != "experiment":
         assert getattr(found, group).name == BASES.get((group, option), option)
 
 

@@ -9,17 +9,16 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from composing import TINY, composed
+from composing import composed
 from PIL import Image
+from tracker_records import SHORT, expected_scalars, expected_summary
 
 from cifar_exp import trackers
 from cifar_exp.config.parse import changed, flatten
 from cifar_exp.errors import DivergedError
-from cifar_exp.run_dir import lifecycle, tables
+from cifar_exp.run_dir import lifecycle
 from cifar_exp.run_dir.saved_run import open_run
 from cifar_exp.runner import run
-
-SHORT = (*TINY, "explain.images=0")
 
 
 def their_own_warnings():
@@ -45,26 +44,6 @@ def no_network(monkeypatch):
     monkeypatch.setattr(socket, "getaddrinfo", refuse)
     yield
     assert not asked
-
-
-def expected_scalars(out_dir):
-    """{name: [(step, value), ...]} of every cell of metrics.csv and steps.csv that is not empty."""
-    scalars = {}
-    for name, prefix, skipped in (("metrics.csv", "", []), ("steps.csv", "steps/", ["epoch"])):
-        table = pd.read_csv(out_dir / name)
-        for column in table.columns.drop(["step", *skipped]):
-            cells = table[["step", column]].dropna()
-            if len(cells):
-                scalars[prefix + column] = list(cells.itertuples(index=False, name=None))
-    return scalars
-
-
-def expected_summary(out_dir):
-    """Numbers and texts that summary.csv measured."""
-    row = tables.read_table(out_dir / "summary.csv").iloc[0].dropna()
-    row = row[[column for column in row.index if not column.startswith("config.")]]
-    texts = {name: value for name, value in row.items() if isinstance(value, str)}
-    return {name: value for name, value in row.items() if name not in texts}, texts
 
 
 # --- TensorBoard ---------------------------------------------------------------------------------------
@@ -231,4 +210,4 @@ def test_a_resumed_run_keeps_its_tracker(on_tensorboard, on_mlflow):
     for out_dir in (on_tensorboard[1], on_mlflow[1] / "run"):
         kept = open_run(out_dir, completed=False, keeps_tracker=trackers.has_store).config.tracker
         assert kept == on_tensorboard[0].tracker or kept == on_mlflow[0].tracker
-        assert open_run(out_dir).config.tracker.name == "none"
+        assert open_run(out_dir).config.tracker.names == []

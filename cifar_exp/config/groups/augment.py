@@ -22,6 +22,11 @@ _TRANSFORMS = """
 """
 
 
+TORCHVISION_POLICIES = [
+    f"torchvision.transforms.v2.{name}" for name in ("AutoAugment", "RandAugment", "TrivialAugmentWide")
+]
+
+
 @dataclass
 class LowResolutionConfig(Schema):
     """Train the first epochs on smaller images. ``size: null`` turns it off."""
@@ -32,7 +37,7 @@ class LowResolutionConfig(Schema):
 
 @dataclass
 class AugmentConfig(Schema):
-    """Named Albumentations transforms, applied in the order of the file."""
+    """Named transforms of Albumentations and torchvision, applied in the order of the file."""
 
     name: str = key("option's name, in tables and logs")
     alternating_flip: bool = key("flip each image in every other epoch, half of them in the first epoch", False)
@@ -42,3 +47,4 @@ class AugmentConfig(Schema):
 
 AUGMENTATIONS = Group("augment", AugmentConfig, {"base_augment": AugmentConfig})
 AUGMENTATIONS.allow(f"albumentations.{name}" for name in _TRANSFORMS.split())
+AUGMENTATIONS.allow(TORCHVISION_POLICIES)

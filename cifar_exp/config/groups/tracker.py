@@ -1,23 +1,25 @@
 """Typed config of the ``tracker`` group; the trackers are in ``cifar_exp.trackers``."""
 
-from dataclasses import dataclass
-from importlib.resources import files
-from typing import Annotated
+from dataclasses import dataclass, fields
 
-from cifar_exp.config.fields import Schema, key, one_of
+from cifar_exp.config.fields import Schema, key
 from cifar_exp.config.registry import Group
-
-# The names of the shipped options.
-_NAMES = sorted(file.name.removesuffix(".yaml") for file in files("cifar_exp.conf").joinpath("tracker").iterdir())
 
 
 @dataclass
 class TrackerConfig(Schema):
-    """Where else a run's records are logged."""
+    """Where else a run's records are logged. Each option turns on one tracker, so options can be combined."""
 
-    name: Annotated[str, one_of(*_NAMES)] = key(f"tracker that the run is also logged to: {' | '.join(_NAMES)}", "none")
-    store: str | None = key("folder of the MLflow store; TensorBoard writes into the run directory", None)
-    experiment: str = key("MLflow experiment that contains the runs", "cifar_exp")
+    tensorboard: bool = key("log to TensorBoard: tracker=tensorboard", False)
+    mlflow: bool = key("log to MLflow: tracker=mlflow", False)
+    wandb: bool = key("log to Weights & Biases: tracker=wandb", False)
+    store: str | None = key("folder of the MLflow store; the other trackers write into the run directory", None)
+    experiment: str = key("MLflow experiment or W&B project that contains the runs", "cifar_exp")
+
+    @property
+    def names(self) -> list[str]:
+        """The trackers that are on."""
+        return [one.name for one in fields(self) if getattr(self, one.name) is True]
 
 
 TRACKERS = Group("tracker", TrackerConfig, {"base_tracker": TrackerConfig})

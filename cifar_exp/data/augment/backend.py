@@ -89,7 +89,8 @@ def _translated(augmentation: Augmentation) -> Iterator[Transform]:
         elif kind is albumentations.CoarseDropout:
             made = _cutout(transform, augmentation.shape)
         if made is None:
-            raise _NotBatchedError(f"augment.transforms.{name} ({kind.__name__} with these arguments)")
+            what = type(getattr(transform, "policy", transform)).__name__
+            raise _NotBatchedError(f"augment.transforms.{name} ({what} with these arguments)")
         yield made
 
 

@@ -1,4 +1,4 @@
-"""Augmentation by Albumentations, with stricter checks and repeatable random streams.
+"""Augmentation by Albumentations and torchvision, with stricter checks and repeatable random streams.
 
 - An unknown or renamed argument is an error; Albumentations only warns and uses its default.
 - Each transform, nested ones included, has its own random stream for each batch. The stream depends on the batch's seed
@@ -21,6 +21,7 @@ import torch
 from numpy.typing import NDArray
 
 from cifar_exp.compute.seeding import derived_seed
+from cifar_exp.config.groups.augment import TORCHVISION_POLICIES
 from cifar_exp.config.targets import call
 from cifar_exp.errors import RequestError, in_a_line
 
@@ -158,6 +159,10 @@ def _build(name: str, node: Any, colour: tuple[float, ...]) -> Any:
         # Albumentations only warns of wrong arguments and values.
         warnings.simplefilter("error", UserWarning)
         try:
+            if node["_target_"] in TORCHVISION_POLICIES:
+                from cifar_exp.data.augment.torchvision_policies import TorchvisionPolicy  # loads torchvision
+
+                return TorchvisionPolicy(options, len(colour))
             return call(options)
         except RequestError as error:
             raise RequestError(f"augment.transforms.{name}: {error}") from error

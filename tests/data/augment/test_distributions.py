@@ -26,6 +26,7 @@ SIZE, BATCH, BATCHES = 24, 100, 200  # 20,000 images
 INDEPENDENT, DEPENDENT = 1e-5, 1e-7
 MARK, HOLE, OTHER_HOLE = 77, 255, 254
 OPTIONS = sorted(path.stem for path in (Path(__file__).resolve().parents[3] / "conf" / "augment").glob("*.yaml"))
+TRANSFORMS = {option: composed(f"augment={option}").augment.transforms for option in OPTIONS}
 
 
 def cutout(fill: int, p: float) -> dict[str, Any]:
@@ -35,7 +36,8 @@ def cutout(fill: int, p: float) -> dict[str, Any]:
 
 FLIPS = [{"_target_": f"albumentations.{name}Flip", "p": 0.5} for name in ("Horizontal", "Vertical")]
 PIPELINES = {
-    **{option: composed(f"augment={option}").augment.transforms for option in OPTIONS if option != "none"},
+    # The colours of a policy hide the coordinates.
+    **{option: nodes for option, nodes in TRANSFORMS.items() if nodes and "policy" not in nodes},
     "nested": {
         "sequence": {"_target_": "albumentations.Sequential", "transforms": FLIPS, "p": 1.0},
         "one": {
