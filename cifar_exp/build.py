@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from cifar_exp import data
 from cifar_exp.compute import memory, seeding
-from cifar_exp.compute.device import Compute, compiled
+from cifar_exp.compute.device import Compute, compile_network
 from cifar_exp.compute.distributed.ranks import current_ranks
 from cifar_exp.config.fields import AUTO
 from cifar_exp.config.schema import ExperimentConfig
@@ -144,8 +144,12 @@ def _batch_maker(
         level = logging.WARNING if config.augment_backend == "device" else logging.INFO
         log.log(level, "Albumentations augments on the CPU: %s", backend.reason)
     maker: Callable[..., TrainingBatches] = TrainingBatches
-    if backend.on_device is not None:
-        maker = partial(DeviceBatches, on_device=backend.on_device, resident=DeviceSplit(train, compute.device))
+    if backend.device_augmentation is not None:
+        maker = partial(
+            DeviceBatches,
+            device_augmentation=backend.device_augmentation,
+            device_split=DeviceSplit(train, compute.device),
+        )
     low = config.augment.low_resolution
     return partial(
         maker,
@@ -187,7 +191,7 @@ def _build_learner(
     plan = {"max_lr": optimizer.param_groups[0]["lr"], "total_steps": total_steps}
     learner = Learner(
         model=model,
-        forward=compiled(forward, compute.device) if config.compile else forward,
+        forward=compile_network(forward, compute.device) if config.compile else forward,
         optimizer=optimizer,
         scheduler=schedule.build_scheduler(config.scheduler, optimizer, **plan),
         interval=config.scheduler.interval,

@@ -253,7 +253,7 @@ def load_run(path: str | Path, *, trust: Sequence[str] = (), device: str | None 
     Args:
         path: the directory.
         trust: your own packages that the run's config may call.
-        device: to compute on: auto, cpu, cuda or mps; None takes the config's.
+        device: device to compute on: auto, cpu, cuda or mps; None takes the config's.
 
     Raises:
         RequestError: it is not a run directory, or its config is not allowed.

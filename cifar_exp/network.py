@@ -164,7 +164,7 @@ class Trial:
             try:
                 contiguous.check()
             except RequestError:
-                raise error from None
+                raise error from error.__cause__  # not the second error
             # The image size, which the whole message names, is not the reason.
             reason = in_a_line(error.__cause__) if error.__cause__ else error
             if memory_format != AUTO:

@@ -11,7 +11,7 @@ from cifar_exp import outputs, stages, trackers
 from cifar_exp.build import build, describe
 from cifar_exp.compute import memory
 from cifar_exp.compute.distributed.session import distributed_part
-from cifar_exp.config.parse import parse, plain
+from cifar_exp.config.parse import as_containers, parse
 from cifar_exp.config.resolved import validate
 from cifar_exp.config.schema import ExperimentConfig
 from cifar_exp.errors import DivergedError
@@ -49,7 +49,7 @@ def run(
     with (
         LivePage(out_dir, wanted=config.report) as page,
         lifecycle.recorded(out_dir, config, resume=resume) as status,
-        distributed_part(plain(config), resume=resume) as end_distributed_part,
+        distributed_part(as_containers(config), resume=resume) as end_distributed_part,
         trackers.tracked(config, out_dir, lifecycle.state_after) as log_to_tracker,
     ):
         # --- build ---

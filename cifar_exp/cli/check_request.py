@@ -6,7 +6,7 @@ from pathlib import Path
 from cifar_exp import trackers
 from cifar_exp.config.groups.data import CifarConfig, DataConfig, ImageCsvConfig, ImageFolderConfig
 from cifar_exp.config.groups.model import LibraryConfig, ModelConfig
-from cifar_exp.config.parse import plain
+from cifar_exp.config.parse import as_containers
 from cifar_exp.config.schema import ExperimentConfig
 from cifar_exp.config.targets import targets
 from cifar_exp.errors import RequestError
@@ -35,7 +35,7 @@ def check(config: ExperimentConfig, *, here: bool = True) -> None:
 
 
 def _check_packages(config: ExperimentConfig) -> None:
-    for path, target in targets(plain(config)):
+    for path, target in targets(as_containers(config)):
         package = str(target).split(".", 1)[0]
         if package in config.trust and find_spec(package) is None:
             raise RequestError(

@@ -184,11 +184,12 @@ def _predict(parser: argparse.ArgumentParser) -> None:
 @_command("export", "RUN", "write the network as ONNX, torch.export or safetensors")
 def _export(parser: argparse.ArgumentParser) -> None:
     parser.description = (
-        "Export a run's network with normalization and softmax inside, and check that the file computes the same."
+        "Export a run's network and check that the file computes the same. The formats onnx and torch include "
+        "normalization and softmax; safetensors holds only the weights."
     )
     parser.epilog = "Example: cifar-exp export latest --format onnx --out model.onnx"
     parser.add_argument("run", metavar="RUN", type=Path, help="directory of a completed run")
-    what = "onnx, torch (torch.export) or safetensors (weights alone) (default: %(default)s)"
+    what = "onnx, torch (torch.export) or safetensors (only weights) (default: %(default)s)"
     parser.add_argument("--format", choices=("onnx", "torch", "safetensors"), default="onnx", help=what)
     what = "checkpoint to use (default: the one that the run evaluated)"
     parser.add_argument("--weights", choices=("last", "best"), help=what)

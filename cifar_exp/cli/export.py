@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from cifar_exp import __version__
 from cifar_exp.cli.export_formats import FORMATS, Format, Run
 from cifar_exp.compute import seeding
-from cifar_exp.config.parse import plain
+from cifar_exp.config.parse import as_containers
 from cifar_exp.config.resolved import saved_hash
 from cifar_exp.errors import DONE, FAILED, RequestError, in_a_line
 from cifar_exp.loaded_run import TrainedNetwork, load_network
@@ -24,13 +24,13 @@ from cifar_exp.safe_io.plural import plural
 
 log = logging.getLogger(__name__)
 
-_TOLERANCE = 1e-4  # of a probability
+_TOLERANCE = 1e-4  # largest allowed difference of a probability
 _NOISE_IMAGES = 64
 _BATCH = 64
 
 
 def main(options: argparse.Namespace) -> int:
-    """Run the command; returns 0, or 1 if the exported network computes something else than the run's.
+    """Run the command; returns 0, or 1 if the exported network's outputs differ from the run's.
 
     Raises:
         RequestError: the request itself is wrong.
@@ -50,19 +50,19 @@ def main(options: argparse.Namespace) -> int:
     classifier = Classifier(
         network.model.to(memory_format=torch.contiguous_format), network.statistics.mean, network.statistics.std
     ).eval()
-    images, index = _test_images(run, network)
+    images, indices = _test_images(run, network)
     try:
         content = kind.write(classifier, images[:2], _metadata(run, network, options.weights))
     except Exception as error:  # an exporter raises errors of any type
         raise RequestError(
             f"{run.path}: its network cannot be exported as {options.format}: {in_a_line(error)}; "
-            "--format safetensors holds the weights alone"
+            "use --format safetensors to export only the weights"
         ) from error
     expected, found = _probabilities(classifier, images), _probabilities(kind.read(content, classifier), images)
-    if not _same(expected, found, "test images of the run" if index is not None else "images of noise"):
+    if not _same(expected, found, "test images of the run" if indices is not None else "noise images"):
         return FAILED
-    if index is not None:
-        _compare_with_table(run, network, found, index)
+    if indices is not None:
+        _compare_with_predictions_csv(run, network, found, indices)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         atomic.create(path, content)
@@ -76,7 +76,9 @@ def main(options: argparse.Namespace) -> int:
 
 def _metadata(run: SavedRun, network: TrainedNetwork, weights: str | None) -> dict[str, str]:
     """What a user of the file needs to know; lists and mappings as JSON."""
-    node = {key: value for key, value in plain(network.config.model).items() if key not in ("weights", "pretrained")}
+    node = {
+        key: value for key, value in as_containers(network.config.model).items() if key not in ("weights", "pretrained")
+    }
     size, colour = network.image_size, "RGB" if network.channels == 3 else "gray"
     return {
         "name": network.config.name,
@@ -94,7 +96,7 @@ def _metadata(run: SavedRun, network: TrainedNetwork, weights: str | None) -> di
 
 
 def _test_images(run: SavedRun, network: TrainedNetwork) -> tuple[torch.Tensor, NDArray[np.int64] | None]:
-    """Test images (N, C, H, W) that the run directory holds, and their positions in the test split; or else noise."""
+    """The run's stored test images (N, C, H, W), their indices in the test split; otherwise random noise and None."""
     size, channels = network.image_size, network.channels
     try:
         kept = kept_images.read_images(run.path / kept_images.FILE)
@@ -114,33 +116,35 @@ def _probabilities(run: Run, images: torch.Tensor) -> torch.Tensor:
 
 def _same(expected: torch.Tensor, found: torch.Tensor, what: str) -> bool:
     """Whether the file computes what PyTorch does in float32; logs the largest difference."""
-    apart = float((expected - found).abs().max())
+    largest = float((expected - found).abs().max())
     changed = int((expected.argmax(1) != found.argmax(1)).sum())
-    same = apart <= _TOLERANCE and changed == 0
+    same = largest <= _TOLERANCE and changed == 0
     log.log(
         logging.INFO if same else logging.ERROR,
-        "%s on %s %s: %s predictions differ from PyTorch's, probabilities by at most %.1e",
-        "Checked" if same else "Not written, as it computes something else: checked",
+        "%s: on %s %s, %s from PyTorch's; largest difference of a probability %.1e",
+        "Checked" if same else "Not written",
         f"{len(expected):,}",
         what,
-        changed or "no",
-        apart,
+        "1 prediction differs" if changed == 1 else f"{changed or 'no'} predictions differ",
+        largest,
     )
     return same
 
 
-def _compare_with_table(run: SavedRun, network: TrainedNetwork, found: torch.Tensor, index: NDArray[np.int64]) -> None:
-    """Log how many of the images have another prediction in the run's ``predictions.csv``."""
+def _compare_with_predictions_csv(
+    run: SavedRun, network: TrainedNetwork, found: torch.Tensor, indices: NDArray[np.int64]
+) -> None:
+    """Log how many of the images have a different prediction in the run's ``predictions.csv``."""
     if not (run.path / "predictions.csv").exists():
         return
     table = run.table("predictions.csv", ("index", "prediction")).drop_duplicates("index")
-    recorded = table.set_index("index")["prediction"].reindex(index)
+    recorded = table.set_index("index")["prediction"].reindex(indices)
     now = np.array(network.class_names)[found.argmax(1).numpy()]
     changed = int((recorded.to_numpy() != now).sum())
+    images = plural(len(indices), "image")
     precision = str(network.compute.precision).removeprefix("torch.")
     log.info(
-        "%s of these %s have another prediction in predictions.csv (file: float32; evaluation on this machine: %s)",
-        changed or "None",
-        plural(len(index), "image"),
+        "predictions.csv has %s (file: float32; evaluation on this machine: %s)",
+        f"a different prediction for {changed:,} of {images}" if changed else f"the same prediction for all {images}",
         precision,
     )

@@ -20,8 +20,8 @@ class Format:
     """A file format.
 
     Attributes:
-        suffix: of the file.
-        packages: that it needs.
+        suffix: the file's suffix.
+        packages: packages that the format needs.
         write: the content of the file for a classifier, example images and metadata.
         read: what the content computes; the classifier itself is only used for a format without a graph.
     """

@@ -73,7 +73,7 @@ def _run(job: Any, arguments: list[str]) -> int:
     def task(config: Any) -> None:
         # Hydra would print lines of its own about an exception that reaches it.
         try:
-            codes.append(run_job(_resolved(config)[0], run_dir)[0])
+            codes.append(run_job(_resolved(config)[0], run_dir, leftovers=leftovers)[0])
         except RequestError as error:
             complain(str(error))
             codes.append(WRONG_REQUEST)

@@ -28,8 +28,11 @@ from cifar_exp.training import initial_weights
 
 log = logging.getLogger(__name__)
 
-# Durations, which differ from run to run.
-TIMING_COLUMNS = ("train_seconds", "eval_seconds", "images_per_second")
+# The columns of metrics.csv that runs of every version have. Later columns are compared if the run has them.
+_NEEDED_COLUMNS = (
+    "epoch", "step", "learning_rate", "train_loss", "train_accuracy", "val_loss", "val_accuracy", "test_loss",
+    "test_accuracy",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -75,7 +78,7 @@ def reproduce(
     if not config.deterministic:
         log.warning("The run used deterministic=false: identical bits are not guaranteed.")
     # Read first, so that a damaged table is reported before the training.
-    metrics = saved.table("metrics.csv", tables.METRICS_COLUMNS[:-3], numeric=True)
+    metrics = saved.table("metrics.csv", _NEEDED_COLUMNS, numeric=True)
     predictions_then = None
     if (saved.path / "predictions.csv").exists():
         predictions_then = saved.table("predictions.csv", ("index", "prediction"))
@@ -111,7 +114,7 @@ def first_difference(then: pd.DataFrame, now: pd.DataFrame, tolerance: float) ->
 
     Timing columns are ignored. Two missing values are the same; a missing value and a number differ.
     """
-    columns = [name for name in then.columns if name not in TIMING_COLUMNS]
+    columns = [name for name in then.columns if name not in tables.TIMING_COLUMNS]
     if absent := [name for name in columns if name not in now.columns]:
         return Difference("header", absent[0], absent[0], None)
     for row in range(max(len(then), len(now))):
@@ -132,7 +135,7 @@ def _final_differences(then: pd.DataFrame, now: pd.DataFrame) -> dict[str, float
     """Difference of the last rows, for each column with a number in both."""
     if then.empty or now.empty:
         return {}
-    columns = [name for name in then.columns if name in now.columns and name not in TIMING_COLUMNS]
+    columns = [name for name in then.columns if name in now.columns and name not in tables.TIMING_COLUMNS]
     pairs = {name: (then[name].iloc[-1], now[name].iloc[-1]) for name in columns}
     return {name: float(b - a) for name, (a, b) in pairs.items() if pd.notna(a) and pd.notna(b)}
 

@@ -1,4 +1,4 @@
-"""The run that an argument names: a path, a shortened path below ``outputs/``, or ``latest``."""
+"""Find a run by its path, by the start of a folder name in its path below ``outputs/``, or as ``latest``."""
 
 from pathlib import Path
 
@@ -6,26 +6,26 @@ from cifar_exp.errors import RequestError
 from cifar_exp.safe_io.untrusted import stat_if_there
 
 _OUTPUTS = Path("outputs")
-_NAMED = 3  # candidates in an error
+_MOST_CANDIDATES = 3  # in an error
 
 
-def find_run(named: Path) -> Path:
-    """The directory that an argument means; as it stands if it exists or nothing else fits.
+def find_run(argument: Path) -> Path:
+    """Resolve an argument to a run directory; returns it unchanged if it exists or no run matches.
 
-    The argument is a path, the beginning of a run's path or of its last parts below ``outputs/``, or ``latest``.
+    The argument is a path, ``latest``, or the start of any folder name in a run's path below ``outputs/``.
 
     Raises:
-        RequestError: there is no run for ``latest``, or several runs fit.
+        RequestError: there is no run for ``latest``, or several runs match.
     """
     try:
-        if stat_if_there(named) is not None or not _OUTPUTS.is_dir():
-            return named
+        if stat_if_there(argument) is not None or not _OUTPUTS.is_dir():
+            return argument
     except OSError:
-        return named
+        return argument
     from cifar_exp.compare.discover import find_runs
-    from cifar_exp.compare.typed_runs import started_and_epochs
+    from cifar_exp.compare.typed_runs import start_time
 
-    name = named.as_posix().removeprefix("outputs/")
+    name = argument.as_posix().removeprefix("outputs/")
     try:
         runs = find_runs([_OUTPUTS])[0]
     except RequestError:  # there are none
@@ -33,15 +33,15 @@ def find_run(named: Path) -> Path:
     if name == "latest":
         if not runs:
             raise RequestError("latest: there is no run under outputs/")
-        return _shown(max(runs, key=lambda run: started_and_epochs(run)[0] or ""))
+        return _shown(max(runs, key=lambda run: start_time(run) or ""))
     below = {f"/{run.relative_to(_OUTPUTS.absolute()).as_posix()}": run for run in runs}
     found = [run for path, run in below.items() if path.endswith(f"/{name}")]
     found = found or [run for path, run in below.items() if f"/{name}" in path]
     if len(found) > 1:
-        candidates = ", ".join(map(str, map(_shown, found[:_NAMED])))
-        more = f", ... ({len(found):,} runs)" if len(found) > _NAMED else ""
-        raise RequestError(f"{named}: could be {candidates}{more}; add characters until it names one run")
-    return _shown(found[0]) if found else named
+        candidates = ", ".join(map(str, map(_shown, found[:_MOST_CANDIDATES])))
+        more = f", ... ({len(found):,} runs)" if len(found) > _MOST_CANDIDATES else ""
+        raise RequestError(f"{argument}: matches several runs: {candidates}{more}; type more of the name")
+    return _shown(found[0]) if found else argument
 
 
 def _shown(run: Path) -> Path:

@@ -40,7 +40,7 @@ def compare_runs(
         over: keys of the config whose values make repetitions of one setting.
         top: how many runs are shown, tested and drawn.
         page: whether to write ``comparison.html``.
-        command: that repeats the comparison, for the page.
+        command: the command that repeats the comparison, for the page.
 
     Raises:
         RequestError: the request itself is wrong.

@@ -25,7 +25,7 @@ class Plan:
 
     Attributes:
         detectable: the smallest true difference that the existing seeds could have shown.
-        seeds: of each group, that would show the measured difference; None if too many.
+        seeds: seeds of each group that would show the measured difference; None if too many.
         seeds_for_relevant: the same for half a percentage point.
     """
 
@@ -42,7 +42,7 @@ class GroupPair:
         position: row of B in the comparison's groups.
         a: test accuracies of A's seeds.
         b: those of B's.
-        result: of Welch's test, B minus A; None if a group has one seed or no group has any spread.
+        result: result of Welch's test, B minus A; None if a group has one seed or no group has any spread.
         p_value_corrected: corrected for several comparisons (Holm); NaN without a verdict.
         plan: None if there is a significant difference, or too few seeds for a plan.
     """

@@ -21,9 +21,9 @@ def names(table: pd.DataFrame, columns: Sequence[str], labels: Sequence[str]) ->
     """A name for each row, from the values of the first columns that differ.
 
     Args:
-        table: of runs or of groups, with the column ``usable``.
-        columns: that differ. The value of the config's own name (``NAME``) stands alone, without its key.
-        labels: of the rows, for rows that the settings do not distinguish.
+        table: runs or groups, with the column ``usable``.
+        columns: the columns that differ. The value of the config's own name (``NAME``) stands alone, without its key.
+        labels: a label for each row, used for rows that the settings do not distinguish.
     """
     leaves = Counter(heading(column).rpartition(".")[2] for column in columns)
     parts = []

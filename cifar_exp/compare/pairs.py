@@ -24,7 +24,7 @@ class Pair:
         position: row of B in the comparison's runs.
         counts: None if the two cannot be compared.
         interval: 95% confidence interval of ``counts.accuracy_difference``.
-        p_value: of McNemar's exact test.
+        p_value: p-value of McNemar's exact test.
         p_value_corrected: the same, corrected for several comparisons (Holm).
         reason: why the two cannot be compared; empty if they can.
     """

@@ -34,8 +34,8 @@ def runs_table(comparison: Comparison, rows: Sequence[int], pairs: Sequence[Pair
     """Runs with their settings, measurements and verdicts.
 
     Args:
-        comparison: of the runs.
-        rows: of the runs to show.
+        comparison: the comparison of the runs.
+        rows: positions of the runs to show.
         pairs: the baseline against the others.
         out: the folder of the page, from which links to the runs' pages start; None for no links.
     """

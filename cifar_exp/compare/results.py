@@ -13,12 +13,12 @@ class Results:
     """A comparison with the tests of its runs.
 
     Attributes:
-        comparison: of the runs.
+        comparison: the comparison of the runs.
         shown: rows of the runs to print.
         pairs: the baseline against the other usable runs shown.
         range_tests: directories with the curve of an LR range test.
         request: arguments of the command, for the mark.
-        command: that repeats the comparison.
+        command: the command that repeats the comparison.
         remarks: cautions, and notes on unreadable files and missing figures.
         files: names of the files written.
     """

@@ -63,6 +63,11 @@ def started_and_epochs(directory: Path) -> tuple[str | None, str | None]:
     return started if isinstance(started, str) else None, str(epochs) if isinstance(epochs, int) else None
 
 
+def start_time(directory: Path) -> str | None:
+    """When a run started, by its status."""
+    return started_and_epochs(directory)[0]
+
+
 def typed(runs: pd.DataFrame) -> pd.DataFrame:
     """The same table with typed columns."""
     return pd.DataFrame({name: _typed(name, runs[name]) for name in runs.columns}, index=runs.index)

@@ -36,15 +36,15 @@ class Compute:
         return cls(chosen, dtype, resolve_memory_format(memory_format, chosen, dtype))
 
     def autocast(self) -> AbstractContextManager[None]:
-        """Mixed precision for a forward pass: convolutions in bfloat16, weights and losses in float32."""
+        """Mixed precision: convolutions and matrix products in bfloat16, weights and losses in float32."""
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision is torch.bfloat16)
 
     def place(self, module: torch.nn.Module) -> torch.nn.Module:
-        """Move a network to the device, in the memory layout."""
+        """Move a network to the device and into the memory format."""
         return module.to(self.device).to(memory_format=self.memory_format)
 
 
-def compiled(model: torch.nn.Module, device: torch.device) -> Callable[[torch.Tensor], torch.Tensor]:
+def compile_network(model: torch.nn.Module, device: torch.device) -> Callable[[torch.Tensor], torch.Tensor]:
     """The compiled network; compilation happens at the first batch.
 
     Raises:
@@ -54,8 +54,8 @@ def compiled(model: torch.nn.Module, device: torch.device) -> Callable[[torch.Te
     name = os.environ.get("CXX") or {"darwin": "clang++", "win32": "cl"}.get(sys.platform, "g++")
     if device.type == "cpu" and shutil.which(name) is None:
         raise RequestError(
-            f"compile=true: needs a C++ compiler on a CPU, and {name!r} is not installed; install it, name another by "
-            "CXX=..., or set compile=false"
+            f"compile=true: needs a C++ compiler on a CPU, and {name!r} is not installed; install it, "
+            "or set CXX to another compiler, or set compile=false"
         )
     headers = sysconfig.get_path("include")
     if device.type == "cpu" and not os.path.exists(os.path.join(headers, "Python.h")):
@@ -99,7 +99,7 @@ def has_fast_bfloat16(device: torch.device) -> bool:
 
 
 def resolve_precision(name: str, device: torch.device) -> torch.dtype:
-    """The type in which convolutions compute. ``auto`` selects bfloat16 if the hardware has it."""
+    """The type in which convolutions and matrix products compute. ``auto`` selects bfloat16 if the hardware has it."""
     if name == "auto":
         return torch.bfloat16 if has_fast_bfloat16(device) else torch.float32
     return {"float32": torch.float32, "bfloat16": torch.bfloat16}[name]

@@ -10,7 +10,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from cifar_exp.config.groups.model import LibraryConfig
-from cifar_exp.config.groups.scheduler import OPEN_ENDED, PlateauConfig
+from cifar_exp.config.groups.scheduler import SCHEDULERS, PlateauConfig, SchedulerConfig
 from cifar_exp.config.schema import REGISTRY, ExperimentConfig, group_schema
 from cifar_exp.config.suggestions import suggest_key
 from cifar_exp.config.targets import check_targets
@@ -138,10 +138,14 @@ def _contradictions(config: ExperimentConfig) -> Iterator[str]:
 def _early_stopping_contradictions(config: ExperimentConfig) -> Iterator[str]:
     schedule, patience = config.scheduler, config.early_stopping.patience
     is_own = isinstance(schedule, OwnNode)
-    if patience is not None and not is_own and schedule._target_.rpartition(".")[2] not in OPEN_ENDED:
+    if patience is not None and not is_own and not schedule.open_ended:
+        open_ended = [
+            key for key, one in SCHEDULERS.schemas.items() if issubclass(one, SchedulerConfig) and one.open_ended
+        ]
+        *most, last = sorted(key.removeprefix("base_") for key in open_ended)
         yield (
             f"early_stopping.patience={patience}: scheduler={schedule.name} plans the learning rate up to the last "
-            f"epoch and cannot stop early; use scheduler={', '.join(OPEN_ENDED[:-1])} or {OPEN_ENDED[-1]}"
+            f"epoch and cannot stop early; use scheduler={', '.join(most)} or {last}"
         )
     is_plateau = isinstance(schedule, PlateauConfig)
     if is_plateau and schedule.interval != "step":
@@ -152,16 +156,16 @@ def _early_stopping_contradictions(config: ExperimentConfig) -> Iterator[str]:
         yield f"{what}: needs a selection split; set data.validation_fraction above 0"
 
 
-def plain(node: Any) -> Any:
+def as_containers(node: Any) -> Any:
     """A config, or a part of one, as plain containers, for comparing, saving and hashing."""
     if is_dataclass(node) and not isinstance(node, type):
-        items = {one.name: plain(getattr(node, one.name)) for one in fields(node)}
+        items = {one.name: as_containers(getattr(node, one.name)) for one in fields(node)}
         if isinstance(node, ExperimentConfig):
             del items["sweep"]  # it concerns the sweep, not the single job
         return items
     if isinstance(node, Mapping):
-        return {key: plain(value) for key, value in node.items()}
-    return [plain(value) for value in node] if isinstance(node, list | tuple) else node
+        return {key: as_containers(value) for key, value in node.items()}
+    return [as_containers(value) for value in node] if isinstance(node, list | tuple) else node
 
 
 def changed(config: ExperimentConfig, values: Mapping[str, Any]) -> ExperimentConfig:
@@ -172,13 +176,13 @@ def changed(config: ExperimentConfig, values: Mapping[str, Any]) -> ExperimentCo
     Raises:
         RequestError: no such key, or a value that is not allowed.
     """
-    copy = plain(config)
+    copy = as_containers(config)
     for key, value in values.items():
         *parents, leaf = key.split(".")
         node = copy
         for parent in parents:
             node = node[parent]
-        node[leaf] = plain(value)
+        node[leaf] = as_containers(value)
     return parse(copy)
 
 
@@ -189,7 +193,7 @@ def flatten(node: Any, prefix: str = "") -> dict[str, Any]:
     {'data.root': None, 'data.sizes': [1, 2]}
     """
     if is_dataclass(node):
-        node = plain(node)
+        node = as_containers(node)
     if isinstance(node, dict):
         items = [(str(key), value) for key, value in node.items()]
     elif isinstance(node, list) and any(isinstance(value, dict | list) for value in node):

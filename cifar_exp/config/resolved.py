@@ -11,7 +11,7 @@ from typing import Any, cast
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from cifar_exp.config.parse import BY_TARGET, flatten, parse, plain
+from cifar_exp.config.parse import BY_TARGET, as_containers, flatten, parse
 from cifar_exp.config.schema import ExperimentConfig, group_schema
 from cifar_exp.config.suggestions import suggest_key
 from cifar_exp.config.version_0_1 import drop_removed_keys, with_current_targets, with_tracker_names
@@ -72,7 +72,7 @@ def validate(config: ExperimentConfig) -> None:
     Raises:
         RequestError: one line for each wrong value, with the allowed ones.
     """
-    parse(plain(config))
+    parse(as_containers(config))
 
 
 def load_saved(path: Path, trust: Sequence[str] = ()) -> ExperimentConfig:
@@ -148,7 +148,7 @@ def with_schema(config: ExperimentConfig) -> DictConfig:
     Raises:
         SCHEMA_ERRORS: a value that OmegaConf refuses.
     """
-    whole = OmegaConf.create(plain(config))
+    whole = OmegaConf.create(as_containers(config))
     for group in BY_TARGET:
         schema = group_schema(group, whole[group].get("_target_"))
         if schema is not None:
@@ -161,13 +161,13 @@ def config_hash(config: ExperimentConfig | dict[str, Any]) -> str:
 
     Key order matters: it is the order of the transforms.
     """
-    counted = {key: value for key, value in plain(config).items() if key not in ("note", "tags")}
+    counted = {key: value for key, value in as_containers(config).items() if key not in ("note", "tags")}
     return hashlib.sha256(json.dumps(counted).encode()).hexdigest()
 
 
 def to_yaml(config: ExperimentConfig | dict[str, Any]) -> str:
     """The configuration as YAML text; ``load_saved`` reads it back to equal values."""
-    return OmegaConf.to_yaml(OmegaConf.create(plain(config)))
+    return OmegaConf.to_yaml(OmegaConf.create(as_containers(config)))
 
 
 def first_line(error: Exception) -> str:

@@ -14,7 +14,7 @@ from hydra.utils import get_object
 from cifar_exp.config.schema import REGISTRY
 from cifar_exp.errors import RequestError, in_a_line
 
-_DONE_BY_THE_RUNNER = {
+_DONE_BY_CIFAR_EXP = {
     "albumentations.Normalize",
     "albumentations.ToFloat",
     "albumentations.ToTensorV2",
@@ -36,12 +36,13 @@ def check_targets(config: Mapping[str, Any], trusted: list[str]) -> None:
         allowed = REGISTRY[group].targets if group in REGISTRY else {}
         if target in allowed or target.split(".", 1)[0] in trusted:
             continue
-        if target in _DONE_BY_THE_RUNNER:
-            raise RequestError(f"{path}={target}: remove it; images stay uint8 until the runner normalizes each batch")
-        many = ["Albumentations' transforms with plain arguments", "torchvision's policies"]
-        near = sorted(allowed) if len(allowed) <= 8 else many
+        if target in _DONE_BY_CIFAR_EXP:
+            raise RequestError(f"{path}={target}: remove it; images stay uint8 until cifar-exp normalizes each batch")
+        names = ["Albumentations' transforms with plain arguments", "torchvision's policies"]
+        if group != "augment":
+            names = sorted(allowed)
         raise RequestError(
-            f"{path}={target}: not an allowed target for group {group!r} (allowed: {', '.join(near) or 'none'}); "
+            f"{path}={target}: not an allowed target for group {group!r} (allowed: {', '.join(names) or 'none'}); "
             "add trust=[PACKAGE] to allow your own package"
         )
 
@@ -84,12 +85,13 @@ def call(node: Any, *arguments: Any, without: tuple[str, ...] = (), **extra: Any
             "your own package must be installed or on PYTHONPATH"
         ) from error
     if twice := sorted(options.keys() & extra.keys()):
-        raise RequestError(f"{target}: {', '.join(twice)} is set by the runner (the learning rate is max_lr)")
+        hint = "; for the learning rate, set max_lr" if "lr" in twice else ""
+        raise RequestError(f"{target}: {', '.join(twice)} {'is' if len(twice) == 1 else 'are'} set by cifar-exp{hint}")
     try:
-        # Checks the arguments' names without catching a TypeError from inside the call.
+        # Check argument names first, so that a TypeError from inside the call is not mistaken for one.
         inspect.signature(function).bind(*arguments, **options, **extra)
     except TypeError as error:
-        given = f" (the runner itself passes {', '.join(extra)})" if extra else ""
+        given = f" (cifar-exp itself passes {', '.join(extra)})" if extra else ""
         raise RequestError(f"{target}: {error}{given}{_how_to_wrap(target, extra)}") from error
     try:
         return function(*arguments, **options, **extra)
@@ -105,11 +107,11 @@ def call(node: Any, *arguments: Any, without: tuple[str, ...] = (), **extra: Any
 
 
 def _how_to_wrap(target: str, extra: Mapping[str, Any]) -> str:
-    """Advice for a user's own callable that does not accept the runner's arguments."""
+    """Advice for a user's own callable that does not accept the arguments that cifar-exp passes."""
     if not extra or target.split(".")[0] in ("cifar_exp", "torch", "albumentations"):
         return ""
     name = target.rsplit(".", 1)[-1]
     return (
-        f"; the runner always passes {', '.join(extra)}: if {name} names them differently, use a function that "
+        f"; cifar-exp always passes {', '.join(extra)}: if {name} names them differently, use a function that "
         f"accepts these and calls {name} (docs/networks.md)"
     )

@@ -72,9 +72,9 @@ def load_to_evaluate(
 
     Args:
         node: the data.
-        class_names: of the network.
+        class_names: the network's class names.
         trained_on: the ``data`` node of its training.
-        fingerprint: of the data set of its training, if known.
+        fingerprint: fingerprint of the data set of its training, if known.
 
     Raises:
         RequestError: the data is missing or malformed, or has other classes.

@@ -29,7 +29,7 @@ class TrainingBatches(Dataset[Batch]):
         split: the training images.
         augmentation: applied to each batch.
         batch_size: images in a batch; the last one of an epoch may be smaller.
-        seed: of order and augmentation.
+        seed: seed of order and augmentation.
         shard: this rank's part of each batch.
         alternating_flip: mirror each image in every other epoch, half of the images in the first (Jordan 2024, arXiv
             2404.00498). In two epochs the network sees both sides of each image; random flips do not ensure that.

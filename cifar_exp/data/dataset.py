@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True)
 class Split:
-    """Images that belong together."""
+    """Images, labels and sources of one split."""
 
     images: NDArray[np.uint8]  # (N, H, W, C) uint8, C is 1 or 3
     labels: NDArray[np.int64]  # (N,) int64, positions in the data set's class names
@@ -31,8 +31,8 @@ class Dataset:
     train: Split
     test: Split
     class_names: tuple[str, ...]
-    # SHA-256 (hexadecimal) of class names, labels and pixels. Copies of the data in other places or file formats have
-    # the same one
+    # SHA-256 (hexadecimal) of class names, labels and pixels. The same data in another place or file format has the
+    # same fingerprint
     fingerprint: str
 
 
@@ -63,8 +63,12 @@ def check(train: Split, test: Split, class_names: tuple[str, ...]) -> None:
             )
         if 0 in split.images.shape[1:]:
             raise ValueError(f"{name}: images of {split.images.shape[1:]} are empty")
-        if not len(split.images) == len(split.labels) == len(split.sources) > 0:
-            raise ValueError(f"{name}: {len(split.images)} images but {len(split.labels)} labels")
+        counts = [len(split.images), len(split.labels), len(split.sources)]
+        if len(set(counts)) > 1:
+            images, labels, sources = counts
+            raise ValueError(f"{name}: {images} images, {labels} labels and {sources} sources; must be as many of each")
+        if counts[0] == 0:
+            raise ValueError(f"{name}: has no images")
         if split.labels.ndim != 1 or split.labels.dtype != np.int64:
             raise ValueError(f"{name}: labels must be (N,) int64, not {split.labels.shape} {split.labels.dtype}")
         if split.labels.min() < 0 or split.labels.max() >= len(class_names):

@@ -38,32 +38,35 @@ class DeviceSplit:
 class DeviceBatches(TrainingBatches):
     """The batches of ``TrainingBatches``, augmented on the device that holds the images.
 
-    A batch has the same images, but other random draws from the same seed.
+    Each batch has the same images as in ``TrainingBatches``, but different augmentation: the random numbers come from
+    another generator.
 
     Takes the arguments of ``TrainingBatches``, and:
 
     Args:
-        on_device: the transforms of ``augmentation``, batched.
-        resident: ``split`` on the device.
+        device_augmentation: the transforms of ``augmentation``, batched.
+        device_split: ``split`` on the device.
     """
 
     backend = "device"
 
-    def __init__(self, *arguments: Any, on_device: DeviceAugmentation, resident: DeviceSplit, **options: Any) -> None:
+    def __init__(
+        self, *arguments: Any, device_augmentation: DeviceAugmentation, device_split: DeviceSplit, **options: Any
+    ) -> None:
         super().__init__(*arguments, **options)
-        self._on_device = on_device
-        self._resident = resident
+        self._device_augmentation = device_augmentation
+        self._device_split = device_split
 
     def images(
         self, epoch: int, batch: int, indices: NDArray[np.int64], shard: Shard | None = None
     ) -> NDArray[np.uint8]:
         """See ``TrainingBatches``."""
-        flipped = self.flipped(epoch, indices)
-        images = self._made(
+        flips = self.flipped(epoch, indices)
+        images = self._make_batches(
             epoch,
             [(len(indices), self.augmentation_seed(epoch, batch, shard or self.shard))],
-            send(indices, self._resident.device),
-            None if flipped is None else send(flipped, self._resident.device),
+            send(indices, self._device_split.device),
+            None if flips is None else send(flips, self._device_split.device),
         )
         array: NDArray[np.uint8] = images.cpu().numpy()
         return array
@@ -81,46 +84,48 @@ class DeviceBatches(TrainingBatches):
     def epoch(self, epoch: int, first: int = 0) -> Iterator[Batch]:
         """The batches of an epoch (counted from 1), in order, from batch ``first`` (counted from 0) on."""
         order = self.order(epoch)
-        flipped = self.flipped(epoch, order)
-        indices = send(order, self._resident.device)  # once for the whole epoch
-        mirrored = None if flipped is None else send(flipped, self._resident.device)
+        indices = send(order, self._device_split.device)  # once for the whole epoch
+        flips = self.flipped(epoch, order)
+        flipped = None if flips is None else send(flips, self._device_split.device)
         at_once = self._at_once
         for start in range(first, self.per_epoch, at_once):
             batches = range(start, min(start + at_once, self.per_epoch))
             rows = [self.own_rows(batch) for batch in batches]
             counts = [own.stop - own.start for own in rows]
             together = torch.cat([indices[own] for own in rows])
-            images = self._made(
+            images = self._make_batches(
                 epoch,
                 [
                     (count, self.augmentation_seed(epoch, batch, self.shard))
                     for batch, count in zip(batches, counts, strict=True)
                 ],
                 together,
-                None if mirrored is None else torch.cat([mirrored[own] for own in rows]),
+                None if flipped is None else torch.cat([flipped[own] for own in rows]),
             )
-            labels = self._resident.labels.index_select(0, together)
+            labels = self._device_split.labels.index_select(0, together)
             yield from zip(images.split(counts), labels.split(counts), strict=True)
 
     @property
     def _at_once(self) -> int:
-        """The number of batches made together: on a GPU an operation takes the same time for few images as for many."""
+        """Number of batches made in one step; on a GPU, launch overhead dominates small operations."""
         height, width = self.split.images.shape[1:3]
         own = self.own_rows(0)
         return max(_PIXELS_AT_ONCE // ((own.stop - own.start) * height * width), 1)
 
-    def _made(self, epoch: int, batches: Sequence[tuple[int, int]], indices: Tensor, mirrored: Tensor | None) -> Tensor:
+    def _make_batches(
+        self, epoch: int, batches: Sequence[tuple[int, int]], indices: Tensor, flipped: Tensor | None
+    ) -> Tensor:
         """Concatenated batches, (N, H, W, C) uint8.
 
         Args:
             epoch: counted from 1.
-            batches: for each batch, the number of images in this rank's shard and the seed of their augmentation.
-            indices: (N,) on the device, of the images in the split.
-            mirrored: (N,) on the device, whether the alternating flip mirrors each; None if it is off.
+            batches: number of images in this rank's shard and seed of their augmentation, for each batch.
+            indices: indices of the images in the split, (N,) on the device.
+            flipped: whether the alternating flip mirrors each image, (N,) on the device; None if it is off.
         """
-        images = self._resident.images.index_select(0, indices)  # a copy
-        if mirrored is not None:
-            images = torch.where(mirrored[:, None, None, None], images.flip(2), images)
-        images = self._on_device(images, batches)
+        images = self._device_split.images.index_select(0, indices)  # a copy
+        if flipped is not None:
+            images = torch.where(flipped[:, None, None, None], images.flip(2), images)
+        images = self._device_augmentation(images, batches)
         shrink = self.shrinks_in(epoch)
         return images if shrink is None else shrink.on_device(images)

@@ -16,7 +16,7 @@ def stratified_choice(labels: NDArray[np.int64], count: int, seed: int) -> NDArr
     Args:
         labels: (N,) class of each example.
         count: number of examples to choose, 0 to N.
-        seed: of the choice.
+        seed: seed of the choice.
 
     Returns:
         (count,) positions, ascending.
@@ -72,10 +72,10 @@ def divide(
 
     Args:
         labels: (N,) class of each example.
-        fraction: of the examples, for the second part.
-        seed: of the choice.
-        class_names: for messages.
-        key: of the config that holds the fraction, for messages.
+        fraction: the second part's fraction of the examples.
+        seed: seed of the choice.
+        class_names: names of the classes, for messages.
+        key: config key that holds the fraction, for messages.
 
     Returns:
         Positions of the first and of the second part, ascending.

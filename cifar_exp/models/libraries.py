@@ -31,7 +31,7 @@ def torchvision_network(
         in_channels: 1 or 3.
         architecture: a name of ``torchvision.models.list_models``.
         stem: ``own`` or ``cifar``, see ``use_cifar_stem``.
-        image_size: of the input, in pixels; some networks are built for one size.
+        image_size: height and width of the input in pixels; some networks are built for one size.
 
     Raises:
         RequestError: torchvision has no such network, or cannot build it for this size.

@@ -8,7 +8,7 @@ def resnet9(*, num_classes: int, in_channels: int, width: int) -> nn.Module:
 
     Args:
         num_classes: output logits.
-        in_channels: of the input.
+        in_channels: channels of the input.
         width: channels of the first convolution; the stages have 2, 4 and 8 times as many. 64 is the original.
     """
     return ResNet9(num_classes, in_channels, width)

@@ -21,7 +21,7 @@ def speednet(
 
     Args:
         num_classes: output logits.
-        in_channels: of the input.
+        in_channels: channels of the input.
         widths: channels of the three stages; the paper has 64, 256 and 256.
         whitening_epsilon: added to the variances of the patches (pixels have variance 1).
         whitening_bias_epochs: epochs in which the whitening layer's bias is trained; the backward pass through its

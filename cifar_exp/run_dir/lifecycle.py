@@ -73,9 +73,12 @@ class Leftovers:
         self._out_dir = out_dir.absolute()
         self._missing = [path for path in (self._out_dir, *self._out_dir.parents) if not path.exists()]
         self._kept = set() if self._missing else set(os.listdir(self._out_dir))
+        self.keep = False  # set to True if the user needs run.log
 
     def remove(self) -> None:
         """Remove them, unless the directory holds a run that can be resumed or that belongs to another process."""
+        if self.keep:
+            return
         with suppress(OSError):
             if self._out_dir.exists() and not run_status.is_taken(self._out_dir):
                 for path in self._out_dir.iterdir():

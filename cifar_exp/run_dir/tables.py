@@ -22,6 +22,7 @@ METRICS_COLUMNS = (
     "epoch", "step", "learning_rate", "train_loss", "train_accuracy", "val_loss", "val_accuracy", "test_loss",
     "test_accuracy", "train_seconds", "eval_seconds", "images_per_second",
 )
+TIMING_COLUMNS = ("train_seconds", "eval_seconds", "images_per_second")  # of metrics.csv; they differ from run to run
 STEPS_COLUMNS = ("step", "epoch", "learning_rate", "momentum", "loss")
 SCHEDULE_COLUMNS = ("step", "learning_rate")
 SUMMARY_COLUMNS = (

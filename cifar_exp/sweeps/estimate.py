@@ -13,7 +13,7 @@ import torch
 from cifar_exp.build import Parts, build
 from cifar_exp.compare.render import as_text
 from cifar_exp.config.fields import AUTO
-from cifar_exp.config.parse import plain
+from cifar_exp.config.parse import as_containers
 from cifar_exp.config.schema import ExperimentConfig
 from cifar_exp.data.batches import Batch
 from cifar_exp.errors import DONE, RequestError
@@ -95,7 +95,7 @@ def show_plan(jobs: Sequence[Job], sweep_dir: Path) -> int:
     rows = []
     for job in jobs:
         state = run_status.job_state(job.directory)
-        key = json.dumps([plain(getattr(job.config, name)) for name in _COST_KEYS])
+        key = json.dumps([as_containers(getattr(job.config, name)) for name in _COST_KEYS])
         if key not in costs:
             costs[key] = _measure(job)
         cost = costs[key]

@@ -36,11 +36,11 @@ class Request:
     """A sweep as the user requested it.
 
     Attributes:
-        overrides: of all jobs; values with commas span a grid.
+        overrides: overrides of all jobs; values with commas span a grid.
         config_name: the primary config.
         config_dir: the user's own folder with more options for the groups, absolute.
         jobs: overrides of each job, from a record; None: expand the grid.
-        directories: of these jobs, relative to the sweep's directory; None: as composed.
+        directories: directories of these jobs, relative to the sweep's directory; None: as composed.
     """
 
     overrides: list[str]
@@ -82,7 +82,7 @@ class Sweep:
         master: the configuration that all jobs share, with its ``hydra`` node.
         directory: absolute.
         grid: overrides of each job.
-        jobs: of a search, two jobs with the smallest and the largest value of every key.
+        jobs: the jobs; of a search, two jobs with the smallest and the largest value of every key.
         is_search: whether the sweeper chooses the jobs while the sweep runs.
         loader: Hydra's.
     """

@@ -4,15 +4,19 @@ import gc
 import logging
 import shlex
 import sys
+import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cifar_exp.compute.collector import off_for_imports
 from cifar_exp.config.schema import ExperimentConfig
 from cifar_exp.errors import DONE, FAILED, WRONG_REQUEST, DivergedError, PrunedError, RequestError
 from cifar_exp.safe_io.console import complain, log_to_console
 from cifar_exp.sweeps import STOP_MARK
+
+if TYPE_CHECKING:
+    from cifar_exp.run_dir.lifecycle import Leftovers
 
 log = logging.getLogger(__name__)
 
@@ -23,8 +27,11 @@ def run_job(
     *,
     resume: bool = False,
     after_epoch: Sequence[Callable[[], None]] = (),
+    leftovers: "Leftovers | None" = None,
 ) -> tuple[int, dict[str, Any] | None]:
     """Run one job. An error is recorded in its directory and reported on stderr.
+
+    ``leftovers`` are marked to be kept if the user's own code raised the error, whose traceback is in ``run.log``.
 
     Returns:
         The exit code of the job (0 for a pruned one), and its summary row if it completed.
@@ -48,7 +55,10 @@ def run_job(
         complain(_interrupted(error, run_name(out_dir), config.trust))
         raise
     except RequestError as error:
-        complain(str(error))
+        is_own = _is_raised_in_own_code(error, config.trust)
+        complain(f"{error}\nthe traceback is in {run_name(out_dir)}/run.log" if is_own else str(error))
+        if leftovers is not None:
+            leftovers.keep = is_own
         return WRONG_REQUEST, None
     except DivergedError as error:
         complain(f"{run_name(out_dir)} diverged: {error}")
@@ -56,6 +66,19 @@ def run_job(
         name = run_name(out_dir)
         complain(f"{name} failed: {type(error).__name__}: {error}\nthe traceback is in {name}/run.log")
     return FAILED, None
+
+
+def _is_raised_in_own_code(error: BaseException, packages: Sequence[str]) -> bool:
+    """Whether the user's own code, or a network in the trial before training, raised one of the error's causes."""
+    if not packages:
+        return False
+    cause = error.__cause__
+    while cause is not None:
+        modules = [str(frame.f_globals.get("__name__")) for frame, _ in traceback.walk_tb(cause.__traceback__)]
+        if any(module == "cifar_exp.network" or module.partition(".")[0] in packages for module in modules):
+            return True
+        cause = cause.__cause__
+    return False
 
 
 def _interrupted(error: KeyboardInterrupt, run: str, trust: list[str]) -> str:

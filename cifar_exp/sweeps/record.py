@@ -74,12 +74,12 @@ class Record:
     """The content of a ``sweep.json``.
 
     Attributes:
-        overrides: of the whole sweep.
+        overrides: overrides of the whole sweep.
         config_name: the primary config.
         config_dir: whether the user had a folder with config options.
         folder: where relative paths start, in a record of version 0.1.0.
         jobs: overrides of each job; None for a search and for a record of version 0.1.0.
-        directories: of the jobs; None as for ``jobs``.
+        directories: directory of each job; None as for ``jobs``.
     """
 
     overrides: list[str]

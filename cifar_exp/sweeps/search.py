@@ -54,7 +54,7 @@ def search(
         n_trials: jobs of the whole search, earlier sessions included.
         n_jobs: jobs chosen together, without each other's results.
         sampler: ``tpe`` or ``random``.
-        seed: of the sampler.
+        seed: seed of the sampler.
         params: searched values, as overrides by key; ``arguments`` with the same key replace them.
         pruner: ``none``, ``median`` or ``hyperband``.
     """

@@ -17,7 +17,7 @@ from cifar_exp.config.parse import flatten
 from cifar_exp.config.schema import ExperimentConfig
 from cifar_exp.run_dir.lifecycle import run_name
 from cifar_exp.safe_io import atomic
-from cifar_exp.trackers.tracker import Unread, figures, plain, summary
+from cifar_exp.trackers.tracker import Unread, as_scalar, figures, summary
 
 RUN_FILE = "mlflow_run.json"  # which of the store's runs a run directory is
 _STATES = {"completed": "FINISHED", "interrupted": "KILLED", "pruned": "KILLED"}  # any other end is FAILED
@@ -71,7 +71,9 @@ class MLflow:
         from mlflow.entities import Param
 
         # MLflow refuses other characters in a key.
-        leaves = [Param(re.sub(r"[^\w./ :-]", "_", key), str(plain(value))) for key, value in flatten(config).items()]
+        leaves = [
+            Param(re.sub(r"[^\w./ :-]", "_", key), str(as_scalar(value))) for key, value in flatten(config).items()
+        ]
         for start in range(0, len(leaves), _MOST_PARAMS):
             self._client.log_batch(self._run, params=leaves[start : start + _MOST_PARAMS])
 

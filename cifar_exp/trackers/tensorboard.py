@@ -11,7 +11,7 @@ from PIL import Image
 from cifar_exp.config.parse import flatten
 from cifar_exp.config.resolved import to_yaml
 from cifar_exp.config.schema import ExperimentConfig
-from cifar_exp.trackers.tracker import Unread, figures, plain, summary
+from cifar_exp.trackers.tracker import Unread, as_scalar, figures, summary
 
 FOLDER = "tensorboard"
 
@@ -49,7 +49,7 @@ class TensorBoard:
         for name, text in (texts | {"state": state}).items():
             self._writer.add_text(f"summary/{name}", text, step)
         # The tab HPARAMS: config and results. SummaryWriter.add_hparams would make a second run.
-        settings = {key: plain(value) for key, value in flatten(self._config).items()}
+        settings = {key: as_scalar(value) for key, value in flatten(self._config).items()}
         for part in hparams(settings, {f"summary/{name}": value for name, value in numbers.items()}):
             self._writer._get_file_writer().add_summary(part)
         for path in figures(self._out_dir):

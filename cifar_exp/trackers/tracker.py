@@ -35,7 +35,7 @@ class Unread:
 
     Args:
         out_dir: the run directory.
-        after_step: for each file, the optimizer step up to which rows count as read.
+        after_step: optimizer step up to which rows count as read, by file name.
     """
 
     _PREFIXES = (("metrics.csv", ""), ("steps.csv", "steps/"))
@@ -83,6 +83,6 @@ def figures(out_dir: Path) -> list[Path]:
     return sorted((out_dir / "figures").glob("*.png"))
 
 
-def plain(value: Any) -> Any:
+def as_scalar(value: Any) -> Any:
     """A config's leaf as a number, boolean or text; lists and null become text."""
     return value if isinstance(value, bool | int | float | str) else "null" if value is None else str(value)

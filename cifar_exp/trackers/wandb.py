@@ -43,7 +43,7 @@ class Wandb:
             name=run_name(out_dir),
             id=_remove_earlier(out_dir / FOLDER),
             resume="allow",
-            config=parse.plain(config),
+            config=parse.as_containers(config),
             dir=str(out_dir),
             mode="online" if os.environ.get("WANDB_MODE") == "online" else "offline",
             reinit="create_new",  # independent of other runs in this process

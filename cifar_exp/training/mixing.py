@@ -12,11 +12,11 @@ class Mixing:
     The draws depend on the seed, the step and the rank alone. So worker processes and a resume change nothing.
 
     Args:
-        mixup_alpha: of mixup's beta distribution; None for no mixup.
-        cutmix_alpha: of CutMix's beta distribution; None for no CutMix. With both, each batch gets one of them.
-        probability: that a batch is mixed at all.
+        mixup_alpha: parameter of mixup's beta distribution; None for no mixup.
+        cutmix_alpha: the same for CutMix; None for no CutMix. With both, each batch gets one of them.
+        probability: probability that a batch is mixed.
         classes: number of classes.
-        seed: of the run.
+        seed: the run's seed.
     """
 
     def __init__(

@@ -24,7 +24,7 @@ class Muon(torch.optim.Optimizer):
     Args:
         params: parameters or groups of them; groups with ``orthogonal=True`` have orthogonalized updates.
         lr: learning rate.
-        momentum: of the orthogonalized groups, unless a group has its own.
+        momentum: momentum of the orthogonalized groups, unless a group has its own.
         weight_decay: as in SGD; has no effect on parameters that are scaled back.
         iteration_dtype: type of the orthogonalization; None: that of the parameter. bfloat16 changes an update by about
             2%, much less than the spread of singular values after three iterations. Momentum and weights keep theirs.

@@ -73,8 +73,8 @@ class RunClock:
         """Measure after a step. Soon after the first steps, the time left is logged.
 
         Args:
-            epoch: of the step, from 1.
-            fraction: of the epoch's images, up to this step.
+            epoch: the step's epoch, from 1.
+            fraction: part of the epoch's images processed up to this step.
         """
         self._steps += 1
         self._now = time.monotonic(), float(self._work_before[epoch - 1] + fraction * self._training[epoch - 1])

@@ -129,7 +129,7 @@ def test_a_file_that_computes_something_else_is_not_written(run_dir, tmp_path, c
     shutil.copytree(run_dir, tmp_path / "run", dirs_exist_ok=True)
     (tmp_path / "run" / "report_images.npz").unlink()  # then on noise
     assert main(["export", str(tmp_path / "run"), "--format", "torch", "--out", str(tmp_path / "out")]) == 1
-    assert "Not written, as it computes something else: checked on 64 images of noise" in capsys.readouterr().out
+    assert "Not written: on 64 noise images" in capsys.readouterr().out
     assert not (tmp_path / "out").exists()
 
 
@@ -151,5 +151,5 @@ def test_the_code_of_the_page_runs_as_it_stands(folder, monkeypatch, capsys):
 def test_what_was_checked_is_printed(run_dir, tmp_path, capsys):
     assert main(["export", str(run_dir), "--format", "safetensors", "--out", str(tmp_path / "x")]) == 0
     printed = capsys.readouterr().out
-    assert re.search(r"Checked on \d+ test images of the run: no predictions differ", printed)
+    assert re.search(r"Checked: on \d+ test images of the run, no predictions differ", printed)
     assert "Input: uint8 images (N, 3, 32, 32), 0 to 255" in printed

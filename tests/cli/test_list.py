@@ -11,7 +11,7 @@ from composing import TINY, composed
 
 from cifar_exp.cli.main import main
 from cifar_exp.cli.run_names import find_run
-from cifar_exp.config.parse import plain
+from cifar_exp.config.parse import as_containers
 from cifar_exp.config.resolved import config_hash
 from cifar_exp.errors import RequestError
 
@@ -97,7 +97,7 @@ def test_a_run_is_found_by_a_part_of_its_path(outputs, named, found):
 
 
 def test_a_name_that_fits_several_runs_or_none_is_refused(outputs, capsys):
-    with pytest.raises(RequestError, match="10: could be outputs/a/10-00-00, outputs/a/10-30-00"):
+    with pytest.raises(RequestError, match="10: matches several runs: outputs/a/10-00-00, outputs/a/10-30-00"):
         find_run(Path("a/10"))
     assert main(["report", "nothing"]) == 2
     assert "nothing: there is no such run" in capsys.readouterr().err
@@ -116,7 +116,7 @@ def test_note_and_tags_are_no_part_of_the_experiment(outputs, capsys):
     noted = composed(*TINY, "note='lr, again'", "tags=[a,b]")
     assert (noted.note, noted.tags) == ("lr, again", ["a", "b"])
     assert config_hash(noted) == config_hash(config)
-    of_0_1_0 = {key: value for key, value in plain(config).items() if key not in ("note", "tags")}
+    of_0_1_0 = {key: value for key, value in as_containers(config).items() if key not in ("note", "tags")}
     assert config_hash(of_0_1_0) == config_hash(config)
 
     main(["compare", "outputs", "--no-page"])

@@ -125,6 +125,30 @@ def test_a_request_that_failed_before_training_can_be_corrected_in_its_directory
     assert state_of(here / "run")["state"] == "completed"
 
 
+def test_the_traceback_of_the_users_own_network_is_kept(here, capsys, monkeypatch):
+    (here / "mine.py").write_text(
+        "from torch import nn\n"
+        "class Net(nn.Linear):\n"
+        "    def __init__(self, num_classes, in_channels, **options):\n"
+        "        super().__init__(in_channels, num_classes)\n"
+        "    def forward(self, images):\n"
+        "        return images.no_such_attribute\n"
+        "def sequential(num_classes, in_channels, **options):\n"
+        "    return nn.Sequential(nn.Flatten(), nn.Linear(7, num_classes))\n"
+    )
+    (here / "model").mkdir()
+    (here / "model" / "mine.yaml").write_text("{name: mine, _target_: mine.Net, width: 1}")
+    monkeypatch.syspath_prepend(here)
+    network = [*TINY, "--config-dir=.", "model=mine", "trust=[mine]", "hydra.run.dir=run"]
+    for name, line in (("Net", "in forward\n    return images.no_such_attribute"), ("sequential", "in forward\n")):
+        assert main([*network, f"model._target_=mine.{name}"]) == 2
+        error = capsys.readouterr().err
+        assert "model cannot process" in error
+        assert "the traceback is in run/run.log" in error
+        assert line in (here / "run" / "run.log").read_text()
+    assert main([*TINY, "hydra.run.dir=run", "epochs=1"]) == 0  # the directory can be used again
+
+
 def test_a_sweep_continues_after_a_job_that_diverged(here):
     done = run_program("-m", *TINY, "epochs=10", "max_lr=1e6,0.05", "explain.images=0", cwd=here)
     assert done.returncode == 1

@@ -16,7 +16,7 @@ from cifar_exp.cli.commands import run_command
 from cifar_exp.compare.changed import load_test_images
 from cifar_exp.compare.pairs import read_predictions
 from cifar_exp.compare.result_tables import number_or_text, setting
-from cifar_exp.config.parse import plain
+from cifar_exp.config.parse import as_containers
 from cifar_exp.config.resolved import to_yaml
 from cifar_exp.errors import RequestError
 
@@ -220,7 +220,7 @@ def test_numbers_are_numbers_and_names_stay(text, value):
 # --- test images for a figure --------------------------------------------------------------------------
 def images_of(run, **changes):
     """The result of `load_test_images` for a run with this config."""
-    config = plain(composed(*TINY))
+    config = as_containers(composed(*TINY))
     config["data"] |= changes
     (run / "config_resolved.yaml").write_text(to_yaml(config))
     return load_test_images(run, None, read_predictions(run))

@@ -11,7 +11,7 @@ from torch import nn
 
 from cifar_exp.build import build
 from cifar_exp.compute import device
-from cifar_exp.compute.device import compiled
+from cifar_exp.compute.device import compile_network
 from cifar_exp.errors import RequestError
 
 
@@ -38,7 +38,7 @@ def test_a_step_of_the_compiled_network_agrees_with_the_plain_one():
     def after_a_step(compile_it: bool) -> list[torch.Tensor]:
         torch.manual_seed(0)
         model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Linear(144, 3))
-        forward = compiled(model, torch.device("cpu")) if compile_it else model
+        forward = compile_network(model, torch.device("cpu")) if compile_it else model
         optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
         images = torch.randn(16, 3, 8, 8, generator=torch.Generator().manual_seed(1))
         nn.functional.cross_entropy(forward(images), torch.arange(16) % 3).backward()

@@ -15,7 +15,7 @@ from torchrun_runs import NOTHING_DRAWN, PLAIN, PROGRAM, table, torchrun
 from cifar_exp.build import build
 from cifar_exp.cli import main
 from cifar_exp.compute.distributed.shard import Shard
-from cifar_exp.config.parse import plain
+from cifar_exp.config.parse import as_containers
 from cifar_exp.config.resolved import validate
 from cifar_exp.data.augment.policy import Augmentation
 from cifar_exp.data.batches import Loader, TrainingBatches
@@ -65,10 +65,10 @@ def folder(tmp_path_factory):
     (out / "last_when_stopped.pt").write_bytes((out / "stopped" / "checkpoints" / "last.pt").read_bytes())
 
     runs = [
-        ("stopped", plain(composed(*DRAWN)), True),
-        ("drawn", plain(composed(*DRAWN)), False),
-        ("nothing_drawn", plain(composed(*NOTHING_DRAWN)), False),
-        ("normed", plain(composed(*NORMED)), False),
+        ("stopped", as_containers(composed(*DRAWN)), True),
+        ("drawn", as_containers(composed(*DRAWN)), False),
+        ("nothing_drawn", as_containers(composed(*NOTHING_DRAWN)), False),
+        ("normed", as_containers(composed(*NORMED)), False),
     ]
     (out / "runs.json").write_text(json.dumps(runs))
     with torchrun(str(PROGRAM), str(out / "runs.json"), str(out)) as process:

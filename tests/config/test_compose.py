@@ -7,7 +7,7 @@ from composing import composed
 from cifar_exp.cli.help import help_text
 from cifar_exp.config import resolved
 from cifar_exp.config.compose import compose_job
-from cifar_exp.config.parse import OwnNode, flatten, plain
+from cifar_exp.config.parse import OwnNode, as_containers, flatten
 from cifar_exp.errors import RequestError
 
 GROUP_OPTIONS = {
@@ -224,13 +224,13 @@ def test_a_saved_config_reads_back_to_the_same_values(tmp_path):
         ({"name": "${oc.env:HOME}"}, "interpolation"),
         ({"explain": {"indices": [[]]}}, r"explain\.indices\.0=\[\]: must be a valid integer"),
         ({"explain": {"layers": [["a"]]}}, "explain.layers"),
-        ({"scheduler": plain(composed().scheduler) | {"pct_start": 10**400}}, "a value of 401 characters"),
+        ({"scheduler": as_containers(composed().scheduler) | {"pct_start": 10**400}}, "a value of 401 characters"),
         ({"trust": ["os"], "model": {"_target_": "os.system"}}, "not an allowed target"),
     ],
 )
 def test_a_saved_config_is_checked_like_overrides(tmp_path, change, message):
     path = tmp_path / "config_resolved.yaml"
-    path.write_text(yaml.safe_dump(plain(composed()) | change))
+    path.write_text(yaml.safe_dump(as_containers(composed()) | change))
     with pytest.raises(RequestError, match=message):
         resolved.load_saved(path)
 

@@ -153,8 +153,9 @@ BAD = {
     "a negative label": (PIXELS, np.array([0, -1]), SOURCES, r"labels must lie in 0\.\.1"),
     "labels as floats": (PIXELS, np.array([0.0, np.nan]), SOURCES, "int64"),
     "two channels": (PIXELS[..., :2], LABELS, SOURCES, "1 or 3"),
-    "a label too many": (PIXELS, np.array([0, 1, 1]), SOURCES, "2 images but 3 labels"),
-    "no images": (PIXELS[:0], LABELS[:0], SOURCES[:0], "0 images"),
+    "a label too many": (PIXELS, np.array([0, 1, 1]), SOURCES, "2 images, 3 labels and 2 sources"),
+    "a source too few": (PIXELS, LABELS, SOURCES[:1], "2 images, 2 labels and 1 sources"),
+    "no images": (PIXELS[:0], LABELS[:0], SOURCES[:0], "has no images"),
     "images without pixels": (PIXELS[:, :0], LABELS, SOURCES, "are empty"),
     "no array": ("images", LABELS, SOURCES, "did not return a data set"),
 }

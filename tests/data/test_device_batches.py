@@ -37,10 +37,10 @@ def made(
     augmentation = Augmentation(transforms or {}, (1.0, 2.0, 3.0), SHAPE)
     if not on_device:
         return TrainingBatches(split, augmentation, 8, seed, shard, **options)
-    pipeline = choose("device", augmentation, torch.device("cpu"), 0).on_device
+    pipeline = choose("device", augmentation, torch.device("cpu"), 0).device_augmentation
     assert pipeline is not None
-    resident = DeviceSplit(split, torch.device(device))
-    return DeviceBatches(split, augmentation, 8, seed, shard, on_device=pipeline, resident=resident, **options)
+    device = {"device_augmentation": pipeline, "device_split": DeviceSplit(split, torch.device(device))}
+    return DeviceBatches(split, augmentation, 8, seed, shard, **device, **options)
 
 
 def epoch_of(batches: TrainingBatches, epoch: int, first: int = 0) -> list[tuple[torch.Tensor, torch.Tensor]]:

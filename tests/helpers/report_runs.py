@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from composing import TINY, composed
 
-from cifar_exp.config.parse import flatten, plain
+from cifar_exp.config.parse import as_containers, flatten
 from cifar_exp.config.resolved import config_hash, to_yaml
 from cifar_exp.evaluation.calibration import calibration_rows
 from cifar_exp.evaluation.label_issues import label_issue_rows
@@ -39,7 +39,7 @@ METRICS = ((1, 1.5, 0.5, 1.0, 0.6), (2, 1.0, 0.8, 0.5, 0.8), (3, 0.2, 0.95, 0.75
 
 @cache
 def _config() -> dict[str, Any]:
-    return plain(composed(*TINY))
+    return as_containers(composed(*TINY))
 
 
 def write_run(

@@ -16,7 +16,7 @@ from PIL import Image
 import cifar_exp.reports.html
 from cifar_exp.reports.figures import style
 from cifar_exp.reports.html import charts, formats, page
-from cifar_exp.reports.html.embed import image_uri, json_text, plain
+from cifar_exp.reports.html.embed import as_json_types, image_uri, json_text
 from cifar_exp.reports.html.table import Column, Table
 
 FOLDER = Path(cifar_exp.reports.html.__file__).parent
@@ -157,7 +157,7 @@ def test_json_knows_no_infinity():
     assert json_text({"a": [float("nan"), float("inf"), np.float32(0.5), np.int64(3), np.array([1, 2])]}) == (
         '{"a":[null,null,0.5,3,[1,2]]}'
     )
-    assert plain(Path("x")) == "x"
+    assert as_json_types(Path("x")) == "x"
 
 
 def test_an_embedded_image_has_its_pixels():

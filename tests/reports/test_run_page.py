@@ -12,7 +12,7 @@ from sklearn import metrics
 from statsmodels.stats.proportion import confint_proportions_2indep, proportion_confint
 
 from cifar_exp.cli import main
-from cifar_exp.config.parse import plain
+from cifar_exp.config.parse import as_containers
 from cifar_exp.reports.figures.images import TARGETS as EXPLAINED_TARGETS
 from cifar_exp.reports.run_page.config_tree import config_tree, default_leaves
 from cifar_exp.reports.run_page.findings import findings
@@ -233,7 +233,7 @@ def test_warnings_come_first_with_a_remedy(tmp_path):
 
 
 def test_the_config_marks_differences_from_the_defaults(real_run):
-    typed = plain(composed("epochs=3", "optimizer=adamw"))
+    typed = as_containers(composed("epochs=3", "optimizer=adamw"))
     leaves = {}
 
     def walk(nodes, prefix=""):
@@ -249,7 +249,7 @@ def test_the_config_marks_differences_from_the_defaults(real_run):
     changed = {key for key, node in leaves.items() if node.changed and not node.children}
     assert {key for key in changed if not key.startswith("optimizer.")} == {"epochs"}
     assert leaves["optimizer"].changed == len(changed) - 1
-    assert sum(node.changed for node in config_tree(plain(composed()), default_leaves())) == 0
+    assert sum(node.changed for node in config_tree(as_containers(composed()), default_leaves())) == 0
     assert 'class="leaf changed"' in (real_run / "report.html").read_text()
 
 

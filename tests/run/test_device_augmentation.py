@@ -15,7 +15,7 @@ from torchrun_runs import NOTHING_DRAWN, PROGRAM, table, torchrun
 
 from cifar_exp.build import build
 from cifar_exp.cli.main import main
-from cifar_exp.config.parse import changed, plain
+from cifar_exp.config.parse import as_containers, changed
 from cifar_exp.config.resolved import load_saved
 from cifar_exp.run_dir import lifecycle, tables
 from cifar_exp.run_dir.environment import changes
@@ -135,9 +135,9 @@ def test_a_run_from_before_there_was_a_choice_was_made_by_albumentations(whole, 
 def shared(tmp_path_factory) -> Path:
     """Runs of two processes: one that draws nothing, and one that draws, twice."""
     out = tmp_path_factory.mktemp("shared")
-    drawing = plain(composed(*NOTHING_DRAWN, "augment=crop_flip_cutout", "augment_backend=device", "epochs=1"))
+    drawing = as_containers(composed(*NOTHING_DRAWN, "augment=crop_flip_cutout", "augment_backend=device", "epochs=1"))
     runs = [
-        ("nothing_drawn", plain(composed(*NOTHING_DRAWN, "augment_backend=device")), False),
+        ("nothing_drawn", as_containers(composed(*NOTHING_DRAWN, "augment_backend=device")), False),
         ("drawn", drawing, False),
         ("drawn_again", drawing, False),
     ]

@@ -22,7 +22,7 @@ from cifar_exp.cli.commands import run_command
 from cifar_exp.compare.comparison import compare
 from cifar_exp.compare.discover import find_runs, read_runs
 from cifar_exp.compare.pairs import UnreadableError, read_predictions
-from cifar_exp.config.parse import plain
+from cifar_exp.config.parse import as_containers
 from cifar_exp.config.resolved import load_saved, saved_hash, to_yaml
 from cifar_exp.errors import RequestError
 from cifar_exp.run_dir import checkpoint, run_status, tables
@@ -67,7 +67,7 @@ def folder() -> Iterator[None]:
 
 @fuzz(20, st.lists(st.tuples(st.sampled_from(KEYS.split()), VALUES), min_size=1, max_size=3))
 def test_saved_configs_with_odd_values(changes):
-    config = plain(CONFIG)
+    config = as_containers(CONFIG)
     for path, value in changes:
         node, keys = config, path.split(".")
         for key in keys[:-1]:

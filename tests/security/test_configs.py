@@ -5,7 +5,7 @@ from composing import TINY, composed
 
 from cifar_exp.cli.main import main
 from cifar_exp.config.compose import compose_job
-from cifar_exp.config.parse import plain
+from cifar_exp.config.parse import as_containers
 from cifar_exp.config.resolved import load_saved, to_yaml
 from cifar_exp.errors import RequestError
 
@@ -97,7 +97,7 @@ def test_an_archive_comes_from_the_web_or_from_data_root(url, pattern):
     ],
 )
 def test_odd_nodes_of_a_saved_config_are_refused(tmp_path, group, node):
-    config = plain(composed(*TINY))
+    config = as_containers(composed(*TINY))
     config[group] = node if "_target_" in node else config[group] | node
     path = tmp_path / "config_resolved.yaml"
     path.write_text(to_yaml(config))
@@ -113,11 +113,11 @@ def test_odd_nodes_of_a_saved_config_are_refused(tmp_path, group, node):
     ],
 )
 def test_removed_keys_of_a_saved_config_are_dropped_if_they_were_off(tmp_path, group, keys, used):
-    config, path = plain(composed(*TINY)), tmp_path / "config_resolved.yaml"
+    config, path = as_containers(composed(*TINY)), tmp_path / "config_resolved.yaml"
     # In 0.1.0, `averaging` was no group of options and had other keys.
     saved = config | {group: keys if group == "averaging" else config[group] | keys}
     path.write_text(to_yaml(saved))
-    assert plain(load_saved(path)) == config
+    assert as_containers(load_saved(path)) == config
     path.write_text(to_yaml(saved | {group: saved[group] | used}))
     with pytest.raises(RequestError, match=f"{group}.{next(iter(used))}=.*only cifar-exp 0.1.0 can repeat the run"):
         load_saved(path)

@@ -12,7 +12,7 @@ from composing import composed
 from tracker_records import SHORT, expected_scalars, expected_summary
 
 from cifar_exp import trackers
-from cifar_exp.config.parse import plain
+from cifar_exp.config.parse import as_containers
 from cifar_exp.run_dir import lifecycle
 from cifar_exp.run_dir.saved_run import open_run
 from cifar_exp.runner import run
@@ -107,7 +107,7 @@ def test_wandb_holds_the_config_the_summary_and_the_state(tracked):
     first = next(record.run for record in found if record.HasField("run"))
     assert (first.project, first.display_name) == ("mine", lifecycle.run_name(out_dir))
     logged = values(first.config.update)
-    assert {key: logged[key] for key in plain(config)} == plain(config)
+    assert {key: logged[key] for key in as_containers(config)} == as_containers(config)
     summary = {}
     for record in found:
         if record.HasField("summary"):

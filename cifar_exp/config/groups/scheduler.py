@@ -1,7 +1,7 @@
 """Typed configs of the ``scheduler`` group; the schedules are in ``cifar_exp.training.schedule``."""
 
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 from omegaconf import MISSING
 
@@ -23,6 +23,7 @@ from cifar_exp.config.registry import Group
 class SchedulerConfig(Schema):
     """Keys of every scheduler. The schedule advances by one after each ``interval``."""
 
+    open_ended: ClassVar[bool] = False  # True: it does not plan towards a last epoch, so that training can stop early
     _target_: str = MISSING
     name: str = key("option's name, in tables and logs")
     interval: Annotated[str, one_of("step", "epoch")] = key(
@@ -62,6 +63,7 @@ class CosineConfig(SchedulerConfig):
 class MultistepConfig(SchedulerConfig):
     """max_lr, multiplied by gamma at each milestone (a fraction of the training)."""
 
+    open_ended = True
     _target_: str = "cifar_exp.training.schedule.multistep"
     milestones: list[Annotated[float, Allowed("above 0 and below 1", lambda value: 0 < value < 1)]] = key(
         "where the learning rate is multiplied by gamma, as fractions of the training"
@@ -86,6 +88,7 @@ class TriangleConfig(SchedulerConfig):
 class ConstantConfig(SchedulerConfig):
     """max_lr throughout."""
 
+    open_ended = True
     _target_: str = "cifar_exp.training.schedule.constant"
     warmup_fraction: Fraction = key("fraction of the steps with a linear warm-up", 0.0)
 
@@ -95,13 +98,10 @@ class ConstantConfig(SchedulerConfig):
 class PlateauConfig(SchedulerConfig):
     """max_lr, multiplied by factor when the selection metric has stopped improving."""
 
+    open_ended = True
     _target_: str = "cifar_exp.training.schedule.plateau"
     factor: Annotated[float, Allowed("above 0 and below 1", lambda value: 0 < value < 1)] = key(
         "factor of each reduction"
     )
     patience: Count = key("epochs without improvement before a reduction")
     threshold: NotNegative = key("smallest change of the selection metric that counts as an improvement", 0.0)
-
-
-# Schedules that do not plan towards a last epoch, so that training can stop early.
-OPEN_ENDED = ("constant", "multistep", "plateau")

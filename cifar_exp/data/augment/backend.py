@@ -27,12 +27,12 @@ class Backend:
 
     Attributes:
         name: ``albumentations`` or ``device``.
-        on_device: the transforms of the backend ``device``.
+        device_augmentation: the transforms of the backend ``device``.
         reason: why ``auto`` or ``device`` fell back to Albumentations; empty otherwise.
     """
 
     name: str
-    on_device: DeviceAugmentation | None = None
+    device_augmentation: DeviceAugmentation | None = None
     reason: str = ""
 
 
@@ -49,7 +49,7 @@ def choose(wanted: str, augmentation: Augmentation, device: torch.device, image_
     Args:
         wanted: auto | albumentations | device.
         augmentation: the transforms.
-        device: of training.
+        device: the device of training.
         image_bytes: size of the training images, held-out ones included.
     """
     if wanted == "albumentations" or (wanted == "auto" and device.type != "cuda"):

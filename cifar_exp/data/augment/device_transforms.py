@@ -139,7 +139,7 @@ class DeviceAugmentation:
 
         Args:
             images: (N, H, W, C) uint8, on any device; N is the sum over the batches.
-            batches: for each batch, its number of images and its seed.
+            batches: number of images and seed of each batch.
 
         Returns:
             (N, H, W, C) uint8 on the same device; with no transforms, the images themselves.

@@ -67,7 +67,7 @@ class Augmentation:
 
         Args:
             images: (N, H, W, C) uint8.
-            seed: of all random draws.
+            seed: seed of all random draws.
 
         Returns:
             (N, H, W, C) uint8; with no transforms, the images themselves.
@@ -92,8 +92,8 @@ class LowResolution:
 
     Args:
         size: height and width, in pixels.
-        fraction: of the epochs with smaller images, rounded.
-        epochs: of the whole run.
+        fraction: part of the epochs with smaller images, rounded to whole epochs.
+        epochs: epochs of the whole run.
     """
 
     def __init__(self, size: int, fraction: float, epochs: int) -> None:

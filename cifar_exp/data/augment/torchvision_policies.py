@@ -1,7 +1,7 @@
 """torchvision's augmentation policies as steps of an Albumentations pipeline.
 
-torchvision draws from PyTorch's global generator, one set of parameters for each call. Here each image is a call of its
-own, with a seed from the transform's stream. The global generator keeps its state.
+torchvision draws one set of parameters per call from PyTorch's global generator. So we call it once per image, with a
+seed from the transform's stream, and restore the generator afterwards.
 """
 
 from collections.abc import Mapping
@@ -17,10 +17,10 @@ from torchvision.transforms import AutoAugmentPolicy, InterpolationMode
 from cifar_exp.config.targets import call
 from cifar_exp.errors import RequestError
 
-_LOWEST = {"num_ops": 1, "magnitude": 0, "num_magnitude_bins": 2}
+_MINIMUMS = {"num_ops": 1, "magnitude": 0, "num_magnitude_bins": 2}
 _CHOICES = {
     "policy": {policy.value: policy for policy in AutoAugmentPolicy},
-    # Pillow rotates and shears with these.
+    # The modes that Pillow supports for rotation and shear.
     "interpolation": {name: InterpolationMode(name) for name in ("nearest", "bilinear", "bicubic")},
 }
 
@@ -30,14 +30,14 @@ class TorchvisionPolicy(albumentations.ImageOnlyTransform):  # type: ignore[misc
 
     Args:
         options: ``_target_`` and its arguments.
-        channels: of the images, 1 or 3.
+        channels: channels of the images, 1 or 3.
 
     Attributes:
         policy: the torchvision transform.
 
     Raises:
-        RequestError: an argument is unknown or wrong. torchvision ignores some wrong values, and refuses others only
-            if an image happens to need them.
+        RequestError: an argument is unknown or wrong. torchvision ignores some wrong values, and rejects others only
+            when an image happens to use them.
     """
 
     def __init__(self, options: Mapping[str, Any], channels: int) -> None:
@@ -57,8 +57,8 @@ class TorchvisionPolicy(albumentations.ImageOnlyTransform):  # type: ignore[misc
 
 def _argument(key: str, value: Any, channels: int) -> Any:
     """The argument in torchvision's type."""
-    if key in _LOWEST and (type(value) is not int or value < _LOWEST[key]):
-        raise RequestError(f"{key}={value}: must be an integer, at least {_LOWEST[key]}")
+    if key in _MINIMUMS and (type(value) is not int or value < _MINIMUMS[key]):
+        raise RequestError(f"{key}={value}: must be an integer, at least {_MINIMUMS[key]}")
     if key in _CHOICES:
         if value not in _CHOICES[key]:
             raise RequestError(f"{key}={value}: must be one of {', '.join(_CHOICES[key])}")
@@ -67,5 +67,7 @@ def _argument(key: str, value: Any, channels: int) -> Any:
         colour = value if isinstance(value, tuple) else (value,) * channels
         is_number = all(isinstance(one, int | float) and 0 <= one <= 255 for one in colour)
         if len(colour) != channels or not is_number:
-            raise RequestError(f"fill={value}: must be dataset_mean, or from 0 to 255: a number, or {channels} numbers")
+            raise RequestError(
+                f"fill={value}: must be dataset_mean, one number from 0 to 255, or {channels} such numbers"
+            )
     return value

@@ -87,7 +87,7 @@ def decode_once(folder: Path, name: str, key: str, decode: Callable[[], Dataset]
 
     Args:
         folder: the cache folder; if it is not writable, the data is decoded every time.
-        name: of the data set, as part of the entry's name.
+        name: name of the data set, as part of the entry's name.
         key: text that differs if the decoded content differs.
         decode: returns the decoded data set.
     """

@@ -78,7 +78,7 @@ def load_cifar(
         name: ``cifar10`` or ``cifar100``.
         root: a local archive, or a folder that holds it or its unpacked batches; None downloads.
         url: address or addresses to download from, in the order to try.
-        sha256: of the archive; must be that of the published one.
+        sha256: SHA-256 of the archive; must be that of the published one.
         cache: cache folder (see ``cache_folder``).
         image_size: pixels; other than 32 resizes.
 

@@ -56,7 +56,7 @@ def fetch(urls: Sequence[str], sha256: str, destination: Path, *, hint: str) -> 
     Args:
         urls: http or https addresses of the same file, in the order to try; each may redirect to others.
         sha256: expected digest, hexadecimal.
-        destination: of the verified file.
+        destination: path of the verified file.
         hint: alternatives for the user, for the error message.
 
     Raises:

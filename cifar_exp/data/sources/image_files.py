@@ -81,9 +81,9 @@ def list_folder(folder: Path, relative: str, label: int, above: tuple[tuple[int,
     """The files in a folder and below it, in no particular order.
 
     Args:
-        folder: to list.
+        folder: the folder to list.
         relative: its path relative to the root.
-        label: of all its files.
+        label: the label of all its files.
         above: its parent folders, to detect loops of links.
 
     Raises:
@@ -142,8 +142,8 @@ def read_images(paths: list[Path], size: int, what: str) -> tuple[NDArray[np.uin
     """Read image files, many of them in parallel.
 
     Args:
-        paths: of regular files.
-        size: of the images in pixels; see ``resize.fit``.
+        paths: paths of regular files.
+        size: height and width of the images in pixels; see ``resize.fit``.
         what: the images are, for the progress bar.
 
     Returns:

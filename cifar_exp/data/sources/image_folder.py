@@ -40,9 +40,9 @@ def load_image_folder(
         root: the folder.
         cache: cache folder (see ``cache_folder``).
         image_size: pixels; images of another size are scaled and cropped to a square.
-        test_fraction: of the images, stratified by class, if ``root`` holds class folders directly.
-        test_seed: of their choice.
-        class_names: of a trained network that is evaluated. Only a test split with some of its classes is needed; all
+        test_fraction: fraction of test images, stratified by class, if ``root`` holds class folders directly.
+        test_seed: seed of their choice.
+        class_names: classes of a trained network that is evaluated. Only a test split with some of them is needed; all
             images are the test split if there is no folder for it. The training split is the same as the test split.
 
     Raises:

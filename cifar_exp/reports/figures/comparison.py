@@ -70,11 +70,11 @@ def line(series: dict[str, tuple[pd.DataFrame, pd.DataFrame]], x_name: str, metr
     """The metric against the one number that varies.
 
     Args:
-        series: for each line by its label: the groups (``x`` ascending, ``mean``, ``interval_low`` and
+        series: by each line's label, its groups (``x`` ascending, ``mean``, ``interval_low`` and
             ``interval_high``, NaN without an interval) and their runs (``x``, ``value``). At least one line.
-        x_name: of the number.
+        x_name: name of the number.
         metric: name of the column.
-        path: of the PNG.
+        path: path of the PNG.
     """
     spread = any(groups["interval_low"].notna().any() for groups, _ in series.values())
     with new_figure(path, 7.5, 4.2) as figure:
@@ -112,7 +112,7 @@ def heat_map(mean: pd.DataFrame, std: pd.DataFrame, metric: str, lower_is_better
         std: the same, NaN for a single run.
         metric: name of the column.
         lower_is_better: whether the darkest shade is for the lowest value.
-        path: of the PNG.
+        path: path of the PNG.
     """
     values, spread = mean.to_numpy(), std.to_numpy()
     with new_figure(path, 2.6 + max(1.0 * values.shape[1], 2.4), 1.6 + max(0.55 * values.shape[0], 1.4)) as figure:

@@ -18,9 +18,9 @@ _MOST_CLASSES = 20
 
 @dataclass(frozen=True)
 class Mistake:
-    """A test image, (H, W, C) uint8 or None, that one of two networks predicts correctly, and the other's mistake."""
+    """A test image that exactly one of two networks classifies correctly, with the other's wrong prediction."""
 
-    image: NDArray[np.uint8] | None
+    image: NDArray[np.uint8] | None  # (H, W, C)
     label: str
     prediction: str
     confidence: float
@@ -31,11 +31,11 @@ class Change:
     """The differences between the predictions of run B and those of run A.
 
     Attributes:
-        names: of run A and run B.
+        names: names of run A and run B.
         fixed: images that only B predicts correctly, with A's mistake, the most confident first.
         broken: images that only A predicts correctly, with B's mistake.
         by_class: ``fixed``, ``broken`` and ``images``: counts for each class, named by the index.
-        no_images: why the images cannot be shown; empty if they can.
+        why_no_images: why the images cannot be shown; empty if they can.
         verdict: whether the difference is significant.
     """
 
@@ -43,7 +43,7 @@ class Change:
     fixed: Sequence[Mistake]
     broken: Sequence[Mistake]
     by_class: pd.DataFrame
-    no_images: str
+    why_no_images: str
     verdict: str
 
     @property
@@ -56,7 +56,7 @@ def fixed_and_broken(change: Change, path: Path) -> None:
     """Draw the most confident mistakes of each kind, and the counts of each class."""
     shown = _most_changed(change.by_class)
     fixed, broken, images = (change.totals[name] for name in ("fixed", "broken", "images"))
-    galleries = 0.9 if change.no_images else 1.65 * 2
+    galleries = 0.9 if change.why_no_images else 1.65 * 2
     bars = 0.26 * len(shown) + 0.9
     with new_figure(path, 10.5, galleries + bars + 1.1) as figure:
         figure.suptitle(
@@ -66,8 +66,8 @@ def fixed_and_broken(change: Change, path: Path) -> None:
             fontsize=10,
         )
         top, bottom = figure.subfigures(2, 1, height_ratios=[galleries, bars])
-        if change.no_images:
-            text = f"The images are not shown: {change.no_images}"
+        if change.why_no_images:
+            text = f"The images are not shown: {change.why_no_images}"
             top.text(0.5, 0.4, text, ha="center", va="center", color=GRAY, wrap=True)
         else:
             upper, lower = top.subfigures(2, 1)
@@ -103,16 +103,16 @@ def _most_changed(by_class: pd.DataFrame) -> pd.DataFrame:
 
 def _bars(axes: Any, shown: pd.DataFrame, classes: int) -> None:
     """Bars of fixed images to the right and of broken ones to the left, with the change of the class's accuracy."""
-    fixed, broken, places = shown["fixed"].to_numpy(), shown["broken"].to_numpy(), np.arange(len(shown))
-    axes.barh(places, fixed, color=RIGHT, height=0.72)
-    axes.barh(places, -broken, color=WRONG, height=0.72)
+    fixed, broken, positions = shown["fixed"].to_numpy(), shown["broken"].to_numpy(), np.arange(len(shown))
+    axes.barh(positions, fixed, color=RIGHT, height=0.72)
+    axes.barh(positions, -broken, color=WRONG, height=0.72)
     axes.axvline(0, color=DARK, linewidth=0.8)
     points = 100 * (fixed - broken) / np.maximum(shown["images"].to_numpy(), 1)
     right, left = max(fixed.max(initial=0), 1), max(broken.max(initial=0), 1)
-    for place in np.flatnonzero(fixed + broken):
-        text = f"{points[place]:+.1f} points" if points[place] else "±0"
-        axes.text(fixed[place] + 0.015 * max(left, right), place, text, va="center", fontsize=7.5, color=DARK)
-    axes.set_yticks(places, [shorten(name, 18) for name in shown.index], fontsize=8)
+    for row in np.flatnonzero(fixed + broken):
+        text = f"{points[row]:+.1f} points" if points[row] else "±0"
+        axes.text(fixed[row] + 0.015 * max(left, right), row, text, va="center", fontsize=7.5, color=DARK)
+    axes.set_yticks(positions, [shorten(name, 18) for name in shown.index], fontsize=8)
     axes.invert_yaxis()
     axes.set_xlim(-1.12 * left, 1.22 * right + 0.1 * max(left, right))
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))

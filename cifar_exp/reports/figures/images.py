@@ -79,7 +79,7 @@ def gradcam(judged: Sequence[Judged], explanation: Explanation, path: Path, *, r
     Args:
         judged: the images, as rows.
         explanation: their maps, and the faithfulness of each layer's maps.
-        path: of the PNG.
+        path: path of the PNG.
         reason: why there are no maps; None if they could not be computed.
     """
     if not judged or not explanation.maps:

@@ -50,7 +50,7 @@ def draw_over_lr_range_tests(
             found the learning rate. At least one line.
         tests: at least one.
         metric: name of the column.
-        path: of the PNG.
+        path: path of the PNG.
     """
     all_rates = pd.concat(list(series.values()))["max_lr"]
     low, high = all_rates.min() / _MARGIN, all_rates.max() * _MARGIN

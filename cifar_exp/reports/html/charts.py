@@ -20,7 +20,7 @@ class Chart:
         kind: name of the function in ``options.js``.
         data: its argument.
         description: the content in a sentence or two with the main numbers, for readers who cannot see the chart.
-        height: in CSS pixels.
+        height: height in CSS pixels.
     """
 
     kind: str
@@ -38,8 +38,8 @@ class Line:
         points: (x, y), ascending in x; y may be None.
         colour: name of a custom property.
         dash: ``solid``, ``dashed`` or ``dotted``, so that lines differ by more than colour.
-        symbol: of the points (``circle``, ``rect``, ``triangle``, ``diamond``, ``none``).
-        width: in pixels.
+        symbol: symbol of the points (``circle``, ``rect``, ``triangle``, ``diamond``, ``none``).
+        width: width in pixels.
         faint: drawn thin and translucent, as a background.
     """
 
@@ -67,11 +67,11 @@ def lines(
     Args:
         drawn: may be empty if the page's script adds lines.
         description: see ``Chart``.
-        x_name: of the x axis.
-        y_name: of the y axis.
-        y_format: of its values.
+        x_name: name of the x axis.
+        y_name: name of the y axis.
+        y_format: format of the y values.
         from_zero: whether the y axis starts at 0.
-        height: in pixels.
+        height: height in pixels.
     """
     data = {"lines": [vars(one) for one in drawn], "from_zero": from_zero}
     return Chart("lines", data | {"x_name": x_name, "y_name": y_name, "format": y_format}, description, height)
@@ -98,7 +98,7 @@ def heat_map(
         description: see ``Chart``.
         labels: text in the cells; None for none.
         shade: (rows, columns) basis of the shades, NaN for no shade; None takes the values.
-        height: in pixels.
+        height: height in pixels.
     """
     data = {"values": values, "labels": labels, "shade": shade, "value_name": value[0], "format": value[1]}
     names = {"row_name": rows[0], "rows": rows[1], "column_name": columns[0], "columns": columns[1]}

@@ -19,19 +19,19 @@ def json_text(value: Any) -> Markup:
     ``<``, ``>``, ``&`` and ``'`` become ``\uXXXX``, so that no text can end the element or start a comment in it.
     Values of NumPy become plain ones; NaN and infinity become null.
     """
-    return htmlsafe_json_dumps(plain(value), allow_nan=False, separators=(",", ":"))
+    return htmlsafe_json_dumps(as_json_types(value), allow_nan=False, separators=(",", ":"))
 
 
-def plain(value: Any) -> Any:
+def as_json_types(value: Any) -> Any:
     """``value`` with plain Python containers and numbers only, and None for numbers that are not finite."""
     if type(value) in (str, int, bool) or value is None:  # nearly every cell of a table
         return value
     if isinstance(value, Mapping):
-        return {str(key): plain(one) for key, one in value.items()}
+        return {str(key): as_json_types(one) for key, one in value.items()}
     if isinstance(value, np.ndarray):
-        return plain(value.tolist())
+        return as_json_types(value.tolist())
     if isinstance(value, list | tuple):
-        return [plain(one) for one in value]
+        return [as_json_types(one) for one in value]
     if isinstance(value, np.generic):
         value = value.item()
     if isinstance(value, float) and not math.isfinite(value):

@@ -33,10 +33,10 @@ def render(
 
     Args:
         template: name of the template and the style sheet in ``templates/``, without their suffixes.
-        title: of the page; any text.
+        title: the page's title; any text.
         charts: by the name under which the template places them.
         tables: by the name under which the template places them.
-        data: for the page's scripts.
+        data: values for the page's scripts.
         scripts: names of files in ``templates/``, run in this order after the shared ones.
         context: the template's own variables. Text in them is escaped.
     """

@@ -16,10 +16,10 @@ class Node:
 
     Attributes:
         key: its last part.
-        value: in YAML; empty for an inner node.
-        children: of an inner node.
+        value: the value in YAML; empty for an inner node.
+        children: the keys of an inner node.
         changed: whether the value differs from the default; of an inner node, how many values below it do.
-        default: in YAML; None if the default config has no such key.
+        default: the default in YAML; None if the default config has no such key.
     """
 
     key: str

@@ -58,7 +58,7 @@ class LivePage:
         Args:
             test: the test split.
             evaluation: the network's predictions for it.
-            maps: of the explained images, for each image, layer and target in this order.
+            maps: maps of the explained images, for each image, layer and target in this order.
             suspects: positions of the images whose label is probably wrong, the most suspicious first.
         """
         if not self.wanted:

@@ -27,7 +27,7 @@ class Job:
     """One job, composed where the sweep was started.
 
     Args:
-        number: in the sweep.
+        number: position in the sweep.
         config: with its ``hydra`` node; the sweep's directory is absolute.
         context: Hydra's.
         task: function to call with the config.

@@ -24,13 +24,14 @@ _THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 
 def run_jobs(jobs: list[Job], *, n_jobs: int | None) -> dict[int, float | None]:
-    """Run jobs, ``n_jobs`` at a time (None: one per GPU; without GPUs one per core; at most one per job).
+    """Run jobs, ``n_jobs`` at a time.
 
+    None: the number of GPUs, or of cores without a GPU, but never more than the number of jobs.
     The cores are divided evenly as threads, unless OMP_NUM_THREADS is set. The job in slot i gets GPU i modulo the
     number of GPUs. A job whose process dies is retried once from its last checkpoint, alone, after the others.
 
     Returns:
-        The validation accuracy of each finished job, by its number.
+        The validation accuracy of each job, by its number; None for a job that was stopped or gave up.
     """
     import joblib
 
@@ -42,21 +43,21 @@ def run_jobs(jobs: list[Job], *, n_jobs: int | None) -> dict[int, float | None]:
     waiting, retries = deque(jobs), deque[Job]()
     slots = list(range(at_once))
     values: dict[int, float | None] = {}
-    with _Running() as running:
-        while running.jobs or ((waiting or retries) and not running.stopped):
-            alone = not waiting and not running.jobs
-            while not running.stopped and slots and (waiting or (alone and retries and not running.jobs)):
+    with _RunningJobs() as running:
+        while running.jobs or ((waiting or retries) and not running.stop_signal):
+            retrying = not waiting and not running.jobs
+            while not running.stop_signal and slots and (waiting or (retrying and retries and not running.jobs)):
                 slot = slots.pop(0)
                 gpu = {"CUDA_VISIBLE_DEVICES": gpus[slot % len(gpus)]} if gpus else {}
                 running.start((waiting or retries).popleft(), slot, threads | gpu)
             for one in running.wait():
                 slots = sorted([*slots, one.slot])
                 if one.process.exitcode == 0:
-                    values[one.job.number] = one.result.recv()
-                elif alone:
+                    values[one.job.number] = one.connection.recv()
+                elif retrying:
                     values[one.job.number] = None
                     report(one.job, f"gave up after 1 retry: its process died twice (exit code {one.process.exitcode})")
-                elif not running.stopped:
+                elif not running.stop_signal:
                     retries.append(one.job)
     return values
 
@@ -72,7 +73,7 @@ def _gpus() -> list[str]:
     return [str(number) for number in range(count)]
 
 
-def _work(job: Job, result: Connection) -> None:
+def _work(job: Job, connection: Connection) -> None:
     """Run a job in its own process and send its value."""
     with suppress(OSError, AttributeError):  # not supported by the system
         os.setsid()  # Ctrl-C goes to the sweep's program only
@@ -80,9 +81,9 @@ def _work(job: Job, result: Connection) -> None:
     threading.Thread(target=_stop_with_parent, daemon=True).start()
     label_lines(str(job.number))
     try:
-        result.send(job.run())
+        connection.send(job.run())
     except StoppedError:
-        result.send(None)
+        connection.send(None)
 
 
 def _stop_with_parent() -> None:
@@ -94,25 +95,25 @@ def _stop_with_parent() -> None:
 
 
 @dataclass(frozen=True, eq=False)
-class _Started:
-    """A job in its process; ``result`` receives its value, ``slot`` is its number among the running jobs."""
+class _RunningJob:
+    """A job in its process; ``connection`` receives its value, ``slot`` is its number among the running jobs."""
 
     job: Job
     slot: int
     process: Any
-    result: Connection
+    connection: Connection
 
 
 @dataclass
-class _Running:
+class _RunningJobs:
     """The running jobs. Within this context, Ctrl-C and SIGTERM let them save and end.
 
     Raises:
         KeyboardInterrupt: at the end of the context, after such a signal (or the error of its handler).
     """
 
-    jobs: list[_Started] = field(default_factory=list)
-    stopped: int = 0  # the signal's number
+    jobs: list[_RunningJob] = field(default_factory=list)
+    stop_signal: int = 0  # 0: none was received
     _handlers: dict[int, Any] = field(default_factory=dict)
 
     def start(self, job: Job, slot: int, environment: dict[str, str]) -> None:
@@ -123,17 +124,17 @@ class _Running:
         process = context.Process(target=_work, args=(job, sender), daemon=False)
         with _signals_blocked(), _environment(environment):
             process.start()
-            self.jobs.append(_Started(job, slot, process, receiver))
+            self.jobs.append(_RunningJob(job, slot, process, receiver))
         sender.close()
 
-    def wait(self) -> list[_Started]:
+    def wait(self) -> list[_RunningJob]:
         """Wait until at least one process has ended, and return the ended ones."""
         wait([one.process.sentinel for one in self.jobs])
         ended = [one for one in self.jobs if one.process.exitcode is not None]
         self.jobs = [one for one in self.jobs if one not in ended]
         return ended
 
-    def __enter__(self) -> "_Running":
+    def __enter__(self) -> "_RunningJobs":
         for number in _SIGNALS:
             if signal.getsignal(number) != signal.SIG_IGN:
                 self._handlers[number] = signal.signal(number, self._forward)
@@ -144,13 +145,13 @@ class _Running:
             signal.signal(number, handler)
         for one in self.jobs:  # after an error here, or a second Ctrl-C
             one.process.kill()
-        if self.stopped:
-            signal.raise_signal(self.stopped)
+        if self.stop_signal:
+            signal.raise_signal(self.stop_signal)
 
     def _forward(self, number: int, _frame: FrameType | None) -> None:
-        if self.stopped:  # a second signal ends at once
+        if self.stop_signal:  # a second signal ends at once
             raise KeyboardInterrupt
-        self.stopped = number
+        self.stop_signal = number
         for one in self.jobs:
             one.process.terminate()
 

@@ -25,7 +25,7 @@ def run_jobs(
 
     Args:
         jobs: the jobs. Their directory and the data must be on a file system that all machines share.
-        address: of the cluster; None: RAY_ADDRESS, a cluster on this machine, or a new one for the sweep.
+        address: address of the cluster; None: RAY_ADDRESS, a cluster on this machine, or a new one for the sweep.
         num_cpus: CPUs and threads of a job; None: the CPUs per GPU of a machine, or 1 without GPUs.
         num_gpus: GPUs of a job, or the fraction of one; None: 1 if the cluster has any.
         max_retries: how often a job is resumed elsewhere after its process or machine died.

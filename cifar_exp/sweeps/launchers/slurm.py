@@ -26,10 +26,10 @@ def run_jobs(
 
     Args:
         jobs: the jobs. Their directory and the data must be on a file system that all machines share.
-        folder: for submitit's files and the jobs' logs; None: `.submitit` in the sweep's directory.
+        folder: folder of submitit's files and the jobs' logs; None: `.submitit` in the sweep's directory.
         max_num_timeout: how often a job that reached its time limit is requeued.
         setup: shell lines before the job.
-        parameters: of sbatch, by submitit's names; None leaves a parameter to Slurm.
+        parameters: options of sbatch, by submitit's names; None leaves a parameter to Slurm.
 
     Returns:
         The validation accuracy of each finished job, by its number.

@@ -47,7 +47,7 @@ def asked_for(*transforms: dict[str, Any], shape: tuple[int, int, int] = (16, 16
 
 
 def on_device(augmentation: Augmentation) -> DeviceAugmentation:
-    pipeline = choose("device", augmentation, CPU, 0).on_device
+    pipeline = choose("device", augmentation, CPU, 0).device_augmentation
     assert pipeline is not None
     return pipeline
 
@@ -147,7 +147,7 @@ def test_every_shipped_option_has_batched_equivalents(option):
 def test_auto_takes_the_device_only_on_a_gpu(monkeypatch, wanted, device, transform, found):
     monkeypatch.setattr(backend, "memory_bytes", lambda _device: 10**9)
     choice = choose(wanted, asked_for(transform), device, image_bytes=1000)
-    assert (choice.name, choice.on_device is not None) == (found, found == "device")
+    assert (choice.name, choice.device_augmentation is not None) == (found, found == "device")
     assert ("augment.transforms.t0 (Blur" in choice.reason) == (transform is BLUR)
 
 
@@ -184,7 +184,7 @@ def test_auto_leaves_room_on_the_gpu(monkeypatch):
 )
 def test_albumentations_does_what_the_device_cannot(nodes):
     choice = choose("device", asked_for(*nodes), CPU, 0)
-    assert (choice.name, choice.on_device) == ("albumentations", None)
+    assert (choice.name, choice.device_augmentation) == ("albumentations", None)
     assert choice.reason.startswith("the device cannot apply augment.transforms.t0 (")
 
 

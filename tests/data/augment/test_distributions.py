@@ -70,7 +70,7 @@ def by_albumentations(name: str, batches: int = BATCHES) -> NDArray[np.uint8]:
 
 
 def by_device(name: str) -> NDArray[np.uint8]:
-    pipeline = choose("device", augmentation(name), torch.device("cpu"), 0).on_device
+    pipeline = choose("device", augmentation(name), torch.device("cpu"), 0).device_augmentation
     assert pipeline is not None
     made = pipeline(torch.from_numpy(coordinates(BATCH * BATCHES)), [(BATCH, seed) for seed in range(BATCHES)])
     return made.numpy().reshape(BATCHES, BATCH, SIZE, SIZE, 3)

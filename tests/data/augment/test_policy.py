@@ -137,7 +137,7 @@ def test_transform_that_cannot_be_applied() -> None:
 @pytest.mark.parametrize("name", ["Normalize", "ToFloat", "ToTensorV2"])
 def test_normalization_gets_the_hint(name: str) -> None:
     config = {"augment": {"transforms": {"last": {"_target_": f"albumentations.{name}"}}}}
-    with pytest.raises(RequestError, match="the runner normalizes each batch") as caught:
+    with pytest.raises(RequestError, match="cifar-exp normalizes each batch") as caught:
         check_targets(config, [])
     assert f"augment.transforms.last._target_=albumentations.{name}" in str(caught.value)
 
