@@ -139,7 +139,14 @@ def test_the_traceback_of_the_users_own_network_is_kept(here, capsys, monkeypatc
     (here / "model").mkdir()
     (here / "model" / "mine.yaml").write_text("{name: mine, _target_: mine.Net, width: 1}")
     monkeypatch.syspath_prepend(here)
-    network = [*TINY, "--config-dir=.", "model=mine", "trust=[mine]", "hydra.run.dir=run"]
+    network = [
+        *TINY,
+        "--config-dir=.",
+        "model=mine",
+        "trust=[mine]",
+        "memory_format=channels_last",
+        "hydra.run.dir=run",
+    ]
     for name, line in (("Net", "in forward\n    return images.no_such_attribute"), ("sequential", "in forward\n")):
         assert main([*network, f"model._target_=mine.{name}"]) == 2
         error = capsys.readouterr().err

@@ -8,6 +8,7 @@ from cifar_exp.cli.help import help_text
 from cifar_exp.config import resolved
 from cifar_exp.config.compose import compose_job
 from cifar_exp.config.parse import OwnNode, as_containers, flatten
+from cifar_exp.config.schema import REGISTRY
 from cifar_exp.errors import RequestError
 
 GROUP_OPTIONS = {
@@ -162,6 +163,13 @@ def test_all_wrong_values_are_reported_at_once():
 def test_a_target_outside_the_allow_list_is_refused(override):
     with pytest.raises(RequestError, match=r"not an allowed target|unknown key|not in"):
         compose_job([override])
+
+
+def test_a_refused_target_lists_those_of_its_own_group(monkeypatch):
+    monkeypatch.setitem(REGISTRY["optimizer"].targets, "torch.optim.Tenth", None)
+    for key, allowed in (("optimizer", "torch.optim.Tenth"), ("augment.transforms.flip", "Albumentations' transforms")):
+        with pytest.raises(RequestError, match=f"allowed: .*{allowed}"):
+            compose_job([f"{key}._target_=os.system"])
 
 
 def test_trust_allows_a_package_of_the_user():
