@@ -217,7 +217,7 @@ def test_a_range_test_of_another_experiment_is_not_drawn(sweep, tmp_path, capsys
     capsys.readouterr()
     typed = [sweep / job for job in "02"]  # jobs without a range test of their own
     said = compared([*typed, tmp_path / "other"], tmp_path / "a", capsys)
-    assert "1 range test is of another experiment than the runs and not drawn" in said
+    assert "1 LR range test of other experiments is not drawn" in said
     assert "max_lr.png" not in said
     said = compared([*typed, tmp_path / "mine"], tmp_path / "b", capsys)
     assert "figures/max_lr.png" in said

@@ -18,7 +18,7 @@ from cifar_exp.errors import RequestError
 from cifar_exp.run_dir import tables
 from cifar_exp.run_dir.lifecycle import recorded
 from cifar_exp.run_dir.saved_run import open_run
-from cifar_exp.safe_io import atomic
+from cifar_exp.safe_io import atomic, untrusted
 
 LAUGHS = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n" + "".join(
     f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]\n" for n in range(1, 10)
@@ -102,14 +102,14 @@ def test_one_hostile_run_is_cheap_and_does_not_stop_a_comparison(tmp_path, capsy
 def test_an_unexpected_error_affects_one_run(tmp_path, monkeypatch):
     for name in ("a", "b"):
         make_run(tmp_path / name)
-    read = discover._read_status
-    monkeypatch.setattr(discover, "_read_status", lambda path: read(path) if path.endswith("a") else 1 / 0)
+    read = discover._read_run
+    monkeypatch.setattr(discover, "_read_run", lambda path: read(path) if path.endswith("a") else 1 / 0)
     runs = read_runs([tmp_path / "a", tmp_path / "b"])
     assert runs["problem"].tolist() == [None, "cannot be read (ZeroDivisionError: division by zero)"]
 
 
 def test_runs_with_too_many_columns_are_left_out_and_narrow_runs_kept(tmp_path, monkeypatch):
-    monkeypatch.setattr(discover, "MOST_COLUMNS", 60)
+    monkeypatch.setattr(untrusted, "MOST_COLUMNS", 60)
     for run in range(4):  # the first and the second have most columns
         make_run(tmp_path / f"{run}", **{f"k{run}x{n}": n for n in range(20 if run < 2 else 5)})
     problems = read_runs(find_runs([tmp_path])[0])["problem"].tolist()

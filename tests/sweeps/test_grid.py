@@ -14,6 +14,8 @@ from cifar_exp.errors import RequestError
 from cifar_exp.sweeps.grid import MOST_JOBS, Request, check_directories, compose_sweep, expand
 from cifar_exp.sweeps.record import write_record
 
+ROOT = Path(__file__).resolve().parents[2]
+
 QUIET = [
     *(text for text in TINY if not text.startswith(("max_lr", "explain", "epochs"))),
     "epochs=1",
@@ -61,12 +63,8 @@ def test_every_job_is_checked_before_the_first_one_starts():
 
 
 def test_a_glob_is_every_option_of_a_group():
-    assert {job.config.model.name for job in composed("model=glob(*)").jobs} == {
-        "resnet9",
-        "resnet18",
-        "resnet34",
-        "speednet",
-    }
+    options = {path.stem for path in (ROOT / "conf" / "augment").glob("*.yaml")}
+    assert {job.config.augment.name for job in composed("augment=glob(*)").jobs} == options
 
 
 @pytest.mark.parametrize(
