@@ -131,7 +131,7 @@ def test_every_shipped_option_without_a_policy_has_batched_equivalents(option):
     node = composed(f"augment={option}").augment
     augmentation = Augmentation(node.transforms, COLOUR, (32, 32, 3))
     if "policy" in node.transforms:
-        assert choose("device", augmentation, CPU, 0).on_device is None
+        assert choose("device", augmentation, CPU, 0).device_augmentation is None
         return
     pipeline = on_device(augmentation)
     assert len(pipeline.transforms) == len(node.transforms) - ("crop" in node.transforms)
