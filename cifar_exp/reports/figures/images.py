@@ -146,15 +146,16 @@ def _map_header(axes: Any, explanation: Explanation, layer: LayerMap, target: st
 def _map_notes(explanation: Explanation) -> list[str]:
     """Lines under the maps that explain the numbers."""
     text = (
-        "Under a map: drop in the class's probability with the fifth of the pixels hidden that the map marks (in brackets: "
-        "with the pixels hidden that the maps of the other shown images mark). Each map has its own colour scale."
+        "Under a map: drop in the class's probability with the fifth of the pixels hidden that the map marks (in "
+        "brackets: with the pixels hidden that the maps of the other shown images mark). Each map has its own colour "
+        "scale."
     )
     if explanation.tests:
         n = {test.target: test.n for test in explanation.tests}
         text += (
-            f" Above: the mean difference on {n['predicted']:,} random test images; for the true class, on the mistakes "
-            "among them. Its colour is the verdict by the 95% interval. Green: marks what the prediction depends on. Gray: "
-            "no evidence that it does. Orange: marks the wrong place. Bold: the layer to read first."
+            f" Above: the mean difference on {n['predicted']:,} random test images; for the true class, on the "
+            "mistakes among them. Its colour is the verdict by the 95% interval. Green: marks what the prediction "
+            "depends on. Gray: no evidence that it does. Orange: marks the wrong place. Bold: the layer to read first."
         )
     return textwrap.wrap(text, 110)
 
