@@ -119,9 +119,16 @@ def _feature_map(name: str, output: object, inputs: torch.Tensor) -> LayerMap | 
     _, first, second, third = output.shape
     if _like_the_image(first, second, inputs) and not _like_the_image(second, third, inputs):
         return f"{shape}: {_CHANNELS_LAST}"
-    if third > 1 and output.min() >= 0 and torch.allclose(output.float().sum(3), torch.ones(1, device=output.device)):
+    if _sums_to_one(output):
         return f"{shape}: attention weights"
     return LayerMap(name, second, third)
+
+
+def _sums_to_one(output: torch.Tensor) -> bool:
+    """Whether the rows (N, C, h, w), w > 1, are distributions, as attention weights are."""
+    if output.shape[3] < 2 or output.min() < 0:
+        return False
+    return torch.allclose(output.float().sum(3), torch.ones(1, device=output.device))
 
 
 def _like_the_image(rows: int, columns: int, inputs: torch.Tensor) -> bool:

@@ -145,4 +145,4 @@ def test_data_that_is_asked_for_without_a_network_is_told(tmp_path):
     )
     assert asked.returncode == 2
     assert "cannot download" in asked.stderr
-    assert "data=mnist5k, which needs no network" in asked.stderr
+    assert "experiment=quickstart, which needs no network" in asked.stderr

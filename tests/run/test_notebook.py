@@ -27,6 +27,7 @@ def kinds(notebook):
 def test_the_notebook_runs_and_contains_its_outputs(tmp_path, monkeypatch):
     for variable in ("JUPYTER_RUNTIME_DIR", "IPYTHONDIR"):
         monkeypatch.setenv(variable, str(tmp_path / variable))
+    monkeypatch.delenv("MPLBACKEND", raising=False)  # set by an earlier test; the kernel would show no figures
     kept = nbformat.read(NOTEBOOK, as_version=4)
     new = executed(NOTEBOOK, tmp_path)
     assert "epoch 4/4" in printed(new, "stderr")  # a progress bar

@@ -145,18 +145,19 @@ def _map_header(axes: Any, explanation: Explanation, layer: LayerMap, target: st
 
 def _map_notes(explanation: Explanation) -> list[str]:
     """Lines under the maps that explain the numbers."""
-    notes = [
-        "Under a map: drop in the class's probability with the fifth of the pixels that the map marks hidden, and in",
-        "brackets with the places hidden that the maps of other shown images mark. Each map has its own colour scale.",
-    ]
+    text = (
+        "Under a map: drop in the class's probability with the fifth of the pixels hidden that the map marks (in "
+        "brackets: with the pixels hidden that the maps of the other shown images mark). Each map has its own colour "
+        "scale."
+    )
     if explanation.tests:
         n = {test.target: test.n for test in explanation.tests}
-        notes += [
-            f"Above: the mean difference on {n['predicted']:,} random test images, for the true class on the mistakes",
-            "among them. By its 95% interval, green: marks what the prediction depends on; gray: no evidence that it",
-            "does; orange: marks the wrong place. Bold: the layer to read first.",
-        ]
-    return notes
+        text += (
+            f" Above: the mean difference on {n['predicted']:,} random test images; for the true class, on the "
+            "mistakes among them. Its colour is the verdict by the 95% interval. Green: marks what the prediction "
+            "depends on. Gray: no evidence that it does. Orange: marks the wrong place. Bold: the layer to read first."
+        )
+    return textwrap.wrap(text, 110)
 
 
 def _row_label(axes: Any, text: str) -> None:
