@@ -95,7 +95,10 @@ def list_images(paths: Sequence[str]) -> list[str]:
 
 
 def _lines_of_stdin() -> list[str]:
-    return [os.fsdecode(line) for line in sys.stdin.buffer.read().splitlines() if line.strip()]
+    """One path on each line, or paths that end with NUL, as ``find -print0`` prints them."""
+    text = sys.stdin.buffer.read()
+    lines = text.split(b"\0") if b"\0" in text else text.splitlines()
+    return [os.fsdecode(line) for line in lines if line.strip()]
 
 
 def _predict(network: TrainedNetwork, files: Sequence[str]) -> tuple[list[str], NDArray[np.float32], NDArray[np.uint8]]:

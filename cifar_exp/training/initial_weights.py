@@ -100,7 +100,7 @@ def _with_channels(weight: Tensor, shape: torch.Size) -> Tensor:
 
 
 def _check_fit(what: str, state: Mapping[str, Tensor], own: Shapes) -> None:
-    """Refuse missing and unexpected tensors, and those of another shape.
+    """Refuse missing and unexpected tensors, and those of another shape or with values that are not finite.
 
     Raises:
         RequestError: names them.
@@ -113,11 +113,9 @@ def _check_fit(what: str, state: Mapping[str, Tensor], own: Shapes) -> None:
         for name in own
         if name in state and state[name].shape != own[name]
     ]
-    problems = [
-        f"{kind} {_listed(names)}"
-        for kind, names in (("missing", missing), ("unexpected", unexpected), ("shapes:", shapes))
-        if names
-    ]
+    infinite = [name for name, one in state.items() if one.is_floating_point() and not one.isfinite().all()]
+    kinds = {"missing": missing, "unexpected": unexpected, "shapes:": shapes, "values that are not finite:": infinite}
+    problems = [f"{kind} {_listed(names)}" for kind, names in kinds.items() if names]
     if problems:
         raise RequestError(f"{what}: {'; '.join(problems)}")
 

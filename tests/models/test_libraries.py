@@ -164,6 +164,10 @@ def test_as_many_classes_keep_the_head_and_the_cifar_stem_is_new(tmp_path):
         ),
         (lambda state: {key: state[key] for key in list(state)[:-20]}, "missing conv5.0.weight, "),
         (lambda state: state | {"aux.weight": torch.zeros(1)}, "unexpected aux.weight"),
+        (
+            lambda state: state | {"conv5.0.weight": state["conv5.0.weight"] * torch.nan},
+            "values that are not finite: conv5.0.weight",
+        ),
         (lambda state: {"model": 3}, "holds no weights"),
         (lambda state: {"args": pytest}, "not a checkpoint of tensors and plain values"),
     ],

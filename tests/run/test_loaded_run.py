@@ -151,11 +151,12 @@ def test_a_wrong_use_is_refused(run_dir, use, message):
         use(cifar_exp.load_run(run_dir))
 
 
-@pytest.mark.parametrize("way", ["folder", "files", "list"])
+@pytest.mark.parametrize("way", ["folder", "files", "list", "list for xargs -0"])
 def test_predict_gives_the_runs_own_predictions(run_dir, files, tmp_path, monkeypatch, capsys, way):
     paths = sorted(map(str, files.glob("*.png")))
-    arguments = {"folder": [str(files)], "files": paths, "list": ["-"]}[way]
-    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO("\n".join(paths).encode())))
+    arguments = {"folder": [str(files)], "files": paths}.get(way, ["-"])
+    end = "\n" if way == "list" else "\0"
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO("".join(path + end for path in paths).encode())))
     assert main(["predict", str(run_dir), *arguments, "--out", str(tmp_path / "out"), "--probabilities"]) == 0
     with (tmp_path / "out" / "predictions.csv").open() as file:
         rows = list(csv.DictReader(file))
