@@ -71,6 +71,15 @@ def _add_out(parser: argparse.ArgumentParser, folder: str) -> None:
     parser.add_argument("--out", metavar="DIR", type=Path, help=what)
 
 
+def _add_run(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("run", metavar="RUN", type=Path, help="directory of a completed run")
+
+
+def _add_weights(parser: argparse.ArgumentParser, purpose: str) -> None:
+    what = f"checkpoint to {purpose} (default: the one that the run evaluated)"
+    parser.add_argument("--weights", choices=("last", "best"), help=what)
+
+
 def _add_trust(parser: argparse.ArgumentParser) -> None:
     what = "allow the run to call your own package"
     parser.add_argument("--trust", metavar="PACKAGE", action="append", default=[], help=what)
@@ -141,7 +150,7 @@ def _resume(parser: argparse.ArgumentParser) -> None:
 @_command("reproduce", "RUN", "run the saved config again and compare the metrics")
 def _reproduce(parser: argparse.ArgumentParser) -> None:
     parser.description = "Run a saved config again in a new directory and compare the metrics row by row."
-    parser.add_argument("run", metavar="RUN", type=Path, help="directory of a completed run")
+    _add_run(parser)
     _add_overrides(parser, "trust=[PACKAGE]", "the same as --trust PACKAGE")
     _add_out(parser, "reproductions")
     parser.add_argument("--data-root", metavar="PATH", type=Path, help="location of the data on this machine")
@@ -155,10 +164,9 @@ def _evaluate(parser: argparse.ArgumentParser) -> None:
 
     parser.description = "Evaluate a run's checkpoint again: metrics, predictions, per-class accuracy, Grad-CAM."
     parser.epilog = "Example: cifar-exp evaluate outputs/2026-11-22/10-00-00-000000 data=image_folder data.root=/data/x"
-    parser.add_argument("run", metavar="RUN", type=Path, help="directory of a completed run")
+    _add_run(parser)
     _add_overrides(parser, "KEY=VALUE", f"overrides of {', '.join(OVERRIDABLE)}")
-    what = "checkpoint to evaluate (default: the one that the run evaluated)"
-    parser.add_argument("--weights", choices=("last", "best"), help=what)
+    _add_weights(parser, "evaluate")
     _add_out(parser, "evaluations")
 
 
@@ -166,14 +174,13 @@ def _evaluate(parser: argparse.ArgumentParser) -> None:
 def _predict(parser: argparse.ArgumentParser) -> None:
     parser.description = "Classify images by a run's network, from the run directory alone; no labels are needed."
     parser.epilog = "Example: cifar-exp predict latest photo.jpg folder --explain"
-    parser.add_argument("run", metavar="RUN", type=Path, help="directory of a completed run")
+    _add_run(parser)
     what = "image, folder of images, or - for a list of paths on standard input"
     parser.add_argument("paths", metavar="PATH", nargs="+", help=what)
     what = "write the probabilities of all classes, not only of the best five"
     parser.add_argument("--probabilities", action="store_true", help=what)
     parser.add_argument("--explain", action="store_true", help="draw Grad-CAM maps of the first 40 images")
-    what = "checkpoint to use (default: the one that the run evaluated)"
-    parser.add_argument("--weights", choices=("last", "best"), help=what)
+    _add_weights(parser, "use")
     what = "auto, cpu, cuda or mps (default: the device of the run's config)"
     parser.add_argument("--device", metavar="DEVICE", help=what)
     _add_out(parser, "predictions")
@@ -188,11 +195,10 @@ def _export(parser: argparse.ArgumentParser) -> None:
         "normalization and softmax; safetensors holds only the weights."
     )
     parser.epilog = "Example: cifar-exp export latest --format onnx --out model.onnx"
-    parser.add_argument("run", metavar="RUN", type=Path, help="directory of a completed run")
+    _add_run(parser)
     what = "onnx, torch (torch.export) or safetensors (only weights) (default: %(default)s)"
     parser.add_argument("--format", choices=("onnx", "torch", "safetensors"), default="onnx", help=what)
-    what = "checkpoint to use (default: the one that the run evaluated)"
-    parser.add_argument("--weights", choices=("last", "best"), help=what)
+    _add_weights(parser, "use")
     what = "new file (default: outputs/exports/DATE/TIME/model.SUFFIX)"
     parser.add_argument("--out", metavar="FILE", type=Path, help=what)
     _add_trust(parser)

@@ -110,7 +110,7 @@ def reproduce(
 
 
 def first_difference(then: pd.DataFrame, now: pd.DataFrame, tolerance: float) -> Difference | None:
-    """The first difference between two ``metrics.csv``, row by row; None if there is none.
+    """The first difference between two ``metrics.csv``, row by row; None if they are equal.
 
     Timing columns are ignored. Two missing values are the same; a missing value and a number differ.
     """

@@ -61,7 +61,7 @@ class GroupPair:
 
     @property
     def interval(self) -> tuple[float, float]:
-        """Its 95% confidence interval; NaN if there is none."""
+        """Its 95% confidence interval; NaN without a result."""
         return (self.result.low, self.result.high) if self.result else (float("nan"), float("nan"))
 
     @property

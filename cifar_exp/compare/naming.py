@@ -29,10 +29,9 @@ def names(table: pd.DataFrame, columns: Sequence[str], labels: Sequence[str]) ->
     parts = []
     for column in columns[:_MOST_PARTS]:
         leaf = heading(column).rpartition(".")[2]
-        word = leaf if leaves[leaf] == 1 else heading(column)
+        key = "" if column == NAME else f"{leaf if leaves[leaf] == 1 else heading(column)} "
         # A missing value: the config has no such key.
-        word = "" if column == NAME else f"{word} "
-        parts.append([f"{word}{cut(v or 'null', _LONGEST_PART)}" if isinstance(v, str) else "" for v in table[column]])
+        parts.append([f"{key}{cut(v or 'null', _LONGEST_PART)}" if isinstance(v, str) else "" for v in table[column]])
     words = [", ".join(filter(None, row)) for row in zip(*parts, strict=True)] or [""] * len(table)
     if len(columns) > _MOST_PARTS:
         words = [f"{one}, …" if one else "" for one in words]
@@ -45,7 +44,7 @@ def names(table: pd.DataFrame, columns: Sequence[str], labels: Sequence[str]) ->
 
 
 def are_experiments(groups: pd.Series, config_names: pd.Series, varied: Sequence[str]) -> bool:
-    """Whether the config's own names tell the settings apart better than their many different keys do.
+    """Whether the config's ``name`` identifies each setting, and more keys differ than a name has parts.
 
     Args:
         groups: the setting of each run.

@@ -235,7 +235,7 @@ def link(label: str, path: str, out: Path | None) -> Any:
 
 
 def _note(value: Any) -> str:
-    """A note or a list of tags, as saved; empty if there is none."""
+    """A note or a list of tags, as saved; empty without one."""
     return one_line(value.strip("[]").replace("'", "")) if isinstance(value, str) else ""
 
 

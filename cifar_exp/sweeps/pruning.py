@@ -30,7 +30,7 @@ _STARTUP_TRIALS = 3  # of the median rule: completed without pruning
 
 
 def open_study(sweep_dir: Path, pruner: str) -> "Study":
-    """Open the study in the sweep's directory; create it if there is none."""
+    """Open the study in the sweep's directory; create it if it does not exist."""
     import optuna
     from optuna.storages import JournalStorage
     from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock

@@ -267,14 +267,8 @@ def test_a_file_that_cannot_be_written_fails_the_run_and_keeps_the_other_files(h
 
 
 def test_a_closed_pipe_is_no_error(here):
-    done = subprocess.run(
-        f"{sys.executable} -m cifar_exp --help | head -1",
-        shell=True,
-        cwd=here,
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
+    command = f"{sys.executable} -m cifar_exp --help | head -1"
+    done = subprocess.run(command, shell=True, cwd=here, capture_output=True, text=True, timeout=60)
     assert done.stderr == ""
     assert done.stdout.startswith("cifar-exp")
 
