@@ -66,9 +66,7 @@ def test_a_wrong_request_writes_nothing(here, capsys, arguments, message):
     [
         (["data=image_folder", "data.root=nowhere"], "no such file or folder"),
         (["data=cifar10", "data.root=nowhere.tar.gz"], "no such file or folder"),
-        (["data=cifar10", "data.url=http://127.0.0.1:1/x.tgz"], "data.root=PATH"),
-        (["data=cifar10", "data.url=http://127.0.0.1:1/x.tgz"], "data.url=URL"),
-        (["data=cifar10", "data.url=http://127.0.0.1:1/x.tgz"], "experiment=quickstart"),
+        (["data=cifar10", "data.url=http://127.0.0.1:1/x.tgz"], "data.root=PATH|data.url=URL|experiment=quickstart"),
         (["device=cuda:99"], "device=cuda:99: PyTorch can use 0 CUDA devices"),
         (["optimizer.momentum=0"], "Nesterov momentum requires"),
         (["+optimizer.lr=3"], "did you mean 'max_lr'?"),
@@ -82,7 +80,8 @@ def test_a_wrong_request_writes_nothing(here, capsys, arguments, message):
 def test_a_request_that_the_data_or_the_machine_refuses_writes_nothing(here, capsys, arguments, message):
     assert main([*TINY, *arguments, "hydra.run.dir=run"]) == 2
     captured = capsys.readouterr()
-    assert message in captured.err
+    for part in message.split("|"):
+        assert part in captured.err
     assert "Traceback" not in captured.err
     assert [path for path in here.iterdir() if path.name != "tree"] == []
 

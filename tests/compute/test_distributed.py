@@ -32,39 +32,27 @@ DRAWN = (*PLAIN, "data.limit_train=997", "+model.dropout=0.3", "epochs=4")  # 28
 NORMED = (*TINY, "epochs=3", "scheduler.pct_start=0.95", "max_lr=10", "evaluation.weights=best", "precision=float32")
 ON_DEVICE = (*NOTHING_DRAWN, "augment_backend=device")
 DRAWN_ON_DEVICE = (*ON_DEVICE, "augment=crop_flip_cutout", "epochs=1")
+FAILING = (*NOTHING_DRAWN, "data.limit_train=990", "epochs=5")
+FAILED_AT = 120  # a step that only this run has: 28 in each of 5 epochs
 STOPPED_AFTER = 40  # steps: in the middle of the second of four epochs of 29 steps
-
-
-def asked(overrides: tuple[str, ...]) -> list[str]:
-    """The same by the command line."""
-    return ["-m", "cifar_exp", *overrides]
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """The folder of this module's runs, made by three calls of torchrun.
+    """The folder of this module's runs, made by two calls of torchrun.
 
-    ``failed``: one process raises; ``stopped``: torchrun is sent SIGTERM in the middle of an epoch and the run is then
-    resumed; the others run undisturbed, those ``on_device`` with ``augment_backend=device``.
+    ``stopped``: torchrun is sent SIGTERM in the middle of an epoch and the run is then resumed; ``failed``: one process
+    raises, and torchrun ends; the others run undisturbed, those ``on_device`` with ``augment_backend=device``.
     """
     out = tmp_path_factory.mktemp("parallel")
-    # Two at a time: they mostly import.
-    failing = torchrun(
-        *asked((*NOTHING_DRAWN, f"hydra.run.dir={out / 'failed'}")),
-        TEST_AT="1:2",
-        TEST_DO="raise",
-        TEST_NOTE=str(out / "failed_at"),
-    )
-    stopped = torchrun(
-        *asked((*DRAWN, f"hydra.run.dir={out / 'stopped'}")),
-        TEST_AT=f"1:{STOPPED_AFTER}",
-        TEST_DO="stop",
-        TEST_NOTE=str(out / "stopped_at"),
-    )
-    with failing as first, stopped as second:
-        for name, process in (("failed", first), ("stopped", second)):
+
+    def launch(name: str, *arguments: str, at: int, action: str) -> None:
+        environment = {"TEST_AT": f"1:{at}", "TEST_DO": action, "TEST_NOTE": str(out / f"{name}_at")}
+        with torchrun(*arguments, f"hydra.run.dir={out / name}", **environment) as process:
             output = process.communicate(timeout=300)[0]
-            (out / f"{name}.txt").write_text(f"{time.time()}\n{process.returncode}\n{output}")
+        (out / f"{name}.txt").write_text(f"{time.time()}\n{process.returncode}\n{output}")
+
+    launch("stopped", "-m", "cifar_exp", *DRAWN, at=STOPPED_AFTER, action="stop")
     (out / "status_when_stopped.json").write_bytes((out / "stopped" / "status.json").read_bytes())
     (out / "last_when_stopped.pt").write_bytes((out / "stopped" / "checkpoints" / "last.pt").read_bytes())
 
@@ -78,9 +66,7 @@ def folder(tmp_path_factory):
         ("drawn_on_device_again", as_containers(composed(*DRAWN_ON_DEVICE)), False),
     ]
     (out / "runs.json").write_text(json.dumps(runs))
-    with torchrun(str(PROGRAM), str(out / "runs.json"), str(out)) as process:
-        output = process.communicate(timeout=300)[0]
-    assert process.returncode == 0, output
+    launch("failed", str(PROGRAM), str(out / "runs.json"), str(out), *FAILING, at=FAILED_AT, action="raise")
     return out
 
 
@@ -197,7 +183,7 @@ def test_a_failure_in_one_process_ends_all(folder):
     assert "rank 1 (" in status["error"]
     assert "RuntimeError: out of luck" in status["error"]
     assert 'in forward\n    raise RuntimeError("out of luck")' in (folder / "failed" / "run.log").read_text()
-    assert output.count("failed: RankError: rank 1") == 1
+    assert output.count("failed: RankError: rank 1") == 1, output
 
 
 def test_only_rank_0_writes(folder):

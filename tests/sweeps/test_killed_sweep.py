@@ -1,4 +1,4 @@
-"""A sweep: of seven jobs one diverges, one raises, one is killed with the program; then it is resumed."""
+"""A sweep: of five jobs one diverges, one raises, one is killed with the program; then it is resumed."""
 
 import csv
 import json
@@ -12,7 +12,7 @@ from runs import measured
 
 from cifar_exp.cli.main import main
 
-JOBS, DIVERGING, RAISING, KILLED = 7, 1, 3, 4
+JOBS, DIVERGING, RAISING, KILLED = 5, 1, 2, 3
 NETWORK = '''
 """A network of the user's own, with a mistake in it until it is fixed."""
 import pathlib
@@ -33,7 +33,7 @@ def user_files(folder):
         model = "own" if number == RAISING else "resnet9"
         lines = ["# @package _global_", f"defaults: [{{override /model: {model}}}]"]
         lines.append(f"max_lr: {1e30 if number == DIVERGING else 0.01 * (number + 1)}")
-        lines.append(f"epochs: {30 if number == KILLED else 1}")  # long enough to be killed
+        lines.append(f"epochs: {20 if number == KILLED else 1}")  # long enough to be killed
         if number != RAISING:
             lines.append("model: {width: 4}")
         (options / f"e{number:02}.yaml").write_text("\n".join(lines) + "\n")
@@ -64,7 +64,7 @@ def test_a_killed_sweep_is_resumed_twice(tmp_path, monkeypatch, capsys):
         output = process.communicate()[0]
     assert process.returncode == -signal.SIGKILL, output
     finished = {number: measured(folder / "s" / str(number)) for number in range(KILLED)}
-    written = {path: path.stat().st_mtime_ns for n in (0, 2) for path in (folder / "s" / str(n)).glob("*.csv")}
+    written = {path: path.stat().st_mtime_ns for path in (folder / "s" / "0").glob("*.csv")}
     assert "ZeroDivisionError" in (folder / "s" / str(RAISING) / "run.log").read_text()
     assert json.loads((folder / "s" / str(KILLED) / "status.json").read_text())["state"] == "running"
 
