@@ -20,9 +20,14 @@ from runs import signal_at
 
 
 def pytest_collection_finish() -> None:
-    """Leave the imported libraries out of every garbage collection: they are half a million objects."""
+    """Leave the imported libraries, half a million objects, out of every garbage collection during the tests."""
     gc.collect()
     gc.freeze()
+
+
+def pytest_unconfigure() -> None:
+    """Let the interpreter free them at its end; some report what is left then."""
+    gc.unfreeze()
 
 
 @pytest.fixture(autouse=True, scope="session")
