@@ -21,7 +21,7 @@ LAYERS = (
     ("reports", "trackers"),
     ("compare",),
     ("network",),
-    ("build", "outputs"),
+    ("build", "outputs", "drawing"),
     ("stages",),
     ("runner", "loaded_run"),
     ("sweeps",),
