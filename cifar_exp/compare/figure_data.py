@@ -19,24 +19,12 @@ _COLUMNS = ("train_loss", "val_accuracy", "test_accuracy")
 
 @dataclass(frozen=True)
 class Curves:
-    """Curves of runs, by the runs' rows in the comparison.
+    """Curves of runs, by the runs' rows in the comparison."""
 
-    Attributes:
-        loss: (epoch, training loss).
-        accuracy: (epoch, accuracy), on the split that more of the runs measured.
-        split: ``Validation`` or ``Test``.
-        unreadable: rows of the runs without any curve.
-    """
-
-    loss: dict[int, Points]
-    accuracy: dict[int, Points]
-    split: str
-    unreadable: list[int]
-
-    @property
-    def rows(self) -> list[int]:
-        """The runs with a curve, in order."""
-        return sorted({*self.loss, *self.accuracy})
+    loss: dict[int, Points]  # (epoch, training loss)
+    accuracy: dict[int, Points]  # (epoch, accuracy), on the split that more of the runs measured
+    split: str  # ``Validation`` or ``Test``
+    unreadable: list[int]  # rows of the runs without any curve
 
 
 def read_curves(comparison: Comparison, rows: Iterable[int]) -> Curves:

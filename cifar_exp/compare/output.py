@@ -11,10 +11,9 @@ import pandas as pd
 
 from cifar_exp.compare.comparison import NOT_MEASURED, Comparison
 from cifar_exp.compare.discover import RUN_FILES, status_of
-from cifar_exp.compare.files import FIGURES, MARK, PAGE, TABLES
 from cifar_exp.compare.group_pairs import GROUP_PAIRS_COLUMNS, group_pair_rows
 from cifar_exp.compare.pairs import PAIRS_COLUMNS, Pair, pair_rows
-from cifar_exp.compare.results import Results
+from cifar_exp.compare.results import FIGURES, MARK, PAGE, TABLES, Results
 from cifar_exp.errors import RequestError
 from cifar_exp.run_dir import run_status, tables
 from cifar_exp.safe_io import atomic
@@ -109,8 +108,6 @@ def _write_figures(out: Path, results: Results, *, page: bool) -> None:
     rows = {row for row in drawn if comparison.on_main_data.iloc[row]}
     curves = read_curves(comparison, sorted(rows.union(curve_rows(comparison) if page else ())))
     figures, remarks = draw(comparison, drawn, curves, change, results.range_tests, out / "figures")
-    for name in set(FIGURES) - set(figures):
-        (out / "figures" / name).unlink(missing_ok=True)  # of an earlier comparison
     results.remarks.extend(remarks)
     results.files.extend(f"figures/{name}" for name in figures)
     if page:

@@ -18,23 +18,14 @@ PAIRS_COLUMNS = ("run_a", "run_b", *_COUNTS, "p_value", "p_value_corrected")
 
 @dataclass(frozen=True)
 class Pair:
-    """Run A (the baseline) and run B on the same test images.
+    """Run A (the baseline) and run B on the same test images."""
 
-    Attributes:
-        position: row of B in the comparison's runs.
-        counts: None if the two cannot be compared.
-        interval: 95% confidence interval of ``counts.accuracy_difference``.
-        p_value: p-value of McNemar's exact test.
-        p_value_corrected: the same, corrected for several comparisons (Holm).
-        reason: why the two cannot be compared; empty if they can.
-    """
-
-    position: int
-    counts: statistics.Paired | None = None
-    interval: tuple[float, float] = (float("nan"), float("nan"))
-    p_value: float = float("nan")
-    p_value_corrected: float = float("nan")
-    reason: str = ""
+    position: int  # row of B in the comparison's runs
+    counts: statistics.Paired | None = None  # None if the two cannot be compared
+    interval: tuple[float, float] = (float("nan"), float("nan"))  # 95% confidence interval of the difference
+    p_value: float = float("nan")  # of McNemar's exact test
+    p_value_corrected: float = float("nan")  # for several comparisons (Holm)
+    reason: str = ""  # why the two cannot be compared
 
     @property
     def difference(self) -> float:

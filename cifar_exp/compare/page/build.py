@@ -10,7 +10,6 @@ from PIL import Image
 
 from cifar_exp.compare.comparison import Comparison
 from cifar_exp.compare.figure_data import Curves, Points
-from cifar_exp.compare.files import MARK
 from cifar_exp.compare.more_seeds import advice
 from cifar_exp.compare.naming import heading, one_line
 from cifar_exp.compare.ordering import TEST
@@ -20,7 +19,7 @@ from cifar_exp.compare.page.settings_charts import HeatMap, heat_maps, parallel_
 from cifar_exp.compare.pairs import Pair
 from cifar_exp.compare.render import groups_legend, headline, legend
 from cifar_exp.compare.result_tables import pairs_table, runs_table, settings_table
-from cifar_exp.compare.results import Results
+from cifar_exp.compare.results import MARK, Results
 from cifar_exp.reports.figures.fixed_and_broken import Change, Mistake
 from cifar_exp.reports.html import page
 from cifar_exp.reports.html.charts import thinned

@@ -4,6 +4,7 @@ import base64
 import io
 import math
 from collections.abc import Mapping
+from dataclasses import is_dataclass
 from typing import Any
 
 import numpy as np
@@ -26,6 +27,8 @@ def as_json_types(value: Any) -> Any:
     """``value`` with plain Python containers and numbers only, and None for numbers that are not finite."""
     if type(value) in (str, int, bool) or value is None:  # nearly every cell of a table
         return value
+    if is_dataclass(value):
+        value = vars(value)
     if isinstance(value, Mapping):
         return {str(key): as_json_types(one) for key, one in value.items()}
     if isinstance(value, np.ndarray):

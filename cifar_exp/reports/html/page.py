@@ -42,16 +42,11 @@ def render(
     """
     texts = [Markup(_text("vendor/echarts.min.js"))] if charts else []
     texts += [Markup(_text(f"templates/{script}")) for script in (*_SCRIPTS, *scripts)]
-    embedded = {
-        "charts": {name: vars(chart) for name, chart in charts.items()},
-        "tables": {name: table.as_data() for name, table in tables.items()},
-        "data": data,
-    }
     html = _environment().get_template(f"{template}.html").render(
         title=title,
         charts=charts,
         tables=tables,
-        embedded=json_text(embedded),
+        embedded=json_text({"charts": charts, "tables": tables, "data": data}),
         scripts=texts,
         style=Markup(_text("templates/base.css") + _text(f"templates/{template}.css")),
         # Only these scripts may run, and nothing may be loaded.
