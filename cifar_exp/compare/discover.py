@@ -149,7 +149,8 @@ def read_runs(directories: Sequence[Path]) -> pd.DataFrame:
         for position in positions:
             own[position]["problem"] = f"its columns would make more than {untrusted.MOST_COLUMNS:,} in all"
     joined = pd.concat(frames).sort_index().drop(columns=OWN_COLUMNS, errors="ignore")
-    return pd.concat([pd.DataFrame(own, columns=OWN_COLUMNS, dtype=object), joined], axis=1)
+    # Copied into one block: a fragmented table is slow, and pandas warns about it.
+    return pd.concat([pd.DataFrame(own, columns=OWN_COLUMNS, dtype=object), joined], axis=1).copy()
 
 
 def _fitting(headers: Iterable[tuple[str, ...]]) -> set[tuple[str, ...]]:

@@ -94,12 +94,10 @@ class GroupVerdicts:
 
 
 def against_baseline_group(groups: pd.DataFrame, by: str, named: int | None) -> GroupVerdicts | None:
-    """Test all groups on the first one's data set against the baseline group.
+    """Test all groups (see ``groups.grouped``) on the first one's data set against the baseline group.
 
-    Args:
-        groups: see ``groups.grouped``.
-        by: ``val_accuracy`` or ``test_accuracy``, whose best mean chooses the baseline group.
-        named: number of the group that the user named instead.
+    The best mean of ``by`` (``val_accuracy`` or ``test_accuracy``) chooses the baseline group, unless the user named
+    the group of this number.
 
     Returns:
         None if fewer than two groups have a test accuracy.

@@ -23,22 +23,14 @@ _TINY = float(np.finfo(np.float32).tiny)  # the logarithm of a smaller probabili
 
 @dataclass(frozen=True)
 class CalibrationError:
-    """The expected calibration error of a split, and what chance can do to it.
+    """The expected calibration error of a split, and what chance can do to it."""
 
-    Attributes:
-        ece: expected calibration error of the predicted class, in [0, 1].
-        low, high: 95% interval of the error without the part that chance adds (see ``calibration_error``).
-        by_chance: the largest ECE (95% quantile) that a perfectly calibrated network shows on so many images.
-        excess: mean confidence less accuracy; positive means overconfident.
-        excess_low, excess_high: its 95% interval.
-    """
-
-    ece: float
-    low: float
+    ece: float  # expected calibration error of the predicted class, in [0, 1]
+    low: float  # 95% interval of the error without the part that chance adds (see ``calibration_error``)
     high: float
-    by_chance: float
-    excess: float
-    excess_low: float
+    by_chance: float  # the largest ECE (95% quantile) that a perfectly calibrated network shows on so many images
+    excess: float  # mean confidence less accuracy; positive means overconfident
+    excess_low: float  # its 95% interval
     excess_high: float
 
     @property

@@ -105,8 +105,8 @@ def _heat_map(metric: str, groups: pd.DataFrame, pair: tuple[str, str], *, sever
     data |= {"row_name": row_name, "rows": [f"{value:g}" for value in mean.index]}
     data |= {"column_name": column_name, "columns": [f"{value:g}" for value in mean.columns]}
     description = (
-        f"Mean {metric} at each of {mean.notna().sum().sum()} combinations of {row_name} and {column_name}; the best is "
-        f"{write(values[row, column])} at {row_name} {rows[row]} and {column_name} {columns[column]}."
+        f"Mean {metric} at each of {mean.notna().sum().sum()} combinations of {row_name} and {column_name}; the best "
+        f"is {write(values[row, column])} at {row_name} {rows[row]} and {column_name} {columns[column]}."
     )
     count = by_two_numbers(groups, pair, "mean", "count").to_numpy()
     up_to = "up to " if len(np.unique(count[count > 0])) > 1 else ""

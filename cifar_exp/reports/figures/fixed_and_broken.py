@@ -28,23 +28,14 @@ class Mistake:
 
 @dataclass(frozen=True)
 class Change:
-    """The differences between the predictions of run B and those of run A.
+    """The differences between the predictions of run B and those of run A."""
 
-    Attributes:
-        names: names of run A and run B.
-        fixed: images that only B predicts correctly, with A's mistake, the most confident first.
-        broken: images that only A predicts correctly, with B's mistake.
-        by_class: ``fixed``, ``broken`` and ``images``: counts for each class, named by the index.
-        why_no_images: why the images cannot be shown; empty if they can.
-        verdict: whether the difference is significant.
-    """
-
-    names: tuple[str, str]
-    fixed: Sequence[Mistake]
-    broken: Sequence[Mistake]
-    by_class: pd.DataFrame
-    why_no_images: str
-    verdict: str
+    names: tuple[str, str]  # of run A and run B
+    fixed: Sequence[Mistake]  # images that only B predicts correctly, with A's mistake, the most confident first
+    broken: Sequence[Mistake]  # images that only A predicts correctly, with B's mistake
+    by_class: pd.DataFrame  # ``fixed``, ``broken`` and ``images``: counts for each class, named by the index
+    why_no_images: str  # why the images cannot be shown; empty if they can
+    verdict: str  # whether the difference is significant
 
     @property
     def totals(self) -> dict[str, int]:

@@ -76,11 +76,7 @@ def augmentations(
 def gradcam(judged: Sequence[Judged], explanation: Explanation, path: Path, *, reason: str | None = None) -> None:
     """A row for each image: the image, then each layer's map for the predicted class and for the true one.
 
-    Args:
-        judged: the images, as rows.
-        explanation: their maps, and the faithfulness of each layer's maps.
-        path: path of the PNG.
-        reason: why there are no maps; None if they could not be computed.
+    ``reason`` says why there are no maps; None if they could not be computed.
     """
     if not judged or not explanation.maps:
         reason = "No test image was misclassified." if not judged else reason or "See the warning in run.log."

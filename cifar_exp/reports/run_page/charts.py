@@ -113,7 +113,7 @@ def _confusion(run: RunDirectory) -> Chart | None:
     data = {"values": counts.astype(np.float64), "labels": labels, "shade": shade}
     data |= {"value_name": "images", "format": "integer", "row_name": "true class", "rows": names}
     data |= {"column_name": "predicted class", "columns": names}
-    return Chart("heat_map", data, description, height=int(np.clip(120 + 40 * len(run.class_names), 340, 620)))
+    return Chart("heat_map", data, description, height=int(np.clip(120 + 40 * len(names), 340, 620)))
 
 
 def _reliability(run: RunDirectory) -> Chart | None:
