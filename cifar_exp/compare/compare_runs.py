@@ -30,17 +30,10 @@ def compare_runs(
     page: bool = True,
     command: str,
 ) -> Results:
-    """Compare the runs under the paths: write CSVs, figures and the page.
+    """Compare the runs at or under the paths: write CSVs, figures and the page into ``out``.
 
-    Args:
-        paths: run directories, or folders above them.
-        out: folder that the files are written to.
-        metric: numeric column of ``summary.csv`` to order by; None as in ``comparison.compare``.
-        baseline: run to compare the others with; None takes the best (see ``comparison.compare``).
-        over: keys of the config whose values make repetitions of one setting.
-        top: how many runs are shown, tested and drawn.
-        page: whether to write ``comparison.html``.
-        command: the command that repeats the comparison, for the page.
+    The arguments are the options of ``cifar-exp compare``; see ``comparison.compare`` for ``metric``, ``baseline`` and
+    ``over``. The best ``top`` runs are shown, tested and drawn. The page names the command, which repeats it.
 
     Raises:
         RequestError: the request itself is wrong.

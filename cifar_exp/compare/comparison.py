@@ -1,6 +1,5 @@
 """Runs, ordered, grouped and named by the settings that differ between them."""
 
-import difflib
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -25,6 +24,7 @@ from cifar_exp.compare.ordering import (
     numbers_of,
 )
 from cifar_exp.compare.remarks import remarks_about
+from cifar_exp.config.suggestions import suggest_key
 from cifar_exp.errors import RequestError
 from cifar_exp.evaluation.statistics import LARGEST
 
@@ -158,19 +158,14 @@ def _columns_over(runs: pd.DataFrame, over: Sequence[str]) -> tuple[str, ...]:
         if column not in runs.columns and columns != (SEED,):
             key = column.removeprefix("config.")
             known = [name.removeprefix("config.") for name in runs.columns if name.startswith("config.")]
-            near = difflib.get_close_matches(key, known, n=1)
-            suggestion = f"; did you mean {near[0]}?" if near else ""
-            raise RequestError(f"--over {key}: no run has such a config key{suggestion}")
+            raise RequestError(f"--over {key}: no run has such a config key{suggest_key(key, known)}")
     return columns
 
 
 def _data_sets(runs: pd.DataFrame) -> NDArray[np.int64]:
     """A number for each run's data. A run without fingerprint is assigned to the data of the same name."""
     names, fingerprints = column_of(runs, "config.data.name"), column_of(runs, "data_fingerprint")
-    pairs = [
-        (None if pd.isna(name) else name, None if pd.isna(fingerprint) else fingerprint)
-        for name, fingerprint in zip(names, fingerprints, strict=True)
-    ]
+    pairs = [tuple(None if pd.isna(cell) else cell for cell in pair) for pair in zip(names, fingerprints, strict=True)]
     usual = {name: fingerprint for (name, fingerprint), _ in reversed(Counter(pairs).most_common()) if fingerprint}
     return pd.factorize(
         np.array([fingerprint or usual.get(name, name) for name, fingerprint in pairs], dtype=object),

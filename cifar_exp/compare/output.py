@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from cifar_exp.compare.comparison import NOT_MEASURED, Comparison
@@ -131,10 +130,7 @@ def runs_frame(comparison: Comparison, pairs: Sequence[Pair]) -> pd.DataFrame:
     }
     if comparison.baseline is not None:
         rows[comparison.baseline] = (None,) * 5 + ("baseline",)
-    for place, column in enumerate(PAIR_COLUMNS_OF_RUNS):
-        values = [rows[row][place] if row in rows else None for row in range(len(frame))]
-        frame[column] = pd.Series(values, index=frame.index, dtype=object if column == "verdict" else np.float64)
-    return frame
+    return frame.join(pd.DataFrame.from_dict(rows, orient="index", columns=list(PAIR_COLUMNS_OF_RUNS)))
 
 
 def as_csv(frame: pd.DataFrame) -> str:

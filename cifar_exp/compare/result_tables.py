@@ -47,7 +47,7 @@ class _Builder:
             is_printed = int(printed and place < most)
             self.add(map(setting, table[name]), heading(name), note=name, hidden=hidden, printed=is_printed)
 
-    def table(self, best: Sequence[bool] = (), **options: Any) -> Table:
+    def table(self, best: Iterable[bool] = (), **options: Any) -> Table:
         marks = {place: "best" for place, is_best in enumerate(best) if is_best}
         return Table(self.columns, list(zip(*self.cells, strict=True)), marks=marks, **options)
 

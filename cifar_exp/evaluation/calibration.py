@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import softmax
 
 from cifar_exp.evaluation.statistics import wilson_interval
 
@@ -140,7 +141,7 @@ def fit_temperature(probabilities: NDArray[np.float32], labels: NDArray[np.int64
     of_labels = log_p[np.arange(len(labels)), labels]
 
     def slope(inverse: float) -> float:
-        return float(((_softmax(inverse * log_p) * log_p).sum(axis=1) - of_labels).mean())
+        return float(((softmax(inverse * log_p, axis=1) * log_p).sum(axis=1) - of_labels).mean())
 
     low, high = 1 / _TEMPERATURES[1], 1 / _TEMPERATURES[0]
     return 1 / float(brentq(slope, low, high, xtol=1e-12)) if slope(low) < 0 < slope(high) else None
@@ -148,13 +149,7 @@ def fit_temperature(probabilities: NDArray[np.float32], labels: NDArray[np.int64
 
 def with_temperature(probabilities: NDArray[np.float32], temperature: float) -> NDArray[np.float64]:
     """(N, C) probabilities whose logits are divided by a temperature."""
-    return _softmax(np.log(np.maximum(probabilities, _TINY, dtype=np.float64)) / temperature)
-
-
-def _softmax(logits: NDArray[np.float64]) -> NDArray[np.float64]:
-    p = np.exp(logits - logits.max(axis=1, keepdims=True))
-    p /= p.sum(axis=1, keepdims=True)
-    return p
+    return softmax(np.log(np.maximum(probabilities, _TINY, dtype=np.float64)) / temperature, axis=1)
 
 
 def calibration_scores(

@@ -84,14 +84,13 @@ def seeds_needed(difference: float, spread: tuple[float, float], level: float = 
     Returns:
         None where more than ``MOST_SEEDS`` are needed. Never fewer than ``ENOUGH_SEEDS``.
     """
-    if not difference or not _is_enough(MOST_SEEDS, difference, spread, level):
+
+    def is_enough(n: int) -> bool:
+        return power(difference, spread, (n, n), level) >= POWER
+
+    if not difference or not is_enough(MOST_SEEDS):
         return None
-    numbers = range(ENOUGH_SEEDS, MOST_SEEDS)
-    return ENOUGH_SEEDS + bisect_left(numbers, True, key=lambda n: _is_enough(n, difference, spread, level))
-
-
-def _is_enough(n: int, difference: float, spread: tuple[float, float], level: float) -> bool:
-    return power(difference, spread, (n, n), level) >= POWER
+    return ENOUGH_SEEDS + bisect_left(range(ENOUGH_SEEDS, MOST_SEEDS), True, key=is_enough)
 
 
 def _standard_error(spread: tuple[float, float], n: tuple[int, int]) -> tuple[float, float]:

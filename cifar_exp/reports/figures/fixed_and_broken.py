@@ -10,7 +10,7 @@ import pandas as pd
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 from numpy.typing import NDArray
 
-from cifar_exp.reports.figures.style import DARK, GRAY, RIGHT, WRONG, hide_axes, new_figure, shorten, show_image
+from cifar_exp.reports.figures.style import DARK, GRAY, RIGHT, WRONG, new_figure, shorten, show_images
 
 _COLUMNS = 8  # images of each kind
 _MOST_CLASSES = 20
@@ -72,13 +72,10 @@ def _gallery(part: Any, images: Sequence[Mistake], run: str, title: str, total: 
     count = f"{total:,}" if len(shown) == total else f"the {len(shown)} most confident mistakes of {total:,}"
     part.suptitle(f"{title} ({count})", fontsize=9, fontweight="bold", color=colour, ha="left", x=0.01)
     grid = part.subplots(1, _COLUMNS)
-    for axes in grid:
-        hide_axes(axes)
-    for axes, one in zip(grid, shown, strict=False):
-        if one.image is not None:
-            show_image(axes, one.image)
-        caption = f"{shorten(one.label, 18)}\n{run}: {shorten(one.prediction, 18)}\n({one.confidence:.0%})"
-        axes.set_title(caption, fontsize=7.5, fontweight="normal")
+    captions = [
+        f"{shorten(one.label, 18)}\n{run}: {shorten(one.prediction, 18)}\n({one.confidence:.0%})" for one in shown
+    ]
+    show_images(grid, [one.image for one in shown], captions, 7.5)
     if not images:
         grid[0].text(0.5, 0.5, "none", ha="center", va="center", color=GRAY)
 
