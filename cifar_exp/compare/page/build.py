@@ -42,9 +42,12 @@ def comparison_page(results: Results, curves: Curves, change: Change | None, out
     """The text of ``comparison.html`` in the folder ``out``, with ``curves`` of at least the runs in ``curve_rows``."""
     comparison, pairs, runs = results.comparison, results.pairs, results.comparison.runs
     table = runs_table(comparison, range(min(len(runs), MOST_ROWS)), pairs, out)
-    made = {"runs": table, "groups": settings_table(comparison)}
     tested = [pair for pair in pairs if pair.counts]
-    made["pairs"] = pairs_table(comparison, pairs, out) if tested else None
+    tables = {
+        "runs": table,
+        "groups": settings_table(comparison),
+        "pairs": pairs_table(comparison, pairs, out) if tested else None,
+    }
     settings = comparison.verdicts.pairs[:_MOST_DIFFERENCES] if comparison.verdicts else []
     has_intervals = any(pair.result for pair in settings)
     rows = curve_rows(comparison)
@@ -63,8 +66,8 @@ def comparison_page(results: Results, curves: Curves, change: Change | None, out
     return page.render(
         "comparison",
         title=f"{plural(len(runs), 'run')} compared",
-        charts={name: chart for name, chart in drawn.items() if chart},
-        tables={name: one for name, one in made.items() if one},
+        charts=drawn,
+        tables=tables,
         data={
             "curves": _curve_data(comparison, curves, with_curves),
             "lines": best_on_top if lines else [],

@@ -21,9 +21,9 @@ _BINS = 20  # of the histogram of confidences
 _MOST_NUMBERS = 20  # classes up to which the cells contain their counts
 
 
-def run_charts(run: RunDirectory) -> dict[str, Chart]:
-    """The charts that the run has records for, by name."""
-    made: dict[str, Chart | None] = {
+def run_charts(run: RunDirectory) -> dict[str, Chart | None]:
+    """The charts by name; None if the run has no records for one."""
+    return {
         "loss": _by_epoch(run, "loss", "nats per image", "number"),
         "accuracy": _by_epoch(run, "accuracy", "", "percent"),
         "learning_rate": _learning_rate(run),
@@ -32,7 +32,6 @@ def run_charts(run: RunDirectory) -> dict[str, Chart]:
         "reliability": _reliability(run),
         "confidences": _confidences(run),
     }
-    return {name: chart for name, chart in made.items() if chart is not None}
 
 
 def _by_epoch(run: RunDirectory, quantity: str, unit: str, y_format: str) -> Chart | None:
