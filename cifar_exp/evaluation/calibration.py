@@ -30,7 +30,7 @@ class CalibrationError:
     low: float  # 95% interval of the error without the part that chance adds (see ``calibration_error``)
     high: float
     by_chance: float  # the largest ECE (95% quantile) that a perfectly calibrated network shows on so many images
-    excess: float  # mean confidence less accuracy; positive means overconfident
+    excess: float  # mean confidence minus accuracy; positive means overconfident
     excess_low: float  # its 95% interval
     excess_high: float
 
@@ -47,8 +47,7 @@ class CalibrationError:
 def equal_mass_bins(confidences: NDArray[np.float64]) -> NDArray[np.int64]:
     """(N,) bin of each image, by quantiles of the confidence.
 
-    Equal confidences share a bin, and no bin is empty. Fewer than 20 images a bin say nothing: there are fewer bins
-    then.
+    Equal confidences share a bin, no bin is empty, and a small split has fewer bins, of at least 20 images.
     """
     bins = min(BINS, max(len(confidences) // _FEWEST_IMAGES, 1))
     edges = np.percentile(confidences, np.linspace(0, 100, bins + 1)[1:-1])
@@ -92,11 +91,10 @@ def expected_calibration_error(
 def calibration_error(confidences: NDArray[np.float64], correct: NDArray[np.bool_]) -> CalibrationError:
     """The ECE with its interval.
 
-    Chance adds to an ECE: differences of both signs count, so that even a perfectly calibrated network has one above
-    0. ``by_chance`` simulates such networks: every image is right with the probability of its confidence (consistency
-    resampling, Broecker & Smith 2007, doi:10.1175/WAF993.1). The interval lies around the ECE less the part that
-    chance added, which a bootstrap estimates; it begins at 0 if chance explains the ECE. Both resample the mean
-    difference of each bin, which for bins of dozens of images is normal.
+    Chance biases an ECE upwards: even a perfectly calibrated network has one above 0. ``by_chance`` simulates such
+    networks, in which every image is right with the probability of its confidence (consistency resampling, Broecker &
+    Smith 2007, doi:10.1175/WAF993.1). The interval is that of the ECE minus its bias, which a bootstrap estimates; it
+    begins at 0 if chance explains the ECE. Both resample the mean difference of each bin, assumed to be normal.
     """
     n, bins = len(confidences), equal_mass_bins(confidences)
     difference = confidences - correct
@@ -133,7 +131,7 @@ def fit_temperature(probabilities: NDArray[np.float32], labels: NDArray[np.int64
     The cross-entropy is convex in the inverse temperature, so it is lowest where its slope is 0.
 
     Returns:
-        None if the best one lies outside [0.05, 20], as it does where all images are right.
+        None if the best one lies outside [0.05, 20], as it does if all images are right.
     """
     from scipy.optimize import brentq  # the run page, which imports this module, does not need it
 
@@ -157,7 +155,7 @@ def calibration_scores(
 ) -> dict[str, float | None]:
     """Columns of ``summary.csv`` about calibration.
 
-    ``temperature`` was fitted on the validation split; None without one.
+    ``temperature`` was fitted on the validation split; None if there is no such split.
     """
 
     def ece(p: NDArray[Any]) -> float:
