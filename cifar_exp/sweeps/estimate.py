@@ -44,6 +44,7 @@ _COST_KEYS = (
     "precision",
     "memory_format",
     "compile",
+    "cuda_graph",
 )
 
 
