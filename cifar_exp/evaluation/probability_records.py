@@ -24,7 +24,7 @@ def write_probabilities(
 ) -> NDArray[np.int64]:
     """Write ``probabilities.npz``, ``calibration.csv`` and ``label_issues.csv``.
 
-    ``tta`` is the evaluation with test-time augmentation; ``sources`` (N,) say where the images come from.
+    ``tta`` is the evaluation with test-time augmentation; ``sources`` (N,) are the images' files or places.
 
     Returns:
         Positions of the images whose label is probably wrong, the most suspicious first.

@@ -102,7 +102,7 @@ def read_run(path: Path, *, at_work: bool = False) -> RunDirectory:
         state="running" if at_work and status.get("state") == "running" else run_status.state_of(path, status),
         status=status,
         config=reader.read("config_resolved.yaml", _config, {}),
-        overrides=reader.read(".hydra/overrides.yaml", _overrides, None),
+        overrides=reader.read(".hydra/overrides.yaml", read_overrides, None),
         summary={} if summary is None else _filled_cells(summary),
         environment=reader.mapping("environment.json"),
         metrics=reader.table("metrics.csv", ("epoch", "train_loss", "train_accuracy", "val_loss", "val_accuracy")),
@@ -225,7 +225,8 @@ def _config(path: Path) -> dict[str, Any]:
     return config
 
 
-def _overrides(path: Path) -> list[str] | None:
+def read_overrides(path: Path) -> list[str] | None:
+    """The overrides in a file that Hydra saved; None if it cannot be read."""
     with suppress(OSError, ValueError):
         overrides = untrusted.read_yaml(path)
         return [str(one) for one in overrides] if isinstance(overrides, list) else None
