@@ -62,6 +62,10 @@ def _check_network(node: ModelConfig) -> None:
     from cifar_exp.models.libraries import check_name
 
     check_name(node.library, node.architecture)
+    if node.stem == "cifar":
+        from cifar_exp.models.construct import blueprint
+
+        blueprint(node, num_classes=2, in_channels=3)  # refuses a network without such a stem
     if node.weights is not None and not Path(node.weights).is_file():
         raise RequestError(f"model.weights={node.weights}: no such file")
 

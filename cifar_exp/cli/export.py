@@ -18,7 +18,7 @@ from cifar_exp.errors import DONE, FAILED, RequestError, in_a_line
 from cifar_exp.loaded_run import TrainedNetwork, load_network
 from cifar_exp.models.classifier import Classifier
 from cifar_exp.run_dir import kept_images
-from cifar_exp.run_dir.saved_run import SavedRun, new_directory, open_run
+from cifar_exp.run_dir.saved_run import SavedRun, new_output, open_run
 from cifar_exp.safe_io import atomic
 from cifar_exp.safe_io.plural import plural
 
@@ -42,9 +42,7 @@ def main(options: argparse.Namespace) -> int:
             "pip install 'cifar-exp[export]'"
         )
     run = open_run(options.run, trust=options.trust)
-    path = options.out or new_directory(None, "exports") / f"model{kind.suffix}"
-    if path.exists():
-        raise RequestError(f"--out {path}: already exists; name a new file")
+    path = new_output(options.out, "exports", f"model{kind.suffix}")
     network = load_network(run, weights=options.weights, device="cpu")
     seeding.set_threads(network.config.threads)
     classifier = Classifier(
@@ -63,11 +61,8 @@ def main(options: argparse.Namespace) -> int:
         return FAILED
     if indices is not None:
         _compare_with_predictions_csv(run, network, found, indices)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        atomic.create(path, content)
-    except OSError as error:
-        raise RequestError(f"--out {path}: cannot be written: {error.strerror}") from error
+    path.parent.mkdir(parents=True, exist_ok=True)
+    atomic.create(path, content)
     size, channels = network.image_size, network.channels
     log.info("Input: uint8 images (N, %d, %d, %d), 0 to 255, N of any size", channels, size, size)
     log.info("Written to %s (%.1f MB)", path, len(content) / 1e6)

@@ -8,9 +8,9 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from cifar_exp.cli.commands import COMMANDS, run_command
-from cifar_exp.config.compose import CONFIG_MODULE, compose_job, composition, without_hydra
+from cifar_exp.config.compose import compose_job, composition, without_hydra
 from cifar_exp.config.fields import descriptions
-from cifar_exp.config.hydra_errors import group_options
+from cifar_exp.config.hydra_errors import CONFIG_MODULE, group_options
 from cifar_exp.config.schema import GROUPS, SCHEMAS, group_schema
 from cifar_exp.config.suggestions import suggest_key
 from cifar_exp.errors import DONE, RequestError

@@ -16,7 +16,7 @@ from cifar_exp.config.schema import ExperimentConfig
 from cifar_exp.errors import DONE, FAILED, RequestError
 from cifar_exp.reports.figures.lr_range_test import draw_lr_range_test
 from cifar_exp.run_dir import tables
-from cifar_exp.run_dir.saved_run import new_directory
+from cifar_exp.run_dir.saved_run import new_output
 from cifar_exp.safe_io import atomic
 from cifar_exp.training import lr_range_test
 from cifar_exp.training.lr_range_test import FIGURE, FILE, LRRange, LRRangeTest, Suggestion
@@ -35,20 +35,17 @@ def main(options: argparse.Namespace) -> int:
     config_dir = options.config_dir
     folder = os.path.abspath(config_dir) if config_dir else None
     config = resolve(without_hydra(compose_job(overrides, config_dir=folder)))
-    out_dir = new_directory(options.out, "lr_find")
+    out_dir = new_output(options.out, "lr_find")
     parts = _build(config, lr_range)
     result = lr_range_test.run_lr_range_test(
         config, parts.learner.model, parts.batches, parts.learner.training_step, lr_range
     )
     suggestion = result.suggest()
-    try:
-        out_dir.mkdir(parents=True)
-        atomic.write_text(out_dir / "config_resolved.yaml", to_yaml(config))
-        outputs.write_environment(parts, out_dir)
-        tables.write_table(out_dir / FILE, tables.LR_FIND_COLUMNS, result.rows())
-        draw_lr_range_test(result, config.name, out_dir / FIGURE)
-    except OSError as error:
-        raise RequestError(f"--out {out_dir}: cannot be written to: {error}") from error
+    out_dir.mkdir(parents=True)
+    atomic.write_text(out_dir / "config_resolved.yaml", to_yaml(config))
+    outputs.write_environment(parts, out_dir)
+    tables.write_table(out_dir / FILE, tables.LR_FIND_COLUMNS, result.rows())
+    draw_lr_range_test(result, config.name, out_dir / FIGURE)
     _log_result(result, suggestion, lr_range.steps, overrides, config_dir, out_dir)
     return DONE if suggestion.max_lr is not None else FAILED
 

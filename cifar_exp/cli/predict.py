@@ -21,7 +21,7 @@ from cifar_exp.loaded_run import TrainedNetwork, in_channels, load_network
 from cifar_exp.reports.figures.contact_sheet import contact_sheet
 from cifar_exp.reports.figures.style import shorten
 from cifar_exp.run_dir import tables
-from cifar_exp.run_dir.saved_run import new_directory, open_run
+from cifar_exp.run_dir.saved_run import new_output, open_run
 from cifar_exp.safe_io.plural import plural
 from cifar_exp.safe_io.untrusted import stat_if_there
 
@@ -38,7 +38,7 @@ def main(options: argparse.Namespace) -> int:
     """Run the command; returns 0, or 1 if an image was skipped."""
     run = open_run(options.run, trust=options.trust)
     files = list_images(options.paths)
-    out_dir = new_directory(options.out, "predictions")
+    out_dir = new_output(options.out, "predictions")
     network = load_network(run, weights=options.weights, device=options.device)
     config = network.config
     seeding.seed_everything(
@@ -55,10 +55,7 @@ def main(options: argparse.Namespace) -> int:
         ", in gray" if network.channels == 1 else "",
     )
     kept, probabilities, drawn = _predict(network, files)
-    try:
-        out_dir.mkdir(parents=True)
-    except OSError as error:
-        raise RequestError(f"--out {out_dir}: cannot be made: {error.strerror}") from error
+    out_dir.mkdir(parents=True)
     rows = list(_rows(kept, probabilities, network.class_names, every_class=options.probabilities))
     tables.write_table(out_dir / "predictions.csv", list(rows[0]), rows)
     _draw(network, drawn, rows, out_dir, explain=options.explain)

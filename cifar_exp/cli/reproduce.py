@@ -20,7 +20,7 @@ from cifar_exp.data.augment.policy import Augmentation
 from cifar_exp.errors import DONE, FAILED, DivergedError, RequestError
 from cifar_exp.run_dir import tables
 from cifar_exp.run_dir.environment import Change, changes, current_environment, log_changes
-from cifar_exp.run_dir.saved_run import SavedRun, new_directory, open_run
+from cifar_exp.run_dir.saved_run import SavedRun, new_output, open_run
 from cifar_exp.runner import run
 from cifar_exp.safe_io import atomic
 from cifar_exp.safe_io.plural import plural
@@ -49,7 +49,7 @@ def main(options: argparse.Namespace) -> int:
     """Run the command; returns 0 if the numbers are the same, 1 if they differ."""
     if not options.tolerance >= 0:
         raise RequestError(f"--tolerance {options.tolerance}: must be at least 0")
-    out = new_directory(options.out, "reproductions")
+    out = new_output(options.out, "reproductions")
     if options.overrides:
         raise RequestError(f"{options.overrides[0]}: a reproduction runs the saved config; only trust=[...] can be set")
     saved = open_run(options.run, trust=options.trust)

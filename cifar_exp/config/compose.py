@@ -21,7 +21,7 @@ from hydra.plugins.search_path_plugin import SearchPathPlugin
 from hydra.types import RunMode
 from omegaconf import DictConfig, open_dict
 
-from cifar_exp.config.hydra_errors import COMPOSITION_ERRORS, explain
+from cifar_exp.config.hydra_errors import COMPOSITION_ERRORS, CONFIG_MODULE, explain
 from cifar_exp.config.overrides import with_quotes
 from cifar_exp.config.resolved import check_keys, resolve
 from cifar_exp.config.schema import ExperimentConfig, register_schemas
@@ -33,8 +33,6 @@ from cifar_exp.config.trusted_settings import (
     protected_overrides,
 )
 from cifar_exp.errors import RequestError
-
-CONFIG_MODULE = "cifar_exp.conf"
 
 _own_folder: ContextVar[str | None] = ContextVar("own_folder", default=None)
 

@@ -7,11 +7,11 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import fields, is_dataclass
 from functools import cache
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, get_type_hints
 
 from cifar_exp.config.groups.model import LibraryConfig
 from cifar_exp.config.groups.scheduler import SCHEDULERS, PlateauConfig, SchedulerConfig
-from cifar_exp.config.schema import REGISTRY, ExperimentConfig, group_schema
+from cifar_exp.config.schema import REGISTRY, SCHEMAS, ExperimentConfig, group_schema
 from cifar_exp.config.suggestions import suggest_key
 from cifar_exp.config.targets import check_targets
 from cifar_exp.config.version_0_1 import with_current_targets
@@ -88,6 +88,20 @@ def _parse(schema: type[T], node: Mapping[str, Any], prefix: str, problems: list
     missing = [prefix + key for key, value in flatten(parsed).items() if value == _MISSING]
     problems += [f"{key}: is required" for key in missing]
     return None if missing else parsed
+
+
+def value_problem(key: str, value: Any) -> str | None:
+    """Why a value is wrong for a key of the schemas, with what is allowed; None if it is right or the key unknown."""
+    from pydantic import ValidationError
+
+    node, _, name = key.rpartition(".")
+    for kind in (get_type_hints(schema, include_extras=True).get(name) for schema in SCHEMAS.get(node, ())):
+        if kind is not None:
+            try:
+                _adapter(kind).validate_python(value)
+            except ValidationError as error:
+                return error.errors()[0]["msg"].replace("Input should be", "must be")
+    return None
 
 
 @cache

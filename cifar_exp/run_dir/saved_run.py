@@ -1,5 +1,6 @@
 """A finished run as other commands use it: its config may be a stranger's and is checked before use."""
 
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -15,6 +16,7 @@ from cifar_exp.errors import RequestError
 from cifar_exp.run_dir import run_status, tables
 from cifar_exp.run_dir.read import require_run
 from cifar_exp.safe_io import atomic
+from cifar_exp.safe_io.untrusted import write_problem
 
 
 @dataclass(frozen=True)
@@ -80,17 +82,17 @@ def open_run(
     return SavedRun(path, state, config, _read_json(path / "environment.json"), edited)
 
 
-def new_directory(out: Path | None, kind: str) -> Path:
-    """A new directory for a command's output.
-
-    The default is ``outputs/KIND/DATE/TIME`` under the current folder.
+def new_output(out: Path | None, kind: str, file: str = "") -> Path:
+    """The new directory, or the new file, for a command's output; by default ``outputs/KIND/DATE/TIME[/FILE]``.
 
     Raises:
-        RequestError: it already exists.
+        RequestError: it already exists, or cannot be created.
     """
-    out = out or Path("outputs", kind, datetime.now().strftime("%Y-%m-%d/%H-%M-%S-%f"))
-    if out.exists():
-        raise RequestError(f"--out {out}: already exists; name a new directory")
+    out = out or Path("outputs", kind, datetime.now().strftime("%Y-%m-%d/%H-%M-%S-%f"), file)
+    if os.path.lexists(out):
+        raise RequestError(f"--out {out}: already exists; name a new {'file' if file else 'directory'}")
+    if problem := write_problem(out):
+        raise RequestError(f"--out {out}: cannot be created: {problem}")
     return out
 
 

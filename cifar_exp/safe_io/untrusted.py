@@ -51,6 +51,15 @@ def stat_if_there(path: str | Path) -> os.stat_result | None:
         return None
 
 
+def write_problem(path: Path) -> str | None:
+    """Why no folder or file can be created at a path, with its missing parents; None if it can."""
+    try:
+        existing = next(one for one in (path, *path.absolute().parents) if stat_if_there(one) is not None)
+    except OSError as error:
+        return error.strerror
+    return None if existing.is_dir() and os.access(existing, os.W_OK) else f"{existing} is not a writable folder"
+
+
 def open_regular(path: str | Path) -> BinaryIO:
     """Open a regular file for reading.
 

@@ -27,8 +27,10 @@ Sha256 = Annotated[
 
 
 def _are_addresses(value: Any) -> bool:
-    addresses = value if isinstance(value, list) else [value] if value != "" else []
-    return all(isinstance(one, str) and not address_problem(one) for one in addresses)
+    if value == "":  # data.root names a local archive
+        return True
+    addresses = value if isinstance(value, list) else [value]
+    return bool(addresses) and all(isinstance(one, str) and not address_problem(one) for one in addresses)
 
 
 @dataclass
