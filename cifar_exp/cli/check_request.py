@@ -18,9 +18,6 @@ def check(config: ExperimentConfig, *, here: bool = True) -> None:
     """Refuse a config with a missing package, path or device. PyTorch is imported only if a GPU is requested.
 
     ``here=False`` means that the run is for another machine of a cluster.
-
-    Raises:
-        RequestError: names the missing item, and what to do.
     """
     trackers.check(config)
     _check_batch(config)

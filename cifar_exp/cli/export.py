@@ -71,9 +71,8 @@ def main(options: argparse.Namespace) -> int:
 
 def _metadata(run: SavedRun, network: TrainedNetwork, weights: str | None) -> dict[str, str]:
     """What a user of the file needs to know; lists and mappings as JSON."""
-    node = {
-        key: value for key, value in as_containers(network.config.model).items() if key not in ("weights", "pretrained")
-    }
+    node = as_containers(network.config.model)
+    node = {key: value for key, value in node.items() if key not in ("weights", "pretrained")}
     size, colour = network.image_size, "RGB" if network.channels == 3 else "gray"
     return {
         "name": network.config.name,
@@ -114,15 +113,10 @@ def _same(expected: torch.Tensor, found: torch.Tensor, what: str) -> bool:
     largest = float((expected - found).abs().max())
     changed = int((expected.argmax(1) != found.argmax(1)).sum())
     same = largest <= _TOLERANCE and changed == 0
-    log.log(
-        logging.INFO if same else logging.ERROR,
-        "%s: on %s %s, %s from PyTorch's; largest difference of a probability %.1e",
-        "Checked" if same else "Not written",
-        f"{len(expected):,}",
-        what,
-        "1 prediction differs" if changed == 1 else f"{changed or 'no'} predictions differ",
-        largest,
-    )
+    level, done = (logging.INFO, "Checked") if same else (logging.ERROR, "Not written")
+    found_out = "1 prediction differs" if changed == 1 else f"{changed or 'no'} predictions differ"
+    text = "%s: on %s %s, %s from PyTorch's; largest difference of a probability %.1e"
+    log.log(level, text, done, f"{len(expected):,}", what, found_out, largest)
     return same
 
 
@@ -137,9 +131,6 @@ def _compare_with_predictions_csv(
     now = np.array(network.class_names)[found.argmax(1).numpy()]
     changed = int((recorded.to_numpy() != now).sum())
     images = plural(len(indices), "image")
+    same = f"a different prediction for {changed:,} of {images}" if changed else f"the same prediction for all {images}"
     precision = str(network.compute.precision).removeprefix("torch.")
-    log.info(
-        "predictions.csv has %s (file: float32; evaluation on this machine: %s)",
-        f"a different prediction for {changed:,} of {images}" if changed else f"the same prediction for all {images}",
-        precision,
-    )
+    log.info("predictions.csv has %s (file: float32; evaluation on this machine: %s)", same, precision)

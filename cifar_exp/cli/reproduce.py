@@ -2,6 +2,7 @@
 
 import argparse
 import logging
+import math
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -117,18 +118,17 @@ def first_difference(then: pd.DataFrame, now: pd.DataFrame, tolerance: float) ->
     columns = [name for name in then.columns if name not in tables.TIMING_COLUMNS]
     if absent := [name for name in columns if name not in now.columns]:
         return Difference("header", absent[0], absent[0], None)
-    for row in range(max(len(then), len(now))):
-        if row >= len(then) or row >= len(now):
-            there = ("there", None) if row < len(then) else (None, "there")
-            return Difference(f"epoch {(then if row < len(then) else now)['epoch'].iloc[row]}", None, *there)
+    shared = min(len(then), len(now))
+    for row in range(shared):
         for column in columns:
-            a, b = (
-                None if pd.isna(table[column].iloc[row]) else float(table[column].iloc[row]) for table in (then, now)
-            )
-            same = a == b or (a is not None and b is not None and abs(a - b) <= tolerance)
-            if not same:
-                return Difference(f"epoch {then['epoch'].iloc[row]}", column, a, b)
-    return None
+            a, b = (float(table[column].iloc[row]) for table in (then, now))
+            if not (a == b or abs(a - b) <= tolerance or (math.isnan(a) and math.isnan(b))):
+                shown = (None if math.isnan(value) else value for value in (a, b))
+                return Difference(f"epoch {then['epoch'].iloc[row]}", column, *shown)
+    if len(then) == len(now):
+        return None
+    there = ("there", None) if shared < len(then) else (None, "there")
+    return Difference(f"epoch {(then if shared < len(then) else now)['epoch'].iloc[shared]}", None, *there)
 
 
 def _final_differences(then: pd.DataFrame, now: pd.DataFrame) -> dict[str, float]:

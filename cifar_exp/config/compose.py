@@ -155,11 +155,7 @@ def parse_overrides(overrides: list[str], loader: ConfigLoader) -> list[Override
 
 
 def check_job(config: DictConfig) -> None:
-    """Check a composed configuration of one run.
-
-    Raises:
-        RequestError: it has an unknown key or a wrong value.
-    """
+    """Refuse a composed configuration of one run with an unknown key or a wrong value."""
     check_choices(config.hydra.runtime.choices)
     experiment = without_hydra(config)
     check_keys(experiment)

@@ -35,43 +35,36 @@ def resolve(config: DictConfig, base: str = "") -> ExperimentConfig:
         values = cast("dict[str, Any]", OmegaConf.to_container(config, resolve=True, throw_on_missing=True))
     except OmegaConfBaseException as error:
         raise RequestError(first_line(error)) from error
-    return parse(_as_text(_with_absolute_paths(values, base), ""))
+    return parse(_displayable(_with_absolute_paths(values, base)))
 
 
-def _with_absolute_paths(values: dict[str, Any], base: str) -> dict[str, Any]:
+def _with_absolute_paths(values: dict[str, Any], base: str = "") -> dict[str, Any]:
     """The same values with absolute paths, so that a saved config does not depend on the current folder."""
     for key in PATHS:
         group, leaf = key.split(".")
         node = values.get(group)
-        if key == "model.weights" and isinstance(node, dict) and group_schema(group, node.get("_target_")) is None:
+        if not isinstance(node, dict) or node.get(leaf) is None:
+            continue
+        if key == "model.weights" and group_schema(group, node.get("_target_")) is None:
             continue  # an argument of the user's own network
-        if isinstance(node, dict) and node.get(leaf) is not None:
-            node[leaf] = _absolute(node[leaf], key, base)
+        try:
+            node[leaf] = str(Path(base, Path(node[leaf]).expanduser()).absolute())
+        except (TypeError, RuntimeError) as error:  # not a text; the home folder of an unknown user
+            raise RequestError(f"{key}={node[leaf]}: not a path: {error}") from error
     return values
 
 
-def _absolute(value: Any, key: str, base: str) -> str:
-    try:
-        return str(Path(base, Path(value).expanduser()).absolute())
-    except (TypeError, RuntimeError) as error:  # not a text; the home folder of an unknown user
-        raise RequestError(f"{key}={value}: not a path: {error}") from error
-
-
-def _as_text(node: Any, path: str) -> Any:
+def _displayable(node: Any, path: str = "") -> Any:
     """The same containers with displayable texts; a path keeps its bytes, to find the file."""
     if isinstance(node, dict):
-        return {key: _as_text(value, f"{path}.{key}" if path else str(key)) for key, value in node.items()}
+        return {key: _displayable(value, f"{path}.{key}".lstrip(".")) for key, value in node.items()}
     if isinstance(node, list):
-        return [_as_text(value, path) for value in node]
+        return [_displayable(value, path) for value in node]
     return displayable(node) if isinstance(node, str) and path not in PATHS else node
 
 
 def validate(config: ExperimentConfig) -> None:
-    """Check a config again that may have been changed since it was parsed.
-
-    Raises:
-        RequestError: one line for each wrong value, with the allowed ones.
-    """
+    """Refuse a config that was changed since it was parsed, and is wrong now."""
     parse(as_containers(config))
 
 
@@ -91,7 +84,7 @@ def load_saved(path: Path, trust: Sequence[str] = ()) -> ExperimentConfig:
     saved = with_tracker_names(saved) | {"trust": list(trust)}
     try:
         drop_removed_keys(saved)
-        return parse(_as_text(_with_absolute_paths(saved, ""), ""))
+        return parse(_displayable(_with_absolute_paths(saved)))
     except RequestError as error:
         raise RequestError(f"{path}: {error}") from error
 
@@ -125,9 +118,6 @@ def check_keys(config: DictConfig) -> None:
 
     Its run could not be repeated, because ``load_saved`` applies the schema. The keys of a group's option are checked
     by the callable that gets them.
-
-    Raises:
-        RequestError: names the key.
     """
     composed = OmegaConf.to_container(config)
     try:

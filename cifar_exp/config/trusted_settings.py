@@ -46,11 +46,7 @@ def check_group_choices(overrides: Sequence[Override], loader: ConfigLoader) -> 
 
 
 def check_choices(choices: Mapping[Any, Any]) -> None:
-    """Refuse a composition whose files choose a group's option by a path.
-
-    Raises:
-        RequestError: names the first such choice.
-    """
+    """Refuse a composition whose files choose a group's option by a path."""
     for group, choice in choices.items():
         if is_path(group) or is_path(choice):
             raise RequestError(f"{group}={choice}: must be the name of an option, not a path; {_OWN_OPTIONS}")
@@ -68,9 +64,6 @@ def check_hydra_settings(config: DictConfig, shipped: DictConfig, overrides: Seq
     """Refuse a composition in which a file of the user changed a protected setting.
 
     ``shipped`` is composed from the shipped files and the ``protected_overrides``.
-
-    Raises:
-        RequestError: names the first such key.
     """
     if config.get("trust") and not any(override.key_or_group == "trust" for override in overrides):
         packages = ",".join(map(str, config.trust))

@@ -140,14 +140,8 @@ def read_images(path: Path) -> KeptImages:
     _check_kept(kept)
     # Without maps the layers mean nothing, and there can be any number of them.
     layers = kept["layers"] if kept["explained"].size else ()
-    return KeptImages(
-        index=kept["index"].astype(np.int64),
-        image=kept["image"],
-        explained=kept["explained"].astype(np.int64),
-        explained_image=kept["explained_image"],
-        layers=tuple(str(name) for name in layers),
-        heat=kept["heat"],
-    )
+    whole = {name: kept[name].astype(np.int64) for name in ("index", "explained")}
+    return KeptImages(**{**kept, **whole, "layers": tuple(str(name) for name in layers)})
 
 
 def _check_kept(kept: Mapping[str, NDArray[Any]]) -> None:
@@ -165,7 +159,7 @@ def _check_kept(kept: Mapping[str, NDArray[Any]]) -> None:
     for name, shape in shapes.items():
         array = kept[name]
         fits = array.ndim == len(shape) and all(
-            wanted in (None, size) for wanted, size in zip(shape, array.shape, strict=True)
+            size in (one, None) for one, size in zip(array.shape, shape, strict=True)
         )
         if not fits or array.dtype.kind != _KINDS[name] or (_KINDS[name] == "u" and array.dtype != np.uint8):
             raise ValueError(f"its {name} is {array.dtype} {array.shape}")

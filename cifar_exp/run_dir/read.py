@@ -124,11 +124,7 @@ def read_run(path: Path, *, at_work: bool = False) -> RunDirectory:
 
 
 def require_run(path: Path, *names: str) -> None:
-    """Refuse a path that is not a directory with one of the named files.
-
-    Raises:
-        RequestError: names what is wrong with it.
-    """
+    """Refuse a path that is not a directory with one of the named files."""
     try:
         kind = _kind(path)
         has_records = kind == stat.S_IFDIR and any(_kind(path / name) == stat.S_IFREG for name in names)

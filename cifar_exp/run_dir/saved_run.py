@@ -72,10 +72,9 @@ def open_run(
         raise RequestError(f"{path / 'config_resolved.yaml'}: is a link; a run's own file is needed")
     config = load_saved(path / "config_resolved.yaml", trust)
     edited = status.get("config_hash") not in (None, saved_hash(path / "config_resolved.yaml"))
-    # A stranger's run must not decide where this program writes: the user's own cache is used.
-    own: dict[str, Any] = {"data.cache": None}
     dropped = [name for name in config.tracker.names if not keeps_tracker(name, config, path)]
-    own |= {f"tracker.{name}": False for name in dropped}
+    # A stranger's run must not decide where this program writes: the user's own cache is used.
+    own: dict[str, Any] = {"data.cache": None, **{f"tracker.{name}": False for name in dropped}}
     if dropped == config.tracker.names:
         own["tracker.store"] = None
     config = changed(config, own)

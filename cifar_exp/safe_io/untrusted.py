@@ -272,10 +272,6 @@ def refuse_irregular(directory: Path) -> None:
     """Refuse to write into a run directory that holds anything but folders and regular files.
 
     A link may lead anywhere, and opening a pipe waits for its reader. The directory itself may be a link.
-
-    Raises:
-        RequestError: names the first link, pipe or device.
-        OSError: the directory cannot be listed.
     """
     for folder, folders, files in os.walk(directory):
         for name in (*folders, *files):

@@ -32,40 +32,24 @@ _WARM_UP_STEPS, _STEPS, _SECONDS = 2, 10, 5.0
 _PLACEHOLDER_LR = 1e-3  # instead of max_lr=auto: the time of a step does not depend on it
 # Measured bytes: a line of steps.csv, all figures and tables, report.html with its images.
 _STEPS_ROW, _FIGURES, _PAGE = 80, 1.5e6, 1.4e6
-# Keys that affect the time of a step.
-_COST_KEYS = (
-    "model",
-    "data",
-    "augment",
-    "augment_backend",
-    "optimizer",
-    "batch_size",
-    "device",
-    "precision",
-    "memory_format",
+# fmt: off
+_COST_KEYS = (  # they affect the time of a step
+    "model", "data", "augment", "augment_backend", "optimizer", "batch_size", "device", "precision", "memory_format",
     "compile",
 )
+# fmt: on
 
 
 @dataclass(frozen=True)
 class Cost:
-    """The measured cost of one combination of model, data and batch size.
+    """The measured cost of one combination of model, data and batch size."""
 
-    Attributes:
-        step: seconds of a training step.
-        image: seconds of the evaluation of an image.
-        steps: training steps in an epoch.
-        validation: number of images.
-        test: number of images.
-        checkpoint: bytes of ``last.pt`` and ``best.pt`` together.
-    """
-
-    step: float
-    image: float
-    steps: int
-    validation: int
-    test: int
-    checkpoint: float
+    step: float  # seconds of a training step
+    image: float  # seconds of the evaluation of an image
+    steps: int  # training steps in an epoch
+    validation: int  # number of images
+    test: int  # number of images
+    checkpoint: float  # bytes of ``last.pt`` and ``best.pt`` together
 
     def seconds(self, config: ExperimentConfig) -> float:
         """Seconds of all epochs of a job, without its figures."""

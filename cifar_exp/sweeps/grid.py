@@ -33,40 +33,24 @@ _DEFAULT_SUBDIR = "${hydra.job.num}"
 
 @dataclass(frozen=True)
 class Request:
-    """A sweep as the user requested it.
+    """A sweep as the user requested it."""
 
-    Attributes:
-        overrides: overrides of all jobs; values with commas span a grid.
-        config_name: the primary config.
-        config_dir: the user's own folder with more options for the groups, absolute.
-        jobs: overrides of each job, from a record; None: expand the grid.
-        directories: directories of these jobs, relative to the sweep's directory; None: as composed.
-    """
-
-    overrides: list[str]
-    config_name: str = "config"
-    config_dir: str | None = None
-    jobs: list[list[str]] | None = None
-    directories: list[str] | None = None
+    overrides: list[str]  # of all jobs; values with commas span a grid
+    config_name: str = "config"  # the primary config
+    config_dir: str | None = None  # the user's own folder with more options for the groups, absolute
+    jobs: list[list[str]] | None = None  # overrides of each job, from a record; None: expand the grid
+    directories: list[str] | None = None  # of these jobs, relative to the sweep's directory; None: as composed
 
 
 @dataclass(frozen=True)
 class Job:
-    """One job of a sweep.
+    """One job of a sweep."""
 
-    Attributes:
-        number: Hydra's, counted from 0.
-        directory: its run directory.
-        overrides: its overrides whose values differ between jobs, by key.
-        arguments: all its overrides.
-        config: resolved.
-    """
-
-    number: int
-    directory: Path
-    overrides: dict[str, str]
-    arguments: list[str]
-    config: ExperimentConfig
+    number: int  # Hydra's, counted from 0
+    directory: Path  # its run directory
+    overrides: dict[str, str]  # its overrides whose values differ between jobs, by key
+    arguments: list[str]  # all its overrides
+    config: ExperimentConfig  # resolved
 
     @property
     def title(self) -> str:
@@ -76,23 +60,13 @@ class Job:
 
 @dataclass(frozen=True)
 class Sweep:
-    """A composed sweep.
+    """A composed sweep."""
 
-    Attributes:
-        master: the configuration that all jobs share, with its ``hydra`` node.
-        directory: absolute.
-        grid: overrides of each job.
-        jobs: the jobs; of a search, two jobs with the smallest and the largest value of every key.
-        is_search: whether the sweeper chooses the jobs while the sweep runs.
-        loader: Hydra's.
-    """
-
-    master: DictConfig
-    directory: Path
-    grid: list[list[str]]
-    jobs: list[Job]
-    is_search: bool
-    loader: ConfigLoader
+    master: DictConfig  # the configuration that all jobs share, with its ``hydra`` node
+    directory: Path  # absolute
+    jobs: list[Job]  # of a search, two jobs with the smallest and the largest value of every key
+    is_search: bool  # whether the sweeper chooses the jobs while the sweep runs
+    loader: ConfigLoader  # Hydra's
 
 
 def expand(parsed: Sequence[Override]) -> list[list[str]]:
@@ -166,7 +140,7 @@ def compose_sweep(request: Request) -> Sweep:
     for job in composed:
         check_hydra_settings(job, expected, parsed)
     is_search = options.is_search(master.hydra) or not _is_basic(master.hydra)
-    return Sweep(master, directory, grid, _jobs(grid, composed, directory), is_search, loader)
+    return Sweep(master, directory, _jobs(grid, composed, directory), is_search, loader)
 
 
 def _grid(request: Request, master: DictConfig, parsed: Sequence[Override], loader: ConfigLoader) -> list[list[str]]:
@@ -232,14 +206,9 @@ def duplicates(jobs: Sequence[Job]) -> dict[int, int]:
 
 
 def check_directories(sweep: Sweep, expected: Sequence[str] | None = None) -> None:
-    """Check that every job has its own directory, without a run of another config.
+    """Refuse a sweep unless every job has its own directory, without a run of another config.
 
-    Args:
-        sweep: composed.
-        expected: the jobs' directories by the sweep's record, relative to the sweep's directory.
-
-    Raises:
-        RequestError: nothing was written.
+    ``expected`` are the jobs' directories by the sweep's record, relative to the sweep's directory.
     """
     root = os.path.normpath(sweep.directory)
     owners: dict[str, Job] = {}
@@ -291,8 +260,9 @@ def launch(sweep: Sweep, task: TaskFunction) -> None:
     else:
         OmegaConf.save(master, sweep.directory / "multirun.yaml")
         launcher = Plugins.instance().instantiate_launcher(hydra_context=context, task_function=task, config=master)
-        size = master.hydra.sweeper.max_batch_size or len(sweep.grid)
-        for first in range(0, len(sweep.grid), size):
-            for done in launcher.launch(sweep.grid[first : first + size], initial_job_idx=first):
+        grid = [job.arguments for job in sweep.jobs]
+        size = master.hydra.sweeper.max_batch_size or len(grid)
+        for first in range(0, len(grid), size):
+            for done in launcher.launch(grid[first : first + size], initial_job_idx=first):
                 _ = done.return_value  # raises the exception of a job that could not record it
     callbacks.on_multirun_end(config=master, config_name=name)

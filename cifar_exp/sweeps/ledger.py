@@ -24,20 +24,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-SWEEP_COLUMNS = (
-    "job",
-    "run",
-    "state",
-    "error",
-    "epochs_completed",
-    "best_val_accuracy",
-    "val_accuracy",
-    "test_accuracy",
-    "train_seconds",
-    "total_seconds",
-    "resumed",
-)
 _MEASURED = ("best_val_accuracy", "val_accuracy", "test_accuracy", "train_seconds", "total_seconds")
+SWEEP_COLUMNS = ("job", "run", "state", "error", "epochs_completed", *_MEASURED, "resumed")
 _LONGEST_ERROR = 70  # characters in the printed table
 
 
@@ -95,14 +83,11 @@ def _recorded_jobs(sweep_dir: Path) -> list[Mapping[str, Any]]:
         return jobs
     found = [path.parent for path in sweep_dir.glob("*/status.json")]
     numbered = sorted((path for path in found if path.name.isdecimal()), key=lambda path: int(path.name))
-    return [{"job": int(path.name), "run": path.name, "overrides": _saved_overrides(path)} for path in numbered]
-
-
-def _saved_overrides(run: Path) -> dict[str, str]:
-    try:
-        return by_key([str(item) for item in read_yaml(run / ".hydra" / "overrides.yaml")])
-    except (OSError, ValueError, TypeError):
-        return {}
+    jobs = [{"job": int(path.name), "run": path.name, "overrides": {}} for path in numbered]
+    for job, path in zip(jobs, numbered, strict=True):
+        with contextlib.suppress(OSError, ValueError, TypeError):
+            job["overrides"] = by_key([str(item) for item in read_yaml(path / ".hydra" / "overrides.yaml")])
+    return jobs
 
 
 def _row(sweep_dir: Path, job: Mapping[str, Any]) -> dict[str, Any]:
@@ -142,12 +127,8 @@ def _cells(row: Mapping[str, Any], varied: Sequence[str]) -> list[str]:
 def winner(rows: Sequence[Mapping[str, Any]], varied: Sequence[str], best_run: str | None = None) -> str:
     """A sentence on the best job by validation accuracy, with its test accuracy.
 
-    The test split is not used for the choice: the best of many test accuracies would be too high.
-
-    Args:
-        rows: the jobs.
-        varied: keys of the overrides that differ between jobs.
-        best_run: ``run`` of the row that the comparison chose; None takes the first of the best rows.
+    The test split is not used for the choice: the best of many test accuracies would be too high. ``rows`` are the
+    jobs, whose overrides differ in the keys ``varied``. ``best_run`` is the run that the comparison chose, if any.
     """
     measured = [row for row in rows if row.get("val_accuracy") is not None]
     if not measured:

@@ -176,25 +176,18 @@ def _reopen(study: "Study", trial: "FrozenTrial") -> None:
     from optuna.trial import TrialState, create_trial
 
     if trial.state.is_finished():
-        study.add_trial(
-            create_trial(
-                state=TrialState.RUNNING,
-                params=trial.params,
-                distributions=trial.distributions,
-                user_attrs=trial.user_attrs,
-            )
-        )
+        kept = {"params": trial.params, "distributions": trial.distributions, "user_attrs": trial.user_attrs}
+        study.add_trial(create_trial(state=TrialState.RUNNING, **kept))
 
 
 def _tell(study: "Study", number: int, value: float | None, run_dir: Path) -> None:
     """Report the end of a trial, whose job ran in a directory."""
     from optuna.trial import TrialState
 
-    state = None
-    if value is None:
-        state = TrialState.FAIL
-        with suppress(ValueError):  # its status may be damaged
-            state = TrialState.PRUNED if run_status.job_state(run_dir) == "pruned" else TrialState.FAIL
+    state = None if value is not None else TrialState.FAIL
+    with suppress(ValueError):  # its status may be damaged
+        if value is None and run_status.job_state(run_dir) == "pruned":
+            state = TrialState.PRUNED
     study.tell(number, value, state)
 
 

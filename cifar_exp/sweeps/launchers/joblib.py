@@ -73,8 +73,9 @@ def _gpus() -> list[str]:
     return [str(number) for number in range(count)]
 
 
-def _work(job: Job, connection: Connection) -> None:
-    """Run a job in its own process and send its value."""
+def _work(job: Job, connection: Connection, environment: dict[str, str]) -> None:
+    """Run a job in its own process, with more environment variables, and send its value."""
+    os.environ |= environment  # before PyTorch is imported, which reads them
     with suppress(OSError, AttributeError):  # not supported by the system
         os.setsid()  # Ctrl-C goes to the sweep's program only
     signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
@@ -121,8 +122,8 @@ class _RunningJobs:
         context = multiprocessing.get_context("spawn")
         receiver, sender = context.Pipe(duplex=False)
         # A daemon must not have loader processes.
-        process = context.Process(target=_work, args=(job, sender), daemon=False)
-        with _signals_blocked(), _environment(environment):
+        process = context.Process(target=_work, args=(job, sender, environment), daemon=False)
+        with _signals_blocked():
             process.start()
             self.jobs.append(_RunningJob(job, slot, process, receiver))
         sender.close()
@@ -164,18 +165,3 @@ def _signals_blocked() -> Iterator[None]:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-@contextmanager
-def _environment(variables: dict[str, str]) -> Iterator[None]:
-    """Set environment variables for processes started meanwhile."""
-    before = {name: os.environ.get(name) for name in variables}
-    os.environ.update(variables)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value
