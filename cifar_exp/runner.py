@@ -33,13 +33,10 @@ def run(
     resume: bool = False,
     after_epoch: Sequence[Callable[[], None]] = (),
 ) -> dict[str, Any]:
-    """Train, evaluate, explain and report one experiment.
+    """Train, evaluate, explain and report one experiment; returns the row of ``summary.csv``.
 
     Creates the run directory ``out_dir``, or resumes the run in it, whose config must be this one.
     ``after_epoch`` functions are called after each epoch, once its rows are written; they may raise ``PrunedError``.
-
-    Returns:
-        The row of ``summary.csv``.
 
     Raises:
         RequestError: the config or what it points to is wrong.
@@ -74,8 +71,8 @@ def run(
         tta = stages.measure_tta(config, parts)
         suspects = outputs.write_tables(parts, evaluation, tta, out_dir)
         results = outputs.results(config, parts, fitted, evaluation, use, environment)
-        results |= {"test_accuracy_tta": tta.accuracy if tta else None}
-        results |= probability_scores(evaluation, fitted_temperature(validation))
+        scores = probability_scores(evaluation, fitted_temperature(validation))
+        results |= {"test_accuracy_tta": tta.accuracy if tta else None, **scores}
 
         def write_summary() -> dict[str, Any]:
             seconds = fitted.seconds_before + time.perf_counter() - started

@@ -72,11 +72,7 @@ def help_text(overrides: list[str], *, config_dir: str | None = None) -> str:
 
 
 def _topic_text(topic: str, overrides: list[str], config_dir: str | None) -> str:
-    """The help on a group with its options, or on a node or a key.
-
-    Raises:
-        RequestError: no such topic.
-    """
+    """The help on a group with its options, or on a node or a key."""
     job = without_hydra(compose_job(overrides, config_dir=config_dir, checked=False))
     with composition(config_dir):
         options = [f"  {topic}={name}".ljust(32) + _purpose(topic, name, config_dir) for name in group_options(topic)]

@@ -8,11 +8,10 @@ import shlex
 from pathlib import Path
 
 from cifar_exp import outputs
-from cifar_exp.build import Parts, build, describe
+from cifar_exp.build import build, describe
 from cifar_exp.config.compose import compose_job, without_hydra
 from cifar_exp.config.parse import changed
 from cifar_exp.config.resolved import resolve, to_yaml
-from cifar_exp.config.schema import ExperimentConfig
 from cifar_exp.errors import DONE, FAILED, RequestError
 from cifar_exp.reports.figures.lr_range_test import draw_lr_range_test
 from cifar_exp.run_dir import tables
@@ -36,7 +35,12 @@ def main(options: argparse.Namespace) -> int:
     folder = os.path.abspath(config_dir) if config_dir else None
     config = resolve(without_hydra(compose_job(overrides, config_dir=folder)))
     out_dir = new_output(options.out, "lr_find")
-    parts = _build(config, lr_range)
+    # The test does not use max_lr; with `auto`, `build` would run a test of its own. Grad-CAM is not needed.
+    unused = {"max_lr": lr_range.low, "compile": False, "explain.layers": [], "explain.indices": None}
+    parts = build(changed(config, unused))
+    log.info(describe(config.name, parts)[0].rsplit(";", 1)[0])
+    text = "LR range test: up to %d steps from %g to %g (%d steps per epoch)"
+    log.info(text, lr_range.steps, lr_range.low, lr_range.high, parts.steps_per_epoch)
     result = lr_range_test.run_lr_range_test(
         config, parts.learner.model, parts.batches, parts.learner.training_step, lr_range
     )
@@ -48,16 +52,6 @@ def main(options: argparse.Namespace) -> int:
     draw_lr_range_test(result, config.name, out_dir / FIGURE)
     _log_result(result, suggestion, lr_range.steps, overrides, config_dir, out_dir)
     return DONE if suggestion.max_lr is not None else FAILED
-
-
-def _build(config: ExperimentConfig, lr_range: LRRange) -> Parts:
-    # The test does not use max_lr; with `auto`, `build` would run a test of its own. Grad-CAM is not needed.
-    unused = {"max_lr": lr_range.low, "compile": False, "explain.layers": [], "explain.indices": None}
-    parts = build(changed(config, unused))
-    log.info(describe(config.name, parts)[0].rsplit(";", 1)[0])
-    text = "LR range test: up to %d steps from %g to %g (%d steps per epoch)"
-    log.info(text, lr_range.steps, lr_range.low, lr_range.high, parts.steps_per_epoch)
-    return parts
 
 
 def _check(lr_range: LRRange) -> None:

@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from cifar_exp import data
 from cifar_exp.compute import seeding
@@ -159,17 +158,12 @@ def _changes(saved: SavedRun, config: ExperimentConfig) -> list[Change]:
     compute = Compute.choose(config.device, config.precision, config.memory_format)
     seeding.set_threads(config.threads)
     dataset = data.load(config.data)
-    backend = _augment_backend(config, dataset.train.images, compute)
-    now, diff = current_environment(compute, backend, dataset.fingerprint)
-    return edited + changes(saved.path, saved.environment, now, diff)
-
-
-def _augment_backend(config: ExperimentConfig, images: NDArray[np.uint8], compute: Compute) -> str:
-    """The backend that ``augment_backend`` selects on this machine."""
-    height, width, channels = images.shape[1:]
-    # The fill colour does not affect the choice.
+    _, height, width, channels = dataset.train.images.shape
+    # The fill colour does not affect the choice of the backend.
     augmentation = Augmentation(config.augment.transforms, (0.0,) * channels, (height, width, channels))
-    return choose(config.augment_backend, augmentation, compute.device, images.nbytes).name
+    backend = choose(config.augment_backend, augmentation, compute.device, dataset.train.images.nbytes)
+    now, diff = current_environment(compute, backend.name, dataset.fingerprint)
+    return edited + changes(saved.path, saved.environment, now, diff)
 
 
 def _log_verdict(verdict: dict[str, Any], first: Difference | None, out_dir: Path) -> None:

@@ -80,6 +80,7 @@ def one_of(*choices: str) -> Allowed:
 
 
 Fraction = Annotated[float, between(0, 1)]
+FractionInside = Annotated[float, Allowed("above 0 and below 1", lambda value: 0 < value < 1)]
 FractionBelowOne = Annotated[float, Allowed("at least 0 and below 1", lambda value: 0 <= value < 1)]
 Positive = Annotated[
     float,

@@ -41,7 +41,8 @@ def explain(error: Exception, overrides: list[str], config_name: str) -> str:
         parent, _, inner = group.rpartition("/")
         if not options and parent and inner in GROUPS:  # Hydra looks for it below the file's own group
             return f"{group}={option}: no such group; in the defaults of your file write `override /{inner}: {option}`"
-        return f"{group}={option}: no such option{suggest_option(group, option, options)}; {_listed(group, options)}"
+        listed = f"{group} has {', '.join(options)}" if options else f"no such group {group!r}"
+        return f"{group}={option}: no such option{suggest_option(group, option, options)}; {listed}"
     if match := re.search(r"Error merging override (\S+)", text):
         reason = first_line(cause) if isinstance(cause, Exception) else text.splitlines()[-1]
         reason = re.sub(r"^\S+: ", "", reason)
@@ -65,10 +66,6 @@ def explain(error: Exception, overrides: list[str], config_name: str) -> str:
     if match := re.search(r"Multiple values for (\S+?)\. ", text):
         return f"{match[1]}: chosen twice; in the defaults of your file write `override /{match[1]}: OPTION`"
     return _about_file(error, config_name)
-
-
-def _listed(group: str, options: list[str]) -> str:
-    return f"{group} has {', '.join(options)}" if options else f"no such group {group!r}"
 
 
 def _about_yaml(error: YAMLError) -> str:

@@ -54,7 +54,8 @@ def changes(run: Path, then: dict[str, Any], now: dict[str, Any], diff: str | No
     then, now = (
         {**_UNRECORDED, **one, "code": code} for one, code in ((then, _digest(then_diff)), (now, _digest(diff)))
     )
-    packages = then.get("packages") if isinstance(then.get("packages"), dict) else {}
+    recorded = then.get("packages")
+    packages = recorded if isinstance(recorded, dict) else {}
     pairs = [(name, packages.get(name), version) for name, version in now["packages"].items()]
     pairs += [(key, then.get(key), now.get(key)) for key in _ENVIRONMENT_KEYS]
     return [Change(*one) for one in pairs if one[1] != one[2]]

@@ -140,8 +140,9 @@ def read_images(path: Path) -> KeptImages:
     _check_kept(kept)
     # Without maps the layers mean nothing, and there can be any number of them.
     layers = kept["layers"] if kept["explained"].size else ()
-    whole = {name: kept[name].astype(np.int64) for name in ("index", "explained")}
-    return KeptImages(**{**kept, **whole, "layers": tuple(str(name) for name in layers)})
+    values: dict[str, Any] = {**kept, "layers": tuple(str(name) for name in layers)}
+    values |= {name: kept[name].astype(np.int64) for name in ("index", "explained")}
+    return KeptImages(**values)
 
 
 def _check_kept(kept: Mapping[str, NDArray[Any]]) -> None:

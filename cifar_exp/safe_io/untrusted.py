@@ -172,23 +172,19 @@ def read_yaml_text(path: str | Path, loader: Any = yaml.SafeLoader) -> str:
                 raise ValueError("it holds a YAML alias")
             if isinstance(event, yaml.ScalarEvent):
                 scalars += 1
-                _check_scalar(event, scalars)
+                length = len(event.value)
+                if scalars > _MOST_SCALARS:
+                    raise ValueError(f"it has more than {_MOST_SCALARS:,} keys and values")
+                if event.tag is not None:
+                    raise ValueError(f"it holds a YAML tag ({event.tag[:100]})")
+                if length > _MOST_CHARACTERS or (length > _MOST_DIGITS and _NUMBER.fullmatch(event.value)):
+                    raise ValueError(f"it holds a value of {length:,} characters")
             level += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
             if level > _MOST_LEVELS:
                 raise ValueError(f"it is nested more than {_MOST_LEVELS} levels deep")
     except yaml.YAMLError as error:
         raise ValueError(" ".join(str(error).split())) from error
     return text
-
-
-def _check_scalar(event: Any, number: int) -> None:
-    if number > _MOST_SCALARS:
-        raise ValueError(f"it has more than {_MOST_SCALARS:,} keys and values")
-    if event.tag is not None:
-        raise ValueError(f"it holds a YAML tag ({event.tag[:100]})")
-    length = len(event.value)
-    if length > _MOST_CHARACTERS or (length > _MOST_DIGITS and _NUMBER.fullmatch(event.value)):
-        raise ValueError(f"it holds a value of {length:,} characters")
 
 
 def read_yaml(path: str | Path) -> Any:

@@ -66,11 +66,7 @@ class Cost:
 
 
 def show_plan(jobs: Sequence[Job], sweep_dir: Path) -> int:
-    """Print the jobs with the estimated cost of each; train nothing and write nothing.
-
-    Raises:
-        RequestError: a combination cannot be built, so that its jobs would fail.
-    """
+    """Print the jobs with the estimated cost of each; train nothing and write nothing."""
     log_to_console()
     repeated = duplicates(jobs)
     costs: dict[str, Cost] = {}
@@ -95,14 +91,8 @@ def show_plan(jobs: Sequence[Job], sweep_dir: Path) -> int:
         rows.append([job.title, duration(cost.seconds(job.config)), size, remark])
     disk += _PAGE if todo else 0  # comparison.html
     log.info("%s", as_text((["", "time", "disk", ""], rows)))
-    log.info(
-        "%s, %d to run: about %s one after the other, and %.0f MB in %s. Nothing was trained or written.",
-        plural(len(jobs), "job"),
-        todo,
-        duration(seconds),
-        disk / 1e6,
-        sweep_dir,
-    )
+    text = "%s, %d to run: about %s one after the other, and %.0f MB in %s. Nothing was trained or written."
+    log.info(text, plural(len(jobs), "job"), todo, duration(seconds), disk / 1e6, sweep_dir)
     return DONE
 
 
@@ -120,21 +110,11 @@ def _measure(job: Job) -> Cost:
     evaluate(parts.learner.model, sample, compute=parts.compute, normalize=parts.normalize, batch_size=size)
     image = (time.perf_counter() - started) / len(sample)
     parameters = count_parameters(parts.learner.model)
-    slots = sum(
-        value.numel()
-        for state in parts.learner.optimizer.state.values()
-        for value in state.values()
-        if torch.is_tensor(value)
-    )
-    copies = 2 if job.config.checkpoint.best else 1
-    return Cost(
-        step=step,
-        image=image,
-        steps=parts.steps_per_epoch,
-        validation=0 if held_out is None else len(held_out),
-        test=len(parts.splits.test),
-        checkpoint=4.0 * (copies * parameters + slots),
-    )
+    states = parts.learner.optimizer.state.values()
+    slots = sum(value.numel() for state in states for value in state.values() if torch.is_tensor(value))
+    checkpoint = 4.0 * ((2 if job.config.checkpoint.best else 1) * parameters + slots)
+    validation = 0 if held_out is None else len(held_out)
+    return Cost(step, image, parts.steps_per_epoch, validation, len(parts.splits.test), checkpoint)
 
 
 def _step_seconds(parts: Parts) -> float:

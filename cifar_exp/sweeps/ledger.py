@@ -76,9 +76,9 @@ def finish(sweep_dir: Path) -> int:
     return DONE if all(row["state"] in ("completed", "pruned", "running") for row in rows) else FAILED
 
 
-def _recorded_jobs(sweep_dir: Path) -> list[Mapping[str, Any]]:
+def _recorded_jobs(sweep_dir: Path) -> list[dict[str, Any]]:
     """The jobs of the record; of another package's sweeper, whose jobs are not recorded, the job directories."""
-    jobs: list[Mapping[str, Any]] = atomic.read_json(sweep_dir / RECORD)["jobs"]
+    jobs: list[dict[str, Any]] = atomic.read_json(sweep_dir / RECORD)["jobs"]
     if jobs:
         return jobs
     found = [path.parent for path in sweep_dir.glob("*/status.json")]

@@ -176,7 +176,11 @@ def _reopen(study: "Study", trial: "FrozenTrial") -> None:
     from optuna.trial import TrialState, create_trial
 
     if trial.state.is_finished():
-        kept = {"params": trial.params, "distributions": trial.distributions, "user_attrs": trial.user_attrs}
+        kept: dict[str, Any] = {
+            "params": trial.params,
+            "distributions": trial.distributions,
+            "user_attrs": trial.user_attrs,
+        }
         study.add_trial(create_trial(state=TrialState.RUNNING, **kept))
 
 

@@ -10,6 +10,7 @@ from cifar_exp.config.fields import (
     Allowed,
     Count,
     FractionBelowOne,
+    FractionInside,
     Pixels,
     Schema,
     Seed,
@@ -86,7 +87,7 @@ class ImageFolderConfig(DataConfig):
     """Folders of images: ``train/CLASS/*`` with ``test/CLASS/*`` or ``val/CLASS/*``, or ``CLASS/*``."""
 
     root: str | None = key("folder of train/CLASS/* and test/CLASS/* (or val/CLASS/*), or of CLASS/*", None)
-    test_fraction: Annotated[float, Allowed("above 0 and below 1", lambda value: 0 < value < 1)] = key(
+    test_fraction: FractionInside = key(
         "fraction of the images for testing, stratified, for data without a test split", 0.2
     )
     test_seed: Seed = key("seed of that split", 0)

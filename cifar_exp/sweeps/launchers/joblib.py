@@ -9,8 +9,7 @@ import os
 import signal
 import threading
 from collections import deque
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
 from types import FrameType
@@ -123,9 +122,12 @@ class _RunningJobs:
         receiver, sender = context.Pipe(duplex=False)
         # A daemon must not have loader processes.
         process = context.Process(target=_work, args=(job, sender, environment), daemon=False)
-        with _signals_blocked():
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)  # the process inherits this until it is ready
+        try:
             process.start()
             self.jobs.append(_RunningJob(job, slot, process, receiver))
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
         sender.close()
 
     def wait(self) -> list[_RunningJob]:
@@ -155,13 +157,3 @@ class _RunningJobs:
         self.stop_signal = number
         for one in self.jobs:
             one.process.terminate()
-
-
-@contextmanager
-def _signals_blocked() -> Iterator[None]:
-    """Block signals; a process started meanwhile inherits this until it is ready for them."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
