@@ -18,7 +18,8 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from cifar_exp.errors import RequestError
-from cifar_exp.safe_io.atomic import create, json_bytes, read_json, write_json
+from cifar_exp.safe_io.atomic import create, json_bytes, write_json
+from cifar_exp.safe_io.untrusted import read_json
 
 log = logging.getLogger(__name__)
 

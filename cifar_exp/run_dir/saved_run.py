@@ -15,8 +15,7 @@ from cifar_exp.config.schema import ExperimentConfig
 from cifar_exp.errors import RequestError
 from cifar_exp.run_dir import run_status, tables
 from cifar_exp.run_dir.read import require_run
-from cifar_exp.safe_io import atomic
-from cifar_exp.safe_io.untrusted import write_problem
+from cifar_exp.safe_io.untrusted import read_json, write_problem
 
 
 @dataclass(frozen=True)
@@ -97,7 +96,7 @@ def new_output(out: Path | None, kind: str, file: str = "") -> Path:
 
 def _read_json(path: Path) -> dict[str, Any]:
     try:
-        return atomic.read_json(path)
+        return read_json(path)
     except FileNotFoundError:
         return {}
     except (OSError, ValueError) as error:

@@ -106,17 +106,20 @@ def read_bytes(path: str | Path, most: int = MOST_RECORD_BYTES) -> bytes:
     return content
 
 
-def read_json(path: str | Path) -> Any:
-    """The content of a JSON file.
+def read_json(path: str | Path) -> dict[str, Any]:
+    """The object in a JSON file.
 
     Raises:
         OSError: as ``open_regular``.
-        ValueError: it is too large, nested too deeply or not JSON.
+        ValueError: it is too large, nested too deeply or not a JSON object.
     """
     try:
-        return json.loads(read_bytes(path))
+        content = json.loads(read_bytes(path))
     except RecursionError as error:
         raise ValueError("it is nested too deeply") from error
+    if not isinstance(content, dict):
+        raise ValueError("it is not a JSON object")
+    return content
 
 
 def check_header(file: BinaryIO) -> None:

@@ -22,7 +22,7 @@ from cifar_exp.config.schema import ExperimentConfig
 from cifar_exp.config.trusted_settings import check_group_choices, check_hydra_settings, protected_overrides
 from cifar_exp.errors import RequestError
 from cifar_exp.run_dir import lifecycle, run_status
-from cifar_exp.safe_io import atomic
+from cifar_exp.safe_io.untrusted import read_json
 from cifar_exp.sweeps import RECORD
 from cifar_exp.sweeps.launchers import options
 
@@ -170,7 +170,7 @@ def _is_basic(hydra: DictConfig) -> bool:
 def _in_recorded_order(grid: list[list[str]], directory: Path) -> list[list[str]]:
     """The jobs in the order of the sweep's record: ``shuffle(...)`` gives a new order each time."""
     try:
-        recorded = [job["arguments"] for job in atomic.read_json(directory / RECORD)["jobs"]]
+        recorded = [job["arguments"] for job in read_json(directory / RECORD)["jobs"]]
         return recorded if sorted(recorded) == sorted(grid) else grid
     except (OSError, ValueError, KeyError, TypeError):
         return grid

@@ -11,10 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 from cifar_exp.errors import DONE, FAILED, RequestError
 from cifar_exp.run_dir import lifecycle, run_status, tables
-from cifar_exp.safe_io import atomic
 from cifar_exp.safe_io.console import log_to_console
 from cifar_exp.safe_io.plural import duration
-from cifar_exp.safe_io.untrusted import read_yaml
+from cifar_exp.safe_io.untrusted import read_json, read_yaml
 from cifar_exp.sweeps import RECORD, STOP_MARK
 from cifar_exp.sweeps.grid import Request, Sweep, by_key, duplicates
 from cifar_exp.sweeps.record import write_record
@@ -44,7 +43,7 @@ def title_of(sweep_dir: Path, number: int, given: Sequence[str]) -> str:
     """A job's number and its overrides by the record; without an entry there, all its overrides."""
     overrides = by_key(given)
     with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-        known = {job["job"]: job["overrides"] for job in atomic.read_json(sweep_dir / RECORD)["jobs"]}
+        known = {job["job"]: job["overrides"] for job in read_json(sweep_dir / RECORD)["jobs"]}
         overrides = known.get(number, overrides)
     return " ".join([f"Job {number}:", *(f"{key}={value}" for key, value in overrides.items())])
 
@@ -78,7 +77,7 @@ def finish(sweep_dir: Path) -> int:
 
 def _recorded_jobs(sweep_dir: Path) -> list[dict[str, Any]]:
     """The jobs of the record; of another package's sweeper, whose jobs are not recorded, the job directories."""
-    jobs: list[dict[str, Any]] = atomic.read_json(sweep_dir / RECORD)["jobs"]
+    jobs: list[dict[str, Any]] = read_json(sweep_dir / RECORD)["jobs"]
     if jobs:
         return jobs
     found = [path.parent for path in sweep_dir.glob("*/status.json")]

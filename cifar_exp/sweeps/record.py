@@ -23,6 +23,7 @@ from cifar_exp.config.schema import ExperimentConfig
 from cifar_exp.config.trusted_settings import check_group_choices, is_protected
 from cifar_exp.errors import RequestError
 from cifar_exp.safe_io import atomic
+from cifar_exp.safe_io.untrusted import read_json
 from cifar_exp.sweeps import RECORD
 from cifar_exp.sweeps.grid import MOST_JOBS, Request, Sweep
 from cifar_exp.trackers import mlflow
@@ -83,7 +84,7 @@ class Record:
             RequestError: it is damaged.
         """
         try:
-            content = atomic.read_json(path)
+            content = read_json(path)
             jobs, directories = None, None
             if all("arguments" in job for job in content["jobs"]):
                 jobs = [[str(text) for text in job["arguments"]] for job in content["jobs"]] or None

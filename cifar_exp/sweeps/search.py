@@ -20,6 +20,7 @@ from omegaconf import DictConfig, OmegaConf
 from cifar_exp.errors import RequestError
 from cifar_exp.run_dir import run_status
 from cifar_exp.safe_io import atomic
+from cifar_exp.safe_io.untrusted import read_json
 from cifar_exp.sweeps import RECORD
 from cifar_exp.sweeps.pruning import JOB, open_study, trials_by_job
 
@@ -163,7 +164,7 @@ def _check_known(trial: "FrozenTrial", space: Mapping[str, Any], sweep_dir: Path
 
 def _record(study: "Study", sweep_dir: Path) -> None:
     """Write the jobs chosen so far to the sweep's record, for its table of results."""
-    record = atomic.read_json(sweep_dir / RECORD) if (sweep_dir / RECORD).exists() else {}
+    record = read_json(sweep_dir / RECORD) if (sweep_dir / RECORD).exists() else {}
     record["jobs"] = [
         {"job": job, "run": str(job), "overrides": {key: _text(value) for key, value in trial.params.items()}}
         for job, trial in sorted(trials_by_job(study).items())
