@@ -3,15 +3,14 @@
 import argparse
 import logging
 import math
-import os
 import shlex
 from pathlib import Path
 
 from cifar_exp import outputs
 from cifar_exp.build import build, describe
-from cifar_exp.config.compose import compose_job, without_hydra
+from cifar_exp.config.compose import compose_config
 from cifar_exp.config.parse import changed
-from cifar_exp.config.resolved import resolve, to_yaml
+from cifar_exp.config.resolved import to_yaml
 from cifar_exp.errors import DONE, FAILED, RequestError
 from cifar_exp.reports.figures.lr_range_test import draw_lr_range_test
 from cifar_exp.run_dir import tables
@@ -31,9 +30,7 @@ def main(options: argparse.Namespace) -> int:
     lr_range = LRRange(options.min_lr, options.max_lr, options.steps)
     _check(lr_range)
     overrides = options.overrides + ([f"trust=[{','.join(options.trust)}]"] if options.trust else [])
-    config_dir = options.config_dir
-    folder = os.path.abspath(config_dir) if config_dir else None
-    config = resolve(without_hydra(compose_job(overrides, config_dir=folder)))
+    config = compose_config(overrides, config_dir=options.config_dir)
     out_dir = new_output(options.out, "lr_find")
     # The test does not use max_lr; with `auto`, `build` would run a test of its own. Grad-CAM is not needed.
     unused = {"max_lr": lr_range.low, "compile": False, "explain.layers": [], "explain.indices": None}
@@ -50,7 +47,7 @@ def main(options: argparse.Namespace) -> int:
     outputs.write_environment(parts, out_dir)
     tables.write_table(out_dir / FILE, tables.LR_FIND_COLUMNS, result.rows())
     draw_lr_range_test(result, config.name, out_dir / FIGURE)
-    _log_result(result, suggestion, lr_range.steps, overrides, config_dir, out_dir)
+    _log_result(result, suggestion, lr_range.steps, overrides, options.config_dir, out_dir)
     return DONE if suggestion.max_lr is not None else FAILED
 
 

@@ -4,6 +4,7 @@ Hydra composes again when it runs the job. Composing here first means that a mis
 file is written.
 """
 
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -82,8 +83,8 @@ def compose_config(overrides: Sequence[str] = (), *, config_dir: str | Path | No
     Raises:
         RequestError: the first mistake found, in one or two lines.
     """
-    job = compose_job(list(overrides), config_dir=None if config_dir is None else str(config_dir))
-    return resolve(without_hydra(job))
+    folder = None if config_dir is None else os.path.abspath(config_dir)
+    return resolve(without_hydra(compose_job(list(overrides), config_dir=folder)))
 
 
 def shipped(overrides: list[str]) -> DictConfig:
@@ -154,12 +155,12 @@ def parse_overrides(overrides: list[str], loader: ConfigLoader) -> list[Override
     return parsed
 
 
-def check_job(config: DictConfig) -> None:
-    """Refuse a composed configuration of one run with an unknown key or a wrong value."""
+def check_job(config: DictConfig) -> ExperimentConfig:
+    """The config of one composed run, refused with an unknown key or a wrong value."""
     check_choices(config.hydra.runtime.choices)
     experiment = without_hydra(config)
     check_keys(experiment)
-    resolve(experiment)
+    return resolve(experiment)
 
 
 def without_hydra(config: DictConfig) -> DictConfig:

@@ -18,7 +18,8 @@ from cifar_exp.config.parse import flatten
 from cifar_exp.config.resolved import read_plain
 from cifar_exp.config.version_0_1 import current_cell
 from cifar_exp.errors import RequestError
-from cifar_exp.run_dir import probabilities, run_status, tables
+from cifar_exp.run_dir import run_status, tables
+from cifar_exp.run_dir.arrays import PROBABILITIES, read_probabilities
 from cifar_exp.run_dir.kept_images import FILE as IMAGES_FILE
 from cifar_exp.run_dir.kept_images import KeptImages, read_images
 from cifar_exp.safe_io import untrusted
@@ -114,7 +115,7 @@ def read_run(path: Path, *, at_work: bool = False) -> RunDirectory:
         gradcam=reader.table("gradcam.csv", tables.GRADCAM_COLUMNS_0_1),
         calibration=reader.table("calibration.csv", tables.CALIBRATION_COLUMNS),
         label_issues=reader.table("label_issues.csv", tables.LABEL_ISSUES_COLUMNS),
-        probabilities=reader.read(probabilities.FILE, probabilities.read, None),
+        probabilities=reader.read(PROBABILITIES, read_probabilities, None),
         faithfulness=reader.table("faithfulness.csv", tables.FAITHFULNESS_COLUMNS),
         images=reader.read(IMAGES_FILE, read_images, None),
         log_tail=reader.read("run.log", _log_tail, ""),

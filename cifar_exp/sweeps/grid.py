@@ -15,9 +15,9 @@ from hydra.types import HydraContext, RunMode, TaskFunction
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
-from cifar_exp.config.compose import check_job, composition, parse_overrides, shipped, without_hydra
+from cifar_exp.config.compose import check_job, composition, parse_overrides, shipped
 from cifar_exp.config.overrides import quoted, with_quotes
-from cifar_exp.config.resolved import config_hash, first_line, resolve
+from cifar_exp.config.resolved import config_hash, first_line
 from cifar_exp.config.schema import ExperimentConfig
 from cifar_exp.config.trusted_settings import check_group_choices, check_hydra_settings, protected_overrides
 from cifar_exp.errors import RequestError
@@ -133,14 +133,15 @@ def compose_sweep(request: Request) -> Sweep:
         master.hydra.sweep.dir = str(directory)
         grid = _grid(request, master, parsed, loader)
         composed = [loader.load_sweep_config(master, job) for job in grid]
-        for job in composed:
-            check_job(job)
+        configs = [check_job(job) for job in composed]
         options.check_search(composed)
     expected = shipped([*protected_overrides(parsed), directory_override])
     for job in composed:
         check_hydra_settings(job, expected, parsed)
     is_search = options.is_search(master.hydra) or not _is_basic(master.hydra)
-    return Sweep(master, directory, _jobs(grid, composed, directory), is_search, loader)
+    return Sweep(
+        master, directory, _jobs(grid, list(zip(composed, configs, strict=True)), directory), is_search, loader
+    )
 
 
 def _grid(request: Request, master: DictConfig, parsed: Sequence[Override], loader: ConfigLoader) -> list[list[str]]:
@@ -176,12 +177,14 @@ def _in_recorded_order(grid: list[list[str]], directory: Path) -> list[list[str]
         return grid
 
 
-def _jobs(grid: Sequence[list[str]], composed: Sequence[DictConfig], directory: Path) -> list[Job]:
+def _jobs(
+    grid: Sequence[list[str]], composed: Sequence[tuple[DictConfig, ExperimentConfig]], directory: Path
+) -> list[Job]:
     values = [by_key(overrides) for overrides in grid]
     keys = dict.fromkeys(key for one in values for key in one)
     varied = [key for key in keys if len({one.get(key) for one in values}) > 1]
     jobs = []
-    for number, job in enumerate(composed):
+    for number, (job, config) in enumerate(composed):
         with open_dict(job):
             job.hydra.job.num, job.hydra.job.id = number, str(number)
         try:
@@ -189,7 +192,7 @@ def _jobs(grid: Sequence[list[str]], composed: Sequence[DictConfig], directory: 
         except OmegaConfBaseException as error:
             raise RequestError(f"hydra.sweep.subdir: {first_line(error)}") from error
         shown = {key: values[number][key] for key in varied if key in values[number]}
-        jobs.append(Job(number, directory / subdir, shown, grid[number], resolve(without_hydra(job))))
+        jobs.append(Job(number, directory / subdir, shown, grid[number], config))
     return jobs
 
 
