@@ -135,8 +135,8 @@ def _final_differences(then: pd.DataFrame, now: pd.DataFrame) -> dict[str, float
     if then.empty or now.empty:
         return {}
     columns = [name for name in then.columns if name in now.columns and name not in tables.TIMING_COLUMNS]
-    pairs = {name: (then[name].iloc[-1], now[name].iloc[-1]) for name in columns}
-    return {name: float(b - a) for name, (a, b) in pairs.items() if pd.notna(a) and pd.notna(b)}
+    differences = now[columns].iloc[-1] - then[columns].iloc[-1]
+    return {str(name): float(value) for name, value in differences.dropna().items()}
 
 
 def _compare_predictions(then: pd.DataFrame | None, out_dir: Path) -> dict[str, int] | None:

@@ -139,9 +139,8 @@ def compose_sweep(request: Request) -> Sweep:
     for job in composed:
         check_hydra_settings(job, expected, parsed)
     is_search = options.is_search(master.hydra) or not _is_basic(master.hydra)
-    return Sweep(
-        master, directory, _jobs(grid, list(zip(composed, configs, strict=True)), directory), is_search, loader
-    )
+    jobs = _jobs(grid, list(zip(composed, configs, strict=True)), directory)
+    return Sweep(master, directory, jobs, is_search, loader)
 
 
 def _grid(request: Request, master: DictConfig, parsed: Sequence[Override], loader: ConfigLoader) -> list[list[str]]:
