@@ -12,7 +12,6 @@ from cifar_exp.build import Parts, build, describe
 from cifar_exp.compute import memory
 from cifar_exp.compute.distributed.session import distributed_part
 from cifar_exp.config.parse import as_containers, parse
-from cifar_exp.config.resolved import validate
 from cifar_exp.config.schema import ExperimentConfig
 from cifar_exp.errors import DivergedError
 from cifar_exp.evaluation.metrics import Evaluation
@@ -44,7 +43,7 @@ def run(
         PrunedError: a function of ``after_epoch`` stopped the run.
     """
     out_dir = Path(out_dir)
-    validate(config)
+    parse(as_containers(config))  # checks values that were set after it was parsed
     started = time.perf_counter()
     with (
         LivePage(out_dir, wanted=config.report) as page,

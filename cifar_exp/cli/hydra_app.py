@@ -61,21 +61,18 @@ def run_experiment(arguments: list[str]) -> int:
 def _run(job: Any, arguments: list[str]) -> int:
     """Check and run one composed experiment; a wrong request leaves no file and no folder behind."""
     from hydra.core.hydra_config import HydraConfig
-    from omegaconf.errors import OmegaConfBaseException
 
     from cifar_exp.cli.check_request import check
-    from cifar_exp.config.compose import without_hydra
-    from cifar_exp.config.resolved import first_line, resolve
+    from cifar_exp.config.compose import hydra_path, without_hydra
+    from cifar_exp.config.resolved import resolve
     from cifar_exp.run_dir.lifecycle import Leftovers
+    from cifar_exp.run_dir.run_status import refuse_taken
     from cifar_exp.sweeps.job import run_job
 
     check(resolve(without_hydra(job)))
-    try:
-        run_dir = Path(str(job.hydra.run.dir))
-    except OmegaConfBaseException as error:
-        raise RequestError(f"hydra.run.dir: {first_line(error).removeprefix('hydra.run.dir: ')}") from error
+    run_dir = hydra_path(job, "hydra.run.dir")
     _check_writable(run_dir, "hydra.run.dir")
-    _check_not_taken(run_dir)
+    refuse_taken(run_dir)  # before Hydra writes its own files there
     leftovers = Leftovers(run_dir)
     codes = [DONE]
 
@@ -162,18 +159,3 @@ def _check_writable(folder: Path, key: str) -> None:
     """Refuse an output folder, named by a key of Hydra's, that cannot be created or written to."""
     if problem := write_problem(folder):
         raise RequestError(f"{folder}: {problem}; choose another folder with {key}=...")
-
-
-def _check_not_taken(folder: Path) -> None:
-    """Refuse a directory that contains a run, before Hydra writes its own files there."""
-    from cifar_exp.run_dir.run_status import RESUMABLE, job_state
-
-    try:
-        state = job_state(folder)
-    except RequestError:
-        state = "its status cannot be read"
-    if state is not None:
-        resume = f"continue it with `cifar-exp resume {folder}`, or " if state in RESUMABLE else ""
-        raise RequestError(
-            f"{folder}: already contains a run ({state}); {resume}choose another directory with hydra.run.dir=..."
-        )

@@ -14,7 +14,7 @@ from omegaconf.errors import OmegaConfBaseException
 from cifar_exp.config.parse import BY_TARGET, as_containers, flatten, parse
 from cifar_exp.config.schema import ExperimentConfig, group_schema
 from cifar_exp.config.suggestions import suggest_key
-from cifar_exp.config.version_0_1 import drop_removed_keys, with_current_targets, with_tracker_names
+from cifar_exp.config.version_0_1 import drop_removed_keys, with_tracker_names
 from cifar_exp.errors import RequestError
 from cifar_exp.safe_io.untrusted import displayable, read_yaml_text
 
@@ -63,11 +63,6 @@ def _displayable(node: Any, path: str = "") -> Any:
     return displayable(node) if isinstance(node, str) and path not in PATHS else node
 
 
-def validate(config: ExperimentConfig) -> None:
-    """Refuse a config that was changed since it was parsed, and is wrong now."""
-    parse(as_containers(config))
-
-
 def load_saved(path: Path, trust: Sequence[str] = ()) -> ExperimentConfig:
     """Read a saved ``config_resolved.yaml`` and check it like overrides.
 
@@ -77,7 +72,7 @@ def load_saved(path: Path, trust: Sequence[str] = ()) -> ExperimentConfig:
     Raises:
         RequestError: the file is missing, not a configuration, or contains a value that is not allowed.
     """
-    saved = _read_yaml(path)
+    saved = read_plain(path)
     interpolated = [key for key, value in flatten(saved).items() if "${" in str(value)]
     if interpolated:
         raise RequestError(f"{path}: {interpolated[0]} contains an interpolation, which a saved config must not")
@@ -91,19 +86,15 @@ def load_saved(path: Path, trust: Sequence[str] = ()) -> ExperimentConfig:
 
 def saved_hash(path: Path) -> str:
     """``config_hash`` of a saved file, to compare with the one that its run recorded."""
-    return config_hash(_read_yaml(path))
+    return config_hash(read_plain(path))
 
 
 def read_plain(path: Path) -> dict[str, Any]:
-    """A saved config as plain containers, for display: not checked, no defaults, interpolations as text.
+    """A saved config as plain containers: not checked, no defaults, interpolations as text.
 
     Raises:
         RequestError: the file cannot be read or is not a configuration.
     """
-    return cast("dict[str, Any]", with_current_targets(_read_yaml(path)))
-
-
-def _read_yaml(path: Path) -> dict[str, Any]:
     try:
         raw = OmegaConf.load(io.StringIO(read_yaml_text(path)))
     except Exception as error:  # PyYAML and OmegaConf raise errors of many types

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from cifar_exp.config.parse import flatten
 from cifar_exp.config.resolved import read_plain
-from cifar_exp.config.version_0_1 import current_cell
+from cifar_exp.config.version_0_1 import current_cell, with_current_targets
 from cifar_exp.errors import RequestError
 from cifar_exp.run_dir import run_status, tables
 from cifar_exp.run_dir.arrays import PROBABILITIES, read_probabilities
@@ -216,7 +216,7 @@ def _table(path: Path, needed: Sequence[str], text: set[str]) -> pd.DataFrame | 
 
 
 def _config(path: Path) -> dict[str, Any]:
-    config = read_plain(path)
+    config: dict[str, Any] = with_current_targets(read_plain(path))
     str(config)  # fails for a hexadecimal number of thousands of digits, which can be read but not shown
     return config
 

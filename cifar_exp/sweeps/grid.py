@@ -13,13 +13,12 @@ from hydra.core.override_parser.types import ChoiceSweep, Glob, IntervalSweep, O
 from hydra.core.plugins import Plugins
 from hydra.types import HydraContext, RunMode, TaskFunction
 from omegaconf import DictConfig, OmegaConf, open_dict
-from omegaconf.errors import OmegaConfBaseException
 
-from cifar_exp.config.compose import check_job, composition, parse_overrides, shipped
+from cifar_exp.config.compose import check_job, composition, hydra_path, parse_overrides, shipped
 from cifar_exp.config.overrides import quoted, with_quotes
-from cifar_exp.config.resolved import config_hash, first_line
+from cifar_exp.config.resolved import config_hash
 from cifar_exp.config.schema import ExperimentConfig
-from cifar_exp.config.trusted_settings import check_group_choices, check_hydra_settings, protected_overrides
+from cifar_exp.config.trusted_settings import check_hydra_settings, protected_overrides
 from cifar_exp.errors import RequestError
 from cifar_exp.run_dir import lifecycle, run_status
 from cifar_exp.safe_io.untrusted import read_json
@@ -121,13 +120,9 @@ def compose_sweep(request: Request) -> Sweep:
     overrides = [*with_quotes(request.overrides), "hydra.mode=MULTIRUN"]
     with composition(request.config_dir, overrides, request.config_name) as loader:
         parsed = parse_overrides(overrides, loader)
-        check_group_choices(parsed, loader)
         master = loader.load_configuration(request.config_name, overrides, RunMode.MULTIRUN)
         options.check(master.hydra)
-        try:
-            directory = Path(str(master.hydra.sweep.dir)).absolute()
-        except OmegaConfBaseException as error:
-            raise RequestError(f"hydra.sweep.dir: {first_line(error)}") from error
+        directory = hydra_path(master, "hydra.sweep.dir").absolute()
         directory_override = f"hydra.sweep.dir={quoted(str(directory))}"  # it contains the time: compose it once
         master.hydra.overrides.hydra.append(directory_override)
         master.hydra.sweep.dir = str(directory)
@@ -158,9 +153,7 @@ def _grid(request: Request, master: DictConfig, parsed: Sequence[Override], load
     if not _is_basic(master.hydra):  # another package's sweeper: check the overrides that all its jobs share
         return [[override.input_line or "" for override in experiment if not override.is_sweep_override()]]
     params = [f"{key}={value}" for key, value in (master.hydra.sweeper.params or {}).items()]
-    parsed = parse_overrides([*params, *given], loader)
-    check_group_choices(parsed, loader)
-    return _in_recorded_order(expand(parsed), Path(master.hydra.sweep.dir))
+    return _in_recorded_order(expand(parse_overrides([*params, *given], loader)), Path(master.hydra.sweep.dir))
 
 
 def _is_basic(hydra: DictConfig) -> bool:
@@ -186,12 +179,8 @@ def _jobs(
     for number, (job, config) in enumerate(composed):
         with open_dict(job):
             job.hydra.job.num, job.hydra.job.id = number, str(number)
-        try:
-            subdir = str(job.hydra.sweep.subdir)
-        except OmegaConfBaseException as error:
-            raise RequestError(f"hydra.sweep.subdir: {first_line(error)}") from error
         shown = {key: values[number][key] for key in varied if key in values[number]}
-        jobs.append(Job(number, directory / subdir, shown, grid[number], config))
+        jobs.append(Job(number, directory / hydra_path(job, "hydra.sweep.subdir"), shown, grid[number], config))
     return jobs
 
 
