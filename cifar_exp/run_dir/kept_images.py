@@ -69,7 +69,7 @@ def _rank_within(groups: NDArray[np.int64]) -> NDArray[np.int64]:
     >>> _rank_within(np.array([7, 3, 7, 7, 3])).tolist()
     [0, 0, 1, 2, 1]
     """
-    return pd.Series(groups).groupby(groups).cumcount().to_numpy(np.int64)
+    return np.asarray(pd.Series(groups).groupby(groups).cumcount(), np.int64)
 
 
 def most_images(shape: tuple[int, int, int]) -> int:
