@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from cifar_exp import data
 from cifar_exp.compute import memory, seeding
+from cifar_exp.compute.cuda_graph import GraphedNetwork
 from cifar_exp.compute.device import Compute, compile_network
 from cifar_exp.compute.distributed.ranks import current_ranks
 from cifar_exp.config.fields import AUTO
@@ -191,7 +192,7 @@ def _build_learner(
     plan = {"max_lr": optimizer.param_groups[0]["lr"], "total_steps": total_steps}
     learner = Learner(
         model=model,
-        forward=compile_network(forward, compute.device) if config.compile else forward,
+        forward=_training_form(config, forward, compute),
         optimizer=optimizer,
         scheduler=schedule.build_scheduler(config.scheduler, optimizer, **plan),
         interval=config.scheduler.interval,
@@ -201,6 +202,18 @@ def _build_learner(
         ranks=ranks,
     )
     return learner, schedule.planned_learning_rates(config.scheduler, **plan)
+
+
+def _training_form(
+    config: ExperimentConfig, network: torch.nn.Module, compute: Compute
+) -> Callable[[torch.Tensor], torch.Tensor]:
+    """What training calls: the network, or its compiled or captured form."""
+    if config.compile:
+        return compile_network(network, compute.device)
+    is_own = type(network).__module__.startswith("cifar_exp.")  # known to run no Python code that a capture would lose
+    if config.cuda_graph and is_own and compute.device.type == "cuda" and config.accumulate == 1:
+        return GraphedNetwork(network, compute)
+    return network
 
 
 def _find_max_lr(

@@ -17,6 +17,7 @@ _NO_PART_OF_THE_RESULT = (
     "threads",
     "memory_format",
     "compile",
+    "cuda_graph",
     "deterministic",
     "data.workers",
     "figures",

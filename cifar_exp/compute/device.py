@@ -35,9 +35,13 @@ class Compute:
         dtype = resolve_precision(precision, chosen)
         return cls(chosen, dtype, resolve_memory_format(memory_format, chosen, dtype))
 
-    def autocast(self) -> AbstractContextManager[None]:
-        """Mixed precision: convolutions and matrix products in bfloat16, weights and losses in float32."""
-        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision is torch.bfloat16)
+    def autocast(self, *, cache_enabled: bool = True) -> AbstractContextManager[None]:
+        """Mixed precision: convolutions and matrix products in bfloat16, weights and losses in float32.
+
+        ``cache_enabled`` keeps the weights in bfloat16 until the context ends.
+        """
+        enabled = self.precision is torch.bfloat16
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=enabled, cache_enabled=cache_enabled)
 
     def place(self, module: torch.nn.Module) -> torch.nn.Module:
         """Move a network to the device and into the memory format."""

@@ -153,6 +153,7 @@ class ExperimentConfig(Schema):
         "auto | contiguous | channels_last", "auto"
     )
     compile: bool = key("compile the network with torch.compile", False)
+    cuda_graph: bool = key("on a GPU, replay the passes of this package's networks as a CUDA graph", True)
     augment_backend: Annotated[str, one_of("auto", "albumentations", "device")] = key(
         "augmentation backend: auto | albumentations | device; see docs/augmentation.md", "auto"
     )

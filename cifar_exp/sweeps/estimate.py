@@ -36,6 +36,7 @@ _STEPS_ROW, _FIGURES, _PAGE = 80, 1.5e6, 1.4e6
 _COST_KEYS = (  # they affect the time of a step
     "model", "data", "augment", "augment_backend", "optimizer", "batch_size", "device", "precision", "memory_format",
     "compile",
+    "cuda_graph",
 )
 # fmt: on
 

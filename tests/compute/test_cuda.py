@@ -83,6 +83,21 @@ def test_the_network_is_the_same_on_the_cpu(tmp_path):
     np.testing.assert_allclose(maps[0], maps[1], atol=0.02 * np.abs(maps[1]).max() + 1e-5)
 
 
+SPEEDRUN = ("experiment=speedrun", "data=mnist5k", "data.limit_train=300", "data.limit_test=100", "batch_size=50")
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [TINY, (*TINY, "precision=float32"), (*TINY, "averaging=ema"), (*SPEEDRUN, "epochs=6", "explain.images=0")],
+)
+def test_a_cuda_graph_changes_no_bit(tmp_path, overrides):
+    for value in ("false", "true"):
+        config = composed(*overrides, "device=cuda", "threads=2", f"cuda_graph={value}")
+        run(config, tmp_path / value)
+    assert measured(tmp_path / "true") == measured(tmp_path / "false")
+
+
+@pytest.mark.filterwarnings("ignore")  # of PyTorch's own modules, which it imports to compile
 def test_a_compiled_network_trains(tmp_path):
     metrics = pd.read_csv(finished(tmp_path / "run", "compile=true") / "metrics.csv")
     assert metrics["train_loss"].iloc[-1] < metrics["train_loss"].iloc[0]

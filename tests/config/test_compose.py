@@ -28,7 +28,7 @@ GROUP_OPTIONS = {
     "scheduler": ["one_cycle", "cosine", "multistep", "triangle", "constant", "plateau", "published", "speedrun"],
     "averaging": ["none", "ema"],
     "tracker": ["none", "tensorboard", "mlflow", "wandb"],
-    "experiment": ["quickstart", "published", "onecycle", "speedrun"],
+    "experiment": ["quickstart", "published", "onecycle", "speedrun", "strong"],
 }
 
 # Options that start from another option have its name; networks of a library have their own.
