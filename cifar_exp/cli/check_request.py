@@ -1,5 +1,6 @@
 """Checks of a request before any file is written: packages, paths, the device."""
 
+from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -60,11 +61,18 @@ def _check_network(node: ModelConfig) -> None:
 
     check_name(node.library, node.architecture)
     if node.stem == "cifar":
-        from cifar_exp.models.construct import blueprint
-
-        blueprint(node, num_classes=2, in_channels=3)  # refuses a network without such a stem
+        _check_stem(type(node), node.architecture, node.image_size)
     if node.weights is not None and not Path(node.weights).is_file():
         raise RequestError(f"model.weights={node.weights}: no such file")
+
+
+@cache  # the jobs of a sweep often share it
+def _check_stem(schema: type[LibraryConfig], architecture: str, image_size: int) -> None:
+    """Refuse ``model.stem=cifar`` for a network that has no such stem, by building it without values."""
+    from cifar_exp.models.construct import blueprint
+
+    node = schema(name=architecture, architecture=architecture, image_size=image_size, stem="cifar")
+    blueprint(node, num_classes=2, in_channels=3)
 
 
 def _check_batch(config: ExperimentConfig) -> None:
