@@ -3,6 +3,7 @@
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 from cifar_exp import trackers
 from cifar_exp.config.groups.data import CifarConfig, DataConfig, ImageCsvConfig, ImageFolderConfig
@@ -67,7 +68,7 @@ def _check_network(node: ModelConfig) -> None:
 
 
 @cache  # the jobs of a sweep often share it
-def _check_stem(schema: type[LibraryConfig], architecture: str, image_size: int) -> None:
+def _check_stem(schema: Any, architecture: str, image_size: int) -> None:
     """Refuse ``model.stem=cifar`` for a network that has no such stem, by building it without values."""
     from cifar_exp.models.construct import blueprint
 
