@@ -62,17 +62,17 @@ def _check_network(node: ModelConfig) -> None:
 
     check_name(node.library, node.architecture)
     if node.stem == "cifar":
-        _check_stem(type(node), node.architecture, node.image_size)
+        _check_stem(node._target_, node.architecture, node.image_size)
     if node.weights is not None and not Path(node.weights).is_file():
         raise RequestError(f"model.weights={node.weights}: no such file")
 
 
 @cache  # the jobs of a sweep often share it
-def _check_stem(schema: Any, architecture: str, image_size: int) -> None:
+def _check_stem(target: str, architecture: str, image_size: int) -> None:
     """Refuse ``model.stem=cifar`` for a network that has no such stem, by building it without values."""
     from cifar_exp.models.construct import blueprint
 
-    node = schema(name=architecture, architecture=architecture, image_size=image_size, stem="cifar")
+    node: Any = {"_target_": target, "architecture": architecture, "image_size": image_size, "stem": "cifar"}
     blueprint(node, num_classes=2, in_channels=3)
 
 
