@@ -5,7 +5,7 @@ import os
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cifar_exp import outputs, stages, trackers
 from cifar_exp.build import Parts, build, describe
@@ -14,13 +14,15 @@ from cifar_exp.compute.distributed.session import distributed_part
 from cifar_exp.config.parse import as_containers, parse
 from cifar_exp.config.schema import ExperimentConfig
 from cifar_exp.errors import DivergedError
-from cifar_exp.evaluation.metrics import Evaluation
 from cifar_exp.evaluation.probability_records import fitted_temperature, probability_scores
-from cifar_exp.explain.gradcam import CamMap
 from cifar_exp.reports.run_page.live import LivePage
 from cifar_exp.run_dir import lifecycle
 from cifar_exp.training import initial_weights
-from cifar_exp.training.schedule import ScheduleUse
+
+if TYPE_CHECKING:
+    from cifar_exp.evaluation.metrics import Evaluation
+    from cifar_exp.explain.gradcam import CamMap
+    from cifar_exp.training.schedule import ScheduleUse
 
 log = logging.getLogger(__name__)
 
@@ -61,7 +63,10 @@ def run(
         try:
             fitted = stages.train(config, parts, out_dir, status, resume=resume, after_epoch=callbacks)
         except DivergedError:
-            outputs.draw_progress(config, parts, outputs.used_schedule(config, parts, out_dir), out_dir, status)
+            with lifecycle.survived(out_dir, "The figures", status):
+                from cifar_exp import drawing
+
+                drawing.draw_progress(config, parts, outputs.used_schedule(config, parts, out_dir), out_dir, status)
             raise
         evaluation, validation = stages.final_evaluations(config, parts, fitted, out_dir)
         end_distributed_part()  # rank 0 does the rest
@@ -101,16 +106,19 @@ def _build(config: ExperimentConfig, out_dir: Path, *, known_max_lr: float | Non
 def _explain_and_draw(
     config: ExperimentConfig,
     parts: Parts,
-    evaluation: Evaluation,
-    use: ScheduleUse,
+    evaluation: "Evaluation",
+    use: "ScheduleUse",
     out_dir: Path,
     status: dict[str, Any],
-) -> Sequence[CamMap]:
+) -> "Sequence[CamMap]":
     """Explain test images and draw the figures; what fails is a warning. Returns the Grad-CAM maps."""
     explanation = stages.explain_test_images(config, parts, evaluation, out_dir, status)
-    outputs.draw_progress(config, parts, use, out_dir, status)
-    outputs.draw_augmentations(config, parts, out_dir, status)
-    outputs.draw_evaluation(config, parts, evaluation, explanation, out_dir, status)
+    with lifecycle.survived(out_dir, "The figures", status):
+        from cifar_exp import drawing  # loads Matplotlib, which training does not need
+
+        drawing.draw_progress(config, parts, use, out_dir, status)
+        drawing.draw_augmentations(config, parts, out_dir, status)
+        drawing.draw_evaluation(config, parts, evaluation, explanation, out_dir, status)
     return explanation.maps
 
 

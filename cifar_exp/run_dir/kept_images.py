@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -69,6 +68,8 @@ def _rank_within(groups: NDArray[np.int64]) -> NDArray[np.int64]:
     >>> _rank_within(np.array([7, 3, 7, 7, 3])).tolist()
     [0, 0, 1, 2, 1]
     """
+    import pandas as pd  # not at the top, as training does not need it
+
     return np.asarray(pd.Series(groups).groupby(groups).cumcount(), np.int64)
 
 

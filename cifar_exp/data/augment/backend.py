@@ -4,7 +4,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-import albumentations
 import torch
 
 from cifar_exp.data.augment.device_transforms import (
@@ -77,6 +76,8 @@ def _translated(augmentation: Augmentation) -> Iterator[Transform]:
     Raises:
         _NotBatchedError: names the first transform that has none.
     """
+    import albumentations  # at the top, it would be imported by runs that do not augment, too
+
     remaining = list(augmentation.transforms.items())
     while remaining:
         name, transform = remaining.pop(0)
