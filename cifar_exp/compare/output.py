@@ -44,8 +44,8 @@ def check_out(out: Path) -> None:
     try:
         mark = read_json(out / MARK)
     except (OSError, ValueError):
-        mark = None
-    if isinstance(mark, dict) and mark.get("written_by") == _WRITTEN_BY:
+        mark = {}
+    if mark.get("written_by") == _WRITTEN_BY:
         return
     names = [*TABLES, MARK, PAGE, *(f"figures/{name}" for name in FIGURES)]
     if foreign := [name for name in names if os.path.lexists(out / name)]:

@@ -1,7 +1,6 @@
 """Configurations as the command line composes them, for tests of what they describe."""
 
-from cifar_exp.config.compose import compose_job, without_hydra
-from cifar_exp.config.resolved import resolve
+from cifar_exp.config.compose import compose_config
 from cifar_exp.config.schema import ExperimentConfig
 
 # A run of seconds: 300 digits, one small network, nothing drawn.
@@ -23,4 +22,4 @@ TINY = (
 
 def composed(*overrides: str) -> ExperimentConfig:
     """The typed configuration of one job."""
-    return resolve(without_hydra(compose_job(list(overrides))))
+    return compose_config(overrides)

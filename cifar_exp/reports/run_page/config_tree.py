@@ -24,14 +24,13 @@ class Node:
 @cache
 def default_leaves() -> Mapping[str, Any]:
     """The config without any override, by dotted key."""
-    from cifar_exp.config.compose import compose_job, without_hydra
-    from cifar_exp.config.resolved import resolve
+    from cifar_exp.config.compose import compose_config
 
     # Composing replaces Hydra's global state, which a sweep around this run still needs.
     state = GlobalHydra.instance()
     before = state.hydra
     try:
-        return flatten(resolve(without_hydra(compose_job([]))))
+        return flatten(compose_config())
     finally:
         state.hydra = before
 
