@@ -44,11 +44,10 @@ def product_side(orders: Orders, overrides: list[str], cam_images: int) -> None:
     """``("evaluate",)``, ``("maps",)``, ``("figures", folder)``: seconds; ``("passes",)``."""
     from cifar_exp import stages
     from cifar_exp.build import build
-    from cifar_exp.config.compose import compose_job, without_hydra
-    from cifar_exp.config.resolved import resolve
+    from cifar_exp.config.compose import compose_config
 
     logging.getLogger("cifar_exp").setLevel(logging.WARNING)
-    config = resolve(without_hydra(compose_job(overrides)))
+    config = compose_config(overrides)
     parts = build(config)
     model = parts.learner.model
     test = parts.splits.test

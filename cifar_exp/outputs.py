@@ -21,6 +21,7 @@ from cifar_exp.run_dir import lifecycle, run_status, tables
 from cifar_exp.run_dir.environment import changes, current_environment, log_changes
 from cifar_exp.safe_io import atomic
 from cifar_exp.safe_io.plural import plural
+from cifar_exp.safe_io.untrusted import read_json
 from cifar_exp.training import lr_range_test
 from cifar_exp.training.fit import Fitted
 from cifar_exp.training.schedule import ScheduleUse, schedule_use
@@ -39,7 +40,7 @@ def write_environment(parts: Parts, out_dir: Path, *, resume: bool = False) -> d
     environment, diff = current_environment(parts.compute, parts.batches.backend, parts.fingerprint)
     path = out_dir / "environment.json"
     if resume and path.exists():
-        found = changes(out_dir, atomic.read_json(path), environment, diff)
+        found = changes(out_dir, read_json(path), environment, diff)
         if any(change.what == "data_fingerprint" for change in found):
             raise RequestError(
                 f"{out_dir}: cannot be resumed: the data is not what the run started with; start a new run on it"

@@ -4,7 +4,9 @@ import math
 import signal
 import sys
 from collections.abc import Iterator
-from typing import Protocol
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import ClassVar, Protocol
 
 import numpy as np
 import torch
@@ -19,49 +21,29 @@ from cifar_exp.data.dataset import Split
 Batch = tuple[torch.Tensor, torch.Tensor]  # (N, H, W, C) uint8, (N,) int64
 
 
+@dataclass(eq=False)
 class TrainingBatches(Dataset[Batch]):
-    """Augmented training batches by (epoch, batch), the same in every process.
+    """Augmented training batches by (epoch, batch), the same in every process."""
 
-    Attributes:
-        backend: name of the augmentation backend; see ``augment.backend``.
+    split: Split  # the training images
+    augmentation: Augmentation  # applied to each batch
+    batch_size: int  # images in a batch; the last one of an epoch may be smaller
+    seed: int  # of order and augmentation
+    shard: Shard = WHOLE_BATCH  # this rank's part of each batch
+    # Mirror each image in every other epoch, half of the images in the first (Jordan 2024, arXiv 2404.00498). In two
+    # epochs the network sees both sides of each image; random flips do not ensure that.
+    alternating_flip: bool = field(default=False, kw_only=True)
+    low_resolution: LowResolution | None = field(default=None, kw_only=True)  # reduces the images of the first epochs
+    balanced: bool = field(default=False, kw_only=True)  # equally many images of each class; see ``balanced_order``
+    backend: ClassVar[str] = "albumentations"  # name of the augmentation backend; see ``augment.backend``
 
-    Args:
-        split: the training images.
-        augmentation: applied to each batch.
-        batch_size: images in a batch; the last one of an epoch may be smaller.
-        seed: seed of order and augmentation.
-        shard: this rank's part of each batch.
-        alternating_flip: mirror each image in every other epoch, half of the images in the first (Jordan 2024, arXiv
-            2404.00498). In two epochs the network sees both sides of each image; random flips do not ensure that.
-        low_resolution: reduces the images of the first epochs; None if not wanted.
-        balanced: an epoch has equally many images of each class; see ``balanced_order``.
-    """
-
-    backend = "albumentations"
-
-    def __init__(
-        self,
-        split: Split,
-        augmentation: Augmentation,
-        batch_size: int,
-        seed: int,
-        shard: Shard = WHOLE_BATCH,
-        *,
-        alternating_flip: bool = False,
-        low_resolution: LowResolution | None = None,
-        balanced: bool = False,
-    ) -> None:
-        self.split = split
-        self._balanced = balanced
-        self.augmentation = augmentation
-        self.batch_size = batch_size
-        self.seed = seed
-        self.shard = shard
-        self.low_resolution = low_resolution
-        self._flips_in_odd_epochs: NDArray[np.bool_] | None = None  # (N,)
-        if alternating_flip:
-            rank = np.random.default_rng(derived_seed(seed, "alternating_flip")).permutation(len(split))
-            self._flips_in_odd_epochs = rank % 2 == 0
+    @cached_property
+    def _flips_in_odd_epochs(self) -> NDArray[np.bool_] | None:
+        """(N,)."""
+        if not self.alternating_flip:
+            return None
+        rank = np.random.default_rng(derived_seed(self.seed, "alternating_flip")).permutation(len(self.split))
+        return rank % 2 == 0
 
     @property
     def per_epoch(self) -> int:
@@ -71,7 +53,7 @@ class TrainingBatches(Dataset[Batch]):
     def order(self, epoch: int) -> NDArray[np.int64]:
         """Positions of the training images in the order of an epoch (counted from 1)."""
         generator = np.random.default_rng(derived_seed(self.seed, "order", epoch))
-        if self._balanced:
+        if self.balanced:
             return balanced_order(self.split.labels, generator)
         return generator.permutation(len(self.split))
 

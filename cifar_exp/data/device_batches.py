@@ -1,8 +1,9 @@
 """Training batches that are augmented on the compute device."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -35,27 +36,17 @@ class DeviceSplit:
         return torch.from_numpy(self._split.labels).to(self.device)
 
 
+@dataclass(eq=False)
 class DeviceBatches(TrainingBatches):
     """The batches of ``TrainingBatches``, augmented on the device that holds the images.
 
     Each batch has the same images as in ``TrainingBatches``, but different augmentation: the random numbers come from
     another generator.
-
-    Takes the arguments of ``TrainingBatches``, and:
-
-    Args:
-        device_augmentation: the transforms of ``augmentation``, batched.
-        device_split: ``split`` on the device.
     """
 
-    backend = "device"
-
-    def __init__(
-        self, *arguments: Any, device_augmentation: DeviceAugmentation, device_split: DeviceSplit, **options: Any
-    ) -> None:
-        super().__init__(*arguments, **options)
-        self._device_augmentation = device_augmentation
-        self._device_split = device_split
+    device_augmentation: DeviceAugmentation = field(kw_only=True)  # the transforms of ``augmentation``, batched
+    device_split: DeviceSplit = field(kw_only=True)  # ``split`` on the device
+    backend: ClassVar[str] = "device"
 
     def images(
         self, epoch: int, batch: int, indices: NDArray[np.int64], shard: Shard | None = None
@@ -65,8 +56,8 @@ class DeviceBatches(TrainingBatches):
         images = self._make_batches(
             epoch,
             [(len(indices), self.augmentation_seed(epoch, batch, shard or self.shard))],
-            send(indices, self._device_split.device),
-            None if flips is None else send(flips, self._device_split.device),
+            send(indices, self.device_split.device),
+            None if flips is None else send(flips, self.device_split.device),
         )
         array: NDArray[np.uint8] = images.cpu().numpy()
         return array
@@ -84,9 +75,9 @@ class DeviceBatches(TrainingBatches):
     def epoch(self, epoch: int, first: int = 0) -> Iterator[Batch]:
         """The batches of an epoch (counted from 1), in order, from batch ``first`` (counted from 0) on."""
         order = self.order(epoch)
-        indices = send(order, self._device_split.device)  # once for the whole epoch
+        indices = send(order, self.device_split.device)  # once for the whole epoch
         flips = self.flipped(epoch, order)
-        flipped = None if flips is None else send(flips, self._device_split.device)
+        flipped = None if flips is None else send(flips, self.device_split.device)
         at_once = self._at_once
         for start in range(first, self.per_epoch, at_once):
             batches = range(start, min(start + at_once, self.per_epoch))
@@ -102,7 +93,7 @@ class DeviceBatches(TrainingBatches):
                 together,
                 None if flipped is None else torch.cat([flipped[own] for own in rows]),
             )
-            labels = self._device_split.labels.index_select(0, together)
+            labels = self.device_split.labels.index_select(0, together)
             yield from zip(images.split(counts), labels.split(counts), strict=True)
 
     @property
@@ -123,9 +114,9 @@ class DeviceBatches(TrainingBatches):
             indices: indices of the images in the split, (N,) on the device.
             flipped: whether the alternating flip mirrors each image, (N,) on the device; None if it is off.
         """
-        images = self._device_split.images.index_select(0, indices)  # a copy
+        images = self.device_split.images.index_select(0, indices)  # a copy
         if flipped is not None:
             images = torch.where(flipped[:, None, None, None], images.flip(2), images)
-        images = self._device_augmentation(images, batches)
+        images = self.device_augmentation(images, batches)
         shrink = self.shrinks_in(epoch)
         return images if shrink is None else shrink.on_device(images)

@@ -38,13 +38,7 @@ LR_FIND_COLUMNS = ("step", "learning_rate", "loss", "smoothed_loss")
 PREDICTIONS_COLUMNS = ("index", "source", "label", "prediction", "confidence", "correct")
 PER_CLASS_COLUMNS = ("class_index", "class", "images", "correct", "accuracy", "predicted", "precision", "f1")
 CALIBRATION_COLUMNS = (
-    "bin",
-    "images",
-    "lowest_confidence",
-    "highest_confidence",
-    "mean_confidence",
-    "accuracy",
-    "accuracy_low",
+    "bin", "images", "lowest_confidence", "highest_confidence", "mean_confidence", "accuracy", "accuracy_low",
     "accuracy_high",
 )
 LABEL_ISSUES_COLUMNS = ("rank", "index", "source", "label", "suggested", "label_probability", "suggested_probability")
@@ -115,13 +109,8 @@ def append_rows(path: Path, columns: Sequence[str], rows: Sequence[Mapping[str, 
 def _whole_rows(descriptor: int) -> int:
     """Cut off an unfinished row at the end of a table; returns the size of the rest."""
     size = end = os.lseek(descriptor, 0, os.SEEK_END)
-    while end:
-        start = max(0, end - 4096)
-        os.lseek(descriptor, start, os.SEEK_SET)
-        last = os.read(descriptor, end - start).rfind(b"\n")
-        end = start + last + 1 if last >= 0 else start
-        if last >= 0:
-            break
+    while end and os.pread(descriptor, 1, end - 1) != b"\n":
+        end -= 1
     if end < size:
         os.ftruncate(descriptor, end)
     return end

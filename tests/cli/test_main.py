@@ -50,6 +50,7 @@ def here(tmp_path, monkeypatch):
         (["--config-path", "x"], "--config-dir adds yours"),
         (["hydra.run.dir=/dev/null/x"], "/dev/null is not a writable folder"),
         (["evaluation.weights=best", "data.validation_fraction=0"], "needs an accuracy to select by"),
+        (["model=torchvision", "model.architecture=vgg11", "model.stem=cifar"], "model.stem=cifar: vgg11 does not"),
     ],
 )
 def test_a_wrong_request_writes_nothing(here, capsys, arguments, message):
@@ -74,6 +75,7 @@ def test_a_wrong_request_writes_nothing(here, capsys, arguments, message):
         (["explain.layers=[layer9]"], "no layer 'layer9'; it has stem, layer1"),
         (["explain.indices=[100]"], "has images 0 to 99"),
         (["augment.transforms.pad.paddding=4", "augment.transforms.pad.padding=4"], "unknown key"),
+        (["augment=randaugment", "augment.transforms.policy.magnitude=99"], "must be below num_magnitude_bins=31"),
         (["+augment.transforms.pad.paddding=4"], "augment.transforms.pad"),
     ],
 )
@@ -83,6 +85,7 @@ def test_a_request_that_the_data_or_the_machine_refuses_writes_nothing(here, cap
     for part in message.split("|"):
         assert part in captured.err
     assert "Traceback" not in captured.err
+    assert "Run directory" not in captured.out
     assert [path for path in here.iterdir() if path.name != "tree"] == []
 
 

@@ -4,8 +4,7 @@ import copy
 import functools
 import os
 
-from cifar_exp.config.compose import compose_job, without_hydra
-from cifar_exp.config.resolved import resolve
+from cifar_exp.config.compose import compose_config
 from cifar_exp.config.schema import ExperimentConfig
 
 # A run of seconds: 300 digits, one small network, nothing drawn.
@@ -33,4 +32,4 @@ def composed(*overrides: str) -> ExperimentConfig:
 
 @functools.cache
 def _composed(overrides: tuple[str, ...], _folder: str, _environment: frozenset[tuple[str, str]]) -> ExperimentConfig:
-    return resolve(without_hydra(compose_job(list(overrides))))
+    return compose_config(overrides)

@@ -15,6 +15,7 @@ from runs import measured, state_of
 from safetensors.torch import save_file
 
 from cifar_exp import models
+from cifar_exp.build import build
 from cifar_exp.cli.main import main
 from cifar_exp.errors import RequestError
 from cifar_exp.explain.layers import choose_layers
@@ -103,6 +104,9 @@ def test_a_name_leads_nowhere_else(name):
 def test_a_network_that_cannot_be_built_for_the_size_is_refused():
     with pytest.raises(RequestError, match="maxvit_t: cannot be built for images of 32x32"):
         network_of("torchvision", "maxvit_t")
+    own = [text for text in TINY if not text.startswith("model.")]
+    with pytest.raises(RequestError, match=r"model\.architecture=inception_v3, in training mode: .* cannot process"):
+        build(composed(*own, "model=torchvision", "model.architecture=inception_v3"))
 
 
 def test_a_library_that_is_missing_is_named(monkeypatch):

@@ -18,7 +18,7 @@ from cifar_exp.config.resolved import load_saved
 from cifar_exp.run_dir import lifecycle, tables
 from cifar_exp.run_dir.environment import changes
 from cifar_exp.runner import run
-from cifar_exp.safe_io import atomic
+from cifar_exp.safe_io.untrusted import read_json
 from cifar_exp.training.lr_range_test import LRRange, run_lr_range_test
 
 ON_DEVICE = (*TINY, "augment=crop_flip_cutout", "augment_backend=device")
@@ -33,7 +33,7 @@ def whole(tmp_path_factory) -> Path:
 
 
 def test_a_run_records_its_augmentation_backend(whole):
-    assert atomic.read_json(whole / "environment.json")["augment_backend"] == "device"
+    assert read_json(whole / "environment.json")["augment_backend"] == "device"
     assert yaml.safe_load((whole / "config_resolved.yaml").read_text())["augment_backend"] == "device"
     assert "augmented by the device" in (whole / "run.log").read_text()
     assert len(tables.read_table(whole / "metrics.csv")) == 2
@@ -51,7 +51,7 @@ def test_a_run_interrupted_in_an_epoch_is_resumed_bit_identically(whole, tmp_pat
 def test_auto_on_a_cpu_is_albumentations_to_the_last_bit(tmp_path):
     for backend in ("auto", "albumentations"):
         run(composed(*ON_DEVICE, f"augment_backend={backend}", "explain.images=0"), tmp_path / backend)
-        assert atomic.read_json(tmp_path / backend / "environment.json")["augment_backend"] == "albumentations"
+        assert read_json(tmp_path / backend / "environment.json")["augment_backend"] == "albumentations"
         assert "augmented by Albumentations" in (tmp_path / backend / "run.log").read_text()
     assert measured(tmp_path / "auto") == measured(tmp_path / "albumentations")
 
@@ -68,7 +68,7 @@ def test_a_transform_without_an_equivalent_is_applied_by_albumentations(tmp_path
     assert main([*ON_DEVICE, "epochs=1", blur, f"hydra.run.dir={tmp_path / 'run'}"]) == 0
     log = (tmp_path / "run" / "run.log").read_text()
     assert "Albumentations augments on the CPU: the device cannot apply augment.transforms.blur (Blur" in log
-    assert atomic.read_json(tmp_path / "run" / "environment.json")["augment_backend"] == "albumentations"
+    assert read_json(tmp_path / "run" / "environment.json")["augment_backend"] == "albumentations"
     capsys.readouterr()
     assert main([*ON_DEVICE, "augment_backend=gpu", f"hydra.run.dir={tmp_path / 'run'}"]) == 2
     assert "augment_backend=gpu: must be one of auto, albumentations, device" in capsys.readouterr().err
@@ -106,7 +106,7 @@ def test_auto_that_chooses_another_backend_is_reported(tmp_path, capsys):
     """As on a machine with a GPU: auto chose the device there, and does not here."""
     run(composed(*ON_DEVICE, "augment_backend=auto", "epochs=1"), tmp_path / "run")
     path = tmp_path / "run" / "environment.json"
-    path.write_text(json.dumps(atomic.read_json(path) | {"augment_backend": "device"}))
+    path.write_text(json.dumps(read_json(path) | {"augment_backend": "device"}))
     _, verdict = reproduced(tmp_path / "run", tmp_path / "again")
     assert verdict["changes"] == [{"what": "augment_backend", "then": "device", "now": "albumentations"}]
     assert "augment_backend" in capsys.readouterr().out

@@ -46,9 +46,10 @@ def go(tmp_path):
     pytest.importorskip("optuna", reason="Optuna is not installed: pip install 'cifar-exp[optuna]'")
 
     def run(launcher: Launcher, n_trials: int, folder: str = "sweep", n_jobs: int = 1, **settings) -> Launcher:
-        config = OmegaConf.create({"hydra": {"sweep": {"dir": str(tmp_path / folder)}}})
-        given = {"sampler": "tpe", "seed": 0, "params": PARAMS} | settings
-        search(launcher, config, ["batch_size=64"], n_trials=n_trials, n_jobs=n_jobs, **given)
+        given = {"sampler": "tpe", "pruner": "none", "seed": 0, "params": PARAMS} | settings
+        sweeper = given | {"n_trials": n_trials, "n_jobs": n_jobs}
+        config = OmegaConf.create({"hydra": {"sweep": {"dir": str(tmp_path / folder)}, "sweeper": sweeper}})
+        search(launcher, config, ["batch_size=64"])
         return launcher
 
     return run

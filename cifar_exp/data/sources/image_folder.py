@@ -69,7 +69,7 @@ def load_image_folder(
             _check_same(base, train_folder, names, test_folder, _class_names(base / test_folder))
             test = _list(base, test_folder, names, names)
         else:
-            train, test = split_files(train, test_fraction, test_seed, names)
+            train, test = split_files(train, names, test_fraction=test_fraction, test_seed=test_seed)
     return load_files(base, train, test, tuple(class_names or names), "image_folder", cache, image_size)
 
 
@@ -101,7 +101,7 @@ def load_files(
 
 
 def split_files(
-    files: list[ImageFile], fraction: float, seed: int, names: Sequence[str]
+    files: list[ImageFile], names: Sequence[str], *, test_fraction: float = 0.2, test_seed: int = 0
 ) -> tuple[list[ImageFile], list[ImageFile]]:
     """Training and test files, stratified by class.
 
@@ -109,7 +109,7 @@ def split_files(
         RequestError: the fraction leaves a class without training images, or a split without any.
     """
     labels = np.array([file.label for file in files], np.int64)
-    kept, held = divide(labels, fraction, seed, tuple(names), "data.test_fraction")
+    kept, held = divide(labels, test_fraction, test_seed, tuple(names), "data.test_fraction")
     log.info("No test split: %s of %s images are held out for it (data.test_fraction)", len(held), len(files))
     return [files[place] for place in kept], [files[place] for place in held]
 

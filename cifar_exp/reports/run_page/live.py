@@ -55,11 +55,8 @@ class LivePage:
     ) -> None:
         """Store the images of the page.
 
-        Args:
-            test: the test split.
-            evaluation: the network's predictions for it.
-            maps: maps of the explained images, for each image, layer and target in this order.
-            suspects: positions of the images whose label is probably wrong, the most suspicious first.
+        The maps are ordered by image, layer and target. ``suspects`` are the positions of the images whose label is
+        probably wrong, the most suspicious first.
         """
         if not self.wanted:
             return
