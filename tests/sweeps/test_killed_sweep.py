@@ -14,14 +14,20 @@ from cifar_exp.cli.main import main
 
 JOBS, DIVERGING, RAISING, KILLED = 5, 1, 2, 3
 NETWORK = '''
-"""A network of the user's own, with a mistake in it until it is fixed."""
-import pathlib
+"""Two networks of the user's own: one with a mistake in it until it is fixed, one slow until it was killed."""
+import pathlib, time
 from cifar_exp.models import resnet9
 
-def network(**options):
+def mistaken(**options):
     if not pathlib.Path(__file__).with_name("fixed").exists():
         raise ZeroDivisionError("a mistake in the user's own code")
     return resnet9(width=4, **options)
+
+def slow(**options):
+    network = resnet9(width=4, **options)
+    if not pathlib.Path(__file__).with_name("killed").exists():
+        network.register_forward_pre_hook(lambda *_: time.sleep(0.5))
+    return network
 '''
 
 
@@ -30,15 +36,16 @@ def user_files(folder):
     options = folder / "options" / "experiment"
     options.mkdir(parents=True)
     for number in range(JOBS):
-        model = "own" if number == RAISING else "resnet9"
+        model = {RAISING: "mistaken", KILLED: "slow"}.get(number, "resnet9")
         lines = ["# @package _global_", f"defaults: [{{override /model: {model}}}]"]
         lines.append(f"max_lr: {1e30 if number == DIVERGING else 0.01 * (number + 1)}")
-        lines.append(f"epochs: {20 if number == KILLED else 1}")  # long enough to be killed
-        if number != RAISING:
+        lines.append(f"epochs: {8 if number == KILLED else 1}")
+        if model == "resnet9":
             lines.append("model: {width: 4}")
         (options / f"e{number:02}.yaml").write_text("\n".join(lines) + "\n")
     (folder / "options" / "model").mkdir()
-    (folder / "options" / "model" / "own.yaml").write_text("_target_: own_network.network\nname: own\n")
+    for name in ("mistaken", "slow"):
+        (folder / "options" / "model" / f"{name}.yaml").write_text(f"_target_: own_network.{name}\nname: {name}\n")
     (folder / "own_network.py").write_text(NETWORK)
     tiny = [argument for argument in TINY if not argument.startswith(("experiment=", "epochs=", "max_lr=", "model"))]
     names = ",".join(f"e{number:02}" for number in range(JOBS))
@@ -68,6 +75,7 @@ def test_a_killed_sweep_is_resumed_twice(tmp_path, monkeypatch, capsys):
     assert "ZeroDivisionError" in (folder / "s" / str(RAISING) / "run.log").read_text()
     assert json.loads((folder / "s" / str(KILLED) / "status.json").read_text())["state"] == "running"
 
+    (folder / "killed").touch()
     resume = ["resume", "s", "--config-dir", "options", "--trust", "own_network"]
     assert main(resume) == 1
     expected = ["completed"] * JOBS
