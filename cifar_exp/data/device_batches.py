@@ -62,43 +62,30 @@ class DeviceBatches(TrainingBatches):
     ) -> NDArray[np.uint8]:
         """See ``TrainingBatches``."""
         flips = self.flipped(epoch, indices)
-        images = self._make_batches(
+        made = self._make_batches(
             epoch,
             [(len(indices), self.augmentation_seed(epoch, batch, shard or self.shard))],
             send(indices, self._device_split.device),
             None if flips is None else send(flips, self._device_split.device),
         )
-        array: NDArray[np.uint8] = images.cpu().numpy()
-        return array
-
-    def loader(self, workers: int, *, pin_memory: bool) -> "DeviceBatches":
-        """The batches are their own loader, in this process."""
-        del workers, pin_memory
-        return self
-
-    @property
-    def batches(self) -> "DeviceBatches":
-        """See ``EpochLoader``."""
-        return self
+        images: NDArray[np.uint8] = made.cpu().numpy()
+        return images
 
     def epoch(self, epoch: int, first: int = 0) -> Iterator[Batch]:
-        """The batches of an epoch (counted from 1), in order, from batch ``first`` (counted from 0) on."""
+        """See ``TrainingBatches``."""
         order = self.order(epoch)
         indices = send(order, self._device_split.device)  # once for the whole epoch
         flips = self.flipped(epoch, order)
         flipped = None if flips is None else send(flips, self._device_split.device)
-        at_once = self._at_once
-        for start in range(first, self.per_epoch, at_once):
-            batches = range(start, min(start + at_once, self.per_epoch))
+        for start in range(first, self.per_epoch, self._at_once):
+            batches = range(start, min(start + self._at_once, self.per_epoch))
             rows = [self.own_rows(batch) for batch in batches]
             counts = [own.stop - own.start for own in rows]
+            seeds = [self.augmentation_seed(epoch, batch, self.shard) for batch in batches]
             together = torch.cat([indices[own] for own in rows])
             images = self._make_batches(
                 epoch,
-                [
-                    (count, self.augmentation_seed(epoch, batch, self.shard))
-                    for batch, count in zip(batches, counts, strict=True)
-                ],
+                list(zip(counts, seeds, strict=True)),
                 together,
                 None if flipped is None else torch.cat([flipped[own] for own in rows]),
             )

@@ -112,7 +112,7 @@ def _seconds_per_image(model: nn.Module, training_step: TrainingStep, batches: T
         trained = copy.deepcopy(model).train()
         optimizer = torch.optim.SGD(trained.parameters(), lr=0.0)
         start = last = time.perf_counter()
-        for batch in islice(batches.loader(0, pin_memory=False).epoch(full_size), _TIMED_STEPS):
+        for batch in islice(batches.epoch(full_size), _TIMED_STEPS):
             training_step(trained, optimizer, [batch])
             if compute.device.type == "cuda":
                 torch.cuda.synchronize()

@@ -44,7 +44,7 @@ def made(
 
 
 def epoch_of(batches: TrainingBatches, epoch: int, first: int = 0) -> list[tuple[torch.Tensor, torch.Tensor]]:
-    return list(batches.loader(0, pin_memory=False).epoch(epoch, first))
+    return list(batches.epoch(epoch, first))
 
 
 def check_same(one: list, other: list) -> None:

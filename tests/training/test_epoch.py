@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from cifar_exp.compute.device import Compute
 from cifar_exp.data import Split, Statistics
 from cifar_exp.data.augment.policy import Augmentation
-from cifar_exp.data.batches import Loader, TrainingBatches
+from cifar_exp.data.batches import TrainingBatches
 from cifar_exp.data.normalize import Normalizer
 from cifar_exp.errors import DivergedError
 from cifar_exp.run_dir import tables
@@ -50,11 +50,10 @@ def learner(max_lr: float = 0.1, interval: str = "step", compute: Compute = CPU,
 
 
 def train(who: Learner, batches: TrainingBatches) -> list:
-    loader = Loader(batches, 0, pin_memory=False)
     results = []
     for epoch in range(1, EPOCHS + 1):
         state = EpochState.start(CPU.device)
-        results.append(train_epoch(who, loader.epoch(epoch), state, images=IMAGES, epochs=EPOCHS, sizes=batches.sizes))
+        results.append(train_epoch(who, batches.epoch(epoch), state, images=IMAGES, epochs=EPOCHS, sizes=batches.sizes))
         who.end_epoch()
     return results
 
@@ -127,7 +126,7 @@ def test_bfloat16_is_close_to_float32(batches):
     losses = []
     for compute in (CPU, mixed):
         who = learner(compute=compute)
-        epoch = Loader(batches, 0, pin_memory=False).epoch(1)
+        epoch = batches.epoch(1)
         state = EpochState.start(compute.device)
         result = train_epoch(who, epoch, state, images=IMAGES, epochs=2, sizes=batches.sizes)
         assert next(who.model.parameters()).dtype is torch.float32

@@ -6,8 +6,7 @@ import re
 import stat
 import warnings
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import NamedTuple
@@ -15,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 from joblib import Parallel, delayed
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageOps, UnidentifiedImageError
 from tqdm.auto import tqdm
 
 from cifar_exp.data.dataset import Split
@@ -37,16 +36,6 @@ _FORMATS = ("JPEG", "JPEG2000", "PNG", "WEBP", "AVIF", "GIF", "BMP", "TIFF", "PP
 _NOT_IMAGES = {"thumbs.db", "ehthumbs.db", "desktop.ini", "@eadir", "__macosx", "$recycle.bin"}
 _SIXTEEN_BITS = re.compile(r"(I|L|LA|RGB|RGBA|RGBX|RGBa|CMYK);16[BLN]?")  # Pillow's names of raw pixels
 _TRANSPARENT, _DEEP = "transparency composited on white", "16 bits a channel scaled to 8"
-_ORIENTATION_TAG = 0x0112
-_TO_UPRIGHT = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
 
 
 class ImageFile(NamedTuple):
@@ -118,7 +107,13 @@ def decode(base: Path, train: list[ImageFile], test: list[ImageFile], size: int)
     """
     problems: list[str] = []
     seen: Counter[str] = Counter()
-    splits = [_decode(base, files, size, name, problems, seen) for name, files in (("train", train), ("test", test))]
+    splits = []
+    for name, files in (("train", train), ("test", test)):
+        images, of_split, seen_in_split = read_images([base / file.path for file in files], size, name)
+        problems += of_split.values()
+        seen += seen_in_split
+        labels = np.array([file.label for file in files], np.int64)
+        splits.append(Split(images, labels, np.array([as_text(file.path) for file in files])))
     if problems:
         more = f"; and {len(problems) - _MOST_NAMED:,} more" if len(problems) > _MOST_NAMED else ""
         several = f"{len(problems):,} files cannot be used: " if len(problems) > 1 else ""
@@ -126,16 +121,6 @@ def decode(base: Path, train: list[ImageFile], test: list[ImageFile], size: int)
     for what, count in seen.items():
         log.info("%s of %s images: %s", f"{count:,}", f"{len(train) + len(test):,}", what)
     return splits[0], splits[1]
-
-
-def _decode(
-    base: Path, files: list[ImageFile], size: int, split: str, problems: list[str], seen: Counter[str]
-) -> Split:
-    images, of_split, seen_in_split = read_images([base / file.path for file in files], size, split)
-    problems += of_split.values()
-    seen.update(seen_in_split)
-    labels = np.array([file.label for file in files], np.int64)
-    return Split(images, labels, np.array([as_text(file.path) for file in files]))
 
 
 def read_images(paths: list[Path], size: int, what: str) -> tuple[NDArray[np.uint8], dict[int, str], Counter[str]]:
@@ -193,14 +178,6 @@ def has_image_suffix(name: str) -> bool:
     return Image.registered_extensions().get(os.path.splitext(name)[1].lower()) in _FORMATS
 
 
-@contextmanager
-def _quiet_pillow() -> Iterator[None]:
-    """Suppress Pillow's warnings about large images, which are refused, and damaged metadata, which is not used."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", module=r"PIL\.")
-        yield
-
-
 @cache
 def _formats() -> list[str]:
     """The formats of ``_FORMATS`` that the installed Pillow can read."""
@@ -215,17 +192,18 @@ def _read(path: Path, size: int, seen: Counter[str]) -> NDArray[np.uint8]:
         RequestError: names the file and the reason.
     """
     try:
-        with _quiet_pillow(), Image.open(path, formats=_formats()) as image:
+        with warnings.catch_warnings(action="ignore"), Image.open(path, formats=_formats()) as image:
             if image.width * image.height > _MAX_PIXELS:
                 raise RequestError(f"{path}: {image.width}x{image.height} pixels are more than {_MAX_PIXELS:,}")
             deep = _has_sixteen_bits(image)
             image.draft("RGB", (size, size))  # the JPEG decoder skips detail that scaling would remove
             image.load()
-            turn = _TO_UPRIGHT.get(_orientation(image))  # after loading, as some decoders rotate the image
+            with suppress(Exception):  # damaged EXIF data: struct.error, SyntaxError and others
+                ImageOps.exif_transpose(image, in_place=True)
             pixels = _eight_bits(image, path) if image.mode.startswith(("I", "F")) else image
             flat, transparent = _on_white(pixels)
             seen.update([what for what, is_so in ((_DEEP, deep), (_TRANSPARENT, transparent)) if is_so])
-            return np.asarray(fit(flat if turn is None else flat.transpose(turn), size))
+            return np.asarray(fit(flat, size))
     except RequestError:
         raise
     except Image.DecompressionBombError as error:
@@ -234,14 +212,6 @@ def _read(path: Path, size: int, seen: Counter[str]) -> NDArray[np.uint8]:
         raise RequestError(f"{path}: not a readable image") from error
     except Exception as error:  # decoders raise OSError, SyntaxError, RuntimeError, struct.error and others
         raise RequestError(f"{path}: damaged image: {' '.join(str(error).split())}") from error
-
-
-def _orientation(image: Image.Image) -> int:
-    """The EXIF orientation; 1 (upright) if it is missing or damaged."""
-    try:
-        return int(image.getexif().get(_ORIENTATION_TAG, 1))
-    except Exception:  # damaged EXIF data: struct.error, SyntaxError and others
-        return 1
 
 
 def _has_sixteen_bits(image: Image.Image) -> bool:
