@@ -26,7 +26,7 @@ from cifar_exp.run_dir import checkpoint, lifecycle
 from cifar_exp.training.fit import Fitted, Training
 from cifar_exp.training.recorder import Recorder
 from cifar_exp.training.savepoint import Savepoint
-from cifar_exp.training.time_left import RunClock, log_shorter_ways
+from cifar_exp.training.time_left import RunClock
 
 log = logging.getLogger(__name__)
 
@@ -46,9 +46,7 @@ def train(
     learner, batches, statistics = parts.learner, parts.batches, parts.statistics
     # What a checkpoint needs beside the config, so that its weights can be used.
     about = {"class_names": list(parts.class_names), "mean": list(statistics.mean), "std": list(statistics.std)}
-    learner.clock = RunClock.of(config, parts.splits, batches.low_resolution)
-    if not (resume or learner.ranks.is_distributed):
-        log_shorter_ways(learner.model, learner.training_step, batches, learner.clock)
+    learner.clock = RunClock.of(config, parts.splits, batches.low_resolution, learner.device)
     on_gpu = parts.compute.device.type == "cuda"
     workers = _loader_workers(config.data.workers, on_gpu=on_gpu) if batches.backend == "albumentations" else 0
     return Training(

@@ -27,8 +27,6 @@ from cifar_exp.errors import RequestError, in_a_line
 
 DATASET_MEAN = "dataset_mean"  # as a transform's fill: the training split's mean colour
 
-_LARGEST_ARGUMENT = 10_000  # padding to 60,000 pixels takes gigabytes for each image
-
 
 class Augmentation:
     """The transforms of an ``augment`` node, applied in the order in which they are written.
@@ -145,10 +143,6 @@ def _with_nested(place: str, transform: Any) -> Iterator[tuple[str, Any]]:
 def _build(name: str, node: Any, colour: tuple[float, ...]) -> Any:
     if not isinstance(node, dict) or "_target_" not in node:
         raise RequestError(f"augment.transforms.{name}: needs a _target_, such as albumentations.HorizontalFlip")
-    for key, value in node.items():
-        sizes = value if isinstance(value, list) else [value]
-        if any(isinstance(size, int | float) and abs(size) > _LARGEST_ARGUMENT for size in sizes):
-            raise RequestError(f"augment.transforms.{name}.{key}={value}: must be at most {_LARGEST_ARGUMENT}")
     options = {
         key: [_build(f"{name}.{key}", item, colour) for item in value]
         if key == "transforms" and isinstance(value, list)

@@ -135,22 +135,20 @@ def read_images(paths: list[Path], size: int, what: str) -> tuple[NDArray[np.uin
         (N, size, size, 3) images, black if the file cannot be read; by position, why it cannot; how many images were
         changed in which way.
     """
-    chunks = [paths[start : start + _CHUNK] for start in range(0, len(paths), _CHUNK)]
+    images = room_for((len(paths), size, size, 3), what)
     # Processes, as small images are mostly decoded in Python code, where threads block each other. For few files,
     # starting processes takes longer than decoding.
-    workers = 1 if len(paths) < 4 * _CHUNK else -1
-    decoded = Parallel(n_jobs=workers, return_as="generator")(delayed(_read_all)(chunk, size) for chunk in chunks)
-    images = room_for((len(paths), size, size, 3), what)
+    parallel = Parallel(1 if len(paths) < 4 * _CHUNK else -1, batch_size=_CHUNK, return_as="generator")
+    decoded = parallel(delayed(_read_or_problem)(path, size) for path in paths)
     problems: dict[int, str] = {}
     seen: Counter[str] = Counter()
-    done = 0
-    with tqdm(total=len(paths), desc=f"decoding {what}", unit=" images", disable=not shows_bars(), leave=False) as bar:
-        for part, of_part, seen_in_part in decoded:
-            images[done : done + len(part)] = part
-            problems |= {done + place: problem for place, problem in of_part.items()}
-            seen.update(seen_in_part)
-            done += len(part)
-            bar.update(len(part))
+    bar = tqdm(decoded, f"decoding {what}", len(paths), unit=" images", disable=not shows_bars(), leave=False)
+    for place, result in enumerate(bar):
+        if isinstance(result, str):
+            images[place], problems[place] = 0, result
+        else:
+            images[place], conversions = result
+            seen.update(conversions)
     return images, problems, seen
 
 
@@ -159,17 +157,11 @@ def as_text(name: str) -> str:
     return printable(name.encode("utf-8", "backslashreplace").decode())
 
 
-def _read_all(paths: list[Path], size: int) -> tuple[NDArray[np.uint8], dict[int, str], Counter[str]]:
-    """The images (black if unreadable), a line for each unreadable file, and the number of conversions by kind."""
-    images = np.zeros((len(paths), size, size, 3), np.uint8)
-    problems: dict[int, str] = {}
-    seen: Counter[str] = Counter()
-    for place, path in enumerate(paths):
-        try:
-            images[place] = _read(path, size, seen)
-        except RequestError as error:
-            problems[place] = str(error)
-    return images, problems, seen
+def _read_or_problem(path: Path, size: int) -> tuple[NDArray[np.uint8], list[str]] | str:
+    try:
+        return _read(path, size)
+    except RequestError as error:
+        return str(error)
 
 
 def has_image_suffix(name: str) -> bool:
@@ -185,8 +177,8 @@ def _formats() -> list[str]:
     return [name for name in _FORMATS if name in Image.OPEN]
 
 
-def _read(path: Path, size: int, seen: Counter[str]) -> NDArray[np.uint8]:
-    """One image as (size, size, 3) uint8: upright, gray to RGB, transparency on white; ``seen`` counts conversions.
+def _read(path: Path, size: int) -> tuple[NDArray[np.uint8], list[str]]:
+    """One image as (size, size, 3) uint8, upright, gray to RGB, transparency on white; and what was converted.
 
     Raises:
         RequestError: names the file and the reason.
@@ -202,8 +194,7 @@ def _read(path: Path, size: int, seen: Counter[str]) -> NDArray[np.uint8]:
                 ImageOps.exif_transpose(image, in_place=True)
             pixels = _eight_bits(image, path) if image.mode.startswith(("I", "F")) else image
             flat, transparent = _on_white(pixels)
-            seen.update([what for what, is_so in ((_DEEP, deep), (_TRANSPARENT, transparent)) if is_so])
-            return np.asarray(fit(flat, size))
+            return np.asarray(fit(flat, size)), [_DEEP] * deep + [_TRANSPARENT] * transparent
     except RequestError:
         raise
     except Image.DecompressionBombError as error:
