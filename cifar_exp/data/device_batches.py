@@ -12,27 +12,8 @@ from torch import Tensor
 from cifar_exp.compute.distributed.shard import Shard
 from cifar_exp.data.augment.device_transforms import DeviceAugmentation, send
 from cifar_exp.data.batches import Batch, TrainingBatches
-from cifar_exp.data.dataset import Split
 
 _PIXELS_AT_ONCE = 2**20  # 1,024 images of 32x32: 3 MB of pixels and 8 MB of indices
-
-
-class DeviceSplit:
-    """A split on a device, copied there once at its first use. On a CPU it shares the split's memory."""
-
-    def __init__(self, split: Split, device: torch.device) -> None:
-        self._split = split
-        self.device = device
-
-    @cached_property
-    def images(self) -> Tensor:
-        """(N, H, W, C) uint8; read-only."""
-        return torch.from_numpy(self._split.images).to(self.device)
-
-    @cached_property
-    def labels(self) -> Tensor:
-        """(N,) int64; read-only."""
-        return torch.from_numpy(self._split.labels).to(self.device)
 
 
 class DeviceBatches(TrainingBatches):
@@ -45,17 +26,27 @@ class DeviceBatches(TrainingBatches):
 
     Args:
         device_augmentation: the transforms of ``augmentation``, batched.
-        device_split: ``split`` on the device.
+        device: gets a copy of the split at the first use. On a CPU the copy shares the split's memory.
     """
 
     backend = "device"
 
     def __init__(
-        self, *arguments: Any, device_augmentation: DeviceAugmentation, device_split: DeviceSplit, **options: Any
+        self, *arguments: Any, device_augmentation: DeviceAugmentation, device: torch.device, **options: Any
     ) -> None:
         super().__init__(*arguments, **options)
         self._device_augmentation = device_augmentation
-        self._device_split = device_split
+        self._device = device
+
+    @cached_property
+    def _images(self) -> Tensor:
+        """(N, H, W, C) uint8; read-only."""
+        return torch.from_numpy(self.split.images).to(self._device)
+
+    @cached_property
+    def _labels(self) -> Tensor:
+        """(N,) int64; read-only."""
+        return torch.from_numpy(self.split.labels).to(self._device)
 
     def images(
         self, epoch: int, batch: int, indices: NDArray[np.int64], shard: Shard | None = None
@@ -65,8 +56,8 @@ class DeviceBatches(TrainingBatches):
         made = self._make_batches(
             epoch,
             [(len(indices), self.augmentation_seed(epoch, batch, shard or self.shard))],
-            send(indices, self._device_split.device),
-            None if flips is None else send(flips, self._device_split.device),
+            send(indices, self._device),
+            None if flips is None else send(flips, self._device),
         )
         images: NDArray[np.uint8] = made.cpu().numpy()
         return images
@@ -74,9 +65,9 @@ class DeviceBatches(TrainingBatches):
     def epoch(self, epoch: int, first: int = 0) -> Iterator[Batch]:
         """See ``TrainingBatches``."""
         order = self.order(epoch)
-        indices = send(order, self._device_split.device)  # once for the whole epoch
+        indices = send(order, self._device)  # once for the whole epoch
         flips = self.flipped(epoch, order)
-        flipped = None if flips is None else send(flips, self._device_split.device)
+        flipped = None if flips is None else send(flips, self._device)
         for start in range(first, self.per_epoch, self._at_once):
             batches = range(start, min(start + self._at_once, self.per_epoch))
             rows = [self.own_rows(batch) for batch in batches]
@@ -89,7 +80,7 @@ class DeviceBatches(TrainingBatches):
                 together,
                 None if flipped is None else torch.cat([flipped[own] for own in rows]),
             )
-            labels = self._device_split.labels.index_select(0, together)
+            labels = self._labels.index_select(0, together)
             yield from zip(images.split(counts), labels.split(counts), strict=True)
 
     @property
@@ -110,7 +101,7 @@ class DeviceBatches(TrainingBatches):
             indices: indices of the images in the split, (N,) on the device.
             flipped: whether the alternating flip mirrors each image, (N,) on the device; None if it is off.
         """
-        images = self._device_split.images.index_select(0, indices)  # a copy
+        images = self._images.index_select(0, indices)  # a copy
         if flipped is not None:
             images = torch.where(flipped[:, None, None, None], images.flip(2), images)
         images = self._device_augmentation(images, batches)

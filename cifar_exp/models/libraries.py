@@ -100,11 +100,7 @@ def names(library: str) -> Sequence[str]:
 
 
 def check_name(library: str, name: str) -> None:
-    """Refuse a name that is not in the library's registry.
-
-    Raises:
-        RequestError: lists the nearest names.
-    """
+    """Refuse a name that is not in the library's registry."""
     known = names(library)
     if name in known:
         return

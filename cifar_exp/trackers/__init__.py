@@ -25,11 +25,7 @@ log = logging.getLogger(__name__)
 
 
 def check(config: ExperimentConfig) -> None:
-    """Refuse a config with a tracker that is not installed.
-
-    Raises:
-        RequestError: what to install.
-    """
+    """Refuse a config with a tracker that is not installed."""
     for name in config.tracker.names:
         if find_spec(name) is None:
             raise RequestError(f"tracker={name}: not installed; pip install 'cifar-exp[{name}]' or pip install {name}")
@@ -57,9 +53,6 @@ def tracked(
 
     Yields:
         A function to be called after each epoch, once its rows are written.
-
-    Raises:
-        RequestError: a tracker is not installed.
     """
     check(config)
     active: dict[str, Tracker] = {}

@@ -86,18 +86,16 @@ def _download_from_first(urls: Sequence[str], sha256: str, destination: Path, hi
 
 
 def _download_verified(url: str, sha256: str, partial: Path, *, is_patient: bool) -> None:
-    resumed = partial.exists()
-    _download(url, partial, is_patient=is_patient)
-    digest = sha256_of(partial)
-    if digest != sha256 and resumed:
+    while True:
+        resumed = partial.exists()
+        _download(url, partial, is_patient=is_patient)
+        if (digest := sha256_of(partial)) == sha256:
+            return
+        partial.unlink()
+        if not resumed:
+            raise ConnectionError(f"the content has SHA-256 {digest}, expected {sha256} (it was deleted)")
         # The earlier part may be of another file, or damaged by a crash of the machine.
         log.warning("The partial download does not match the rest of the file; restarting the download")
-        partial.unlink()
-        _download(url, partial, is_patient=is_patient)
-        digest = sha256_of(partial)
-    if digest != sha256:
-        partial.unlink()
-        raise ConnectionError(f"the content has SHA-256 {digest}, expected {sha256} (it was deleted)")
 
 
 def _download(url: str, partial: Path, *, is_patient: bool) -> None:

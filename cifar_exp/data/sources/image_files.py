@@ -56,11 +56,7 @@ def is_hidden(name: str) -> bool:
 
 
 def image_file(path: str, relative: str, label: int, status: os.stat_result) -> ImageFile:
-    """A listed file.
-
-    Raises:
-        RequestError: it is not a regular file.
-    """
+    """A listed file."""
     if not stat.S_ISREG(status.st_mode):
         raise RequestError(f"{path}: is not a regular file; remove it from the folder")
     return ImageFile(relative, label, status.st_size, status.st_mtime_ns)
@@ -215,11 +211,7 @@ def _has_sixteen_bits(image: Image.Image) -> bool:
 
 
 def _eight_bits(image: Image.Image, path: Path) -> Image.Image:
-    """The upper 8 bits of a gray image of 16, as Pillow does with colour images.
-
-    Raises:
-        RequestError: the range of the values is unknown (32 bits, floating point).
-    """
+    """The upper 8 bits of a gray image of 16, as Pillow does with colour images."""
     if not image.mode.startswith("I;16") and not (image.mode == "I" and image.format in ("PNG", "PPM")):
         raise RequestError(f"{path}: has more than 16 bits a channel; convert it to 8 bits first")
     return Image.fromarray((np.asarray(image).astype(np.int64).clip(0, 65535) >> 8).astype(np.uint8))

@@ -115,11 +115,7 @@ def split_files(
 
 
 def check_known(where: Path, names: Sequence[str], class_names: tuple[str, ...]) -> None:
-    """Refuse classes that a trained network does not have.
-
-    Raises:
-        RequestError: lists them.
-    """
+    """Refuse classes that a trained network does not have."""
     if unknown := [name for name in names if as_text(name) not in class_names]:
         raise RequestError(
             f"{where}: the run's classes are not the data's: the network has no {_some(unknown)}; "
