@@ -69,7 +69,10 @@ def run(
         try:
             fitted = stages.train(config, parts, out_dir, status, resume=resume, after_epoch=callbacks)
         except DivergedError:
-            outputs.draw_progress(config, parts, outputs.used_schedule(config, parts, out_dir), out_dir, status)
+            with lifecycle.survived(out_dir, "The figures", status):
+                from cifar_exp import drawing
+
+                drawing.draw_progress(config, parts, outputs.used_schedule(config, parts, out_dir), out_dir, status)
             raise
         evaluation, validation = stages.final_evaluations(config, parts, fitted, out_dir)
         end_distributed_part()  # rank 0 does the rest
@@ -88,9 +91,12 @@ def run(
         write_summary()
         # --- explanation and figures ---
         explanation = stages.explain_test_images(config, parts, evaluation, out_dir, status)
-        outputs.draw_progress(config, parts, use, out_dir, status)
-        outputs.draw_augmentations(config, parts, out_dir, status)
-        outputs.draw_evaluation(config, parts, evaluation, explanation, out_dir, status)
+        with lifecycle.survived(out_dir, "The figures", status):
+            from cifar_exp import drawing  # loads Matplotlib, which training does not need
+
+            drawing.draw_progress(config, parts, use, out_dir, status)
+            drawing.draw_augmentations(config, parts, out_dir, status)
+            drawing.draw_evaluation(config, parts, evaluation, explanation, out_dir, status)
         page.keep_images(parts.splits.test, evaluation, explanation.maps, suspects)
         summary = write_summary()
         outputs.log_results(config, parts, fitted, summary, out_dir)

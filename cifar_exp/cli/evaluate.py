@@ -14,7 +14,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from omegaconf import OmegaConf
 
-from cifar_exp import data, outputs
+from cifar_exp import data, drawing, outputs
 from cifar_exp.build import Parts, build
 from cifar_exp.config import parse
 from cifar_exp.config.compose import compose_job
@@ -88,7 +88,7 @@ def evaluate_run(run: SavedRun, overrides: list[str], weights: str | None, out: 
     }
     tables.write_table(out_dir / "evaluation.csv", EVALUATION_COLUMNS, [row])
     explanation = explain_test_images(config, parts, evaluation, out_dir)
-    outputs.draw_evaluation(config, parts, evaluation, explanation, out_dir, None)
+    drawing.draw_evaluation(config, parts, evaluation, explanation, out_dir, None)
     environment = describe_environment(parts.compute) | {"data_fingerprint": parts.fingerprint}
     atomic.write_json(out_dir / "environment.json", environment)
     _log_result(row, path, out_dir, same_weights)

@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from captum.attr import LayerAttribution
 from numpy.typing import NDArray
 from torch import nn
 
@@ -174,6 +173,8 @@ def control_rows(images: int, seed: int) -> NDArray[np.int64]:
 
 def _upsampled(maps: torch.Tensor, size: tuple[int, ...]) -> NDArray[np.float32]:
     """(N, 1, h, w) to (N, H, W), bilinearly."""
+    from captum.attr import LayerAttribution  # imported when there is a map, as in ``grad_cam``
+
     found: torch.Tensor = LayerAttribution.interpolate(maps, size, interpolate_mode="bilinear")
     return found.squeeze(1).cpu().numpy()
 

@@ -9,13 +9,14 @@ import io
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO
-
-import pandas as pd
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from cifar_exp.safe_io import untrusted
 from cifar_exp.safe_io.atomic import write_text
 from cifar_exp.safe_io.untrusted import open_regular, spreadsheet_safe, spreadsheet_text
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 # fmt: off
 METRICS_COLUMNS = (
@@ -164,7 +165,7 @@ def _number(cell: str) -> float | int | None:
     return int(cell) if cell.isdecimal() else float(cell)
 
 
-def read_table(path: Path, needed: Sequence[str] = ()) -> pd.DataFrame:
+def read_table(path: Path, needed: Sequence[str] = ()) -> "pd.DataFrame":
     """Read a CSV of a run directory. Names stay text; empty cells are missing values.
 
     Of a table that is still growing, only whole rows are read.
@@ -193,7 +194,9 @@ def read_table(path: Path, needed: Sequence[str] = ()) -> pd.DataFrame:
 _LARGEST_WHOLE = 2**64  # beyond it pandas keeps Python's integers, which can be too large for a float
 
 
-def _parsed(content: BinaryIO) -> pd.DataFrame:
+def _parsed(content: BinaryIO) -> "pd.DataFrame":
+    import pandas as pd  # not at the top, as a run only writes tables before and during training
+
     columns = pd.read_csv(content, nrows=0).columns
     content.seek(0)
     # A loss can be `nan`, but a class can have that name.

@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 from typing import Any
 
-import albumentations
 import torch
 
 from cifar_exp.data.augment.device_transforms import (
@@ -67,6 +66,8 @@ def memory_bytes(device: torch.device) -> int:
 
 def _translated(augmentation: Augmentation) -> list[Transform] | str:
     """The batched equivalents of the built transforms, in their order; or the first transform that has none."""
+    import albumentations  # at the top, it would be imported by runs that do not augment, too
+
     translated: list[Transform] = []
     remaining = list(augmentation.transforms.items())
     while remaining:

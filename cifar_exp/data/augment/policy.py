@@ -12,10 +12,6 @@ import warnings
 from collections.abc import Iterator
 from typing import Any
 
-# Read when Albumentations is imported; without it, the import asks a package index for a newer version.
-os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
-
-import albumentations
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -26,6 +22,9 @@ from cifar_exp.config.targets import call
 from cifar_exp.errors import RequestError, in_a_line
 
 DATASET_MEAN = "dataset_mean"  # as a transform's fill: the training split's mean colour
+
+# Read when Albumentations is imported; without it, the import asks a package index for a newer version.
+os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
 
 
 class Augmentation:
@@ -52,6 +51,8 @@ class Augmentation:
         self._streams = [item for name, built in self.transforms.items() for item in _with_nested(name, built)]
         self._pipeline = None
         if transforms:
+            import albumentations  # takes seconds; not at the top, as not every run augments
+
             self._pipeline = albumentations.Compose(list(self.transforms.values()))
             try:
                 self(np.zeros((1, *shape), np.uint8), seed=0)
