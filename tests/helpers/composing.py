@@ -1,5 +1,9 @@
 """Configurations as the command line composes them, for tests of what they describe."""
 
+import copy
+import functools
+import os
+
 from cifar_exp.config.compose import compose_config
 from cifar_exp.config.schema import ExperimentConfig
 
@@ -21,5 +25,11 @@ TINY = (
 
 
 def composed(*overrides: str) -> ExperimentConfig:
-    """The typed configuration of one job."""
+    """The typed configuration of one job, composed once for the same overrides, folder and environment."""
+    environment = frozenset(item for item in os.environ.items() if item[0] != "PYTEST_CURRENT_TEST")
+    return copy.deepcopy(_composed(overrides, os.getcwd(), environment))
+
+
+@functools.cache
+def _composed(overrides: tuple[str, ...], _folder: str, _environment: frozenset[tuple[str, str]]) -> ExperimentConfig:
     return compose_config(overrides)

@@ -92,7 +92,7 @@ def test_a_layout_that_was_asked_for_is_named_in_the_message():
         build(config_of("View", "memory_format=channels_last"))
 
 
-def test_a_network_without_a_feature_map_says_so_in_log_and_page(tmp_path, caplog, monkeypatch):
+def test_a_network_without_a_feature_map_is_reported_in_log_and_page(tmp_path, caplog, monkeypatch):
     monkeypatch.setattr(logging.getLogger("cifar_exp"), "propagate", True)
     with caplog.at_level(logging.INFO, logger="cifar_exp"):
         run(config_of("NoLayerNames", "report=true", stride=32), tmp_path / "run")
@@ -129,7 +129,7 @@ def test_the_trial_leaves_no_trace():
     assert build(config).learner.optimizer.state_dict()["state"] == {}
 
 
-def test_what_fails_after_training_leaves_the_results_and_a_run_that_can_be_evaluated(tmp_path, monkeypatch):
+def test_a_failure_after_training_keeps_the_results_and_a_run_that_can_be_evaluated(tmp_path, monkeypatch):
     def fails(*_, **__):
         raise MemoryError("no room")
 

@@ -149,7 +149,7 @@ def test_missing_root(load: Load, tmp_path: Path) -> None:
         load(root=str(tmp_path / "nowhere"))
 
 
-def test_folder_without_the_archive_says_what_it_looked_for(load: Load, tmp_path: Path) -> None:
+def test_folder_without_archive_and_batches(load: Load, tmp_path: Path) -> None:
     with pytest.raises(RequestError, match=f"neither cifar-10-python.tar.gz nor {CIFAR10_FOLDER}"):
         load(root=str(tmp_path))
 
