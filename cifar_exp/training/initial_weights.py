@@ -57,7 +57,8 @@ def load_initial_weights(model: nn.Module, node: ModelConfig, classes: int, chan
     try:
         model.load_state_dict(state)
     except RuntimeError as error:
-        raise RequestError(f"{what}: does not fit {node.architecture}: {in_a_line(error)}") from error
+        differences = " ".join(str(error).partition("\n")[2].split())[:300]  # after PyTorch's first line
+        raise RequestError(f"{what}: does not fit {node.architecture}: {differences}") from error
     log.info("%s: the weights of %s%s", what, node.architecture, f", but {_listed(new)} new" if new else "")
 
 
