@@ -75,7 +75,7 @@ def print_replays(jobs: Sequence[Sequence[float]], orders: int) -> None:
         results = [replay(random.Random(seed).sample(jobs, len(jobs)), name) for seed in range(orders)]
         parts, losses = zip(*results, strict=True)
         print(
-            f"  {name:9}  epochs {statistics.mean(parts):.0%} +- {statistics.stdev(parts):.0%}   "
+            f"  {name:9}  epochs {statistics.mean(parts):.0%} +- {statistics.pstdev(parts):.0%}   "
             f"best accuracy lower by {100 * statistics.mean(losses):.2f} points on average, "
             f"by more than 1 point in {sum(loss > 0.01 for loss in losses)} of {orders} orders"
         )
