@@ -44,11 +44,10 @@ def product_side(orders: Orders, overrides: list[str], cam_images: int) -> None:
     """``("evaluate",)``, ``("maps",)``, ``("figures", folder)``: seconds; ``("passes",)``."""
     from cifar_exp import stages
     from cifar_exp.build import build
-    from cifar_exp.config.compose import compose_job, without_hydra
-    from cifar_exp.config.resolved import resolve
+    from cifar_exp.config.compose import compose_config
 
     logging.getLogger("cifar_exp").setLevel(logging.WARNING)
-    config = resolve(without_hydra(compose_job(overrides)))
+    config = compose_config(overrides)
     parts = build(config)
     model = parts.learner.model
     test = parts.splits.test
@@ -103,7 +102,7 @@ def _maps(parts: Any, images: Any, labels: Any) -> None:
 
 def _seconds_of_figures(config: ExperimentConfig, parts: Any, evaluation: Any, folder: Path) -> tuple[float, float]:
     """Seconds that the six figures of a default run take: 20 epochs, 10 images explained."""
-    from cifar_exp import outputs, stages
+    from cifar_exp import drawing, outputs, stages
     from cifar_exp.config import parse
     from cifar_exp.explain.faithfulness import Explanation
     from cifar_exp.run_dir import tables
@@ -131,11 +130,11 @@ def _seconds_of_figures(config: ExperimentConfig, parts: Any, evaluation: Any, f
     def write(figures: bool) -> tuple[float, float]:
         asked = parse.changed(ten, {"figures": figures, "epochs": 20})
         clock = Clock()
-        outputs.draw_progress(asked, full, outputs.used_schedule(asked, full, folder), folder, None)
+        drawing.draw_progress(asked, full, outputs.used_schedule(asked, full, folder), folder, None)
         outputs.write_tables(full, evaluation, None, folder)
         outputs.write_gradcam(full, evaluation, explanation, folder)
-        outputs.draw_augmentations(asked, full, folder, None)
-        outputs.draw_evaluation(asked, full, evaluation, explanation, folder, None)
+        drawing.draw_augmentations(asked, full, folder, None)
+        drawing.draw_evaluation(asked, full, evaluation, explanation, folder, None)
         return clock.read()
 
     write(True)  # imports fonts and the like

@@ -12,8 +12,7 @@ from typing import Any
 from measuring import Report, Result, arguments, overrides_for_synthetic_data
 
 from cifar_exp.build import build
-from cifar_exp.config.compose import compose_job, without_hydra
-from cifar_exp.config.resolved import resolve
+from cifar_exp.config.compose import compose_config
 
 AUGMENTATIONS, BATCH_SIZES = ("crop_flip_cutout", "alternating"), (128, 1000)
 IMAGES = 8000  # timed together
@@ -31,12 +30,12 @@ def epochs(augment: str, batch_size: int, backend: str, threads: int) -> Iterato
         "model=resnet9",
         "model.width=4",
     ]
-    loader = build(resolve(without_hydra(compose_job(overrides)))).batches.loader(0, pin_memory=False)
+    batches = build(compose_config(overrides)).batches
     epoch = 0
     while True:
         epoch += 1
         # The last batch of an epoch can be a small one, which costs more for each of its images.
-        yield from (batch for batch in loader.epoch(epoch) if len(batch[1]) == batch_size)
+        yield from (batch for batch in batches.epoch(epoch) if len(batch[1]) == batch_size)
 
 
 def microseconds_per_image(batches: Iterator[Any], batch_size: int) -> float:

@@ -26,7 +26,7 @@ from unittest import mock
 import plain
 import synthetic
 import torch
-from measuring import Limit, Report, Result, arguments, overrides_for_synthetic_data
+from measuring import Limit, Report, Result, arguments, overrides_for_synthetic_data, print_measurement
 
 from cifar_exp import network, stages
 from cifar_exp.config.compose import compose_job, without_hydra
@@ -140,8 +140,11 @@ def measure_resnet(report: Report, repeats: int, overrides: list[str], scratch: 
     for turn in range(repeats):
         whole.append(finished_run([*overrides, f"epochs={EPOCHS}"], scratch / f"resnet {turn}")["total_seconds"])
         undo_determinism(benchmark=False)  # PyTorch's own setting
+        print_measurement("ours", turn, {"seconds": whole[-1]})
         loop.append(plain_loop(torch.device("cuda"), PLAIN_EPOCHS))
+        print_measurement("plain loop", turn, {"seconds": loop[-1]})
     waits = waits_in_an_epoch(overrides, scratch / "waits")
+    print_measurement("ours", 0, {"waits": waits})
     what = f"ResNet-18, {EPOCHS} epochs, end to end"
     report.add(Result(what, "s", whole, limit=Limit("measured", at_most=25)))
     baseline = f"plain loop, from {PLAIN_EPOCHS} epochs"
@@ -157,8 +160,11 @@ def measure_speedrun(report: Report, repeats: int, overrides: list[str], scratch
         images_for_airbench(scratch)
     for turn in range(repeats + 1):
         fast.append(speedrun_seconds(["experiment=speedrun", *overrides], scratch / f"speedrun {turn}"))
+        print_measurement("ours", turn - 1, {"seconds": fast[-1]})
         undo_determinism(benchmark=True)  # airbench's own setting
         theirs.append(airbench_seconds(scratch) if has_airbench else 0.0)
+        if has_airbench:
+            print_measurement("airbench", turn - 1, {"seconds": theirs[-1]})
     what = "experiment=speedrun: whitening, training, six views"
     if has_airbench:
         limit = Limit("ratio", at_least=1)

@@ -6,11 +6,12 @@ the ratio is the median of the turns' own ratios.
 
 import argparse
 import csv
+import json
 import os
 import platform
 import statistics
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib import metadata
@@ -156,6 +157,15 @@ class Report:
             if values:
                 row |= {name: statistics.median(values), f"{name}_min": min(values), f"{name}_max": max(values)}
         return row
+
+
+def print_measurement(side: str, turn: int, figures: Mapping[str, object]) -> None:
+    """Print one measurement to stderr at once, so that a benchmark that is stopped early leaves it.
+
+    ``turn`` counts from 0; turns below 0 warm up.
+    """
+    which = f"turn {turn + 1}" if turn >= 0 else "warm-up"
+    print(f"{side}, {which}: {json.dumps(figures)}", file=sys.stderr, flush=True)
 
 
 def spread(values: Sequence[float]) -> str:

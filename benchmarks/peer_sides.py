@@ -50,6 +50,7 @@ def ours_side(options: argparse.Namespace, watch: Stopwatch) -> None:
         *data,
         f"model={options.model}",
         f"data.limit_train={options.train_images}",
+        f"data.limit_test={'null' if options.accuracy else BATCH}",
         "data.validation_fraction=0",
         f"evaluate_test_each_epoch={str(options.accuracy > 0).lower()}",
         f"epochs={options.epochs}",

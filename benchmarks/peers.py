@@ -10,9 +10,11 @@ learning rate over all epochs, the same precision. The rest is what each library
 transforms in the worker processes of a DataLoader, Lightning's callbacks and logger, timm's prefetching loader and its
 cosine schedule with a linear warm-up. timm has no one-cycle schedule, so its momentum stays constant.
 
-Each measurement is a new process, and the sides take turns. The speed is that of all epochs but the first. An epoch
-lasts from its start until its last step is done; evaluation and checkpoints come after it. The first step is timed from
-the start of the process, imports included. Memory is the sum over the processes of a side, shared pages counted once.
+Each measurement is a new process, and the sides take turns. A measurement is printed to stderr as soon as it is taken,
+the table at the end. The speed is that of all epochs but the first. An epoch lasts from its start until its last step
+is done; evaluation and checkpoints come after it. Without --accuracy, the peers do not evaluate, and our run evaluates
+a single batch. The first step is timed from the start of the process, imports included. Memory is the sum over the
+processes of a side, shared pages counted once.
 """
 
 import argparse
@@ -28,7 +30,7 @@ from pathlib import Path
 from typing import Any
 
 import peer_sides
-from measuring import Limit, Report, Result, arguments
+from measuring import Limit, Report, Result, arguments, print_measurement
 from sides import Stopwatch
 
 PEERS = {"lightning": ("lightning", "pytorch_lightning"), "timm": ("timm",)}  # the first one installed is measured
@@ -158,7 +160,9 @@ def main() -> None:
                     raise SystemExit("benchmarks/peers.py: our own side failed")
                 if figures is None:
                     del measured[side]
-                elif turn >= 0:
+                    continue
+                print_measurement(side, turn, figures)
+                if turn >= 0:
                     measured[side].append(figures)
     for peer in list(measured)[1:]:
         add_results(report, options, peers[peer], measured["ours"], measured[peer])

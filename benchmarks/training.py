@@ -50,8 +50,7 @@ def product_side(orders: Orders, overrides: list[str], folder: str) -> None:
     """
     import torch
 
-    from cifar_exp.config.compose import compose_job, without_hydra
-    from cifar_exp.config.resolved import resolve
+    from cifar_exp.config.compose import compose_config
     from cifar_exp.runner import run
     from cifar_exp.training import fit
 
@@ -77,7 +76,7 @@ def product_side(orders: Orders, overrides: list[str], folder: str) -> None:
         return train_epoch(learner, *args, **options)
 
     fit.train_epoch = gated
-    config = resolve(without_hydra(compose_job(overrides)))
+    config = compose_config(overrides)
     run(config, Path(folder) / "run")
 
 

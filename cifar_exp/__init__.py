@@ -7,6 +7,8 @@ it is first used.
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from cifar_exp.compute.collector import off_for_imports
+
 if TYPE_CHECKING:
     from cifar_exp.compare.typed_runs import read_runs
     from cifar_exp.config.compose import compose_config as compose
@@ -30,4 +32,6 @@ def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     module, _, attribute = _HOMES[name].rpartition(".")
-    return getattr(import_module(module), attribute)
+    with off_for_imports():
+        globals()[name] = getattr(import_module(module), attribute)  # found there from now on
+    return globals()[name]

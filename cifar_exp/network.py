@@ -23,7 +23,7 @@ from torch.nn.parameter import is_lazy
 from cifar_exp.compute import memory, seeding
 from cifar_exp.compute.device import Compute
 from cifar_exp.config.fields import AUTO
-from cifar_exp.config.groups.model import ModelConfig
+from cifar_exp.config.groups.model import LibraryConfig, ModelConfig
 from cifar_exp.config.parse import OwnNode
 from cifar_exp.config.schema import ExperimentConfig
 from cifar_exp.data import Split, Statistics
@@ -47,7 +47,8 @@ def build_network(
     Raises:
         RequestError: a trial shows that it cannot be trained or explained as the config asks.
     """
-    node, name, normalize = config.model, config.model.name, Normalizer(statistics, compute)
+    node, normalize = config.model, Normalizer(statistics, compute)
+    key = f"model.architecture={node.architecture}" if isinstance(node, LibraryConfig) else f"model={node.name}"
     to_classify: dict[str, Any] = {"num_classes": classes, "in_channels": train.images.shape[3]}
     _check_size(node, to_classify)
 
@@ -55,18 +56,18 @@ def build_network(
         model = make_network(node, **to_classify)
         if not isinstance(model, nn.Module):
             raise RequestError(f"{node._target_}: must return a torch.nn.Module, returned a {type(model).__name__}")
-        _complete(model, name, train.images[:1], normalize)
+        _complete(model, key, train.images[:1], normalize)
         return compute.place(model)
 
     model = make()
-    _initialize(model, name, train, normalize)
+    _initialize(model, key, train, normalize)
     with seeding.generators_kept(compute.device), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the run itself repeats them
         try:
             copied = copy.deepcopy(model)
         except Exception:  # PyTorch cannot copy computed tensors, such as the weight of the old weight_norm
             copied = make()
-        trial = Trial(name, copied, train.images[:_TRIED_IMAGES], classes, statistics, compute)
+        trial = Trial(key, copied, train.images[:_TRIED_IMAGES], classes, statistics, compute)
         trial.check_smallest_batch(len(train), config.batch_size)
         trial = trial.with_working_layout(config.memory_format)
         if config.augment.low_resolution.size is not None:
@@ -95,25 +96,21 @@ def count_parameters(model: nn.Module) -> int:
     return sum(parameter.numel() for parameter in model.parameters())
 
 
-def _complete(model: nn.Module, name: str, images: NDArray[np.uint8], normalize: Normalizer) -> None:
-    """Initialize lazy parameters by a forward pass of (N, H, W, C) uint8 images; other networks are unchanged.
-
-    Raises:
-        RequestError: the forward pass fails, or leaves a parameter without a shape.
-    """
+def _complete(model: nn.Module, key: str, images: NDArray[np.uint8], normalize: Normalizer) -> None:
+    """Initialize lazy parameters by a forward pass of (N, H, W, C) uint8 images; other networks are unchanged."""
     if not any(map(is_lazy, chain(model.parameters(), model.buffers()))):
         return
     batch = normalize(torch.from_numpy(images))
     model.to(batch.device).eval()
     with torch.no_grad():
-        _forward(model, batch, f"model={name}")
+        _forward(model, batch, key)
     model.train()
-    lazy = [key for key, value in chain(model.named_parameters(), model.named_buffers()) if is_lazy(value)]
+    lazy = [name for name, value in chain(model.named_parameters(), model.named_buffers()) if is_lazy(value)]
     if lazy:
-        raise RequestError(f"model={name}: a forward pass does not initialize the lazy parameters {', '.join(lazy)}")
+        raise RequestError(f"{key}: a forward pass does not initialize the lazy parameters {', '.join(lazy)}")
 
 
-def _initialize(model: nn.Module, name: str, train: Split, normalize: Normalizer) -> None:
+def _initialize(model: nn.Module, key: str, train: Split, normalize: Normalizer) -> None:
     """Pass training images to a network that starts from them."""
     initialize = getattr(model, "initialize", None)
     if not callable(initialize):
@@ -121,13 +118,13 @@ def _initialize(model: nn.Module, name: str, train: Split, normalize: Normalizer
     try:
         inspect.signature(initialize).bind(None)
     except (TypeError, ValueError):
-        log.info("model=%s: its method initialize is not called: it does not take one argument, the images", name)
+        log.info("%s: its method initialize is not called: it does not take one argument, the images", key)
         return
     try:
         initialize(normalize(torch.from_numpy(train.images[evenly(len(train), _INITIAL_IMAGES)])))
     except Exception as error:
         raise RequestError(
-            f"model={name}: initialize(images) fails, which is called with up to {_INITIAL_IMAGES:,} normalized "
+            f"{key}: initialize(images) fails, which is called with up to {_INITIAL_IMAGES:,} normalized "
             f"training images (N, C, H, W) before training: {in_a_line(error)}"
         ) from error
 
@@ -136,7 +133,7 @@ def _initialize(model: nn.Module, name: str, train: Split, normalize: Normalizer
 class Trial:
     """A copy of the initialized network, and the images that it is tried on."""
 
-    name: str  # of the config's ``model`` node
+    key: str  # the setting that names the network, for messages
     model: nn.Module  # the copy
     images: NDArray[np.uint8]  # (N, H, W, C) uint8, at most two training images
     classes: int  # number of logits that the network must return
@@ -186,17 +183,17 @@ class Trial:
             begin_epoch(1)
         if not any(parameter.requires_grad for parameter in self.model.parameters()):
             raise RequestError(
-                f"model={self.name}: none of its {count_parameters(self.model):,} parameter values requires a "
+                f"{self.key}: none of its {count_parameters(self.model):,} parameter values requires a "
                 "gradient, so it cannot be trained"
             )
         for training in (True, False):
             self.model.train(training)
             with nullcontext() if training else torch.inference_mode(), self.compute.autocast():
                 mode = "training" if training else "evaluation"
-                output = _forward(self.model, self.inputs, f"model={self.name}, in {mode} mode")
+                output = _forward(self.model, self.inputs, f"{self.key}, in {mode} mode")
             if wrong := self._wrong_output(output):
                 raise RequestError(
-                    f"model={self.name}: must return (N, classes), returned {wrong} in {mode} mode; "
+                    f"{self.key}: must return (N, classes), returned {wrong} in {mode} mode; "
                     f"the data has {self.classes} classes"
                 )
             if training:
@@ -214,13 +211,12 @@ class Trial:
     def _backward(self, logits: torch.Tensor) -> None:
         if not logits.requires_grad:
             raise RequestError(
-                f"model={self.name}: the logits in training mode have no gradient; forward must not detach them or use "
-                "no_grad"
+                f"{self.key}: the logits in training mode have no gradient; forward must not detach them or use no_grad"
             )
         try:
             F.cross_entropy(logits.float(), torch.zeros_like(logits[:, 0], dtype=torch.int64)).backward()
         except Exception as error:
-            raise RequestError(f"model={self.name}: the backward pass fails: {in_a_line(error)}") from error
+            raise RequestError(f"{self.key}: the backward pass fails: {in_a_line(error)}") from error
 
     def check_low_resolution(self, size: int) -> None:
         """Refuse training images of ``size`` pixels if the network cannot process them."""

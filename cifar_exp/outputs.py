@@ -1,4 +1,4 @@
-"""What a run leaves for people: its tables, its figures, its summary and its closing lines."""
+"""What a run leaves for people, apart from its figures: its tables, its summary and its closing lines."""
 
 import logging
 from pathlib import Path
@@ -10,31 +10,23 @@ from numpy.typing import NDArray
 from cifar_exp.build import Parts
 from cifar_exp.compute import memory
 from cifar_exp.config.schema import ExperimentConfig
-from cifar_exp.data.split import evenly
 from cifar_exp.errors import RequestError
 from cifar_exp.evaluation.metrics import Evaluation, confusion_matrix, confusion_rows, per_class_rows, prediction_rows
 from cifar_exp.evaluation.probability_records import write_probabilities
 from cifar_exp.explain.faithfulness import Explanation, faithfulness_rows
 from cifar_exp.explain.gradcam import gradcam_rows
-from cifar_exp.explain.layers import is_wanted
 from cifar_exp.explain.verdict import HEADLINES, WRONG_PLACE, finding, sanity
 from cifar_exp.network import count_parameters
-from cifar_exp.reports.figures.calibration import calibration
-from cifar_exp.reports.figures.confusion import confusion
-from cifar_exp.reports.figures.curves import curves, learning_rate
-from cifar_exp.reports.figures.images import Judged, augmentations, gradcam, misclassified
-from cifar_exp.reports.figures.lr_range_test import draw_lr_range_test
 from cifar_exp.run_dir import lifecycle, run_status, tables
 from cifar_exp.run_dir.environment import changes, current_environment, log_changes
 from cifar_exp.safe_io import atomic
 from cifar_exp.safe_io.plural import plural
+from cifar_exp.safe_io.untrusted import read_json
 from cifar_exp.training import lr_range_test
 from cifar_exp.training.fit import Fitted
 from cifar_exp.training.schedule import ScheduleUse, schedule_use
 
 log = logging.getLogger(__name__)
-
-_AUGMENTED_IMAGES, _AUGMENTED_EPOCHS = 8, 4
 
 
 def write_environment(parts: Parts, out_dir: Path, *, resume: bool = False) -> dict[str, Any]:
@@ -48,7 +40,7 @@ def write_environment(parts: Parts, out_dir: Path, *, resume: bool = False) -> d
     environment, diff = current_environment(parts.compute, parts.batches.backend, parts.fingerprint)
     path = out_dir / "environment.json"
     if resume and path.exists():
-        found = changes(out_dir, atomic.read_json(path), environment, diff)
+        found = changes(out_dir, read_json(path), environment, diff)
         if any(change.what == "data_fingerprint" for change in found):
             raise RequestError(
                 f"{out_dir}: cannot be resumed: the data is not what the run started with; start a new run on it"
@@ -69,6 +61,8 @@ def write_plan(config: ExperimentConfig, parts: Parts, out_dir: Path, status: di
     if result is not None:
         tables.write_table(out_dir / lr_range_test.FILE, tables.LR_FIND_COLUMNS, result.rows())
         if config.figures:
+            from cifar_exp.reports.figures.lr_range_test import draw_lr_range_test  # loads Matplotlib
+
             draw_lr_range_test(result, config.name, out_dir / lr_range_test.FIGURE)
     run_status.update_status(out_dir, status, max_lr_used=parts.max_lr, gradcam=parts.explained.note, warnings=[])
     rows = [{"step": step, "learning_rate": float(rate)} for step, rate in enumerate(parts.planned, start=1)]
@@ -103,9 +97,9 @@ def write_tables(parts: Parts, evaluation: Evaluation, tta: Evaluation | None, o
 
 def write_gradcam(parts: Parts, evaluation: Evaluation, explanation: Explanation, out_dir: Path) -> None:
     """``gradcam.csv`` and ``faithfulness.csv``, and what they say in a sentence."""
-    images = judged(parts, evaluation, explanation.indices)
-    labels = {one.index: one.label for one in images}
-    predictions = {one.index: one.prediction for one in images}
+    names = parts.class_names
+    labels = {int(index): names[evaluation.labels[index]] for index in explanation.indices}
+    predictions = {int(index): names[evaluation.predictions[index]] for index in explanation.indices}
     rows = gradcam_rows(explanation.maps, labels, predictions)
     tables.write_table(out_dir / "gradcam.csv", tables.GRADCAM_COLUMNS, rows)
     tables.write_table(out_dir / "faithfulness.csv", tables.FAITHFULNESS_COLUMNS, faithfulness_rows(explanation.tests))
@@ -120,82 +114,6 @@ def write_gradcam(parts: Parts, evaluation: Evaluation, explanation: Explanation
         )
         if test.correlation is not None and (warning := sanity(name, test.correlation)):
             log.warning(warning)
-
-
-# --- figures: one that cannot be drawn is a warning ----------------------------------------------------
-def draw_progress(
-    config: ExperimentConfig, parts: Parts, use: ScheduleUse, out_dir: Path, status: dict[str, Any] | None
-) -> None:
-    """Figures of what is in ``metrics.csv`` and ``steps.csv``."""
-    if not config.figures:
-        return
-    path = out_dir / "figures" / "learning_rate.png"
-    with lifecycle.survived(out_dir, path.name, status):
-        learning_rate(parts.planned, tables.read_table(out_dir / "steps.csv"), use, path)
-    if (out_dir / "metrics.csv").exists():
-        with lifecycle.survived(out_dir, "curves.png", status):
-            curves(tables.read_table(out_dir / "metrics.csv"), config.name, path.with_name("curves.png"))
-
-
-def draw_evaluation(
-    config: ExperimentConfig,
-    parts: Parts,
-    evaluation: Evaluation,
-    explanation: Explanation,
-    out_dir: Path,
-    status: dict[str, Any] | None,
-) -> None:
-    """The confusion matrix, the gallery of mistakes, and where the network looked."""
-    if not config.figures:
-        return
-    test, names, folder = parts.splits.test, parts.class_names, out_dir / "figures"
-    with lifecycle.survived(out_dir, "confusion.png", status):
-        counts = confusion_matrix(evaluation.labels, evaluation.predictions, len(names))
-        title = f"{config.name}: {evaluation.accuracy:.2%} of {len(test):,} test images right"
-        confusion(counts, names, title, folder / "confusion.png")
-    if np.isfinite(evaluation.probabilities).all():
-        with lifecycle.survived(out_dir, "calibration.png", status):
-            calibration(evaluation.confidences, evaluation.correct, folder / "calibration.png")
-    with lifecycle.survived(out_dir, "misclassified.png", status):
-        wrong = evaluation.most_confidently_wrong()
-        gallery = judged(parts, evaluation, wrong[: config.evaluation.gallery_images])
-        misclassified(gallery, len(wrong), len(test), folder / "misclassified.png")
-    if is_wanted(config.explain):
-        with lifecycle.survived(out_dir, "gradcam.png", status):
-            images = judged(parts, evaluation, explanation.indices)
-            gradcam(images, explanation, folder / "gradcam.png", reason=parts.explained.note)
-
-
-def draw_augmentations(config: ExperimentConfig, parts: Parts, out_dir: Path, status: dict[str, Any] | None) -> None:
-    """The figure of what the network sees of some training images in the first epochs."""
-    if not config.figures:
-        return
-    train, names = parts.splits.train, parts.class_names
-    shown = evenly(len(train), _AUGMENTED_IMAGES)
-    epochs = range(1, min(_AUGMENTED_EPOCHS, config.epochs) + 1)
-    with lifecycle.survived(out_dir, "augmentations.png", status):
-        augmentations(
-            train.images[shown],
-            [np.stack([parts.batches.as_seen(index, epoch) for index in shown]) for epoch in epochs],
-            [names[label] for label in train.labels[shown]],
-            config.augment.name,
-            out_dir / "figures" / "augmentations.png",
-        )
-
-
-def judged(parts: Parts, evaluation: Evaluation, indices: NDArray[np.int64]) -> list[Judged]:
-    """Test images with label, prediction and confidence."""
-    names = parts.class_names
-    return [
-        Judged(
-            index=int(index),
-            image=parts.splits.test.images[index],
-            label=names[evaluation.labels[index]],
-            prediction=names[evaluation.predictions[index]],
-            confidence=float(evaluation.confidences[index]),
-        )
-        for index in indices
-    ]
 
 
 def _measured_epoch(config: ExperimentConfig, fitted: Fitted) -> tuple[str, int]:

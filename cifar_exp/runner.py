@@ -5,20 +5,24 @@ import os
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from cifar_exp import outputs, stages, trackers
-from cifar_exp.build import build, describe
+from cifar_exp.build import Parts, build, describe
 from cifar_exp.compute import memory
 from cifar_exp.compute.distributed.session import distributed_part
 from cifar_exp.config.parse import as_containers, parse
-from cifar_exp.config.resolved import validate
 from cifar_exp.config.schema import ExperimentConfig
 from cifar_exp.errors import DivergedError
 from cifar_exp.evaluation.probability_records import fitted_temperature, probability_scores
 from cifar_exp.reports.run_page.live import LivePage
 from cifar_exp.run_dir import lifecycle
 from cifar_exp.training import initial_weights
+
+if TYPE_CHECKING:
+    from cifar_exp.evaluation.metrics import Evaluation
+    from cifar_exp.explain.gradcam import CamMap
+    from cifar_exp.training.schedule import ScheduleUse
 
 log = logging.getLogger(__name__)
 
@@ -30,13 +34,10 @@ def run(
     resume: bool = False,
     after_epoch: Sequence[Callable[[], None]] = (),
 ) -> dict[str, Any]:
-    """Train, evaluate, explain and report one experiment.
+    """Train, evaluate, explain and report one experiment; returns the row of ``summary.csv``.
 
     Creates the run directory ``out_dir``, or resumes the run in it, whose config must be this one.
     ``after_epoch`` functions are called after each epoch, once its rows are written; they may raise ``PrunedError``.
-
-    Returns:
-        The row of ``summary.csv``.
 
     Raises:
         RequestError: the config or what it points to is wrong.
@@ -44,7 +45,7 @@ def run(
         PrunedError: a function of ``after_epoch`` stopped the run.
     """
     out_dir = Path(out_dir)
-    validate(config)
+    parse(as_containers(config))  # checks values that were set after it was parsed
     started = time.perf_counter()
     with (
         LivePage(out_dir, wanted=config.report) as page,
@@ -53,14 +54,7 @@ def run(
         trackers.tracked(config, out_dir, lifecycle.state_after) as log_to_tracker,
     ):
         # --- build ---
-        log.info("Run directory: %s", lifecycle.run_name(out_dir))
-        memory.reset_peak_memory()
-        start = initial_weights.from_run(config, out_dir) if resume else config
-        parts = build(start, known_max_lr=status.get("max_lr_used") if resume else None)
-        initial_weights.keep(config, parts.learner.model, out_dir)
-        memory.release_free_memory()  # what reading and splitting the data took
-        for line in describe(config.name, parts):
-            log.info(line)
+        parts = _build(config, out_dir, known_max_lr=status.get("max_lr_used"), resume=resume)
         environment = outputs.write_environment(parts, out_dir, resume=resume)
         outputs.write_plan(config, parts, out_dir, status)
         page.update()
@@ -69,7 +63,10 @@ def run(
         try:
             fitted = stages.train(config, parts, out_dir, status, resume=resume, after_epoch=callbacks)
         except DivergedError:
-            outputs.draw_progress(config, parts, outputs.used_schedule(config, parts, out_dir), out_dir, status)
+            with lifecycle.survived(out_dir, "The figures", status):
+                from cifar_exp import drawing
+
+                drawing.draw_progress(config, parts, outputs.used_schedule(config, parts, out_dir), out_dir, status)
             raise
         evaluation, validation = stages.final_evaluations(config, parts, fitted, out_dir)
         end_distributed_part()  # rank 0 does the rest
@@ -78,8 +75,8 @@ def run(
         tta = stages.measure_tta(config, parts)
         suspects = outputs.write_tables(parts, evaluation, tta, out_dir)
         results = outputs.results(config, parts, fitted, evaluation, use, environment)
-        results |= {"test_accuracy_tta": tta.accuracy if tta else None}
-        results |= probability_scores(evaluation, fitted_temperature(validation))
+        scores = probability_scores(evaluation, fitted_temperature(validation))
+        results |= {"test_accuracy_tta": tta.accuracy if tta else None, **scores}
 
         def write_summary() -> dict[str, Any]:
             seconds = fitted.seconds_before + time.perf_counter() - started
@@ -87,14 +84,42 @@ def run(
 
         write_summary()
         # --- explanation and figures ---
-        explanation = stages.explain_test_images(config, parts, evaluation, out_dir, status)
-        outputs.draw_progress(config, parts, use, out_dir, status)
-        outputs.draw_augmentations(config, parts, out_dir, status)
-        outputs.draw_evaluation(config, parts, evaluation, explanation, out_dir, status)
-        page.keep_images(parts.splits.test, evaluation, explanation.maps, suspects)
+        maps = _explain_and_draw(config, parts, evaluation, use, out_dir, status)
+        page.keep_images(parts.splits.test, evaluation, maps, suspects)
         summary = write_summary()
         outputs.log_results(config, parts, fitted, summary, out_dir)
         return summary
+
+
+def _build(config: ExperimentConfig, out_dir: Path, *, known_max_lr: float | None, resume: bool) -> Parts:
+    """The parts of a run, which keeps its initial weights. A wrong request is refused before anything is logged."""
+    memory.reset_peak_memory()
+    start = initial_weights.from_run(config, out_dir) if resume else config
+    parts = build(start, known_max_lr=known_max_lr)
+    initial_weights.keep(config, parts.learner.model, out_dir)
+    memory.release_free_memory()  # what reading and splitting the data took
+    for line in (f"Run directory: {lifecycle.run_name(out_dir)}", *describe(config.name, parts)):
+        log.info("%s", line)
+    return parts
+
+
+def _explain_and_draw(
+    config: ExperimentConfig,
+    parts: Parts,
+    evaluation: "Evaluation",
+    use: "ScheduleUse",
+    out_dir: Path,
+    status: dict[str, Any],
+) -> "Sequence[CamMap]":
+    """Explain test images and draw the figures; what fails is a warning. Returns the Grad-CAM maps."""
+    explanation = stages.explain_test_images(config, parts, evaluation, out_dir, status)
+    with lifecycle.survived(out_dir, "The figures", status):
+        from cifar_exp import drawing  # loads Matplotlib, which training does not need
+
+        drawing.draw_progress(config, parts, use, out_dir, status)
+        drawing.draw_augmentations(config, parts, out_dir, status)
+        drawing.draw_evaluation(config, parts, evaluation, explanation, out_dir, status)
+    return explanation.maps
 
 
 def run_on_other_rank(task: dict[str, Any], resume: bool) -> None:

@@ -1,5 +1,6 @@
 """Fixtures for all tests. No test reads or writes the user's own cache folder."""
 
+import gc
 import logging
 import os
 import shutil
@@ -16,6 +17,17 @@ from browser_pages import quiet_pages
 from cifar_format import CIFAR10_FOLDER, Archive, cifar10_members, publish, write_archive
 from PIL import Image
 from runs import signal_at
+
+
+def pytest_collection_finish() -> None:
+    """Leave the imported libraries, half a million objects, out of every garbage collection during the tests."""
+    gc.collect()
+    gc.freeze()
+
+
+def pytest_unconfigure() -> None:
+    """Let the interpreter free them at its end; some report what is left then."""
+    gc.unfreeze()
 
 
 @pytest.fixture(autouse=True, scope="session")

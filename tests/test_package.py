@@ -58,11 +58,8 @@ def installed_program(installed, folder, *arguments):
     return done.stdout
 
 
-def test_the_installed_program_composes_from_any_folder(installed, tmp_path):
-    assert "name: mnist5k" in installed_program(installed, tmp_path, "--cfg", "job", "experiment=quickstart")
-
-
-def test_the_installed_program_finds_its_launchers(installed, tmp_path):
-    installed_program(installed, tmp_path, "-m", "hydra/launcher=joblib", "experiment=quickstart", "sweep.plan=true")
+def test_the_installed_program_composes_from_any_folder_and_finds_its_launchers(installed, tmp_path):
+    arguments = ["-m", "hydra/launcher=joblib", "experiment=quickstart", "sweep.plan=true"]
+    assert "1 job, 1 to run" in installed_program(installed, tmp_path, *arguments)
     assert (installed / "hydra_plugins" / "cifar_exp_plugins" / "__init__.py").exists()
     assert not (installed / "hydra_plugins" / "__init__.py").exists(), "other packages have plugins there, too"

@@ -1,6 +1,7 @@
 """The direction of imports between the rooms of the package."""
 
 import ast
+from collections.abc import Iterable
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
@@ -21,34 +22,44 @@ LAYERS = (
     ("reports", "trackers"),
     ("compare",),
     ("network",),
-    ("build", "outputs"),
+    ("build", "outputs", "drawing"),
     ("stages",),
     ("runner", "loaded_run"),
     ("sweeps",),
     ("cli",),
 )
+# Slow to import; a run imports them where it uses them.
+LATE = {"albumentations", "captum", "jinja2", "matplotlib", "pandas", "torchvision"}
 LAYER_OF = {room: level for level, rooms in enumerate(LAYERS) for room in rooms}
 
 
 def imports() -> dict[str, set[str]]:
     """The modules of the package that each module imports, wherever the import statement stands."""
     found = {}
-    names = {module_name(path): path for path in PACKAGE.rglob("*.py") if "vendor" not in path.parts}
-    for name, path in names.items():
-        found[name] = set()
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-            if isinstance(node, ast.ImportFrom) and node.module:
-                inside = [f"{node.module}.{alias.name}" for alias in node.names]
-                found[name] |= {full if full in names else node.module for full in inside}
-            elif isinstance(node, ast.Import):
-                found[name] |= {alias.name for alias in node.names}
-        found[name] = {other for other in found[name] if other in names and other not in ("cifar_exp", name)}
+    for name, path in MODULES.items():
+        names = imported(ast.walk(ast.parse(path.read_text(encoding="utf-8"))))
+        found[name] = {other for other in names if other in MODULES and other not in ("cifar_exp", name)}
+    return found
+
+
+def imported(nodes: Iterable[ast.AST]) -> set[str]:
+    """The modules that import statements among ``nodes`` name, of the package and of libraries."""
+    found: set[str] = set()
+    for node in nodes:
+        if isinstance(node, ast.ImportFrom) and node.module:
+            inside = [f"{node.module}.{alias.name}" for alias in node.names]
+            found |= {full if full in MODULES else node.module for full in inside}
+        elif isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
     return found
 
 
 def module_name(path: Path) -> str:
     parts = ("cifar_exp", *path.relative_to(PACKAGE).with_suffix("").parts)
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+MODULES = {module_name(path): path for path in PACKAGE.rglob("*.py") if "vendor" not in path.parts}
 
 
 def room_of(name: str) -> str:
@@ -72,6 +83,21 @@ def test_rooms_import_downwards():
         if LAYER_OF[room_of(other)] > LAYER_OF[room_of(name)]
     ]
     assert not upwards, "\n".join(sorted(upwards))
+
+
+def test_the_start_of_a_run_imports_no_library_that_only_some_runs_need():
+    reached, waiting = set(), ["cifar_exp.runner"]
+    while waiting:
+        name = waiting.pop()
+        package = name.rpartition(".")[0]
+        if name in reached or name not in MODULES:
+            continue
+        reached.add(name)
+        # Statements in functions and under TYPE_CHECKING are not at the top level.
+        names = imported(ast.parse(MODULES[name].read_text(encoding="utf-8")).body)
+        assert not LATE & {other.partition(".")[0] for other in names}, name
+        waiting += [*names, package]
+    assert len(reached) > 50
 
 
 def test_the_package_has_few_rooms():

@@ -1,7 +1,9 @@
 """Checks of a request before any file is written: packages, paths, the device."""
 
+from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 from cifar_exp import trackers
 from cifar_exp.config.groups.data import CifarConfig, DataConfig, ImageCsvConfig, ImageFolderConfig
@@ -18,9 +20,6 @@ def check(config: ExperimentConfig, *, here: bool = True) -> None:
     """Refuse a config with a missing package, path or device. PyTorch is imported only if a GPU is requested.
 
     ``here=False`` means that the run is for another machine of a cluster.
-
-    Raises:
-        RequestError: names the missing item, and what to do.
     """
     trackers.check(config)
     _check_batch(config)
@@ -62,8 +61,19 @@ def _check_network(node: ModelConfig) -> None:
     from cifar_exp.models.libraries import check_name
 
     check_name(node.library, node.architecture)
+    if node.stem == "cifar":
+        _check_stem(node._target_, node.architecture, node.image_size)
     if node.weights is not None and not Path(node.weights).is_file():
         raise RequestError(f"model.weights={node.weights}: no such file")
+
+
+@cache  # the jobs of a sweep often share it
+def _check_stem(target: str, architecture: str, image_size: int) -> None:
+    """Refuse ``model.stem=cifar`` for a network that has no such stem, by building it without values."""
+    from cifar_exp.models.construct import blueprint
+
+    node: Any = {"_target_": target, "architecture": architecture, "image_size": image_size, "stem": "cifar"}
+    blueprint(node, num_classes=2, in_channels=3)
 
 
 def _check_batch(config: ExperimentConfig) -> None:

@@ -14,7 +14,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from omegaconf import OmegaConf
 
-from cifar_exp import data, outputs
+from cifar_exp import data, drawing, outputs
 from cifar_exp.build import Parts, build
 from cifar_exp.config import parse
 from cifar_exp.config.compose import compose_job
@@ -26,7 +26,7 @@ from cifar_exp.evaluation.probability_records import probability_scores
 from cifar_exp.evaluation.weights import read_weights
 from cifar_exp.run_dir import tables
 from cifar_exp.run_dir.environment import describe_environment
-from cifar_exp.run_dir.saved_run import SavedRun, new_directory, open_run
+from cifar_exp.run_dir.saved_run import SavedRun, new_output, open_run
 from cifar_exp.safe_io import atomic
 from cifar_exp.stages import explain_test_images, measure, measure_tta
 
@@ -61,12 +61,9 @@ def evaluate_run(run: SavedRun, overrides: list[str], weights: str | None, out: 
     config = _apply_overrides(run.config, overrides)
     which = weights or config.evaluation.weights
     path = run.path / "checkpoints" / f"{which}.pt"
+    out_dir = new_output(out, "evaluations")
     parts, state = _restore(config, path, run)
-    out_dir = new_directory(out, "evaluations")
-    try:
-        out_dir.mkdir(parents=True)
-    except OSError as error:
-        raise RequestError(f"--out {out_dir}: cannot be created: {error.strerror}") from error
+    out_dir.mkdir(parents=True)
     evaluation = measure(config, parts, parts.splits.test)
     tta = measure_tta(config, parts)
     outputs.write_tables(parts, evaluation, tta, out_dir)
@@ -88,7 +85,7 @@ def evaluate_run(run: SavedRun, overrides: list[str], weights: str | None, out: 
     }
     tables.write_table(out_dir / "evaluation.csv", EVALUATION_COLUMNS, [row])
     explanation = explain_test_images(config, parts, evaluation, out_dir)
-    outputs.draw_evaluation(config, parts, evaluation, explanation, out_dir, None)
+    drawing.draw_evaluation(config, parts, evaluation, explanation, out_dir, None)
     environment = describe_environment(parts.compute) | {"data_fingerprint": parts.fingerprint}
     atomic.write_json(out_dir / "environment.json", environment)
     _log_result(row, path, out_dir, same_weights)

@@ -18,7 +18,7 @@ from cifar_exp.errors import DONE, FAILED, RequestError, in_a_line
 from cifar_exp.loaded_run import TrainedNetwork, load_network
 from cifar_exp.models.classifier import Classifier
 from cifar_exp.run_dir import kept_images
-from cifar_exp.run_dir.saved_run import SavedRun, new_directory, open_run
+from cifar_exp.run_dir.saved_run import SavedRun, new_output, open_run
 from cifar_exp.safe_io import atomic
 from cifar_exp.safe_io.plural import plural
 
@@ -42,9 +42,7 @@ def main(options: argparse.Namespace) -> int:
             "pip install 'cifar-exp[export]'"
         )
     run = open_run(options.run, trust=options.trust)
-    path = options.out or new_directory(None, "exports") / f"model{kind.suffix}"
-    if path.exists():
-        raise RequestError(f"--out {path}: already exists; name a new file")
+    path = new_output(options.out, "exports", f"model{kind.suffix}")
     network = load_network(run, weights=options.weights, device="cpu")
     seeding.set_threads(network.config.threads)
     classifier = Classifier(
@@ -63,11 +61,8 @@ def main(options: argparse.Namespace) -> int:
         return FAILED
     if indices is not None:
         _compare_with_predictions_csv(run, network, found, indices)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        atomic.create(path, content)
-    except OSError as error:
-        raise RequestError(f"--out {path}: cannot be written: {error.strerror}") from error
+    path.parent.mkdir(parents=True, exist_ok=True)
+    atomic.create(path, content)
     size, channels = network.image_size, network.channels
     log.info("Input: uint8 images (N, %d, %d, %d), 0 to 255, N of any size", channels, size, size)
     log.info("Written to %s (%.1f MB)", path, len(content) / 1e6)
@@ -76,9 +71,8 @@ def main(options: argparse.Namespace) -> int:
 
 def _metadata(run: SavedRun, network: TrainedNetwork, weights: str | None) -> dict[str, str]:
     """What a user of the file needs to know; lists and mappings as JSON."""
-    node = {
-        key: value for key, value in as_containers(network.config.model).items() if key not in ("weights", "pretrained")
-    }
+    node = as_containers(network.config.model)
+    node = {key: value for key, value in node.items() if key not in ("weights", "pretrained")}
     size, colour = network.image_size, "RGB" if network.channels == 3 else "gray"
     return {
         "name": network.config.name,
@@ -119,15 +113,10 @@ def _same(expected: torch.Tensor, found: torch.Tensor, what: str) -> bool:
     largest = float((expected - found).abs().max())
     changed = int((expected.argmax(1) != found.argmax(1)).sum())
     same = largest <= _TOLERANCE and changed == 0
-    log.log(
-        logging.INFO if same else logging.ERROR,
-        "%s: on %s %s, %s from PyTorch's; largest difference of a probability %.1e",
-        "Checked" if same else "Not written",
-        f"{len(expected):,}",
-        what,
-        "1 prediction differs" if changed == 1 else f"{changed or 'no'} predictions differ",
-        largest,
-    )
+    level, done = (logging.INFO, "Checked") if same else (logging.ERROR, "Not written")
+    found_out = "1 prediction differs" if changed == 1 else f"{changed or 'no'} predictions differ"
+    text = "%s: on %s %s, %s from PyTorch's; largest difference of a probability %.1e"
+    log.log(level, text, done, f"{len(expected):,}", what, found_out, largest)
     return same
 
 
@@ -142,9 +131,6 @@ def _compare_with_predictions_csv(
     now = np.array(network.class_names)[found.argmax(1).numpy()]
     changed = int((recorded.to_numpy() != now).sum())
     images = plural(len(indices), "image")
+    same = f"a different prediction for {changed:,} of {images}" if changed else f"the same prediction for all {images}"
     precision = str(network.compute.precision).removeprefix("torch.")
-    log.info(
-        "predictions.csv has %s (file: float32; evaluation on this machine: %s)",
-        f"a different prediction for {changed:,} of {images}" if changed else f"the same prediction for all {images}",
-        precision,
-    )
+    log.info("predictions.csv has %s (file: float32; evaluation on this machine: %s)", same, precision)

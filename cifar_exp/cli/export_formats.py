@@ -17,18 +17,13 @@ Run = Callable[[Tensor], Tensor]  # (N, C, H, W) uint8 images to probabilities
 
 @dataclass(frozen=True)
 class Format:
-    """A file format.
-
-    Attributes:
-        suffix: the file's suffix.
-        packages: packages that the format needs.
-        write: the content of the file for a classifier, example images and metadata.
-        read: what the content computes; the classifier itself is only used for a format without a graph.
-    """
+    """A file format."""
 
     suffix: str
-    packages: tuple[str, ...]
+    packages: tuple[str, ...]  # that the format needs
+    # The content of the file for a classifier, example images and metadata.
     write: Callable[[Classifier, Tensor, Mapping[str, str]], bytes]
+    # What the content computes; the classifier itself is only used for a format without a graph.
     read: Callable[[bytes, Classifier], Run]
 
 

@@ -8,9 +8,9 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from cifar_exp.cli.commands import COMMANDS, run_command
-from cifar_exp.config.compose import CONFIG_MODULE, compose_job, composition, without_hydra
+from cifar_exp.config.compose import compose_job, composition, without_hydra
 from cifar_exp.config.fields import descriptions
-from cifar_exp.config.hydra_errors import group_options
+from cifar_exp.config.hydra_errors import CONFIG_MODULE, group_options
 from cifar_exp.config.schema import GROUPS, SCHEMAS, group_schema
 from cifar_exp.config.suggestions import suggest_key
 from cifar_exp.errors import DONE, RequestError
@@ -72,11 +72,7 @@ def help_text(overrides: list[str], *, config_dir: str | None = None) -> str:
 
 
 def _topic_text(topic: str, overrides: list[str], config_dir: str | None) -> str:
-    """The help on a group with its options, or on a node or a key.
-
-    Raises:
-        RequestError: no such topic.
-    """
+    """The help on a group with its options, or on a node or a key."""
     job = without_hydra(compose_job(overrides, config_dir=config_dir, checked=False))
     with composition(config_dir):
         options = [f"  {topic}={name}".ljust(32) + _purpose(topic, name, config_dir) for name in group_options(topic)]

@@ -12,6 +12,7 @@ from cifar_exp.compute.distributed import torchrun
 from cifar_exp.config.overrides import quoted
 from cifar_exp.errors import DONE, WRONG_REQUEST, RequestError
 from cifar_exp.safe_io.console import complain
+from cifar_exp.safe_io.untrusted import write_problem
 
 _LOCAL_LAUNCHERS = ("basic", "joblib")
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 def run_experiment(arguments: list[str]) -> int:
     """Run one experiment or a sweep, from Hydra's arguments; returns the exit code."""
     from cifar_exp.cli.hydra_parser import as_arguments, parse
+    from cifar_exp.sweeps.launchers.options import register as register_launchers
 
     flags = parse(arguments)
     if flags.experimental_rerun:
@@ -36,7 +38,7 @@ def run_experiment(arguments: list[str]) -> int:
         from cifar_exp.cli.help import show_help
 
         return show_help(flags.overrides, config_dir=config_dir)
-    _register_launchers()
+    register_launchers()
     shows_hydra = flags.hydra_help or flags.info or flags.shell_completion
     if flags.multirun or not (shows_hydra or flags.cfg):
         from cifar_exp.config.compose import is_multirun
@@ -58,22 +60,26 @@ def run_experiment(arguments: list[str]) -> int:
 
 def _run(job: Any, arguments: list[str]) -> int:
     """Check and run one composed experiment; a wrong request leaves no file and no folder behind."""
+    from hydra.core.hydra_config import HydraConfig
+
     from cifar_exp.cli.check_request import check
-    from cifar_exp.config.compose import without_hydra
+    from cifar_exp.config.compose import hydra_path, without_hydra
     from cifar_exp.config.resolved import resolve
     from cifar_exp.run_dir.lifecycle import Leftovers
+    from cifar_exp.run_dir.run_status import refuse_taken
     from cifar_exp.sweeps.job import run_job
 
     check(resolve(without_hydra(job)))
-    run_dir = _writable_folder(job, "hydra.run.dir")
-    _check_not_taken(run_dir)
+    run_dir = hydra_path(job, "hydra.run.dir")
+    _check_writable(run_dir, "hydra.run.dir")
+    refuse_taken(run_dir)  # before Hydra writes its own files there
     leftovers = Leftovers(run_dir)
     codes = [DONE]
 
     def task(config: Any) -> None:
         # Hydra would print lines of its own about an exception that reaches it.
         try:
-            codes.append(run_job(_resolved(config)[0], run_dir, leftovers=leftovers)[0])
+            codes.append(run_job(resolve(config, HydraConfig.get().runtime.cwd), run_dir, leftovers=leftovers)[0])
         except RequestError as error:
             complain(str(error))
             codes.append(WRONG_REQUEST)
@@ -88,13 +94,14 @@ def run_sweep(request: "Request") -> int:
     """Run the jobs of a sweep, completed ones excepted; returns the exit code."""
     from cifar_exp.cli.check_request import check
     from cifar_exp.sweeps import grid, ledger
+    from cifar_exp.sweeps.launchers.options import register as register_launchers
 
     torchrun.require_one_process("-m")
-    _register_launchers()
+    register_launchers()
     sweep = grid.compose_sweep(request)
     for job in sweep.jobs:
         check(job.config, here=sweep.master.hydra.runtime.choices["hydra/launcher"] in _LOCAL_LAUNCHERS)
-    _writable_folder(sweep.master, "hydra.sweep.dir")
+    _check_writable(sweep.directory, "hydra.sweep.dir")
     grid.check_directories(sweep, request.directories)
     if sweep.master.sweep.plan:
         from cifar_exp.sweeps.estimate import show_plan
@@ -108,12 +115,6 @@ def run_sweep(request: "Request") -> int:
     finally:
         code = ledger.finish(sweep.directory)
     return code
-
-
-def _register_launchers() -> None:
-    from cifar_exp.sweeps.launchers import options
-
-    options.register()
 
 
 def _hand_over(arguments: list[str], task: Any) -> None:
@@ -132,14 +133,15 @@ def _sweep_task(config: Any) -> float | None:
     """Run one job of a sweep. At module level because launchers send it to other processes by name."""
     from hydra.core.hydra_config import HydraConfig
 
+    from cifar_exp.config.resolved import resolve
     from cifar_exp.sweeps.job import run_in_sweep
     from cifar_exp.sweeps.launchers.options import is_search
     from cifar_exp.sweeps.ledger import title_of
     from cifar_exp.sweeps.pruning import prune_between_epochs
 
     node = HydraConfig.get()
-    resolved, runtime = _resolved(config)
-    sweep_dir, out_dir = Path(runtime.cwd, node.sweep.dir), Path(runtime.output_dir)
+    resolved = resolve(config, node.runtime.cwd)
+    sweep_dir, out_dir = Path(node.runtime.cwd, node.sweep.dir), Path(node.runtime.output_dir)
     after_epoch = []
     if is_search(node) and node.sweeper.pruner != "none":
         after_epoch.append(prune_between_epochs(sweep_dir, out_dir, node.job.num, resolved.epochs, node.sweeper.pruner))
@@ -153,50 +155,7 @@ def _sweep_task(config: Any) -> float | None:
     )
 
 
-def _resolved(config: Any) -> tuple[Any, Any]:
-    """The typed config, and Hydra's runtime."""
-    from hydra.core.hydra_config import HydraConfig
-
-    from cifar_exp.config.resolved import resolve
-
-    runtime = HydraConfig.get().runtime
-    return resolve(config, runtime.cwd), runtime
-
-
-def _writable_folder(job: Any, key: str) -> Path:
-    """The output folder that a key of Hydra's names.
-
-    Raises:
-        RequestError: the folder is not writable, or its name cannot be resolved.
-    """
-    from omegaconf import OmegaConf
-    from omegaconf.errors import OmegaConfBaseException
-
-    from cifar_exp.config.resolved import first_line
-
-    try:
-        folder = Path(str(OmegaConf.select(job, key)))
-        existing = next(path for path in (folder, *folder.absolute().parents) if path.exists())
-    except OmegaConfBaseException as error:
-        raise RequestError(f"{key}: {first_line(error).removeprefix(f'{key}: ')}") from error
-    except OSError as error:
-        raise RequestError(f"{folder}: {error.strerror}; choose another folder with {key}=...") from error
-    if not (existing.is_dir() and os.access(existing, os.W_OK)):
-        raise RequestError(f"{folder}: {existing} is not a writable folder; choose another with {key}=...")
-    return folder
-
-
-def _check_not_taken(folder: Path) -> None:
-    """Refuse a directory that contains a run, before Hydra writes its own files there."""
-    from cifar_exp.run_dir.run_status import RESUMABLE, is_taken, job_state
-
-    if not is_taken(folder):
-        return
-    try:
-        state = str(job_state(folder))
-    except RequestError:
-        state = "its status cannot be read"
-    resume = f"continue it with `cifar-exp resume {folder}`, or " if state in RESUMABLE else ""
-    raise RequestError(
-        f"{folder}: already contains a run ({state}); {resume}choose another directory with hydra.run.dir=..."
-    )
+def _check_writable(folder: Path, key: str) -> None:
+    """Refuse an output folder, named by a key of Hydra's, that cannot be created or written to."""
+    if problem := write_problem(folder):
+        raise RequestError(f"{folder}: {problem}; choose another folder with {key}=...")

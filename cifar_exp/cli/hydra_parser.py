@@ -20,10 +20,13 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     """
     from hydra._internal.utils import get_args_parser  # Hydra has no public parser; its flags must be its own
 
+    def refuse(message: str) -> NoReturn:
+        raise RequestError(message)
+
     patch_help_check()
     parser = get_args_parser()
     parser.add_argument("--trust", action="append", default=[])
-    parser.error = _refuse  # type: ignore[method-assign]
+    parser.error = refuse  # type: ignore[method-assign]
     flags, unknown = parser.parse_known_intermixed_args(arguments)
     if unknown:
         flag, _, value = unknown[0].partition("=")
@@ -37,10 +40,6 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     return flags
 
 
-def _refuse(message: str) -> NoReturn:
-    raise RequestError(message)
-
-
 def as_arguments(flags: argparse.Namespace) -> list[str]:
     """The arguments in the order that Hydra itself can parse: flags first."""
     switches = [f"--{name.replace('_', '-')}" for name in _SWITCHES if getattr(flags, name)]
@@ -49,12 +48,10 @@ def as_arguments(flags: argparse.Namespace) -> list[str]:
 
 
 def patch_help_check() -> None:
-    """Make argparse check only help texts that are strings.
+    """Make argparse check only help texts that are strings; does nothing before Python 3.14, nor when called again.
 
     Hydra 1.3 passes one help text as an object that becomes a string when it is shown. Python 3.14 checks every help
     text when the option is added, and raises (facebookresearch/hydra#3121).
-
-    Does nothing before Python 3.14, nor when it is called again.
     """
     check = getattr(argparse.ArgumentParser, "_check_help", None)
     if check is None or getattr(check, "only_strings", False):

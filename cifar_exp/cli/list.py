@@ -46,20 +46,9 @@ def main(options: argparse.Namespace) -> int:
 def _listed(raw: pd.DataFrame, sort: str | None) -> pd.DataFrame:
     """The columns of the list, in order."""
     runs = typed(raw)
-    listed = pd.DataFrame(
-        {
-            "run": runs["run"],
-            "name": _column(runs, "config.name"),
-            "state": runs["state"],
-            "epochs": _column(runs, "epochs_completed"),
-            "val_accuracy": _column(runs, "val_accuracy"),
-            "test_accuracy": _column(runs, "test_accuracy"),
-            "differs": _differences(raw),
-            "note": _column(runs, "config.note"),
-            "tags": _column(runs, "config.tags").map(lambda cell: str(cell).strip("[]").replace("'", ""), "ignore"),
-            "started_at": runs["started_at"],
-        }
-    )
+    shown = {"epochs_completed": "epochs", "config.name": "name", "config.note": "note", "config.tags": "tags"}
+    listed = runs.rename(columns=shown).assign(differs=_differences(raw)).reindex(columns=[*_SHOWN, "started_at"])
+    listed["tags"] = listed["tags"].map(lambda cell: str(cell).strip("[]").replace("'", ""), "ignore")
     if sort is None:
         return listed.sort_values("started_at", ascending=False, kind="stable")
     key = next((name for name in (sort, f"config.{sort}") if name in runs), None)
@@ -73,10 +62,6 @@ def _listed(raw: pd.DataFrame, sort: str | None) -> pd.DataFrame:
     is_score = pd.api.types.is_float_dtype(by) and not is_setting and not is_lower_better(sort)
     descending = is_score or sort == "started_at"
     return listed.loc[by.sort_values(ascending=not descending, kind="stable").index]
-
-
-def _column(runs: pd.DataFrame, name: str) -> "pd.Series[Any]":
-    return runs[name] if name in runs else pd.Series(None, index=runs.index, dtype=object)
 
 
 def _differences(raw: pd.DataFrame) -> list[str]:
@@ -96,11 +81,9 @@ def _differences(raw: pd.DataFrame) -> list[str]:
 def _table(runs: pd.DataFrame) -> tuple[list[str], list[list[str]]]:
     now = datetime.now(UTC)
     columns = [name for name in _SHOWN if name in ("run", "state") or runs[name].replace("", None).notna().any()]
-    rows = []
-    for row in runs.to_dict("records"):
-        cells = [_cell(name, row[name]) for name in columns]
-        rows.append([*cells, _age(row["started_at"], now)])
-    return [*columns, "age"], rows
+    rows = runs.to_dict("records")
+    cells = [[*(_cell(name, row[name]) for name in columns), _age(row["started_at"], now)] for row in rows]
+    return [*columns, "age"], cells
 
 
 def _cell(name: str, value: Any) -> str:

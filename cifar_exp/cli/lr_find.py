@@ -3,20 +3,18 @@
 import argparse
 import logging
 import math
-import os
 import shlex
 from pathlib import Path
 
 from cifar_exp import outputs
-from cifar_exp.build import Parts, build, describe
-from cifar_exp.config.compose import compose_job, without_hydra
+from cifar_exp.build import build, describe
+from cifar_exp.config.compose import compose_config
 from cifar_exp.config.parse import changed
-from cifar_exp.config.resolved import resolve, to_yaml
-from cifar_exp.config.schema import ExperimentConfig
+from cifar_exp.config.resolved import to_yaml
 from cifar_exp.errors import DONE, FAILED, RequestError
 from cifar_exp.reports.figures.lr_range_test import draw_lr_range_test
 from cifar_exp.run_dir import tables
-from cifar_exp.run_dir.saved_run import new_directory
+from cifar_exp.run_dir.saved_run import new_output
 from cifar_exp.safe_io import atomic
 from cifar_exp.training import lr_range_test
 from cifar_exp.training.lr_range_test import FIGURE, FILE, LRRange, LRRangeTest, Suggestion
@@ -32,35 +30,25 @@ def main(options: argparse.Namespace) -> int:
     lr_range = LRRange(options.min_lr, options.max_lr, options.steps)
     _check(lr_range)
     overrides = options.overrides + ([f"trust=[{','.join(options.trust)}]"] if options.trust else [])
-    config_dir = options.config_dir
-    folder = os.path.abspath(config_dir) if config_dir else None
-    config = resolve(without_hydra(compose_job(overrides, config_dir=folder)))
-    out_dir = new_directory(options.out, "lr_find")
-    parts = _build(config, lr_range)
-    result = lr_range_test.run_lr_range_test(
-        config, parts.learner.model, parts.batches, parts.learner.training_step, lr_range
-    )
-    suggestion = result.suggest()
-    try:
-        out_dir.mkdir(parents=True)
-        atomic.write_text(out_dir / "config_resolved.yaml", to_yaml(config))
-        outputs.write_environment(parts, out_dir)
-        tables.write_table(out_dir / FILE, tables.LR_FIND_COLUMNS, result.rows())
-        draw_lr_range_test(result, config.name, out_dir / FIGURE)
-    except OSError as error:
-        raise RequestError(f"--out {out_dir}: cannot be written to: {error}") from error
-    _log_result(result, suggestion, lr_range.steps, overrides, config_dir, out_dir)
-    return DONE if suggestion.max_lr is not None else FAILED
-
-
-def _build(config: ExperimentConfig, lr_range: LRRange) -> Parts:
+    config = compose_config(overrides, config_dir=options.config_dir)
+    out_dir = new_output(options.out, "lr_find")
     # The test does not use max_lr; with `auto`, `build` would run a test of its own. Grad-CAM is not needed.
     unused = {"max_lr": lr_range.low, "compile": False, "explain.layers": [], "explain.indices": None}
     parts = build(changed(config, unused))
     log.info(describe(config.name, parts)[0].rsplit(";", 1)[0])
     text = "LR range test: up to %d steps from %g to %g (%d steps per epoch)"
     log.info(text, lr_range.steps, lr_range.low, lr_range.high, parts.steps_per_epoch)
-    return parts
+    result = lr_range_test.run_lr_range_test(
+        config, parts.learner.model, parts.batches, parts.learner.training_step, lr_range
+    )
+    suggestion = result.suggest()
+    out_dir.mkdir(parents=True)
+    atomic.write_text(out_dir / "config_resolved.yaml", to_yaml(config))
+    outputs.write_environment(parts, out_dir)
+    tables.write_table(out_dir / FILE, tables.LR_FIND_COLUMNS, result.rows())
+    draw_lr_range_test(result, config.name, out_dir / FIGURE)
+    _log_result(result, suggestion, lr_range.steps, overrides, options.config_dir, out_dir)
+    return DONE if suggestion.max_lr is not None else FAILED
 
 
 def _check(lr_range: LRRange) -> None:

@@ -21,7 +21,7 @@ from cifar_exp.loaded_run import TrainedNetwork, in_channels, load_network
 from cifar_exp.reports.figures.contact_sheet import contact_sheet
 from cifar_exp.reports.figures.style import shorten
 from cifar_exp.run_dir import tables
-from cifar_exp.run_dir.saved_run import new_directory, open_run
+from cifar_exp.run_dir.saved_run import new_output, open_run
 from cifar_exp.safe_io.plural import plural
 from cifar_exp.safe_io.untrusted import stat_if_there
 
@@ -38,31 +38,22 @@ def main(options: argparse.Namespace) -> int:
     """Run the command; returns 0, or 1 if an image was skipped."""
     run = open_run(options.run, trust=options.trust)
     files = list_images(options.paths)
-    out_dir = new_directory(options.out, "predictions")
+    out_dir = new_output(options.out, "predictions")
     network = load_network(run, weights=options.weights, device=options.device)
     config = network.config
     seeding.seed_everything(
         config.seed, deterministic=config.deterministic, threads=config.threads, device=network.compute.device
     )
     size = network.image_size
-    log.info(
-        "%s for %s: the shorter side scaled to %d pixels (bilinear, antialiased), the centre cropped to %dx%d%s",
-        plural(len(files), "image"),
-        run.path,
-        size,
-        size,
-        size,
-        ", in gray" if network.channels == 1 else "",
-    )
+    scaled = f"the shorter side scaled to {size} pixels (bilinear, antialiased), the centre cropped to {size}x{size}"
+    gray = ", in gray" if network.channels == 1 else ""
+    log.info("%s for %s: %s%s", plural(len(files), "image"), run.path, scaled, gray)
     kept, probabilities, drawn = _predict(network, files)
-    try:
-        out_dir.mkdir(parents=True)
-    except OSError as error:
-        raise RequestError(f"--out {out_dir}: cannot be made: {error.strerror}") from error
+    out_dir.mkdir(parents=True)
     rows = list(_rows(kept, probabilities, network.class_names, every_class=options.probabilities))
     tables.write_table(out_dir / "predictions.csv", list(rows[0]), rows)
-    _draw(network, drawn, rows, out_dir, explain=options.explain)
-    _print(rows, probabilities, network.class_names, out_dir)
+    _draw(network, drawn, rows, out_dir, options.explain)
+    _print(rows, out_dir)
     return DONE if len(kept) == len(files) else FAILED
 
 
@@ -145,12 +136,7 @@ def _rows(
 
 
 def _draw(
-    network: TrainedNetwork,
-    images: NDArray[np.uint8],
-    rows: Sequence[Mapping[str, Any]],
-    out_dir: Path,
-    *,
-    explain: bool,
+    network: TrainedNetwork, images: NDArray[np.uint8], rows: Sequence[Mapping[str, Any]], out_dir: Path, explain: bool
 ) -> None:
     captions = [
         f"{shorten(Path(row['source']).name, 18)}\n{shorten(row['prediction'], 12)} {row['confidence']:.0%}"
@@ -169,9 +155,7 @@ def _draw(
             contact_sheet(images, captions, title, out_dir / "gradcam.png", heat)
 
 
-def _print(
-    rows: Sequence[Mapping[str, Any]], probabilities: NDArray[np.float32], names: Sequence[str], out_dir: Path
-) -> None:
+def _print(rows: Sequence[Mapping[str, Any]], out_dir: Path) -> None:
     cells = [
         [row["source"], row["prediction"], f"{row['confidence']:.2%}", f"{row['top2']} ({row['top2_confidence']:.2%})"]
         for row in rows[:_PRINTED]

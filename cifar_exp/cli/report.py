@@ -3,7 +3,8 @@
 import argparse
 
 from cifar_exp.errors import DONE, RequestError
-from cifar_exp.reports.run_page.page import FILE, run_page
+from cifar_exp.reports.run_page import FILE
+from cifar_exp.reports.run_page.page import run_page
 from cifar_exp.safe_io.atomic import write_text
 
 

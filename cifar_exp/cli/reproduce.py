@@ -2,13 +2,13 @@
 
 import argparse
 import logging
+import math
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
 from cifar_exp import data
 from cifar_exp.compute import seeding
@@ -20,7 +20,7 @@ from cifar_exp.data.augment.policy import Augmentation
 from cifar_exp.errors import DONE, FAILED, DivergedError, RequestError
 from cifar_exp.run_dir import tables
 from cifar_exp.run_dir.environment import Change, changes, current_environment, log_changes
-from cifar_exp.run_dir.saved_run import SavedRun, new_directory, open_run
+from cifar_exp.run_dir.saved_run import SavedRun, new_output, open_run
 from cifar_exp.runner import run
 from cifar_exp.safe_io import atomic
 from cifar_exp.safe_io.plural import plural
@@ -49,7 +49,7 @@ def main(options: argparse.Namespace) -> int:
     """Run the command; returns 0 if the numbers are the same, 1 if they differ."""
     if not options.tolerance >= 0:
         raise RequestError(f"--tolerance {options.tolerance}: must be at least 0")
-    out = new_directory(options.out, "reproductions")
+    out = new_output(options.out, "reproductions")
     if options.overrides:
         raise RequestError(f"{options.overrides[0]}: a reproduction runs the saved config; only trust=[...] can be set")
     saved = open_run(options.run, trust=options.trust)
@@ -117,18 +117,17 @@ def first_difference(then: pd.DataFrame, now: pd.DataFrame, tolerance: float) ->
     columns = [name for name in then.columns if name not in tables.TIMING_COLUMNS]
     if absent := [name for name in columns if name not in now.columns]:
         return Difference("header", absent[0], absent[0], None)
-    for row in range(max(len(then), len(now))):
-        if row >= len(then) or row >= len(now):
-            there = ("there", None) if row < len(then) else (None, "there")
-            return Difference(f"epoch {(then if row < len(then) else now)['epoch'].iloc[row]}", None, *there)
+    shared = min(len(then), len(now))
+    for row in range(shared):
         for column in columns:
-            a, b = (
-                None if pd.isna(table[column].iloc[row]) else float(table[column].iloc[row]) for table in (then, now)
-            )
-            same = a == b or (a is not None and b is not None and abs(a - b) <= tolerance)
-            if not same:
-                return Difference(f"epoch {then['epoch'].iloc[row]}", column, a, b)
-    return None
+            a, b = (float(table[column].iloc[row]) for table in (then, now))
+            if not (a == b or abs(a - b) <= tolerance or (math.isnan(a) and math.isnan(b))):
+                shown = (None if math.isnan(value) else value for value in (a, b))
+                return Difference(f"epoch {then['epoch'].iloc[row]}", column, *shown)
+    if len(then) == len(now):
+        return None
+    there = ("there", None) if shared < len(then) else (None, "there")
+    return Difference(f"epoch {(then if shared < len(then) else now)['epoch'].iloc[shared]}", None, *there)
 
 
 def _final_differences(then: pd.DataFrame, now: pd.DataFrame) -> dict[str, float]:
@@ -136,8 +135,8 @@ def _final_differences(then: pd.DataFrame, now: pd.DataFrame) -> dict[str, float
     if then.empty or now.empty:
         return {}
     columns = [name for name in then.columns if name in now.columns and name not in tables.TIMING_COLUMNS]
-    pairs = {name: (then[name].iloc[-1], now[name].iloc[-1]) for name in columns}
-    return {name: float(b - a) for name, (a, b) in pairs.items() if pd.notna(a) and pd.notna(b)}
+    differences = now[columns].iloc[-1] - then[columns].iloc[-1]
+    return {str(name): float(value) for name, value in differences.dropna().items()}
 
 
 def _compare_predictions(then: pd.DataFrame | None, out_dir: Path) -> dict[str, int] | None:
@@ -159,17 +158,12 @@ def _changes(saved: SavedRun, config: ExperimentConfig) -> list[Change]:
     compute = Compute.choose(config.device, config.precision, config.memory_format)
     seeding.set_threads(config.threads)
     dataset = data.load(config.data)
-    backend = _augment_backend(config, dataset.train.images, compute)
-    now, diff = current_environment(compute, backend, dataset.fingerprint)
-    return edited + changes(saved.path, saved.environment, now, diff)
-
-
-def _augment_backend(config: ExperimentConfig, images: NDArray[np.uint8], compute: Compute) -> str:
-    """The backend that ``augment_backend`` selects on this machine."""
-    height, width, channels = images.shape[1:]
-    # The fill colour does not affect the choice.
+    _, height, width, channels = dataset.train.images.shape
+    # The fill colour does not affect the choice of the backend.
     augmentation = Augmentation(config.augment.transforms, (0.0,) * channels, (height, width, channels))
-    return choose(config.augment_backend, augmentation, compute.device, images.nbytes).name
+    backend = choose(config.augment_backend, augmentation, compute.device, dataset.train.images.nbytes)
+    now, diff = current_environment(compute, backend.name, dataset.fingerprint)
+    return edited + changes(saved.path, saved.environment, now, diff)
 
 
 def _log_verdict(verdict: dict[str, Any], first: Difference | None, out_dir: Path) -> None:

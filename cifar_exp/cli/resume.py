@@ -27,25 +27,18 @@ _MOST_SHOWN = 80  # ignored overrides, and characters of each
 
 
 def main(options: argparse.Namespace) -> int:
-    """Run the command; returns the exit code."""
-    return resume(options.path, options.overrides, trust=options.trust, config_dir=options.config_dir)
-
-
-def resume(path: Path, overrides: Sequence[str], *, trust: Sequence[str], config_dir: str | None) -> int:
-    """Resume a run or a sweep; returns the exit code.
+    """Run the command; returns the exit code.
 
     A sweep takes Hydra's own settings and ``sweep.KEY``; a run takes ``explain.images``.
-
-    Raises:
-        RequestError: the path cannot be resumed, or not with these overrides.
     """
+    path = options.path
     if (path / RECORD).is_file():
-        return _resume_sweep(path, overrides, trust, config_dir)
+        return _resume_sweep(path, options.overrides, options.trust, options.config_dir)
     if not (path / "status.json").is_file() and path.is_dir():
         inside = sorted(found.parent.name for found in path.glob(f"*/{RECORD}"))
         hint = f"; it contains a sweep: {inside[0]}" if inside else ""
         raise RequestError(f"{path}: neither a run nor a sweep (no status.json and no {RECORD}){hint}")
-    return _resume_run(path, overrides, trust)
+    return _resume_run(path, options.overrides, options.trust)
 
 
 def _resume_run(path: Path, overrides: Sequence[str], trust: Sequence[str]) -> int:

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from cifar_exp.errors import RequestError
+from cifar_exp.run_dir import run_status
 from cifar_exp.safe_io.untrusted import stat_if_there
 
 _OUTPUTS = Path("outputs")
@@ -23,7 +24,6 @@ def find_run(argument: Path) -> Path:
     except OSError:
         return argument
     from cifar_exp.compare.discover import find_runs
-    from cifar_exp.compare.typed_runs import start_time
 
     name = argument.as_posix().removeprefix("outputs/")
     try:
@@ -33,7 +33,7 @@ def find_run(argument: Path) -> Path:
     if name == "latest":
         if not runs:
             raise RequestError("latest: there is no run under outputs/")
-        return _shown(max(runs, key=lambda run: start_time(run) or ""))
+        return _shown(max(runs, key=_started_at))
     below = {f"/{run.relative_to(_OUTPUTS.absolute()).as_posix()}": run for run in runs}
     found = [run for path, run in below.items() if path.endswith(f"/{name}")]
     found = found or [run for path, run in below.items() if f"/{name}" in path]
@@ -42,6 +42,13 @@ def find_run(argument: Path) -> Path:
         more = f", ... ({len(found):,} runs)" if len(found) > _MOST_CANDIDATES else ""
         raise RequestError(f"{argument}: matches several runs: {candidates}{more}; type more of the name")
     return _shown(found[0]) if found else argument
+
+
+def _started_at(run: Path) -> str:
+    try:
+        return str(run_status.read_status(run)["started_at"])
+    except (OSError, ValueError, KeyError):
+        return ""
 
 
 def _shown(run: Path) -> Path:

@@ -1,14 +1,14 @@
 """The whole comparison of runs: find, order, test, write, print."""
 
 import os
-import stat
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TextIO
 
 from cifar_exp.compare.comparison import Comparison, compare
-from cifar_exp.compare.discover import RUN_FILES, find_runs, read_runs, status_of
+from cifar_exp.compare.discover import RUN_FILES, find_runs, read_runs
 from cifar_exp.compare.more_seeds import advice
 from cifar_exp.compare.output import as_csv, check_out, runs_frame, write
 from cifar_exp.compare.pairs import against_baseline
@@ -16,6 +16,7 @@ from cifar_exp.compare.render import TextTable, as_markdown, as_text, groups_leg
 from cifar_exp.compare.result_tables import MOST_SETTINGS, runs_table, settings_table
 from cifar_exp.compare.results import Results
 from cifar_exp.errors import RequestError
+from cifar_exp.run_dir.read import require_run
 from cifar_exp.safe_io.console import for_terminal
 
 
@@ -30,17 +31,10 @@ def compare_runs(
     page: bool = True,
     command: str,
 ) -> Results:
-    """Compare the runs under the paths: write CSVs, figures and the page.
+    """Compare the runs at or under the paths: write CSVs, figures and the page into ``out``.
 
-    Args:
-        paths: run directories, or folders above them.
-        out: folder that the files are written to.
-        metric: numeric column of ``summary.csv`` to order by; None as in ``comparison.compare``.
-        baseline: run to compare the others with; None takes the best (see ``comparison.compare``).
-        over: keys of the config whose values make repetitions of one setting.
-        top: how many runs are shown, tested and drawn.
-        page: whether to write ``comparison.html``.
-        command: the command that repeats the comparison, for the page.
+    The arguments are the options of ``cifar-exp compare``; see ``comparison.compare`` for ``metric``, ``baseline`` and
+    ``over``. The best ``top`` runs are shown, tested and drawn. The page names the command, which repeats it.
 
     Raises:
         RequestError: the request itself is wrong.
@@ -64,19 +58,14 @@ def compare_runs(
 def _baseline(text: str, directories: list[Path]) -> tuple[str, list[Path]]:
     """The baseline's path as in the directories, which are extended by it if it lies elsewhere."""
     path = Path(text)
-    status = status_of(path, "--baseline ")
-    if status is None:
-        raise RequestError(f"--baseline {text}: no such run directory")
-    if not stat.S_ISDIR(status.st_mode):
-        raise RequestError(f"--baseline {text}: is a file; name its run directory")
+    try:
+        require_run(path, *RUN_FILES)
+    except RequestError as error:
+        raise RequestError(f"--baseline {error}") from error
     for directory in directories:
-        try:
-            if os.path.samestat(directory.stat(), status):
+        with suppress(OSError):  # deleted since it was found
+            if path.samefile(directory):
                 return str(directory), directories
-        except OSError:  # deleted since it was found
-            continue
-    if not any(status_of(path / name, "--baseline ") for name in RUN_FILES):
-        raise RequestError(f"--baseline {text}: not a run directory; it has no {' and no '.join(RUN_FILES)}")
     added = Path(os.path.abspath(path))
     return str(added), [*directories, added]
 

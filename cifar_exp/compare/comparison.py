@@ -1,6 +1,5 @@
 """Runs, ordered, grouped and named by the settings that differ between them."""
 
-import difflib
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,7 +9,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from cifar_exp.compare.differences import SEED, differing_columns, partition, result_columns
-from cifar_exp.compare.discover import short_names
+from cifar_exp.compare.discover import OWN_COLUMNS, short_names
 from cifar_exp.compare.group_pairs import GroupVerdicts, against_baseline_group
 from cifar_exp.compare.groups import grouped
 from cifar_exp.compare.naming import NAME, are_experiments, heading, names
@@ -25,46 +24,34 @@ from cifar_exp.compare.ordering import (
     numbers_of,
 )
 from cifar_exp.compare.remarks import remarks_about
+from cifar_exp.config.suggestions import suggest_key
 from cifar_exp.errors import RequestError
 from cifar_exp.evaluation.statistics import LARGEST
 
 # Columns of ``Comparison.runs`` that are not measured.
-NOT_MEASURED = {"path", "run", "label", "name", "state", "error", "problem", "best", "group", "value", "usable"}
-NOT_MEASURED |= {"data_set", "without_selection"}
+NOT_MEASURED = {*OWN_COLUMNS, "label", "name", "best", "group", "value", "usable", "data_set", "without_selection"}
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """Runs, ordered and grouped, before their predictions are compared.
+    """Runs, ordered and grouped, before their predictions are compared."""
 
-    Attributes:
-        metric: name of the column that the runs are ordered by.
-        runs: a row per run, best first; those without a value, or on other data than the baseline, come last. Beside
-            the columns of ``read_runs``: ``label`` (short name), ``value`` (the metric as a float), ``usable``
-            (completed, readable, with a finite value of plausible size), ``data_set`` and ``group`` (numbers),
-            ``best``, and ``name`` (its settings that differ).
-        over: columns whose values make repetitions of one setting: the seed, unless the user named others.
-        differing: the columns that differ between the runs' configs, those of ``over`` included.
-        experiments: whether each setting is named by its config's ``name``, because too many keys differ.
-        groups: a row per group of usable runs that are equal except for ``over``, best first; see ``groups.grouped``.
-        verdicts: the groups against one of them; None if there are fewer than two.
-        baseline: position of the baseline in ``runs``; None if no run is usable.
-        baseline_by: column whose best value chose the baseline; empty if the user named it.
-        shared: the folder that the labels are relative to.
-        remarks: cautions about the comparison.
-    """
-
-    metric: str
+    metric: str  # name of the column that the runs are ordered by
+    # A row per run, best first; those without a value, or on other data than the baseline, come last. Beside the
+    # columns of ``read_runs``: ``label`` (short name), ``value`` (the metric as a float), ``usable`` (completed,
+    # readable, with a finite value of plausible size), ``data_set`` and ``group`` (numbers), ``best``, and ``name``
+    # (its settings that differ).
     runs: pd.DataFrame
-    over: Sequence[str]
-    differing: list[str]
-    experiments: bool
+    over: Sequence[str]  # columns whose values make repetitions of one setting: the seed, unless the user named others
+    differing: list[str]  # the columns that differ between the runs' configs, those of ``over`` included
+    experiments: bool  # whether each setting is named by its config's ``name``, because too many keys differ
+    # A row per group of usable runs that are equal except for ``over``, best first; see ``groups.grouped``.
     groups: pd.DataFrame
-    verdicts: GroupVerdicts | None
-    baseline: int | None
-    baseline_by: str
-    shared: str
-    remarks: list[str]
+    verdicts: GroupVerdicts | None  # the groups against one of them; None if there are fewer than two
+    baseline: int | None  # position of the baseline in ``runs``; None if no run is usable
+    baseline_by: str  # column whose best value chose the baseline; empty if the user named it
+    shared: str  # the folder that the labels are relative to
+    remarks: list[str]  # cautions about the comparison
 
     @property
     def varied(self) -> list[str]:
@@ -95,7 +82,7 @@ class Comparison:
     @property
     def has_repeats(self) -> bool:
         """Whether any setting was run more than once."""
-        return bool(len(self.groups)) and bool(self.groups["runs"].max() >= 2)
+        return bool((self.groups["runs"] >= 2).any())
 
     @property
     def group_numbers(self) -> list[int | None]:
@@ -171,19 +158,14 @@ def _columns_over(runs: pd.DataFrame, over: Sequence[str]) -> tuple[str, ...]:
         if column not in runs.columns and columns != (SEED,):
             key = column.removeprefix("config.")
             known = [name.removeprefix("config.") for name in runs.columns if name.startswith("config.")]
-            near = difflib.get_close_matches(key, known, n=1)
-            suggestion = f"; did you mean {near[0]}?" if near else ""
-            raise RequestError(f"--over {key}: no run has such a config key{suggestion}")
+            raise RequestError(f"--over {key}: no run has such a config key{suggest_key(key, known)}")
     return columns
 
 
 def _data_sets(runs: pd.DataFrame) -> NDArray[np.int64]:
     """A number for each run's data. A run without fingerprint is assigned to the data of the same name."""
     names, fingerprints = column_of(runs, "config.data.name"), column_of(runs, "data_fingerprint")
-    pairs = [
-        (None if pd.isna(name) else name, None if pd.isna(fingerprint) else fingerprint)
-        for name, fingerprint in zip(names, fingerprints, strict=True)
-    ]
+    pairs = [tuple(None if pd.isna(cell) else cell for cell in pair) for pair in zip(names, fingerprints, strict=True)]
     usual = {name: fingerprint for (name, fingerprint), _ in reversed(Counter(pairs).most_common()) if fingerprint}
     return pd.factorize(
         np.array([fingerprint or usual.get(name, name) for name, fingerprint in pairs], dtype=object),

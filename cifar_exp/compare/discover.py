@@ -9,12 +9,14 @@ hostile, so they are only parsed as data. A run that cannot be read is listed wi
 import os
 import re
 import stat
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
+from cifar_exp.config.parse import flatten
 from cifar_exp.config.version_0_1 import current_cell, with_current_targets
 from cifar_exp.errors import RequestError
 from cifar_exp.run_dir import run_status
@@ -26,7 +28,7 @@ _MAX_ERROR_CHARACTERS = 2000
 # Folders of a run directory in which no other run is searched for.
 _OWN_FOLDERS = {"checkpoints", "figures"}
 RUN_FILES = ("status.json", "summary.csv")
-_OWN_COLUMNS = ["path", "run", "state", "error", "problem"]
+OWN_COLUMNS = ["path", "run", "state", "error", "problem", "started_at", "epochs_in_status"]
 
 
 def find_runs(paths: Sequence[Path]) -> tuple[list[Path], list[Path], list[str]]:
@@ -41,24 +43,56 @@ def find_runs(paths: Sequence[Path]) -> tuple[list[Path], list[Path], list[str]]
     Raises:
         RequestError: a path does not exist or is a file, or no path contains a run.
     """
-    search = _Search()
+    runs: list[str] = []
+    range_tests: list[str] = []
+    remarks: list[str] = []
+    seen: set[tuple[int, int]] = set()
     for path in paths:
         status = status_of(path)
         if status is None:
             raise RequestError(f"{path}: no such folder; name run directories or folders above them")
         if not stat.S_ISDIR(status.st_mode):
             raise RequestError(f"{path}: is a file; name its run directory or a folder above")
-        before = len(search.runs) + len(search.range_tests)
-        was_searched = (status.st_dev, status.st_ino) in search.seen
-        search.descend(os.path.abspath(path))
-        if len(search.runs) + len(search.range_tests) == before and not was_searched:
-            search.remarks.append(f"No run under {path}.")
-    if not search.runs:
+        before = len(runs) + len(range_tests)
+        was_searched = (status.st_dev, status.st_ino) in seen
+        for folder, names in _walk(os.path.abspath(path), seen, remarks):
+            runs += [] if names.isdisjoint(RUN_FILES) else [folder]
+            range_tests += [folder] if RANGE_TEST in names else []
+        if len(runs) + len(range_tests) == before and not was_searched:
+            remarks.append(f"No run under {path}.")
+    if not runs:
         raise RequestError(
             f"{', '.join(map(str, paths))}: no run found; a run directory has status.json or summary.csv"
         )
-    runs, tests = ([Path(path) for path in sorted(found, key=natural)] for found in (search.runs, search.range_tests))
-    return runs, tests, search.remarks
+    return [*map(Path, sorted(runs, key=natural))], [*map(Path, sorted(range_tests, key=natural))], remarks
+
+
+def _walk(top: str, seen: set[tuple[int, int]], remarks: list[str]) -> Iterator[tuple[str, set[str]]]:
+    """Each folder at or below ``top`` that was not seen before, with the names in it; extends ``remarks``."""
+    waiting = [top]
+    while waiting:
+        folder = waiting.pop()
+        try:
+            status = os.stat(folder)
+            if (status.st_dev, status.st_ino) in seen:
+                continue
+            seen.add((status.st_dev, status.st_ino))
+            with os.scandir(folder) as entries:
+                here = list(entries)
+        except (FileNotFoundError, NotADirectoryError):  # a link to nowhere or to a file
+            continue
+        except OSError as error:
+            remarks.append(f"{folder}: cannot be searched ({error.strerror}).")
+            continue
+        names = {entry.name for entry in here}
+        yield folder, names
+        skipped = set() if names.isdisjoint(RUN_FILES) else _OWN_FOLDERS
+        waiting += [
+            entry.path
+            for entry in here
+            if not entry.name.startswith(".") and entry.name not in skipped
+            if entry.is_symlink() or entry.is_dir(follow_symlinks=False)
+        ]
 
 
 def status_of(path: Path, named: str = "") -> os.stat_result | None:
@@ -71,54 +105,6 @@ def status_of(path: Path, named: str = "") -> os.stat_result | None:
         return untrusted.stat_if_there(path)
     except OSError as error:
         raise RequestError(f"{named}{path}: cannot be accessed: {error.strerror}") from error
-
-
-class _Search:
-    """The run directories, LR range tests and unreadable folders found so far."""
-
-    def __init__(self) -> None:
-        self.runs: list[str] = []
-        self.range_tests: list[str] = []
-        self.remarks: list[str] = []
-        self.seen: set[tuple[int, int]] = set()
-
-    def descend(self, top: str) -> None:
-        """Search a folder and the folders below it."""
-        waiting = [top]
-        while waiting:
-            folder = waiting.pop()
-            try:
-                status = os.stat(folder)
-                if (status.st_dev, status.st_ino) in self.seen:
-                    continue
-                self.seen.add((status.st_dev, status.st_ino))
-                with os.scandir(folder) as entries:
-                    here = list(entries)
-            except OSError as error:
-                self._add_remark(folder, error)
-                continue
-            names = {entry.name for entry in here}
-            is_run = not names.isdisjoint(RUN_FILES)
-            if is_run:
-                self.runs.append(folder)
-            if RANGE_TEST in names:
-                self.range_tests.append(folder)
-            skipped = _OWN_FOLDERS if is_run else ()
-            waiting += [
-                entry.path
-                for entry in here
-                if not entry.name.startswith(".") and entry.name not in skipped and self._is_folder(entry)
-            ]
-
-    def _is_folder(self, entry: "os.DirEntry[str]") -> bool:
-        try:
-            return entry.is_dir()
-        except OSError as error:  # a link to itself, or into a folder without permission
-            self._add_remark(entry.path, error)
-            return False
-
-    def _add_remark(self, path: str, error: OSError) -> None:
-        self.remarks.append(f"{path}: cannot be searched ({error.strerror}).")
 
 
 def natural(text: str) -> list[tuple[int, str] | str]:
@@ -134,22 +120,22 @@ def read_runs(directories: Sequence[Path]) -> pd.DataFrame:
     """Read status and summary of each run directory.
 
     Returns:
-        A row per directory, in order. ``path``, ``run`` (the path, relative to the current folder if it lies below it),
-        ``state``, ``error`` (from the run's status) and ``problem`` (why its files cannot be read; None if they can),
-        then the union of the columns of all ``summary.csv``s, as text. A cell is missing if the run has no such
-        column or the cell is empty; an empty cell of ``config.*`` stays, because it means null.
+        A row per directory, in order: ``path``, ``run`` (the path, relative to the current folder if it lies below it),
+        ``state``, ``error``, ``problem`` (why its files cannot be read; None if they can), ``started_at`` and
+        ``epochs_in_status``, then the union of the columns of all ``summary.csv``s, as text. A cell is missing if the
+        run has no such column or the cell is empty; an empty cell of ``config.*`` stays, because it means null.
     """
     here = os.getcwd() + os.sep
-    own: list[list[str | None]] = []
+    own: list[dict[str, Any]] = []
     # One frame per header: concatenating ten thousand small frames would take minutes.
     by_header: dict[tuple[str, ...], tuple[list[int], list[list[str | None]]]] = {}
     for position, path in enumerate(map(str, directories)):
         try:
-            state, error, problem, summary = _read_run(path)
+            from_files, summary = _read_run(path)
         except Exception as unexpected:  # one damaged run must not stop the comparison of the others
-            state, error, summary = "unknown", None, {}
             problem = f"cannot be read ({type(unexpected).__name__}: {unexpected})"[:_MAX_ERROR_CHARACTERS]
-        own.append([path, untrusted.displayable(path.removeprefix(here)), state, error, problem])
+            from_files, summary = {"state": "unknown", "problem": problem}, {}
+        own.append({"path": path, "run": untrusted.displayable(path.removeprefix(here))} | from_files)
         positions, rows = by_header.setdefault(tuple(summary), ([], []))
         positions.append(position)
         rows.append([cell or ("" if column.startswith("config.") else None) for column, cell in summary.items()])
@@ -161,9 +147,10 @@ def read_runs(directories: Sequence[Path]) -> pd.DataFrame:
             continue
         frames.append(pd.DataFrame(index=positions))
         for position in positions:
-            own[position][-1] = f"its columns would make more than {untrusted.MOST_COLUMNS:,} in all"
-    joined = pd.concat(frames).sort_index().drop(columns=_OWN_COLUMNS, errors="ignore")
-    return pd.concat([pd.DataFrame(own, columns=_OWN_COLUMNS, dtype=object), joined], axis=1)
+            own[position]["problem"] = f"its columns would make more than {untrusted.MOST_COLUMNS:,} in all"
+    joined = pd.concat(frames).sort_index().drop(columns=OWN_COLUMNS, errors="ignore")
+    # Copied into one block: a fragmented table is slow, and pandas warns about it.
+    return pd.concat([pd.DataFrame(own, columns=OWN_COLUMNS, dtype=object), joined], axis=1).copy()
 
 
 def _fitting(headers: Iterable[tuple[str, ...]]) -> set[tuple[str, ...]]:
@@ -177,8 +164,8 @@ def _fitting(headers: Iterable[tuple[str, ...]]) -> set[tuple[str, ...]]:
     return fitting
 
 
-def _read_run(path: str) -> tuple[str, str | None, str | None, dict[str, str]]:
-    """State, error and problem of a run, and its summary or, without one, its config."""
+def _read_run(path: str) -> tuple[dict[str, str | None], dict[str, str]]:
+    """The cells of ``OWN_COLUMNS`` that a run's files have, and its summary or, without one, its config."""
     status, state, problem = {}, None, None
     try:
         status = run_status.read_status(Path(path))
@@ -196,9 +183,14 @@ def _read_run(path: str) -> tuple[str, str | None, str | None, dict[str, str]]:
     except (OSError, ValueError) as error:
         summary = read_config(path)
         problem = problem or f"summary.csv: cannot be read ({error})"
-    error_text = status.get("error")
-    error_text = error_text[:_MAX_ERROR_CHARACTERS] if isinstance(error_text, str) else None
-    return state or summary.get("state") or "unknown", error_text, problem, summary
+    error_text, started, epochs = (status.get(key) for key in ("error", "started_at", "epochs_completed"))
+    return {
+        "state": state or summary.get("state") or "unknown",
+        "error": error_text[:_MAX_ERROR_CHARACTERS] if isinstance(error_text, str) else None,
+        "problem": problem,
+        "started_at": started if isinstance(started, str) else None,
+        "epochs_in_status": str(epochs) if isinstance(epochs, int) else None,
+    }, summary
 
 
 def _read_summary(directory: str) -> dict[str, str]:
@@ -222,15 +214,12 @@ def _read_summary(directory: str) -> dict[str, str]:
 
 def read_config(directory: str) -> dict[str, str]:
     """The saved config as columns of ``summary.csv``; {} if it cannot be read."""
-    from cifar_exp.config.parse import flatten
-
     try:
         leaves = flatten(with_current_targets(untrusted.read_yaml(f"{directory}/config_resolved.yaml")))
     except (OSError, ValueError):
         return {}
-    if "" in leaves:  # not a mapping
-        return {}
-    return {f"config.{key}": "" if value is None else str(value) for key, value in leaves.items()}
+    # Content that is not a mapping has the key "".
+    return {f"config.{key}": "" if value is None else str(value) for key, value in leaves.items() if key}
 
 
 def fingerprint_of(directory: Path) -> str | None:

@@ -8,17 +8,14 @@ import numpy as np
 
 from cifar_exp.compare.comparison import Comparison
 from cifar_exp.compare.figure_data import MOST_LEVELS, Curves, by_two_numbers, main_groups
-from cifar_exp.compare.files import CURVES, FIXED_AND_BROKEN, HEAT_MAP, LINE, MAX_LR
 from cifar_exp.compare.naming import heading, one_line
 from cifar_exp.compare.ordering import is_lower_better
 from cifar_exp.compare.range_tests import draw_over_range_tests, with_numbers
+from cifar_exp.compare.results import FIGURES
 from cifar_exp.reports.figures.comparison import Curve, heat_map, line, overlaid_curves
 from cifar_exp.reports.figures.fixed_and_broken import Change, fixed_and_broken
 from cifar_exp.reports.figures.style import PALETTE
 from cifar_exp.safe_io.plural import plural
-
-# Whether a figure was made, and a remark about it.
-_Outcome = tuple[bool, str]
 
 
 def draw(
@@ -34,28 +31,26 @@ def draw(
     Returns:
         Names of the figures made, and remarks about those that could not be.
     """
-    made, remarks = [], []
     numeric = with_numbers(comparison)
-    parts: list[tuple[str, Callable[[Path], _Outcome]]] = [
-        (CURVES, lambda path: _curves(comparison, shown, curves, path)),
-        (LINE, lambda path: _line(numeric, path)),
-        (HEAT_MAP, lambda path: _heat_map(numeric, path)),
-        (MAX_LR, lambda path: draw_over_range_tests(comparison, range_tests, path)),
-        (FIXED_AND_BROKEN, lambda path: _fixed_and_broken(change, path)),
-    ]
-    for name, part in parts:
-        drawn, remark = _draw_or_remark(part, folder / name)
-        made += [name] if drawn else []
-        remarks += [remark] if remark else []
-    return made, remarks
+    parts: tuple[Callable[[Path], str | None], ...] = (  # they return a remark
+        lambda path: _curves(comparison, shown, curves, path),
+        lambda path: _line(numeric, path),
+        lambda path: _heat_map(numeric, path),
+        lambda path: draw_over_range_tests(comparison, range_tests, path),
+        lambda path: fixed_and_broken(change, path) if change else None,
+    )
+    paths = [folder / name for name in FIGURES]
+    remarks = [_draw_or_remark(part, path) for part, path in zip(parts, paths, strict=True)]
+    return [path.name for path in paths if path.exists()], [remark for remark in remarks if remark]
 
 
-def _draw_or_remark(part: Callable[[Path], _Outcome], path: Path) -> _Outcome:
-    """Make a figure, or a remark if Matplotlib cannot draw a run's numbers.
+def _draw_or_remark(part: Callable[[Path], str | None], path: Path) -> str | None:
+    """Make a figure instead of an earlier one, or a remark if Matplotlib cannot draw a run's numbers.
 
     Raises:
         OSError: it cannot be written.
     """
+    path.unlink(missing_ok=True)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # about numbers that overflow
@@ -63,10 +58,10 @@ def _draw_or_remark(part: Callable[[Path], _Outcome], path: Path) -> _Outcome:
     except OSError:
         raise
     except Exception as error:
-        return False, f"No {path.name}: it cannot be drawn ({type(error).__name__}: {one_line(error)})."
+        return f"No {path.name}: it cannot be drawn ({type(error).__name__}: {one_line(error)})."
 
 
-def _curves(comparison: Comparison, shown: Sequence[int], curves: Curves, path: Path) -> _Outcome:
+def _curves(comparison: Comparison, shown: Sequence[int], curves: Curves, path: Path) -> str:
     runs = comparison.runs
     here = [row for row in shown if comparison.on_main_data.iloc[row]]
     remarks = ["The figures show the runs on the baseline's data only."] if len(here) < len(shown) else []
@@ -90,13 +85,13 @@ def _curves(comparison: Comparison, shown: Sequence[int], curves: Curves, path: 
     if missing := [runs["label"].iloc[row] for row in here if row in curves.unreadable]:
         more = f" and {len(missing) - 3} more" if len(missing) > 3 else ""
         remarks.append(f"No curve of {', '.join(missing[:3])}{more}: metrics.csv is missing or damaged.")
-    return bool(drawn), " ".join(remarks)
+    return " ".join(remarks)
 
 
-def _line(comparison: Comparison, path: Path) -> _Outcome:
+def _line(comparison: Comparison, path: Path) -> None:
     groups, numbers, others = main_groups(comparison)
     if len(numbers) != 1 or len(others) > 1 or (others and groups[others[0]].nunique(dropna=False) > len(PALETTE)):
-        return False, ""
+        return
     runs = comparison.runs[comparison.on_main_data]
     groups, runs = (table.assign(x=table[numbers[0]].astype(np.float64)) for table in (groups, runs))
     series = {}
@@ -104,23 +99,15 @@ def _line(comparison: Comparison, path: Path) -> _Outcome:
         label = f"{heading(others[0])} {str(value) or 'null'}" if others else ""
         series[label] = members.sort_values("x"), runs[runs["group"].isin(members["group"])]
     line(series, heading(numbers[0]), comparison.metric, path)
-    return True, ""
 
 
-def _heat_map(comparison: Comparison, path: Path) -> _Outcome:
+def _heat_map(comparison: Comparison, path: Path) -> str | None:
     groups, numbers, others = main_groups(comparison)
     if len(numbers) != 2 or others:
-        return False, ""
+        return None
     if groups[numbers].nunique().max() > MOST_LEVELS:
-        return False, f"No heat map: {' or '.join(map(heading, numbers))} has more than {MOST_LEVELS} values."
+        return f"No heat map: {' or '.join(map(heading, numbers))} has more than {MOST_LEVELS} values."
     mean, std = (by_two_numbers(groups, (numbers[0], numbers[1]), column) for column in ("mean", "std"))
     mean = mean.rename_axis(index=heading(numbers[0]), columns=heading(numbers[1]))
     heat_map(mean, std, comparison.metric, is_lower_better(comparison.metric), path)
-    return True, ""
-
-
-def _fixed_and_broken(change: Change | None, path: Path) -> _Outcome:
-    if change is None:
-        return False, ""
-    fixed_and_broken(change, path)
-    return True, ""
+    return None

@@ -1,5 +1,6 @@
 """The data of a comparison's figures, prepared once for the PNGs and for the page."""
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +11,7 @@ import pandas as pd
 
 from cifar_exp.compare.comparison import Comparison
 from cifar_exp.evaluation.statistics import LARGEST
-from cifar_exp.safe_io import untrusted
+from cifar_exp.run_dir import tables
 
 MOST_LEVELS = 20  # values of one number up to which a heat map is readable
 Points = list[tuple[float, float]]
@@ -19,24 +20,12 @@ _COLUMNS = ("train_loss", "val_accuracy", "test_accuracy")
 
 @dataclass(frozen=True)
 class Curves:
-    """Curves of runs, by the runs' rows in the comparison.
+    """Curves of runs, by the runs' rows in the comparison."""
 
-    Attributes:
-        loss: (epoch, training loss).
-        accuracy: (epoch, accuracy), on the split that more of the runs measured.
-        split: ``Validation`` or ``Test``.
-        unreadable: rows of the runs without any curve.
-    """
-
-    loss: dict[int, Points]
-    accuracy: dict[int, Points]
-    split: str
-    unreadable: list[int]
-
-    @property
-    def rows(self) -> list[int]:
-        """The runs with a curve, in order."""
-        return sorted({*self.loss, *self.accuracy})
+    loss: dict[int, Points]  # (epoch, training loss)
+    accuracy: dict[int, Points]  # (epoch, accuracy), on the split that more of the runs measured
+    split: str  # ``Validation`` or ``Test``
+    unreadable: list[int]  # rows of the runs without any curve
 
 
 def read_curves(comparison: Comparison, rows: Iterable[int]) -> Curves:
@@ -56,24 +45,18 @@ def read_curves(comparison: Comparison, rows: Iterable[int]) -> Curves:
 
 def _read(path: Path) -> dict[str, Points]:
     """(epoch, value) of the columns that have values; {} if the file is missing or damaged."""
+    found = {}
     try:
-        header, *rows = untrusted.read_rows(path)
-        epoch = header.index("epoch")
-        found = {}
+        rows = tables.metrics_rows(path)
         for column in _COLUMNS:
-            if column in header:
-                place = header.index(column)
-                found[column] = [(_number(row[epoch]), _number(row[place])) for row in rows if row[place]]
-    except (OSError, ValueError, IndexError):
+            cells = [(row["epoch"], row.get(column)) for row in rows]
+            found[column] = [(float(x), float(y)) for x, y in cells if x is not None and y is not None]
+    except (OSError, ValueError, KeyError, OverflowError):
+        return {}
+    numbers = (abs(number) for points in found.values() for point in points for number in point)
+    if any(LARGEST < number < math.inf for number in numbers):  # infinite is what a diverging run measures
         return {}
     return {column: points for column, points in found.items() if points}
-
-
-def _number(cell: str) -> float:
-    value = float(cell)
-    if abs(value) > LARGEST and cell[-1].isdigit():  # `inf` is what a diverging run measures
-        raise ValueError("not a measured number")
-    return value
 
 
 def main_groups(comparison: Comparison) -> tuple[pd.DataFrame, list[str], list[str]]:

@@ -21,38 +21,23 @@ OUTCOMES = ("better", "worse", "no evidence", "too few seeds")
 
 @dataclass(frozen=True)
 class Plan:
-    """What more seeds could show about a pair of groups, with a probability of 80%.
+    """What more seeds could show about a pair of groups, with a probability of 80%."""
 
-    Attributes:
-        detectable: the smallest true difference that the existing seeds could have shown.
-        seeds: seeds of each group that would show the measured difference; None if too many.
-        seeds_for_relevant: the same for half a percentage point.
-    """
-
-    detectable: float
-    seeds: int | None
-    seeds_for_relevant: int | None
+    detectable: float  # the smallest true difference that the existing seeds could have shown
+    seeds: int | None  # seeds of each group that would show the measured difference; None if too many
+    seeds_for_relevant: int | None  # the same for half a percentage point
 
 
 @dataclass(frozen=True)
 class GroupPair:
-    """Group A (the baseline) and group B.
+    """Group A (the baseline) and group B."""
 
-    Attributes:
-        position: row of B in the comparison's groups.
-        a: test accuracies of A's seeds.
-        b: those of B's.
-        result: result of Welch's test, B minus A; None if a group has one seed or no group has any spread.
-        p_value_corrected: corrected for several comparisons (Holm); NaN without a verdict.
-        plan: None if there is a significant difference, or too few seeds for a plan.
-    """
-
-    position: int
-    a: tuple[float, ...]
-    b: tuple[float, ...]
-    result: group_tests.Welch | None
-    p_value_corrected: float = float("nan")
-    plan: Plan | None = None
+    position: int  # row of B in the comparison's groups
+    a: tuple[float, ...]  # test accuracies of A's seeds
+    b: tuple[float, ...]  # and of B's
+    result: group_tests.Welch | None  # B minus A; None if a group has one seed or no group has any spread
+    p_value_corrected: float = float("nan")  # for several comparisons (Holm); NaN without a verdict
+    plan: Plan | None = None  # None if there is a significant difference, or too few seeds for a plan
 
     @property
     def difference(self) -> float:
@@ -96,19 +81,12 @@ class GroupPair:
 
 @dataclass(frozen=True)
 class GroupVerdicts:
-    """The groups on the baseline's data against one of them.
+    """The groups on the baseline's data against one of them."""
 
-    Attributes:
-        baseline: row of group A in the comparison's groups.
-        by: column whose best mean chose A; empty if the user named it.
-        pairs: A against each other group, in the order of the groups.
-        comparisons: how many the p-values are corrected for.
-    """
-
-    baseline: int
-    by: str
-    pairs: list[GroupPair]
-    comparisons: int
+    baseline: int  # row of group A in the comparison's groups
+    by: str  # column whose best mean chose A; empty if the user named it
+    pairs: list[GroupPair]  # A against each other group, in the order of the groups
+    comparisons: int  # how many the p-values are corrected for
 
     def by_outcome(self) -> dict[str, list[GroupPair]]:
         """The pairs by their outcome."""
@@ -116,12 +94,10 @@ class GroupVerdicts:
 
 
 def against_baseline_group(groups: pd.DataFrame, by: str, named: int | None) -> GroupVerdicts | None:
-    """Test all groups on the first one's data set against the baseline group.
+    """Test all groups (see ``groups.grouped``) on the first one's data set against the baseline group.
 
-    Args:
-        groups: see ``groups.grouped``.
-        by: ``val_accuracy`` or ``test_accuracy``, whose best mean chooses the baseline group.
-        named: number of the group that the user named instead.
+    The best mean of ``by`` (``val_accuracy`` or ``test_accuracy``) chooses the baseline group, unless the user named
+    the group of this number.
 
     Returns:
         None if fewer than two groups have a test accuracy.
@@ -175,14 +151,16 @@ def group_pair_rows(baseline: int, pairs: Sequence[GroupPair]) -> list[dict[str,
     """Rows of ``group_pairs.csv``; groups by their row in ``groups.csv``, from 1."""
     rows = []
     for pair in pairs:
-        row: dict[str, Any] = {"group_a": baseline + 1, "group_b": pair.position + 1}
-        row |= {
+        row: dict[str, Any] = {
+            "group_a": baseline + 1,
+            "group_b": pair.position + 1,
             "n_a": len(pair.a),
             "n_b": len(pair.b),
             "mean_a": float(np.mean(pair.a)),
             "mean_b": float(np.mean(pair.b)),
+            "difference": pair.difference,
+            "probability_a_better": group_tests.probability_better(pair.a, pair.b),
         }
-        row |= {"difference": pair.difference, "probability_a_better": group_tests.probability_better(pair.a, pair.b)}
         if pair.result:
             row |= {"ci_low": pair.result.low, "ci_high": pair.result.high}
         if pair.result and pair.has_enough_seeds:

@@ -17,12 +17,8 @@ def grouped(
 ) -> tuple[pd.DataFrame, list[str]]:
     """Mean, spread and interval of each group of usable runs, and remarks about runs that repeat another's seed.
 
-    Args:
-        runs: in order, with the columns of ``Comparison.runs``.
-        varied: columns that differ between groups.
-        naming: columns whose values name a group.
-        over: columns that differ within a group: the seed, or other keys of repetitions.
-        metric: name of ``value``.
+    ``runs`` are in order, with the columns of ``Comparison.runs``. The columns ``varied`` differ between groups,
+    ``naming`` name a group, and ``over`` differ within one: the seed, or other keys of repetitions.
 
     Returns:
         A row per group, best first. Beside the columns of ``groups.csv``: ``name``, ``group`` and ``data_set`` (numbers

@@ -14,7 +14,7 @@ from cifar_exp.compare.comparison import Comparison
 from cifar_exp.compare.group_pairs import GroupPair
 from cifar_exp.compare.naming import one_line
 from cifar_exp.evaluation.group_tests import ENOUGH_SEEDS, MOST_SEEDS, RELEVANT_DIFFERENCE
-from cifar_exp.safe_io import untrusted
+from cifar_exp.run_dir.read import read_overrides
 
 _SUGGESTED_SEEDS = 5  # of each setting, if there are too few for any verdict
 _MOST_PAIRS = 3
@@ -109,11 +109,10 @@ def commands(comparison: Comparison, positions: Sequence[int], more: int) -> lis
 
 def _overrides(run: Path) -> dict[str, str] | None:
     """The overrides that the run was started with; None if they are unknown or unsafe to copy."""
-    try:
-        overrides = untrusted.read_yaml(run / ".hydra" / "overrides.yaml")
-    except (OSError, ValueError):
+    overrides = read_overrides(run / ".hydra" / "overrides.yaml")
+    if overrides is None:
         return None
-    matches = [_OVERRIDE.fullmatch(str(one)) for one in overrides] if isinstance(overrides, list) else [None]
+    matches = [_OVERRIDE.fullmatch(one) for one in overrides]
     found = {match[1]: match[2] for match in matches if match and match[2].isprintable()}
     # A copied command must neither extend the targets that a saved run may call nor redirect Hydra's output.
     if len(found) < len(matches) or any(key.lstrip("+").startswith(("hydra", "trust")) for key in found):

@@ -18,12 +18,10 @@ def heading(column: str) -> str:
 
 
 def names(table: pd.DataFrame, columns: Sequence[str], labels: Sequence[str]) -> list[str]:
-    """A name for each row, from the values of the first columns that differ.
+    """A name for each row of runs or groups, from the values of the first columns that differ.
 
-    Args:
-        table: runs or groups, with the column ``usable``.
-        columns: the columns that differ. The value of the config's own name (``NAME``) stands alone, without its key.
-        labels: a label for each row, used for rows that the settings do not distinguish.
+    The value of the config's own name (``NAME``) stands alone, without its key. Rows that the settings do not
+    distinguish are named by their label.
     """
     leaves = Counter(heading(column).rpartition(".")[2] for column in columns)
     parts = []
@@ -44,13 +42,7 @@ def names(table: pd.DataFrame, columns: Sequence[str], labels: Sequence[str]) ->
 
 
 def are_experiments(groups: pd.Series, config_names: pd.Series, varied: Sequence[str]) -> bool:
-    """Whether the config's ``name`` identifies each setting, and more keys differ than a name has parts.
-
-    Args:
-        groups: the setting of each run.
-        config_names: the key ``name`` of each run's config.
-        varied: columns that differ between the settings.
-    """
+    """Whether the configs' names identify the runs' groups, and more keys (``varied``) differ than a name has parts."""
     pairs = pd.DataFrame({"group": groups, "name": config_names}).drop_duplicates()
     one_to_one = pairs["group"].is_unique and pairs["name"].is_unique and pairs["name"].notna().all()
     return len(varied) > _MOST_PARTS and len(pairs) > 1 and bool(one_to_one)

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from cifar_exp.compare.discover import OWN_COLUMNS
 from cifar_exp.errors import RequestError
 from cifar_exp.evaluation.statistics import LARGEST
 from cifar_exp.run_dir import tables
@@ -14,7 +15,7 @@ from cifar_exp.run_dir import tables
 _LOWER_IS_BETTER = ("loss", "seconds", "gap", "misclassified", "memory", "parameters", "ece", "brier")
 SELECTION = "val_accuracy"  # selects the winner; the test split plays no part in it
 TEST = "test_accuracy"
-_NOT_METRICS = ("path", "run", "label", "state", "error", "problem")
+_NOT_METRICS = ("label", *OWN_COLUMNS)
 
 
 def is_lower_better(metric: str) -> bool:

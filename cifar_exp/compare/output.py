@@ -6,15 +6,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from cifar_exp.compare.comparison import NOT_MEASURED, Comparison
 from cifar_exp.compare.discover import RUN_FILES, status_of
-from cifar_exp.compare.files import FIGURES, MARK, PAGE, TABLES
 from cifar_exp.compare.group_pairs import GROUP_PAIRS_COLUMNS, group_pair_rows
 from cifar_exp.compare.pairs import PAIRS_COLUMNS, Pair, pair_rows
-from cifar_exp.compare.results import Results
+from cifar_exp.compare.results import FIGURES, MARK, PAGE, TABLES, Results
 from cifar_exp.errors import RequestError
 from cifar_exp.run_dir import run_status, tables
 from cifar_exp.safe_io import atomic
@@ -46,8 +44,8 @@ def check_out(out: Path) -> None:
     try:
         mark = read_json(out / MARK)
     except (OSError, ValueError):
-        mark = None
-    if isinstance(mark, dict) and mark.get("written_by") == _WRITTEN_BY:
+        mark = {}
+    if mark.get("written_by") == _WRITTEN_BY:
         return
     names = [*TABLES, MARK, PAGE, *(f"figures/{name}" for name in FIGURES)]
     if foreign := [name for name in names if os.path.lexists(out / name)]:
@@ -109,8 +107,6 @@ def _write_figures(out: Path, results: Results, *, page: bool) -> None:
     rows = {row for row in drawn if comparison.on_main_data.iloc[row]}
     curves = read_curves(comparison, sorted(rows.union(curve_rows(comparison) if page else ())))
     figures, remarks = draw(comparison, drawn, curves, change, results.range_tests, out / "figures")
-    for name in set(FIGURES) - set(figures):
-        (out / "figures" / name).unlink(missing_ok=True)  # of an earlier comparison
     results.remarks.extend(remarks)
     results.files.extend(f"figures/{name}" for name in figures)
     if page:
@@ -134,10 +130,7 @@ def runs_frame(comparison: Comparison, pairs: Sequence[Pair]) -> pd.DataFrame:
     }
     if comparison.baseline is not None:
         rows[comparison.baseline] = (None,) * 5 + ("baseline",)
-    for place, column in enumerate(PAIR_COLUMNS_OF_RUNS):
-        values = [rows[row][place] if row in rows else None for row in range(len(frame))]
-        frame[column] = pd.Series(values, index=frame.index, dtype=object if column == "verdict" else np.float64)
-    return frame
+    return frame.join(pd.DataFrame.from_dict(rows, orient="index", columns=list(PAIR_COLUMNS_OF_RUNS)))
 
 
 def as_csv(frame: pd.DataFrame) -> str:

@@ -1,11 +1,11 @@
 """Pairs of runs, image by image: the difference of their accuracies, and whether it is significant."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from cifar_exp.compare.comparison import Comparison
@@ -18,23 +18,14 @@ PAIRS_COLUMNS = ("run_a", "run_b", *_COUNTS, "p_value", "p_value_corrected")
 
 @dataclass(frozen=True)
 class Pair:
-    """Run A (the baseline) and run B on the same test images.
+    """Run A (the baseline) and run B on the same test images."""
 
-    Attributes:
-        position: row of B in the comparison's runs.
-        counts: None if the two cannot be compared.
-        interval: 95% confidence interval of ``counts.accuracy_difference``.
-        p_value: p-value of McNemar's exact test.
-        p_value_corrected: the same, corrected for several comparisons (Holm).
-        reason: why the two cannot be compared; empty if they can.
-    """
-
-    position: int
-    counts: statistics.Paired | None = None
-    interval: tuple[float, float] = (float("nan"), float("nan"))
-    p_value: float = float("nan")
-    p_value_corrected: float = float("nan")
-    reason: str = ""
+    position: int  # row of B in the comparison's runs
+    counts: statistics.Paired | None = None  # None if the two cannot be compared
+    interval: tuple[float, float] = (float("nan"), float("nan"))  # 95% confidence interval of the difference
+    p_value: float = float("nan")  # of McNemar's exact test
+    p_value_corrected: float = float("nan")  # for several comparisons (Holm)
+    reason: str = ""  # why the two cannot be compared
 
     @property
     def difference(self) -> float:
@@ -61,14 +52,18 @@ class UnreadableError(ValueError):
     """``predictions.csv`` is missing, damaged, or of another evaluation."""
 
 
-def read_predictions(directory: Path, misclassified: float | None = None) -> pd.DataFrame:
+def read_predictions(directory: Path, misclassified: object = None) -> pd.DataFrame:
     """Read a run's ``predictions.csv`` in the order of its images, ``correct`` as bool.
 
-    ``misclassified`` is the number of wrong predictions in its summary; None if it is unknown.
+    ``misclassified`` is the number of wrong predictions in its summary, as text; anything else is not checked.
 
     Raises:
         UnreadableError: there is no such file, it is cut off, or it is not of the same evaluation as the summary.
     """
+    try:
+        expected = float(misclassified) if isinstance(misclassified, str) else math.nan
+    except ValueError:
+        raise UnreadableError("misclassified in summary.csv is not a number") from None
     try:
         table = tables.read_table(directory / "predictions.csv", tables.PREDICTIONS_COLUMNS)
     except FileNotFoundError:
@@ -87,24 +82,15 @@ def read_predictions(directory: Path, misclassified: float | None = None) -> pd.
     if not complete:
         raise UnreadableError("predictions.csv is cut off or damaged")
     wrong = int((~table["correct"]).sum())
-    if misclassified is not None and not np.isnan(misclassified) and wrong != misclassified:
-        raise UnreadableError(f"predictions.csv has {wrong:,} wrong predictions, but the summary {misclassified:,.0f}")
+    if not math.isnan(expected) and wrong != expected:
+        raise UnreadableError(f"predictions.csv has {wrong:,} wrong predictions, but the summary {expected:,.0f}")
     return table.sort_values("index", ignore_index=True)
 
 
 def predictions_of(runs: pd.DataFrame, position: int) -> pd.DataFrame:
-    """``read_predictions`` of a row of the comparison's runs, checked against its summary.
-
-    Raises:
-        UnreadableError: as ``read_predictions``, or the summary has no number to check against.
-    """
+    """``read_predictions`` of a row of the comparison's runs, checked against its summary."""
     row = runs.iloc[position]
-    counted = row.get("misclassified")
-    try:
-        misclassified = float(counted) if isinstance(counted, str) else None
-    except ValueError:
-        raise UnreadableError("misclassified in summary.csv is not a number") from None
-    return read_predictions(Path(row["path"]), misclassified)
+    return read_predictions(Path(row["path"]), row.get("misclassified"))
 
 
 def against_baseline(comparison: Comparison, others: Sequence[int]) -> list[Pair]:

@@ -26,18 +26,14 @@ _MOST_NAMED = 8  # settings in a line's label
 _NOT_IN_A_TEST = {MAX_LR, SEED, "config.epochs", "config.evaluate_test_each_epoch", "precision"}
 
 
-def draw_over_range_tests(comparison: Comparison, directories: Sequence[Path], path: Path) -> tuple[bool, str]:
-    """Draw the metric against ``max_lr`` over the LR range tests of the same experiment.
-
-    Returns:
-        Whether the figure was drawn, and a remark.
-    """
+def draw_over_range_tests(comparison: Comparison, directories: Sequence[Path], path: Path) -> str:
+    """Draw the metric against ``max_lr`` over the LR range tests of the same experiment; returns a remark."""
     runs = comparison.runs[comparison.on_main_data]
     if not directories or not len(runs) or MAX_LR not in comparison.varied:
-        return False, ""
+        return ""
     runs = runs.assign(max_lr=_used(runs), auto=runs[MAX_LR] == AUTO).dropna(subset=["max_lr"])
     if runs["max_lr"].nunique() < 2:
-        return False, ""
+        return ""
     keys = [
         key
         for key in result_columns(runs, comparison.metric)
@@ -54,14 +50,14 @@ def draw_over_range_tests(comparison: Comparison, directories: Sequence[Path], p
     if curves and len(groups) > len(PALETTE):
         remarks.append(f"No {path.name}: the settings other than max_lr have more than {len(PALETTE)} combinations.")
     if not curves or len(groups) > len(PALETTE):
-        return False, " ".join(remarks)
+        return " ".join(remarks)
     series = {}
     for members in groups:
         first = members.iloc[0]
         label = ", ".join(f"{heading(column)} {first[column] or 'null'}" for column in varied[:_MOST_NAMED])
         series[label + (", …" if len(varied) > _MOST_NAMED else "")] = members
     draw_over_lr_range_tests(series, curves, comparison.metric, path)
-    return True, " ".join(remarks)
+    return " ".join(remarks)
 
 
 def with_numbers(comparison: Comparison) -> Comparison:

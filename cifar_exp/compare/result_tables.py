@@ -2,7 +2,7 @@
 
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -24,44 +24,66 @@ _NOTES = ("config.note", "config.tags")
 _MOST_GROUPS = 1_000
 MOST_SETTINGS = 12  # that differ, in a printed table; comparison.csv and the page have all
 DIFFERENCE = "difference [95% interval]"
+_MINUS_BASELINE = "minus the baseline's, in percentage points"
 NETWORKS = "these two networks"  # a verdict about a run and the baseline, not about their settings
 
-# Columns with their cells.
-_Columns = list[tuple[Column, Sequence[Any]]]
+
+class _Builder:
+    """A table under construction, column by column."""
+
+    def __init__(self) -> None:
+        self.columns: list[Column] = []
+        self.cells: list[Sequence[Any]] = []
+
+    def add(self, cells: Iterable[Any], label: str, kind: str = "text", **look: Any) -> None:
+        """Add a column; ``look`` are fields of ``Column``."""
+        self.columns.append(Column(label, kind, **look))
+        self.cells.append(list(cells))
+
+    def add_settings(self, table: pd.DataFrame, names: Sequence[str], *, hidden: bool, printed: bool) -> None:
+        """Add a column for each setting that differs."""
+        most = len(names) if len(names) <= MOST_SETTINGS + 1 else MOST_SETTINGS
+        for place, name in enumerate(names):
+            is_printed = int(printed and place < most)
+            self.add(map(setting, table[name]), heading(name), note=name, hidden=hidden, printed=is_printed)
+
+    def table(self, best: Iterable[bool] = (), **options: Any) -> Table:
+        marks = {place: "best" for place, is_best in enumerate(best) if is_best}
+        return Table(self.columns, list(zip(*self.cells, strict=True)), marks=marks, **options)
 
 
 def runs_table(comparison: Comparison, rows: Sequence[int], pairs: Sequence[Pair], out: Path | None = None) -> Table:
-    """Runs with their settings, measurements and verdicts.
+    """The runs in these rows with their settings, measurements and verdicts.
 
-    Args:
-        comparison: the comparison of the runs.
-        rows: positions of the runs to show.
-        pairs: the baseline against the others.
-        out: the folder of the page, from which links to the runs' pages start; None for no links.
+    ``out`` is the folder of the page, from which links to the runs' pages start; None for no links.
     """
-    runs = comparison.runs.iloc[list(rows)]
-    names = [link(run["label"], run["path"], out) for _, run in runs[["label", "path"]].iterrows()]
-    made: _Columns = [(Column("run", note="its path below the folder that all runs share", printed=1), names)]
-    made.append((Column("state", constant=_is_constant(runs["state"])), list(runs["state"])))
+    runs, made = comparison.runs.iloc[list(rows)], _Builder()
+    names = [link(label, path, out) for label, path in zip(runs["label"], runs["path"], strict=True)]
+    made.add(names, "run", note="its path below the folder that all runs share", printed=1)
+    made.add(runs["state"], "state", constant=_is_constant(runs["state"]))
     if comparison.experiments:
-        made.append((Column("experiment", note="the key name of its config", printed=1), list(runs["config.name"])))
-        made += _settings(runs, comparison.over)
-        made += _settings(runs, comparison.varied, hidden=True, printed=False)
+        made.add(runs["config.name"], "experiment", note="the key name of its config", printed=1)
+        repeated = [name for name in comparison.over if name in runs.columns]
+        made.add_settings(runs, repeated, hidden=False, printed=True)
+        made.add_settings(runs, comparison.varied, hidden=True, printed=False)
     else:
-        made += _settings(runs, comparison.differing)
+        made.add_settings(runs, comparison.differing, hidden=False, printed=True)
     for name in _NOTES:
         if name in runs.columns and any(notes := [_note(value) for value in runs[name]]):
-            made.append((Column(heading(name), printed=1), notes))
+            made.add(notes, heading(name), printed=1)
+    not_measured = {*NOT_MEASURED, *comparison.differing}
     measured = [
-        n for n in runs.columns if n not in NOT_MEASURED and not n.startswith("config.") and runs[n].notna().any()
+        name
+        for name in runs.columns
+        if name not in not_measured and not name.startswith("config.") and runs[name].notna().any()
     ]
-    measured = [name for name in measured if name not in comparison.differing]
     main = [name for name in dict.fromkeys((comparison.metric, *_MAIN_COLUMNS)) if name in measured]
     usable = runs[runs["usable"]] if runs["usable"].any() else runs
-    columns: _Columns = []
-    for name in dict.fromkeys((*main, *measured)):
+
+    def add_measured(name: str) -> None:
         constant = name not in main and _is_constant(usable[name])
-        look = Column(
+        made.add(
+            map(number_or_text, runs[name]),
             name,
             kind_of(name),
             hidden=name not in main and not constant,
@@ -70,50 +92,30 @@ def runs_table(comparison: Comparison, rows: Sequence[int], pairs: Sequence[Pair
             key=name in (comparison.metric, TEST),
             printed=int(name in main),
         )
-        columns.append((look, [number_or_text(value) for value in runs[name]]))
-    made += [*columns[:1], *_verdicts(comparison, rows, pairs), *columns[1:]]
+
+    columns = list(dict.fromkeys((*main, *measured)))
+    for name in columns[:1]:
+        add_measured(name)
+    _add_verdicts(made, comparison, rows, pairs)
+    for name in columns[1:]:
+        add_measured(name)
     for name in runs.columns:
         if name.startswith("config.") and name not in (*comparison.differing, *_NOTES):
             constant = _is_constant(runs[name])
-            column = Column(name[7:], hidden=not constant, constant=constant)
-            made.append((column, [setting(value) for value in runs[name]]))
-    return _table(made, runs["best"], choose=True, differing_first=True, shown=50)
+            made.add(map(setting, runs[name]), name[7:], hidden=not constant, constant=constant)
+    return made.table(runs["best"], choose=True, differing_first=True, shown=50)
 
 
-def _table(made: _Columns, best: pd.Series, **options: Any) -> Table:
-    columns, cells = zip(*made, strict=True)
-    marks = {place: "best" for place, is_best in enumerate(best) if is_best}
-    return Table(columns, list(zip(*cells, strict=True)), marks=marks, **options)
-
-
-def _settings(table: pd.DataFrame, columns: Sequence[str], *, hidden: bool = False, printed: bool = True) -> _Columns:
-    """A column for each setting that differs."""
-    names = [name for name in columns if name in table.columns]
-    few = len(names) <= MOST_SETTINGS + 1
-    return [
-        (
-            Column(heading(name), note=name, hidden=hidden, printed=int(printed and (few or place < MOST_SETTINGS))),
-            [setting(value) for value in table[name]],
-        )
-        for place, name in enumerate(names)
-    ]
-
-
-def _verdicts(comparison: Comparison, rows: Sequence[int], pairs: Sequence[Pair]) -> _Columns:
+def _add_verdicts(made: _Builder, comparison: Comparison, rows: Sequence[int], pairs: Sequence[Pair]) -> None:
     by_position = {pair.position: pair for pair in pairs}
     found = [by_position.get(row) for row in rows]
-    groups = comparison.group_numbers
-    note = "test accuracy minus the baseline's, in percentage points"
-    difference = Column(DIFFERENCE, "points", note=note, printed=2)
+    if any(pair.counts for pair in pairs):
+        made.add(map(_difference, found), DIFFERENCE, "points", note=f"test accuracy {_MINUS_BASELINE}", printed=2)
+    verdicts = [verdict_in_words(comparison, row, pair) for row, pair in zip(rows, found, strict=True)]
     note = "verdict about this network and the baseline's: McNemar's exact test, corrected (Holm)"
-    verdict = Column(NETWORKS, note=note, printed=2)
-    group = Column("group", "integer", hidden=True, note="row of groups.csv: runs that repeat one setting")
-    made: _Columns = [
-        (difference, [with_interval(pair.difference, pair.interval) if pair else None for pair in found]),
-        (verdict, [verdict_in_words(comparison, row, pair) for row, pair in zip(rows, found, strict=True)]),
-        (group, [groups[row] for row in rows]),
-    ]
-    return made if any(pair.counts for pair in pairs) else made[1:]
+    made.add(verdicts, NETWORKS, note=note, printed=2)
+    groups, note = comparison.group_numbers, "row of groups.csv: runs that repeat one setting"
+    made.add([groups[row] for row in rows], "group", "integer", hidden=True, note=note)
 
 
 def verdict_in_words(comparison: Comparison, row: int, pair: Pair | None) -> str:
@@ -133,97 +135,72 @@ def settings_table(comparison: Comparison, most: int = _MOST_GROUPS) -> Table | 
     """Each setting over its repetitions, with the verdict about it; None if none was run more than once."""
     if not comparison.has_repeats:
         return None
-    groups, metric = comparison.groups.head(most), comparison.metric
+    groups, metric, verdicts, made = comparison.groups.head(most), comparison.metric, comparison.verdicts, _Builder()
     kind = kind_of(metric)
-    left_out = bool(comparison.groups["not_averaged"].any())
-    test = metric != TEST and bool(comparison.groups["mean_test_accuracy"].notna().any())
+    named = int(comparison.experiments)
+    made.add(map(one_line, groups["name"]), "setting", note="what differs between the settings", printed=named)
+    by_position = {pair.position: pair for pair in verdicts.pairs} if verdicts else {}
+    pairs = [by_position.get(position) for position in range(len(groups))]
+    if verdicts:
+        words = [pair.verdict if pair else "" for pair in pairs]
+        words = ["baseline" if row == verdicts.baseline else word for row, word in enumerate(words)]
+        note = "Welch's t test against the baseline, corrected (Holm)"
+        made.add(words, "verdict", printed=2, key=True, note=note)
+    made.add_settings(groups, comparison.varied, hidden=True, printed=not named)
+    made.add(groups["n"], "n", "integer", note="repetitions", printed=1)
+    made.add(groups["mean"], f"mean {metric}", kind, bar=True, key=True, printed=1)
+    made.add(groups["std"], "std", kind, note="standard deviation, n - 1", printed=1)
+    write = percent if kind == "percent" else "{:.6g}".format
+    ends = zip(groups["interval_low"], groups["interval_high"], strict=True)
+    intervals = ["" if math.isnan(low) else f"[{write(low)},\u00a0{write(high)}]" for low, high in ends]
+    made.add(intervals, "95% interval", note="t interval of the mean", printed=1)
+    tested = int(metric != TEST and comparison.groups["mean_test_accuracy"].notna().any())
+    means = groups["mean_test_accuracy"]
+    made.add(means, f"mean {TEST}", "percent", hidden=not tested, key=True, printed=tested)
+    if verdicts:
+        _add_effects(made, pairs)
     repetitions = "seeds" if comparison.repetition == "seed" else "/".join(map(heading, comparison.over))
-    verdicts = _group_verdicts(comparison, len(groups))
-    made: _Columns = [
-        (
-            Column("setting", note="what differs between the settings", printed=int(comparison.experiments)),
-            [one_line(name) for name in groups["name"]],
-        ),
-        *verdicts[:1],
-        *_settings(groups, comparison.varied, hidden=True, printed=not comparison.experiments),
-        (Column("n", "integer", note="repetitions", printed=1), list(groups["n"])),
-        (Column(f"mean {metric}", kind, bar=True, key=True, printed=1), list(groups["mean"])),
-        (Column("std", kind, note="standard deviation, n - 1", printed=1), list(groups["std"])),
-        (
-            Column("95% interval", note="t interval of the mean", printed=1),
-            [_range(metric, *ends) for ends in zip(groups["interval_low"], groups["interval_high"], strict=True)],
-        ),
-        (
-            Column(f"mean {TEST}", "percent", hidden=not test, key=True, printed=int(test)),
-            list(groups["mean_test_accuracy"]),
-        ),
-        *verdicts[1:],
-        (Column(repetitions, printed=2), list(groups["seeds"])),
-        (
-            Column("not averaged", "integer", hidden=not left_out, printed=2 * left_out, note="runs without a value"),
-            [None if pd.isna(count) or not count else int(count) for count in groups["not_averaged"]],
-        ),
-    ]
-    return _table(made, groups["best"], choose=True, find=len(groups) > 10, shown=20)
+    made.add(groups["seeds"], repetitions, printed=2)
+    left_out = bool(comparison.groups["not_averaged"].any())
+    counts = [None if pd.isna(count) or not count else int(count) for count in groups["not_averaged"]]
+    note = "runs without a value"
+    made.add(counts, "not averaged", "integer", hidden=not left_out, printed=2 * left_out, note=note)
+    return made.table(groups["best"], choose=True, find=len(groups) > 10, shown=20)
 
 
-def _range(metric: str, low: float, high: float) -> str:
-    write = percent if kind_of(metric) == "percent" else "{:.6g}".format
-    return "" if math.isnan(low) else f"[{write(low)},\u00a0{write(high)}]"
-
-
-def _group_verdicts(comparison: Comparison, most: int) -> _Columns:
-    verdicts = comparison.verdicts
-    if verdicts is None:
-        return []
-    by_position = {pair.position: pair for pair in verdicts.pairs}
-    columns = (
-        Column("verdict", printed=2, key=True, note="Welch's t test against the baseline, corrected (Holm)"),
-        Column(DIFFERENCE, "points", printed=1, note="mean test accuracy minus the baseline's, in percentage points"),
-        Column("P(better)", printed=1, note="fraction of the pairs of runs in which this setting's run is better"),
-        Column("p corrected", "number", note="Welch's t test, corrected for several comparisons (Holm)"),
-        Column("detectable", "points", note="smallest true difference that these seeds detect with probability 80%"),
-        Column("seeds needed", "integer", note="of each setting, to detect the measured difference (probability 80%)"),
-    )
-    rows = []
-    for position in range(most):
-        pair = by_position.get(position)
-        verdict = "baseline" if position == verdicts.baseline else ""
-        rows.append(_group_cells(pair) if pair else [verdict, None, "", None, None, None])
-    return list(zip(columns, zip(*rows, strict=True), strict=True))
-
-
-def _group_cells(pair: GroupPair) -> list[Any]:
-    difference, probability = with_interval(pair.difference, pair.interval), f"{pair.probability_b_better:.2f}"
-    planned = [pair.plan.detectable, pair.plan.seeds] if pair.plan else [None, None]
-    return [pair.verdict, difference, probability, pair.p_value_corrected, *planned]
+def _add_effects(made: _Builder, pairs: Sequence[GroupPair | None]) -> None:
+    made.add(map(_difference, pairs), DIFFERENCE, "points", printed=1, note=f"mean test accuracy {_MINUS_BASELINE}")
+    better = [f"{pair.probability_b_better:.2f}" if pair else "" for pair in pairs]
+    made.add(better, "P(better)", printed=1, note="fraction of the pairs of runs in which this setting's run is better")
+    p_values = [pair.p_value_corrected if pair else None for pair in pairs]
+    made.add(p_values, "p corrected", "number", note="Welch's t test, corrected for several comparisons (Holm)")
+    plans = [pair.plan if pair else None for pair in pairs]
+    note = "smallest true difference that these seeds detect with probability 80%"
+    made.add([plan.detectable if plan else None for plan in plans], "detectable", "points", note=note)
+    note = "of each setting, to detect the measured difference (probability 80%)"
+    made.add([plan.seeds if plan else None for plan in plans], "seeds needed", "integer", note=note)
 
 
 def pairs_table(comparison: Comparison, pairs: Sequence[Pair], out: Path) -> Table:
     """Each tested run against the baseline."""
-    columns = [
-        Column("run"),
-        Column(NETWORKS),
-        Column(DIFFERENCE, "points", note="test accuracy minus the baseline's, in percentage points"),
-        Column("only baseline right", "integer", note="test images"),
-        Column("only this right", "integer", note="test images"),
-        Column("p", "number", note="McNemar's exact test"),
-        Column("p corrected", "number", note="corrected for several comparisons (Holm)"),
-    ]
-    rows = []
-    for pair in pairs:
-        run, counts = comparison.runs.iloc[pair.position], pair.counts
-        alone = [counts.only_a, counts.only_b] if counts else [None, None]
-        cells = [link(run["name"], run["path"], out), pair.verdict, with_interval(pair.difference, pair.interval)]
-        rows.append([*cells, *alone, pair.p_value, pair.p_value_corrected])
-    return Table(columns, rows, find=len(rows) > 10, shown=30)
+    runs, made = comparison.runs.iloc[[pair.position for pair in pairs]], _Builder()
+    counts = [pair.counts for pair in pairs]
+    made.add([link(name, path, out) for name, path in zip(runs["name"], runs["path"], strict=True)], "run")
+    made.add([pair.verdict for pair in pairs], NETWORKS)
+    made.add(map(_difference, pairs), DIFFERENCE, "points", note=f"test accuracy {_MINUS_BASELINE}")
+    made.add([one.only_a if one else None for one in counts], "only baseline right", "integer", note="test images")
+    made.add([one.only_b if one else None for one in counts], "only this right", "integer", note="test images")
+    made.add([pair.p_value for pair in pairs], "p", "number", note="McNemar's exact test")
+    corrected = [pair.p_value_corrected for pair in pairs]
+    made.add(corrected, "p corrected", "number", note="corrected for several comparisons (Holm)")
+    return made.table(find=len(pairs) > 10, shown=30)
 
 
-def with_interval(value: float, interval: tuple[float, float]) -> Mapping[str, Any] | None:
-    """A cell with a value and its interval, if it has one; None without a value."""
-    if math.isnan(value):
+def _difference(pair: Pair | GroupPair | None) -> Mapping[str, Any] | None:
+    """A cell with the difference and its interval, if it has one."""
+    if pair is None or math.isnan(pair.difference):
         return None
-    return {"value": value} | ({} if math.isnan(interval[0]) else {"interval": interval})
+    return {"value": pair.difference} | ({} if math.isnan(pair.interval[0]) else {"interval": pair.interval})
 
 
 def link(label: str, path: str, out: Path | None) -> Any:

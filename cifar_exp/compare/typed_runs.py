@@ -10,7 +10,6 @@ import pandas as pd
 from cifar_exp.compare import discover
 from cifar_exp.compare.ordering import column_of
 from cifar_exp.config.schema import SCHEMAS
-from cifar_exp.safe_io.untrusted import read_json
 
 # Columns that stay text: a commit such as 12e4567 is not a number.
 _TEXT = {"path", "run", "state", "error", "problem", "started_at"}
@@ -38,34 +37,16 @@ def read_runs(*paths: str | Path) -> pd.DataFrame:
 
 
 def raw_runs(paths: list[Path]) -> tuple[pd.DataFrame, list[str]]:
-    """The runs as text with ``started_at`` and the completed epochs, and remarks about unreadable folders.
+    """The runs as text with the epochs completed so far, and remarks about unreadable folders.
 
     Raises:
         RequestError: a path does not exist, or there is no run.
     """
     directories, _, remarks = discover.find_runs(paths)
     runs = discover.read_runs(directories)
-    status = pd.DataFrame(
-        [started_and_epochs(path) for path in directories], columns=["started_at", "epochs_completed"]
-    )
-    runs.insert(5, "started_at", status["started_at"])
-    runs["epochs_completed"] = column_of(runs, "epochs_completed").fillna(status["epochs_completed"])
-    return runs, remarks
-
-
-def started_and_epochs(directory: Path) -> tuple[str | None, str | None]:
-    """When a run started and how many epochs it has completed, by its status; a running run has no summary yet."""
-    try:
-        status = read_json(directory / "status.json")
-        started, epochs = status["started_at"], status["epochs_completed"]
-    except (OSError, ValueError, KeyError, TypeError):
-        return None, None
-    return started if isinstance(started, str) else None, str(epochs) if isinstance(epochs, int) else None
-
-
-def start_time(directory: Path) -> str | None:
-    """When a run started, by its status."""
-    return started_and_epochs(directory)[0]
+    # A run without a summary has its epochs in the status.
+    epochs = column_of(runs, "epochs_completed").fillna(runs.pop("epochs_in_status"))
+    return runs.assign(epochs_completed=epochs), remarks
 
 
 def typed(runs: pd.DataFrame) -> pd.DataFrame:

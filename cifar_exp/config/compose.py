@@ -4,6 +4,7 @@ Hydra composes again when it runs the job. Composing here first means that a mis
 file is written.
 """
 
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -19,11 +20,12 @@ from hydra.core.plugins import Plugins
 from hydra.errors import HydraException
 from hydra.plugins.search_path_plugin import SearchPathPlugin
 from hydra.types import RunMode
-from omegaconf import DictConfig, open_dict
+from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf.errors import OmegaConfBaseException
 
-from cifar_exp.config.hydra_errors import COMPOSITION_ERRORS, explain
+from cifar_exp.config.hydra_errors import COMPOSITION_ERRORS, CONFIG_MODULE, explain
 from cifar_exp.config.overrides import with_quotes
-from cifar_exp.config.resolved import check_keys, resolve
+from cifar_exp.config.resolved import check_keys, first_line, resolve
 from cifar_exp.config.schema import ExperimentConfig, register_schemas
 from cifar_exp.config.trusted_settings import (
     check_choices,
@@ -33,8 +35,6 @@ from cifar_exp.config.trusted_settings import (
     protected_overrides,
 )
 from cifar_exp.errors import RequestError
-
-CONFIG_MODULE = "cifar_exp.conf"
 
 _own_folder: ContextVar[str | None] = ContextVar("own_folder", default=None)
 
@@ -61,7 +61,6 @@ def compose_job(
     overrides = with_quotes(overrides)
     with composition(config_dir, overrides, config_name) as loader:
         parsed = parse_overrides(overrides, loader)
-        check_group_choices(parsed, loader)
         job = compose(config_name, overrides=overrides, return_hydra_config=True)
         if checked:
             check_job(job)
@@ -84,8 +83,8 @@ def compose_config(overrides: Sequence[str] = (), *, config_dir: str | Path | No
     Raises:
         RequestError: the first mistake found, in one or two lines.
     """
-    job = compose_job(list(overrides), config_dir=None if config_dir is None else str(config_dir))
-    return resolve(without_hydra(job))
+    folder = None if config_dir is None else os.path.abspath(config_dir)
+    return resolve(without_hydra(compose_job(list(overrides), config_dir=folder)))
 
 
 def shipped(overrides: list[str]) -> DictConfig:
@@ -100,7 +99,7 @@ def is_multirun(overrides: list[str], config_name: str, config_dir: str | None) 
     if not (own or any(text.startswith(("hydra.mode", "hydra.searchpath")) for text in overrides)):
         return False
     with composition(config_dir, overrides, config_name) as loader:
-        check_group_choices(parse_overrides(overrides, loader), loader)
+        parse_overrides(overrides, loader)  # refuses a path
         composed = loader.load_configuration(config_name, overrides, RunMode.MULTIRUN, validate_sweep_overrides=False)
     return bool(composed.hydra.mode == RunMode.MULTIRUN)
 
@@ -140,7 +139,8 @@ def parse_overrides(overrides: list[str], loader: ConfigLoader) -> list[Override
     """Overrides as Hydra parses them.
 
     Raises:
-        RequestError: a text that is no override, or ``key={}``, which Hydra would merge instead of assigning it.
+        RequestError: a text that is no override, or ``key={}``, which Hydra would merge instead of assigning it; an
+            option that is a path.
     """
     parser = OverridesParser.create(config_loader=loader)
     parsed = []
@@ -153,19 +153,28 @@ def parse_overrides(overrides: list[str], loader: ConfigLoader) -> list[Override
             key = override.key_or_group
             raise RequestError(f"{text}: would be merged and change nothing; remove an entry by ~{key}.NAME")
         parsed.append(override)
+    check_group_choices(parsed, loader)
     return parsed
 
 
-def check_job(config: DictConfig) -> None:
-    """Check a composed configuration of one run.
-
-    Raises:
-        RequestError: it has an unknown key or a wrong value.
-    """
+def check_job(config: DictConfig) -> ExperimentConfig:
+    """The config of one composed run, refused with an unknown key or a wrong value."""
     check_choices(config.hydra.runtime.choices)
     experiment = without_hydra(config)
     check_keys(experiment)
-    resolve(experiment)
+    return resolve(experiment)
+
+
+def hydra_path(job: DictConfig, key: str) -> Path:
+    """The path that one of Hydra's settings names.
+
+    Raises:
+        RequestError: it has an interpolation that cannot be resolved.
+    """
+    try:
+        return Path(str(OmegaConf.select(job, key)))
+    except OmegaConfBaseException as error:
+        raise RequestError(f"{key}: {first_line(error).removeprefix(f'{key}: ')}") from error
 
 
 def without_hydra(config: DictConfig) -> DictConfig:

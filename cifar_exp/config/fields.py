@@ -49,12 +49,14 @@ class Allowed:
 
     what: str  # completes "must be ..." in the error message
     accepts: Callable[[Any], bool]  # whether a value of the field's type is allowed
+    convert: Callable[[Any], Any] | None = None  # applied before the check
 
     def __get_pydantic_core_schema__(self, source: Any, handler: Callable[[Any], Any]) -> Any:
         """The field's own schema followed by this check; called by pydantic."""
         from pydantic_core import PydanticCustomError, core_schema
 
         def check(value: Any) -> Any:
+            value = self.convert(value) if self.convert else value
             if not self.accepts(value):
                 raise PydanticCustomError("not_allowed", "must be {what}", {"what": self.what})
             return value
@@ -78,6 +80,7 @@ def one_of(*choices: str) -> Allowed:
 
 
 Fraction = Annotated[float, between(0, 1)]
+FractionInside = Annotated[float, Allowed("above 0 and below 1", lambda value: 0 < value < 1)]
 FractionBelowOne = Annotated[float, Allowed("at least 0 and below 1", lambda value: 0 <= value < 1)]
 Positive = Annotated[
     float,
@@ -98,24 +101,20 @@ Count = Annotated[int, between(1, 1_000_000_000)]
 AUTO = "auto"  # value of max_lr: an LR range test finds the learning rate
 
 
-@dataclass(frozen=True)
-class LearningRate:
-    """Metadata of ``max_lr``: a number, also one written as text, or ``auto``."""
+def _as_learning_rate(value: Any) -> Any:
+    """A number from 1, 1.0 or "1", so that they are the same value; nan from anything else but ``auto``."""
+    if value == AUTO:
+        return AUTO
+    with suppress(ValueError, TypeError, OverflowError):
+        return math.nan if isinstance(value, bool) else float(value)
+    return math.nan
 
-    def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> Any:
-        """A schema that makes 1, 1.0 and "1" the same value; called by pydantic."""
-        from pydantic_core import PydanticCustomError, core_schema
 
-        def check(value: Any) -> Any:
-            if value == AUTO:
-                return AUTO
-            number = math.nan
-            if isinstance(value, int | float | str) and not isinstance(value, bool):
-                with suppress(ValueError, OverflowError):
-                    number = float(value)
-            if not 1 / _LARGEST <= number <= _LARGEST:
-                what = f"must be a finite number above 0, between {1 / _LARGEST:g} and {_LARGEST:g}, or {AUTO}"
-                raise PydanticCustomError("not_allowed", what)
-            return number
-
-        return core_schema.no_info_plain_validator_function(check)
+LearningRate = Annotated[
+    Any,
+    Allowed(
+        f"a finite number above 0, between {1 / _LARGEST:g} and {_LARGEST:g}, or {AUTO}",
+        lambda value: value == AUTO or 1 / _LARGEST <= value <= _LARGEST,
+        _as_learning_rate,
+    ),
+]

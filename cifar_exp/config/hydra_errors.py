@@ -1,20 +1,23 @@
 """Hydra's and OmegaConf's errors in one or two lines: what is wrong, where, and the nearest valid name."""
 
 import re
+from importlib.resources import files
 from typing import Any
 
 from hydra import compose
 from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from omegaconf import OmegaConf
 from yaml import MarkedYAMLError, YAMLError
 
 from cifar_exp.config.overrides import for_shell, quoted, texts_of
-from cifar_exp.config.parse import flatten
+from cifar_exp.config.parse import flatten, value_problem
 from cifar_exp.config.resolved import SCHEMA_ERRORS, first_line
 from cifar_exp.config.schema import GROUPS
 from cifar_exp.config.suggestions import suggest_key, suggest_option
 
+CONFIG_MODULE = "cifar_exp.conf"
 # Hydra raises ValueError if a group's option is a number, and does not wrap YAML's own errors.
 COMPOSITION_ERRORS = (HydraException, *SCHEMA_ERRORS, ValueError, YAMLError)
 
@@ -38,7 +41,8 @@ def explain(error: Exception, overrides: list[str], config_name: str) -> str:
         parent, _, inner = group.rpartition("/")
         if not options and parent and inner in GROUPS:  # Hydra looks for it below the file's own group
             return f"{group}={option}: no such group; in the defaults of your file write `override /{inner}: {option}`"
-        return f"{group}={option}: no such option{suggest_option(group, option, options)}; {_listed(group, options)}"
+        listed = f"{group} has {', '.join(options)}" if options else f"no such group {group!r}"
+        return f"{group}={option}: no such option{suggest_option(group, option, options)}; {listed}"
     if match := re.search(r"Error merging override (\S+)", text):
         reason = first_line(cause) if isinstance(cause, Exception) else text.splitlines()[-1]
         reason = re.sub(r"^\S+: ", "", reason)
@@ -46,6 +50,11 @@ def explain(error: Exception, overrides: list[str], config_name: str) -> str:
             node = match[1].partition("=")[0].lstrip("+")
             inner = [key for key in _known_keys([], config_name) if key.startswith(f"{node}.")]
             reason = f"holds several keys; set one of them: {', '.join(inner)}"
+        elif "is not Optional" in reason or reason.startswith("Cannot merge"):  # OmegaConf's words for a wrong type
+            key, _, value = match[1].partition("=")
+            reason = (
+                value_problem(key.lstrip("+"), OverridesParser.create().parse_override(f"x={value}").value()) or reason
+            )
         return f"{match[1]}: {reason}"
     if match := re.search(r"Ambiguous value for argument '(.+)'", text):
         key, _, value = match[1].partition("=")
@@ -59,10 +68,6 @@ def explain(error: Exception, overrides: list[str], config_name: str) -> str:
     return _about_file(error, config_name)
 
 
-def _listed(group: str, options: list[str]) -> str:
-    return f"{group} has {', '.join(options)}" if options else f"no such group {group!r}"
-
-
 def _about_yaml(error: YAMLError) -> str:
     reason = " ".join(str(getattr(error, "problem", None) or error).split())
     mark = error.problem_mark if isinstance(error, MarkedYAMLError) else None
@@ -74,7 +79,7 @@ def _about_override(key: str, overrides: list[str], config_name: str) -> str:
     """An override of an unknown key or of an unknown entry in the defaults list."""
     node = re.split(r"[.@/]", key)[0]
     if node == "hydra":
-        return f"{key}: unknown key; `cifar-exp --cfg hydra` lists Hydra's own settings"
+        return f"{key}: unknown key; {_owner(key)}`cifar-exp --cfg hydra` lists Hydra's own settings"
     group = key.rpartition("@")[2].rpartition(".")[2]
     if "@" in key and group in GROUPS and not any(override.startswith(key) for override in overrides):
         # In a file, Hydra looks for a group below the file's own.
@@ -86,6 +91,16 @@ def _about_override(key: str, overrides: list[str], config_name: str) -> str:
     choices = [override for override in overrides if re.fullmatch(r"[\w/]+=\w+", override)]
     known = _known_keys(choices, config_name)
     return f"{key}: unknown key{suggest_key(key, known)}; `cifar-exp --cfg job` lists all"
+
+
+def _owner(key: str) -> str:
+    """Advice to add the launcher or sweeper that has a setting, such as ``hydra.sweeper.pruner``; may be empty."""
+    group, _, name = key.removeprefix("hydra.").partition(".")
+    if group not in ("launcher", "sweeper"):
+        return ""
+    shipped = files(CONFIG_MODULE).joinpath("hydra", group).iterdir()
+    owners = sorted(file.name[:-5] for file in shipped if f"\n{name}:" in file.read_text(encoding="utf-8"))
+    return f"add {' or '.join(f'hydra/{group}={owner}' for owner in owners)}, which has it; " if owners else ""
 
 
 def _about_file(error: Exception, config_name: str) -> str:

@@ -56,26 +56,17 @@ def _with_quotes(override: str, parser: OverridesParser) -> str:
         return override
     key, value = match.groups()
     is_text = key.lstrip("+~") in _text_keys()
-    if not is_text and _parses(override, parser):
+
+    def is_kept(part: str) -> bool:
+        try:
+            read = parser.parse_override(f"{key}={part}").value()
+        except HydraException:
+            return False
+        return not (is_text and isinstance(read, int | float) and str(read) != part)
+
+    if not is_text and is_kept(value):
         return override
-    parts = _COMMA.split(value)
-    return f"{key}={','.join(part if _read_as_is(key, part, is_text, parser) else quoted(part) for part in parts)}"
-
-
-def _parses(override: str, parser: OverridesParser) -> bool:
-    try:
-        parser.parse_override(override)
-    except HydraException:
-        return False
-    return True
-
-
-def _read_as_is(key: str, value: str, is_text: bool, parser: OverridesParser) -> bool:
-    try:
-        read = parser.parse_override(f"{key}={value}").value()
-    except HydraException:
-        return False
-    return not (is_text and isinstance(read, int | float) and str(read) != value)
+    return f"{key}={','.join(part if is_kept(part) else quoted(part) for part in _COMMA.split(value))}"
 
 
 def _text_keys() -> set[str]:

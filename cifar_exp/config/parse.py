@@ -7,11 +7,11 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import fields, is_dataclass
 from functools import cache
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, get_type_hints
 
 from cifar_exp.config.groups.model import LibraryConfig
-from cifar_exp.config.groups.scheduler import SCHEDULERS, PlateauConfig, SchedulerConfig
-from cifar_exp.config.schema import REGISTRY, ExperimentConfig, group_schema
+from cifar_exp.config.groups.scheduler import SCHEDULERS, PlateauConfig
+from cifar_exp.config.schema import REGISTRY, SCHEMAS, ExperimentConfig, group_schema
 from cifar_exp.config.suggestions import suggest_key
 from cifar_exp.config.targets import check_targets
 from cifar_exp.config.version_0_1 import with_current_targets
@@ -90,6 +90,20 @@ def _parse(schema: type[T], node: Mapping[str, Any], prefix: str, problems: list
     return None if missing else parsed
 
 
+def value_problem(key: str, value: Any) -> str | None:
+    """Why a value is wrong for a key of the schemas, with what is allowed; None if it is right or the key unknown."""
+    from pydantic import ValidationError
+
+    node, _, name = key.rpartition(".")
+    for kind in (get_type_hints(schema, include_extras=True).get(name) for schema in SCHEMAS.get(node, ())):
+        if kind is not None:
+            try:
+                _adapter(kind).validate_python(value)
+            except ValidationError as error:
+                return error.errors()[0]["msg"].replace("Input should be", "must be")
+    return None
+
+
 @cache
 def _adapter(schema: Any) -> "TypeAdapter[Any]":
     from pydantic import TypeAdapter
@@ -126,8 +140,8 @@ def _contradictions(config: ExperimentConfig) -> Iterator[str]:
     small, full = config.augment.low_resolution.size, config.data.image_size
     if small is not None and small > full:
         yield f"augment.low_resolution.size={small}: must be at most data.image_size={full}"
-    yield from _early_stopping_contradictions(config)
     selects = config.data.validation_fraction > 0 or config.evaluate_test_each_epoch
+    yield from _early_stopping_contradictions(config, selects=selects)
     if config.evaluation.weights == "best" and not selects:
         yield (
             "evaluation.weights=best: needs an accuracy to select by; set data.validation_fraction above 0 "
@@ -135,14 +149,11 @@ def _contradictions(config: ExperimentConfig) -> Iterator[str]:
         )
 
 
-def _early_stopping_contradictions(config: ExperimentConfig) -> Iterator[str]:
+def _early_stopping_contradictions(config: ExperimentConfig, *, selects: bool) -> Iterator[str]:
     schedule, patience = config.scheduler, config.early_stopping.patience
-    is_own = isinstance(schedule, OwnNode)
-    if patience is not None and not is_own and not schedule.open_ended:
-        open_ended = [
-            key for key, one in SCHEDULERS.schemas.items() if issubclass(one, SchedulerConfig) and one.open_ended
-        ]
-        *most, last = sorted(key.removeprefix("base_") for key in open_ended)
+    if patience is not None and not isinstance(schedule, OwnNode) and not schedule.open_ended:
+        options = SCHEDULERS.schemas.items()
+        *most, last = sorted(name.removeprefix("base_") for name, one in options if getattr(one, "open_ended", False))
         yield (
             f"early_stopping.patience={patience}: scheduler={schedule.name} plans the learning rate up to the last "
             f"epoch and cannot stop early; use scheduler={', '.join(most)} or {last}"
@@ -150,7 +161,6 @@ def _early_stopping_contradictions(config: ExperimentConfig) -> Iterator[str]:
     is_plateau = isinstance(schedule, PlateauConfig)
     if is_plateau and schedule.interval != "step":
         yield "scheduler.interval=epoch: scheduler=plateau always acts at the end of an epoch; leave interval=step"
-    selects = config.data.validation_fraction > 0 or config.evaluate_test_each_epoch
     if not selects and (patience is not None or is_plateau):
         what = "scheduler=plateau" if is_plateau else f"early_stopping.patience={patience}"
         yield f"{what}: needs a selection split; set data.validation_fraction above 0"

@@ -14,7 +14,7 @@ from omegaconf.errors import OmegaConfBaseException
 from cifar_exp.config.parse import BY_TARGET, as_containers, flatten, parse
 from cifar_exp.config.schema import ExperimentConfig, group_schema
 from cifar_exp.config.suggestions import suggest_key
-from cifar_exp.config.version_0_1 import drop_removed_keys, with_current_targets, with_tracker_names
+from cifar_exp.config.version_0_1 import drop_removed_keys, with_tracker_names
 from cifar_exp.errors import RequestError
 from cifar_exp.safe_io.untrusted import displayable, read_yaml_text
 
@@ -35,44 +35,32 @@ def resolve(config: DictConfig, base: str = "") -> ExperimentConfig:
         values = cast("dict[str, Any]", OmegaConf.to_container(config, resolve=True, throw_on_missing=True))
     except OmegaConfBaseException as error:
         raise RequestError(first_line(error)) from error
-    return parse(_as_text(_with_absolute_paths(values, base), ""))
+    return parse(_displayable(_with_absolute_paths(values, base)))
 
 
-def _with_absolute_paths(values: dict[str, Any], base: str) -> dict[str, Any]:
+def _with_absolute_paths(values: dict[str, Any], base: str = "") -> dict[str, Any]:
     """The same values with absolute paths, so that a saved config does not depend on the current folder."""
     for key in PATHS:
         group, leaf = key.split(".")
         node = values.get(group)
-        if key == "model.weights" and isinstance(node, dict) and group_schema(group, node.get("_target_")) is None:
+        if not isinstance(node, dict) or node.get(leaf) is None:
+            continue
+        if key == "model.weights" and group_schema(group, node.get("_target_")) is None:
             continue  # an argument of the user's own network
-        if isinstance(node, dict) and node.get(leaf) is not None:
-            node[leaf] = _absolute(node[leaf], key, base)
+        try:
+            node[leaf] = str(Path(base, Path(node[leaf]).expanduser()).absolute())
+        except (TypeError, RuntimeError) as error:  # not a text; the home folder of an unknown user
+            raise RequestError(f"{key}={node[leaf]}: not a path: {error}") from error
     return values
 
 
-def _absolute(value: Any, key: str, base: str) -> str:
-    try:
-        return str(Path(base, Path(value).expanduser()).absolute())
-    except (TypeError, RuntimeError) as error:  # not a text; the home folder of an unknown user
-        raise RequestError(f"{key}={value}: not a path: {error}") from error
-
-
-def _as_text(node: Any, path: str) -> Any:
+def _displayable(node: Any, path: str = "") -> Any:
     """The same containers with displayable texts; a path keeps its bytes, to find the file."""
     if isinstance(node, dict):
-        return {key: _as_text(value, f"{path}.{key}" if path else str(key)) for key, value in node.items()}
+        return {key: _displayable(value, f"{path}.{key}".lstrip(".")) for key, value in node.items()}
     if isinstance(node, list):
-        return [_as_text(value, path) for value in node]
+        return [_displayable(value, path) for value in node]
     return displayable(node) if isinstance(node, str) and path not in PATHS else node
-
-
-def validate(config: ExperimentConfig) -> None:
-    """Check a config again that may have been changed since it was parsed.
-
-    Raises:
-        RequestError: one line for each wrong value, with the allowed ones.
-    """
-    parse(as_containers(config))
 
 
 def load_saved(path: Path, trust: Sequence[str] = ()) -> ExperimentConfig:
@@ -84,33 +72,29 @@ def load_saved(path: Path, trust: Sequence[str] = ()) -> ExperimentConfig:
     Raises:
         RequestError: the file is missing, not a configuration, or contains a value that is not allowed.
     """
-    saved = _read_yaml(path)
+    saved = read_plain(path)
     interpolated = [key for key, value in flatten(saved).items() if "${" in str(value)]
     if interpolated:
         raise RequestError(f"{path}: {interpolated[0]} contains an interpolation, which a saved config must not")
     saved = with_tracker_names(saved) | {"trust": list(trust)}
     try:
         drop_removed_keys(saved)
-        return parse(_as_text(_with_absolute_paths(saved, ""), ""))
+        return parse(_displayable(_with_absolute_paths(saved)))
     except RequestError as error:
         raise RequestError(f"{path}: {error}") from error
 
 
 def saved_hash(path: Path) -> str:
     """``config_hash`` of a saved file, to compare with the one that its run recorded."""
-    return config_hash(_read_yaml(path))
+    return config_hash(read_plain(path))
 
 
 def read_plain(path: Path) -> dict[str, Any]:
-    """A saved config as plain containers, for display: not checked, no defaults, interpolations as text.
+    """A saved config as plain containers: not checked, no defaults, interpolations as text.
 
     Raises:
         RequestError: the file cannot be read or is not a configuration.
     """
-    return cast("dict[str, Any]", with_current_targets(_read_yaml(path)))
-
-
-def _read_yaml(path: Path) -> dict[str, Any]:
     try:
         raw = OmegaConf.load(io.StringIO(read_yaml_text(path)))
     except Exception as error:  # PyYAML and OmegaConf raise errors of many types
@@ -125,9 +109,6 @@ def check_keys(config: DictConfig) -> None:
 
     Its run could not be repeated, because ``load_saved`` applies the schema. The keys of a group's option are checked
     by the callable that gets them.
-
-    Raises:
-        RequestError: names the key.
     """
     composed = OmegaConf.to_container(config)
     try:

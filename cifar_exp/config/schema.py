@@ -139,9 +139,7 @@ class ExperimentConfig(Schema):
     seed: Seed = key("seed of everything random except the held-out split")
     epochs: UpToAMillion = key("training epochs")
     batch_size: UpToAMillion = key("images in one optimizer step")
-    max_lr: Annotated[Any, LearningRate()] = key(
-        "peak learning rate of every scheduler; auto: found by an LR range test"
-    )
+    max_lr: LearningRate = key("peak learning rate of every scheduler; auto: found by an LR range test")
     accumulate: Annotated[int, between(1, 10_000)] = key("batches whose gradients are added for one optimizer step", 1)
     selection_metric: Annotated[str, one_of("val_accuracy", "val_balanced_accuracy", "val_macro_f1", "val_loss")] = key(
         "selects the best epoch: val_accuracy | val_balanced_accuracy | val_macro_f1 | val_loss", "val_accuracy"

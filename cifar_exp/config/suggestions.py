@@ -7,97 +7,105 @@ _MIXED = "use precision=bfloat16 (mixed precision), float32 or auto"
 _WARMUP = "use scheduler.warmup_fraction (scheduler=cosine), or scheduler.pct_start (one_cycle)"
 _RESUME = "continue a run with `cifar-exp resume RUN`"
 
+
+def _by_name(names_by_meaning: dict[str, str]) -> dict[str, str]:
+    """The meaning of each name, from the names of each meaning, separated by spaces."""
+    return {name: meaning for meaning, names in names_by_meaning.items() for name in names.split()}
+
+
 # The field's usual names (lower case, underscores), with this program's key or an explanation.
-_USUAL = {
-    **dict.fromkeys(("lr", "learning_rate", "base_lr", "peak_lr", "init_lr", "lr0"), "max_lr"),
-    **dict.fromkeys(("wd", "decay_rate", "l2"), "optimizer.weight_decay"),
-    **dict.fromkeys(("num_epochs", "n_epochs", "max_epochs", "nb_epochs", "epoch", "total_epochs"), "epochs"),
-    **dict.fromkeys(("bs", "bsz", "batch", "train_batch_size", "per_device_train_batch_size"), "batch_size"),
-    **dict.fromkeys(("eval_batch_size", "val_batch_size", "test_batch_size"), "evaluation.batch_size"),
-    **dict.fromkeys(("lr_scheduler", "lr_schedule", "schedule", "sched"), "scheduler"),
-    **dict.fromkeys(("warmup", "warmup_epochs", "warmup_steps", "warmup_ratio"), _WARMUP),
-    **dict.fromkeys(("opt", "optim"), "optimizer"),
-    **dict.fromkeys(("arch", "network", "net", "backbone", "model_name"), "model"),
-    **dict.fromkeys(("dataset", "dataset_name", "data_set"), "data"),
-    **dict.fromkeys(("data_dir", "data_path", "data_root", "dataroot", "train_dir"), "data.root"),
-    **dict.fromkeys(("augmentation", "augmentations", "transforms", "transform", "aug"), "augment"),
-    **dict.fromkeys(("random_seed", "manual_seed", "rng_seed"), "seed"),
-    **dict.fromkeys(("num_workers", "n_workers", "workers", "j"), "data.workers"),
-    **dict.fromkeys(("gpu", "gpus", "cuda", "accelerator", "gpu_id"), "use device=cuda or device=cuda:N"),
-    **dict.fromkeys(("amp", "fp16", "bf16", "half", "mixed_precision", "use_amp", "dtype"), _MIXED),
-    **dict.fromkeys(("smoothing", "label_smooth"), "label_smoothing"),
-    **dict.fromkeys(("val_split", "val_fraction", "validation_split", "val_size"), "data.validation_fraction"),
-    **dict.fromkeys(("img_size", "imgsz", "resolution", "input_size", "image_size"), "data.image_size"),
-    **dict.fromkeys(("subset", "max_samples", "num_samples", "limit_train_batches"), "data.limit_train"),
-    **dict.fromkeys(("output_dir", "out_dir", "save_dir", "output", "outdir", "log_dir", "logdir"), "hydra.run.dir"),
-    **dict.fromkeys(("save_every", "save_freq", "checkpoint_every", "save_interval"), "checkpoint.every_epochs"),
-    **dict.fromkeys(("tta", "test_time_aug"), "evaluation.test_time_augmentation"),
-    **dict.fromkeys(("exp_name", "run_name", "experiment_name"), "name"),
-    **dict.fromkeys(("momentum", "beta1"), "optimizer.momentum"),
-    **dict.fromkeys(("channels_last",), "use memory_format=channels_last"),
-    **dict.fromkeys(("num_threads", "n_threads", "cpus"), "threads"),
-    **dict.fromkeys(("logger", "tensorboard", "mlflow", "wandb"), "use tracker=tensorboard, mlflow or wandb"),
-    **dict.fromkeys(("ema", "swa", "model_ema"), "use averaging=ema"),
-    **dict.fromkeys(("ema_decay", "ema_momentum"), "averaging.decay"),
-    **dict.fromkeys(("resume", "resume_from", "checkpoint_path", "ckpt_path", "ckpt"), _RESUME),
-    **dict.fromkeys(("grad_clip", "clip_grad", "max_grad_norm", "gradient_clip_val"), "optimizer.clip_grad_norm"),
-    "mixup": "mixing.mixup_alpha",
-    "cutmix": "mixing.cutmix_alpha",
-    **dict.fromkeys(("early_stop", "early_stopping_patience"), "early_stopping.patience"),
-    **dict.fromkeys(("accumulate_grad_batches", "grad_accum", "accumulation_steps"), "accumulate"),
-    **dict.fromkeys(("dropout", "drop_rate", "drop_path"), "not available: the shipped networks have no dropout"),
-    **dict.fromkeys(("pretrained",), "use model=torchvision or model=timm with model.pretrained=true"),
-    **dict.fromkeys(("num_classes", "n_classes"), "the number of classes is read from the data"),
-    "wandb_project": "tracker.experiment",
-    "tracker.name": "use tracker=NAME or 'tracker=[NAME,NAME]'",
-}
+_USUAL = _by_name(
+    {
+        "max_lr": "lr learning_rate base_lr peak_lr init_lr lr0",
+        "optimizer.weight_decay": "wd decay_rate l2",
+        "epochs": "num_epochs n_epochs max_epochs nb_epochs epoch total_epochs",
+        "batch_size": "bs bsz batch train_batch_size per_device_train_batch_size",
+        "evaluation.batch_size": "eval_batch_size val_batch_size test_batch_size",
+        "scheduler": "lr_scheduler lr_schedule schedule sched",
+        _WARMUP: "warmup warmup_epochs warmup_steps warmup_ratio",
+        "optimizer": "opt optim",
+        "model": "arch network net backbone model_name",
+        "data": "dataset dataset_name data_set",
+        "data.root": "data_dir data_path data_root dataroot train_dir",
+        "augment": "augmentation augmentations transforms transform aug",
+        "seed": "random_seed manual_seed rng_seed",
+        "data.workers": "num_workers n_workers workers j",
+        "use device=cuda or device=cuda:N": "gpu gpus cuda accelerator gpu_id",
+        _MIXED: "amp fp16 bf16 half mixed_precision use_amp dtype",
+        "label_smoothing": "smoothing label_smooth",
+        "data.validation_fraction": "val_split val_fraction validation_split val_size",
+        "data.image_size": "img_size imgsz resolution input_size image_size",
+        "data.limit_train": "subset max_samples num_samples limit_train_batches",
+        "hydra.run.dir": "output_dir out_dir save_dir output outdir log_dir logdir",
+        "checkpoint.every_epochs": "save_every save_freq checkpoint_every save_interval",
+        "evaluation.test_time_augmentation": "tta test_time_aug",
+        "name": "exp_name run_name experiment_name",
+        "optimizer.momentum": "momentum beta1",
+        "use memory_format=channels_last": "channels_last",
+        "threads": "num_threads n_threads cpus",
+        "use tracker=tensorboard, mlflow or wandb": "logger tensorboard mlflow wandb",
+        "use averaging=ema": "ema swa model_ema",
+        "averaging.decay": "ema_decay ema_momentum",
+        _RESUME: "resume resume_from checkpoint_path ckpt_path ckpt",
+        "optimizer.clip_grad_norm": "grad_clip clip_grad max_grad_norm gradient_clip_val",
+        "mixing.mixup_alpha": "mixup",
+        "mixing.cutmix_alpha": "cutmix",
+        "early_stopping.patience": "early_stop early_stopping_patience",
+        "accumulate": "accumulate_grad_batches grad_accum accumulation_steps",
+        "not available: the shipped networks have no dropout": "dropout drop_rate drop_path",
+        "use model=torchvision or model=timm with model.pretrained=true": "pretrained",
+        "the number of classes is read from the data": "num_classes n_classes",
+        "tracker.experiment": "wandb_project",
+        "use tracker=NAME or 'tracker=[NAME,NAME]'": "tracker.name",
+    }
+)
 
 # Usual names of a group's options.
 _USUAL_OPTIONS = {
-    "scheduler": {
-        **dict.fromkeys(("step", "steplr", "multisteplr", "multi_step"), "multistep"),
-        **dict.fromkeys(("cosine_annealing", "cosineannealinglr", "warmup_cosine"), "cosine"),
-        **dict.fromkeys(("onecyclelr", "one_cycle_lr", "1cycle"), "one_cycle"),
-        **dict.fromkeys(("linear", "triangular", "cyclic"), "triangle"),
-        **dict.fromkeys(("none", "null", "fixed"), "constant"),
-    },
-    "optimizer": {"adam": "adamw", "nesterov": "sgd", "momentum": "sgd"},
-    "data": {
-        **dict.fromkeys(("mnist", "digits"), "mnist5k"),
-        **dict.fromkeys(("folder", "imagefolder", "custom", "directory"), "image_folder"),
-        "cifar": "cifar10",
-    },
-    "augment": {
-        **dict.fromkeys(("off", "no", "false", "null"), "none"),
-        **dict.fromkeys(("trivialaugmentwide", "trivial_augment", "trivial"), "trivialaugment"),
-    },
+    "scheduler": _by_name(
+        {
+            "multistep": "step steplr multisteplr multi_step",
+            "cosine": "cosine_annealing cosineannealinglr warmup_cosine",
+            "one_cycle": "onecyclelr one_cycle_lr 1cycle",
+            "triangle": "linear triangular cyclic",
+            "constant": "none null fixed",
+        }
+    ),
+    "optimizer": _by_name({"adamw": "adam", "sgd": "nesterov momentum"}),
+    "data": _by_name(
+        {
+            "mnist5k": "mnist digits",
+            "image_folder": "folder imagefolder custom directory",
+            "cifar10": "cifar",
+        }
+    ),
+    "augment": _by_name(
+        {
+            "none": "off no false null",
+            "trivialaugment": "trivialaugmentwide trivial_augment trivial",
+        }
+    ),
     "model": {"resnet": "resnet18"},
 }
 
 # Commands of other programs that have another name here, or none.
-USUAL_COMMANDS = {
-    **dict.fromkeys(("train", "run", "fit", "start"), "a run needs no command: cifar-exp KEY=VALUE ..."),
-    **dict.fromkeys(("sweep", "multirun", "tune", "search"), "a sweep is cifar-exp -m KEY=VALUE,VALUE ..."),
-    **dict.fromkeys(("eval", "test", "validate"), "did you mean evaluate?"),
-    **dict.fromkeys(("continue", "restart"), "did you mean resume?"),
-    **dict.fromkeys(("find-lr", "lr_find", "lrfind", "lr-finder"), "did you mean lr-find?"),
-    **dict.fromkeys(("plot", "html"), "did you mean report?"),
-    **dict.fromkeys(("config", "show", "print"), "the composed config is shown by cifar-exp --cfg job"),
-    **dict.fromkeys(("help", "usage"), "did you mean --help?"),
-}
+USUAL_COMMANDS = _by_name(
+    {
+        "a run needs no command: cifar-exp KEY=VALUE ...": "train run fit start",
+        "a sweep is cifar-exp -m KEY=VALUE,VALUE ...": "sweep multirun tune search",
+        "did you mean evaluate?": "eval test validate",
+        "did you mean resume?": "continue restart",
+        "did you mean lr-find?": "find-lr lr_find lrfind lr-finder",
+        "did you mean report?": "plot html",
+        "the composed config is shown by cifar-exp --cfg job": "config show print",
+        "did you mean --help?": "help usage",
+    }
+)
 
 
 def usual_name(key: str) -> str | None:
     """This program's key for a usual name, or an explanation; None for an unknown name."""
-    return _USUAL.get(key) or _USUAL.get(_plain(key.rpartition(".")[2]))
-
-
-def _is_name(meant: str) -> bool:
-    return " " not in meant
-
-
-def _plain(name: str) -> str:
-    return name.lower().replace("-", "_")
+    return _USUAL.get(key) or _USUAL.get(key.rpartition(".")[2].lower().replace("-", "_"))
 
 
 def suggest_key(key: str, known: Sequence[str]) -> str:
@@ -109,7 +117,7 @@ def suggest_key(key: str, known: Sequence[str]) -> str:
     known = [one for one in known if not key.startswith(f"{one}.")]
     typo = difflib.get_close_matches(key, known, n=1, cutoff=0.85)
     if meant is not None and not typo and meant != key:
-        return f" (did you mean {meant!r}?)" if _is_name(meant) else f"; {meant}"
+        return f"; {meant}" if " " in meant else f" (did you mean {meant!r}?)"
     if found := typo or difflib.get_close_matches(key, known, n=1, cutoff=0.6):
         return f" (did you mean {found[0]!r}?)"
     leaf = key.rpartition(".")[2]
@@ -121,11 +129,11 @@ def suggest_for_flag(flag: str, value: str) -> str:
     """A suggestion for an unknown flag."""
     key = flag.lstrip("-").replace("-", "_")
     meant = usual_name(key) or key
-    return f"a key is set without dashes: {meant}={value or 'VALUE'}" if _is_name(meant) else meant
+    return meant if " " in meant else f"a key is set without dashes: {meant}={value or 'VALUE'}"
 
 
 def suggest_option(group: str, option: str, known: Sequence[str]) -> str:
     """`` (did you mean 'x'?)`` for an option of a group, or an empty text."""
-    meant = _USUAL_OPTIONS.get(group, {}).get(_plain(option))
+    meant = _USUAL_OPTIONS.get(group, {}).get(option.lower().replace("-", "_"))
     near = [meant] if meant in known else difflib.get_close_matches(option, known, n=1, cutoff=0.6)
     return f" (did you mean {near[0]!r}?)" if near else ""

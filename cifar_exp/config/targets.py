@@ -14,21 +14,11 @@ from hydra.utils import get_object
 from cifar_exp.config.schema import REGISTRY
 from cifar_exp.errors import RequestError, in_a_line
 
-_DONE_BY_CIFAR_EXP = {
-    "albumentations.Normalize",
-    "albumentations.ToFloat",
-    "albumentations.ToTensorV2",
-}
+_DONE_BY_CIFAR_EXP = {f"albumentations.{name}" for name in ("Normalize", "ToFloat", "ToTensorV2")}
 
 
 def check_targets(config: Mapping[str, Any], trusted: list[str]) -> None:
-    """Refuse a configuration that names a callable outside the allow-list.
-
-    Callables of the ``trusted`` top-level packages are allowed, too.
-
-    Raises:
-        RequestError: names the first wrong value, its key and the allowed ones.
-    """
+    """Refuse a configuration that names a callable outside the allow-list and the ``trusted`` top-level packages."""
     for path, target in targets(config):
         if not isinstance(target, str):
             raise RequestError(f"{path}={target}: must be the name of a callable")
@@ -38,9 +28,8 @@ def check_targets(config: Mapping[str, Any], trusted: list[str]) -> None:
             continue
         if target in _DONE_BY_CIFAR_EXP:
             raise RequestError(f"{path}={target}: remove it; images stay uint8 until cifar-exp normalizes each batch")
-        names = ["Albumentations' transforms with plain arguments", "torchvision's policies"]
-        if group != "augment":
-            names = sorted(allowed)
+        of_augment = ["Albumentations' transforms with plain arguments", "torchvision's policies"]
+        names = of_augment if group == "augment" else sorted(allowed)
         raise RequestError(
             f"{path}={target}: not an allowed target for group {group!r} (allowed: {', '.join(names) or 'none'}); "
             "add trust=[PACKAGE] to allow your own package"

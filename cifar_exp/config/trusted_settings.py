@@ -33,22 +33,20 @@ def protected_overrides(overrides: Sequence[Override]) -> list[str]:
 def check_group_choices(overrides: Sequence[Override], loader: ConfigLoader) -> None:
     """Refuse overrides that choose a group's option by a path: Hydra would read YAML outside the config folders.
 
-    Raises:
-        RequestError: names the override.
+    Also refuses ``none`` in a list of options, as in ``tracker=[mlflow,none]``.
     """
     for override in overrides:
         key, value = override.key_or_group, override.value()
-        values = value if isinstance(value, list) else value.list if isinstance(value, ChoiceSweep) else [value]
-        if is_path(key) or (any(map(is_path, values)) and loader.get_group_options(key)):
+        choices = value.list if isinstance(value, ChoiceSweep) else [value]
+        if is_path(key) or (is_path(choices) and loader.get_group_options(key)):
             raise RequestError(f"{override.input_line}: must be the name of an option, not a path; {_OWN_OPTIONS}")
+        for names in choices:
+            if isinstance(names, list) and len(names) > 1 and "none" in names and loader.get_group_options(key):
+                raise RequestError(f"{override.input_line}: none cannot be combined with other options; leave it out")
 
 
 def check_choices(choices: Mapping[Any, Any]) -> None:
-    """Refuse a composition whose files choose a group's option by a path.
-
-    Raises:
-        RequestError: names the first such choice.
-    """
+    """Refuse a composition whose files choose a group's option by a path."""
     for group, choice in choices.items():
         if is_path(group) or is_path(choice):
             raise RequestError(f"{group}={choice}: must be the name of an option, not a path; {_OWN_OPTIONS}")
@@ -66,9 +64,6 @@ def check_hydra_settings(config: DictConfig, shipped: DictConfig, overrides: Seq
     """Refuse a composition in which a file of the user changed a protected setting.
 
     ``shipped`` is composed from the shipped files and the ``protected_overrides``.
-
-    Raises:
-        RequestError: names the first such key.
     """
     if config.get("trust") and not any(override.key_or_group == "trust" for override in overrides):
         packages = ",".join(map(str, config.trust))

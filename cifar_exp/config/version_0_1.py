@@ -37,31 +37,22 @@ def with_current_targets(node: Any) -> Any:
     return [with_current_targets(value) for value in node] if isinstance(node, list) else node
 
 
-# Group, key, the value that turned the feature off, and keys that went with it.
-_REMOVED: tuple[tuple[str, str, Any, tuple[str, ...]], ...] = (
-    ("averaging", "every_steps", None, ("decay", "power")),  # Lookahead
-    ("optimizer", "decoupled", False, ()),
-)
-
-
 def drop_removed_keys(config: dict[str, Any]) -> None:
-    """Drop removed keys from a saved config, in place, if they are at the value that turned the feature off.
+    """Drop the keys of removed features from a saved config, in place.
 
     Raises:
-        RequestError: the saved run used the removed feature.
+        RequestError: the saved run used such a feature.
     """
-    for group, key, off, companions in _REMOVED:
-        node = config.get(group)
-        if not isinstance(node, dict) or key not in node or (companions and "name" in node):
-            continue
-        if node[key] != off:
-            raise RequestError(
-                f"{group}.{key}={node[key]}: this setting was removed; only cifar-exp 0.1.0 can repeat the run"
-            )
-        for name in (key, *companions):
-            node.pop(name, None)
-        if not node:
-            config.pop(group)
+    used = None
+    averaging, optimizer = config.get("averaging"), config.get("optimizer")
+    if isinstance(averaging, dict) and "every_steps" in averaging and "name" not in averaging:  # Lookahead
+        if averaging["every_steps"] is not None:
+            used = f"averaging.every_steps={averaging['every_steps']}"
+        del config["averaging"]
+    if isinstance(optimizer, dict) and (decoupled := optimizer.pop("decoupled", False)):
+        used = f"optimizer.decoupled={decoupled}"
+    if used is not None:
+        raise RequestError(f"{used}: this setting was removed; only cifar-exp 0.1.0 can repeat the run")
 
 
 def with_tracker_names(config: dict[str, Any]) -> dict[str, Any]:

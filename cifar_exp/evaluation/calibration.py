@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import softmax
 
 from cifar_exp.evaluation.statistics import wilson_interval
 
@@ -23,22 +24,14 @@ _TINY = float(np.finfo(np.float32).tiny)  # the logarithm of a smaller probabili
 
 @dataclass(frozen=True)
 class CalibrationError:
-    """The expected calibration error of a split, and what chance can do to it.
+    """The expected calibration error of a split, and what chance can do to it."""
 
-    Attributes:
-        ece: expected calibration error of the predicted class, in [0, 1].
-        low, high: 95% interval of the error without the part that chance adds (see ``calibration_error``).
-        by_chance: the largest ECE (95% quantile) that a perfectly calibrated network shows on so many images.
-        excess: mean confidence less accuracy; positive means overconfident.
-        excess_low, excess_high: its 95% interval.
-    """
-
-    ece: float
-    low: float
+    ece: float  # expected calibration error of the predicted class, in [0, 1]
+    low: float  # 95% interval of the error without the part that chance adds (see ``calibration_error``)
     high: float
-    by_chance: float
-    excess: float
-    excess_low: float
+    by_chance: float  # the largest ECE (95% quantile) that a perfectly calibrated network shows on so many images
+    excess: float  # mean confidence minus accuracy; positive means overconfident
+    excess_low: float  # its 95% interval
     excess_high: float
 
     @property
@@ -54,8 +47,7 @@ class CalibrationError:
 def equal_mass_bins(confidences: NDArray[np.float64]) -> NDArray[np.int64]:
     """(N,) bin of each image, by quantiles of the confidence.
 
-    Equal confidences share a bin, and no bin is empty. Fewer than 20 images a bin say nothing: there are fewer bins
-    then.
+    Equal confidences share a bin, no bin is empty, and a small split has fewer bins, of at least 20 images.
     """
     bins = min(BINS, max(len(confidences) // _FEWEST_IMAGES, 1))
     edges = np.percentile(confidences, np.linspace(0, 100, bins + 1)[1:-1])
@@ -99,11 +91,10 @@ def expected_calibration_error(
 def calibration_error(confidences: NDArray[np.float64], correct: NDArray[np.bool_]) -> CalibrationError:
     """The ECE with its interval.
 
-    Chance adds to an ECE: differences of both signs count, so that even a perfectly calibrated network has one above
-    0. ``by_chance`` simulates such networks: every image is right with the probability of its confidence (consistency
-    resampling, Broecker & Smith 2007, doi:10.1175/WAF993.1). The interval lies around the ECE less the part that
-    chance added, which a bootstrap estimates; it begins at 0 if chance explains the ECE. Both resample the mean
-    difference of each bin, which for bins of dozens of images is normal.
+    Chance biases an ECE upwards: even a perfectly calibrated network has one above 0. ``by_chance`` simulates such
+    networks, in which every image is right with the probability of its confidence (consistency resampling, Broecker &
+    Smith 2007, doi:10.1175/WAF993.1). The interval is that of the ECE minus its bias, which a bootstrap estimates; it
+    begins at 0 if chance explains the ECE. Both resample the mean difference of each bin, assumed to be normal.
     """
     n, bins = len(confidences), equal_mass_bins(confidences)
     difference = confidences - correct
@@ -140,7 +131,7 @@ def fit_temperature(probabilities: NDArray[np.float32], labels: NDArray[np.int64
     The cross-entropy is convex in the inverse temperature, so it is lowest where its slope is 0.
 
     Returns:
-        None if the best one lies outside [0.05, 20], as it does where all images are right.
+        None if the best one lies outside [0.05, 20], as it does if all images are right.
     """
     from scipy.optimize import brentq  # the run page, which imports this module, does not need it
 
@@ -148,7 +139,7 @@ def fit_temperature(probabilities: NDArray[np.float32], labels: NDArray[np.int64
     of_labels = log_p[np.arange(len(labels)), labels]
 
     def slope(inverse: float) -> float:
-        return float(((_softmax(inverse * log_p) * log_p).sum(axis=1) - of_labels).mean())
+        return float(((softmax(inverse * log_p, axis=1) * log_p).sum(axis=1) - of_labels).mean())
 
     low, high = 1 / _TEMPERATURES[1], 1 / _TEMPERATURES[0]
     return 1 / float(brentq(slope, low, high, xtol=1e-12)) if slope(low) < 0 < slope(high) else None
@@ -156,13 +147,7 @@ def fit_temperature(probabilities: NDArray[np.float32], labels: NDArray[np.int64
 
 def with_temperature(probabilities: NDArray[np.float32], temperature: float) -> NDArray[np.float64]:
     """(N, C) probabilities whose logits are divided by a temperature."""
-    return _softmax(np.log(np.maximum(probabilities, _TINY, dtype=np.float64)) / temperature)
-
-
-def _softmax(logits: NDArray[np.float64]) -> NDArray[np.float64]:
-    p = np.exp(logits - logits.max(axis=1, keepdims=True))
-    p /= p.sum(axis=1, keepdims=True)
-    return p
+    return softmax(np.log(np.maximum(probabilities, _TINY, dtype=np.float64)) / temperature, axis=1)
 
 
 def calibration_scores(
@@ -170,7 +155,7 @@ def calibration_scores(
 ) -> dict[str, float | None]:
     """Columns of ``summary.csv`` about calibration.
 
-    ``temperature`` was fitted on the validation split; None without one.
+    ``temperature`` was fitted on the validation split; None if there is no such split.
     """
 
     def ece(p: NDArray[Any]) -> float:

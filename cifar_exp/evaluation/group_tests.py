@@ -1,7 +1,6 @@
-"""Whether one setting is better than another, from the accuracies that each reached with several seeds.
+"""Tests of whether one setting is better than another, by the accuracies of several seeds of each.
 
-A verdict about a setting needs the spread between seeds, which two single networks do not show. Formulas use
-``scipy.special``; the tests check them against ``scipy.stats`` and statsmodels.
+The formulas use ``scipy.special``, which is faster to import; tests check them against ``scipy.stats`` and statsmodels.
 """
 
 import math
@@ -17,14 +16,14 @@ from cifar_exp.evaluation.statistics import CONFIDENCE, SIGNIFICANCE
 ENOUGH_SEEDS = 3  # per group, for a verdict
 POWER = 0.8
 RELEVANT_DIFFERENCE = 0.005  # half a percentage point of accuracy
-MOST_SEEDS = 100  # per group; a plan that needs more is none
+MOST_SEEDS = 100  # per group, of a plan
 
 
 @dataclass(frozen=True)
 class Welch:
     """Two groups compared by Welch's t test."""
 
-    difference: float  # mean of B less mean of A
+    difference: float  # mean of B minus mean of A
     low: float  # lower end of its 95% confidence interval
     high: float  # upper end
     p_value: float  # two-sided
@@ -34,7 +33,7 @@ def welch(a: Sequence[float], b: Sequence[float]) -> Welch | None:
     """Compare the means of two groups that may differ in spread and size (Welch 1947, doi:10.1093/biomet/34.1-2.28).
 
     Returns:
-        None where a group has fewer than two values, or neither group has any spread.
+        None if a group has fewer than two values, or neither group has any spread.
     """
     if min(len(a), len(b)) < 2 or np.ptp(a) == 0 == np.ptp(b):
         return None
@@ -47,7 +46,7 @@ def welch(a: Sequence[float], b: Sequence[float]) -> Welch | None:
 
 
 def probability_better(a: Sequence[float], b: Sequence[float]) -> float:
-    """Share of the pairs (one value of A, one of B) in which A is larger, ties counting half.
+    """Fraction of the pairs (one value of A, one of B) in which A is larger; ties count half.
 
     This is U / (n_a n_b) of Mann and Whitney (1947, doi:10.1214/aoms/1177730491).
     """
@@ -55,10 +54,9 @@ def probability_better(a: Sequence[float], b: Sequence[float]) -> float:
 
 
 def power(difference: float, spread: tuple[float, float], n: tuple[int, int], level: float = SIGNIFICANCE) -> float:
-    """Probability that Welch's test finds a true difference.
+    """Probability that Welch's two-sided test finds a true difference.
 
-    ``spread`` are the standard deviations, not both 0; ``n`` the values in each group, at least two. The test is two-
-    sided.
+    ``spread`` has the standard deviations, not both 0; ``n`` the number of values in each group, at least two.
     """
     error, df = _standard_error(spread, n)
     critical, shift = float(stdtrit(df, 1 - level / 2)), abs(difference) / error
@@ -82,16 +80,15 @@ def seeds_needed(difference: float, spread: tuple[float, float], level: float = 
     """The least number of seeds in each group with which Welch's test finds a difference with probability ``POWER``.
 
     Returns:
-        None where more than ``MOST_SEEDS`` are needed. Never fewer than ``ENOUGH_SEEDS``.
+        At least ``ENOUGH_SEEDS``; None if more than ``MOST_SEEDS`` are needed.
     """
-    if not difference or not _is_enough(MOST_SEEDS, difference, spread, level):
+
+    def is_enough(n: int) -> bool:
+        return power(difference, spread, (n, n), level) >= POWER
+
+    if not difference or not is_enough(MOST_SEEDS):
         return None
-    numbers = range(ENOUGH_SEEDS, MOST_SEEDS)
-    return ENOUGH_SEEDS + bisect_left(numbers, True, key=lambda n: _is_enough(n, difference, spread, level))
-
-
-def _is_enough(n: int, difference: float, spread: tuple[float, float], level: float) -> bool:
-    return power(difference, spread, (n, n), level) >= POWER
+    return ENOUGH_SEEDS + bisect_left(range(ENOUGH_SEEDS, MOST_SEEDS), True, key=is_enough)
 
 
 def _standard_error(spread: tuple[float, float], n: tuple[int, int]) -> tuple[float, float]:

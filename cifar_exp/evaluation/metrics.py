@@ -1,4 +1,4 @@
-"""Exact metrics of a network on a split: every image counts once and equally, however the batches fall."""
+"""Exact metrics of a network on a split: every image counts once, whatever the batch size is."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ from cifar_exp.data.normalize import Normalizer
 from cifar_exp.evaluation.tta import view_logits
 from cifar_exp.safe_io.console import shows_bars
 
-_AT_ONCE_BYTES = 2**30  # of images that are brought to the device together; CIFAR-10's test split takes 31 MB
+_AT_ONCE_BYTES = 2**30  # of images copied to the device at once; CIFAR-10's test split has 31 MB
 
 _PUBLISHED_BATCH = 128  # images; of the published run, in evaluation too
 
@@ -67,7 +67,7 @@ class Evaluation:
         return int(self.correct.sum()) / len(self.labels)
 
     def most_confidently_wrong(self) -> NDArray[np.int64]:
-        """Positions of the misclassified images, by falling confidence."""
+        """Positions of the misclassified images, the most confident first."""
         wrong = np.flatnonzero(~self.correct)
         return wrong[np.argsort(-self.confidences[wrong], kind="stable")]
 
@@ -97,7 +97,7 @@ def evaluate(
     # On a CPU the 10,000 test images of CIFAR-10 take a ResNet a minute.
     hidden = not (ranks.is_rank_0 and shows_bars())
     starts = tqdm(range(0, len(split), batch_size), desc="evaluating", unit=" batches", disable=hidden, leave=False)
-    all_images, all_labels = _brought_to(compute.device, split)
+    all_images, all_labels = _on_device(split, compute.device)
     for start in starts:
         rows, counted = ranks.shard.rows(start, min(start + batch_size, len(split)))
         labels = all_labels[rows]
@@ -114,10 +114,10 @@ def evaluate(
     return Evaluation(split.labels, p, nats.astype(np.float64))
 
 
-def _brought_to(device: torch.device, split: Split) -> tuple[torch.Tensor, torch.Tensor]:
-    """A split's images and labels, on the device; images that are too many stay, and go there batch by batch."""
+def _on_device(split: Split, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
+    """A split's images and labels on the device; too many images stay on the CPU and are copied batch by batch."""
     images, labels = torch.from_numpy(split.images), torch.from_numpy(split.labels).to(device)
-    # One transfer: each one from ordinary memory can make the program wait for what a GPU was given to do before.
+    # One transfer: each copy from pageable memory can wait for the GPU's earlier work.
     return images.to(device) if images.nbytes <= _AT_ONCE_BYTES else images, labels
 
 

@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 from cifar_exp.evaluation.calibration import calibration_rows, calibration_scores, fit_temperature
 from cifar_exp.evaluation.label_issues import label_issue_rows, label_issues
 from cifar_exp.evaluation.metrics import Evaluation, class_scores
-from cifar_exp.run_dir import probabilities, tables
+from cifar_exp.run_dir import tables
+from cifar_exp.run_dir.arrays import PROBABILITIES, write_arrays
 
 log = logging.getLogger(__name__)
 
@@ -24,14 +25,15 @@ def write_probabilities(
 ) -> NDArray[np.int64]:
     """Write ``probabilities.npz``, ``calibration.csv`` and ``label_issues.csv``.
 
-    ``tta`` is the evaluation with test-time augmentation; ``sources`` (N,) say where the images come from.
+    ``tta`` is the evaluation with test-time augmentation; ``sources`` (N,) are the images' files or places.
 
     Returns:
         Positions of the images whose label is probably wrong, the most suspicious first.
     """
     p, labels = evaluation.probabilities, evaluation.labels
-    with_tta = None if tta is None else tta.probabilities
-    probabilities.write(out_dir / probabilities.FILE, p, labels, class_names, with_tta=with_tta)
+    with_tta = {} if tta is None else {"probabilities_tta": tta.probabilities}
+    names = np.array(class_names, dtype=np.str_)
+    write_arrays(out_dir / PROBABILITIES, probabilities=p, labels=labels, class_names=names, **with_tta)
     if not np.isfinite(p).all():
         log.warning("Some probabilities are not numbers: calibration and label issues are left out")
         return np.zeros(0, dtype=np.int64)

@@ -1,4 +1,4 @@
-"""Whether a difference means anything: two networks on the same images, several tests at once, a few seeds."""
+"""Significance of differences: two networks on the same images, several tests at once, a few seeds."""
 
 import math
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ LARGEST = 1e100  # larger numbers are ignored: their differences and squares ove
 
 @dataclass(frozen=True)
 class Paired:
-    """How two networks did on the same images, counted in images."""
+    """Two networks on the same images, as counts of images."""
 
     both_correct: int
     only_a: int
@@ -28,52 +28,51 @@ class Paired:
         return self.both_correct + self.only_a + self.only_b + self.both_wrong
 
     @property
+    def right(self) -> tuple[int, int]:
+        """Images that A gets right, and images that B gets right."""
+        return self.both_correct + self.only_a, self.both_correct + self.only_b
+
+    @property
     def accuracy_difference(self) -> float:
-        """Accuracy of B less that of A."""
+        """Accuracy of B minus that of A."""
         return (self.only_b - self.only_a) / self.n
 
 
 def paired(correct_a: NDArray[np.bool_], correct_b: NDArray[np.bool_]) -> Paired:
-    """Count how two networks did, from whether each got each image right; both (N,) in the same order."""
-    return Paired(
-        both_correct=int((correct_a & correct_b).sum()),
-        only_a=int((correct_a & ~correct_b).sum()),
-        only_b=int((~correct_a & correct_b).sum()),
-        both_wrong=int((~correct_a & ~correct_b).sum()),
-    )
+    """Count the images by which of two networks is right; both arrays are (N,) in the same order."""
+    a, b = correct_a, correct_b
+    return Paired(*(int(images.sum()) for images in (a & b, a & ~b, ~a & b, ~a & ~b)))
 
 
 def mcnemar_exact(counts: Paired) -> float:
-    """Two-sided p-value of McNemar's exact test that both networks are right equally often.
+    """Two-sided p-value of McNemar's exact test that both networks have the same accuracy.
 
-    Only the images that exactly one of the two gets right say anything; were the networks equally good, each of
-    these would be A's or B's like the toss of a coin (McNemar 1947, doi:10.1007/BF02295996; the exact binomial
-    form as in Fagerland, Lydersen & Laake 2013, doi:10.1186/1471-2288-13-91).
+    The test uses only the discordant images, which exactly one network gets right. If the accuracies are equal, each is
+    A's or B's with probability 1/2 (McNemar 1947, doi:10.1007/BF02295996; exact form: Fagerland, Lydersen & Laake 2013,
+    doi:10.1186/1471-2288-13-91).
     """
     fewer, discordant = min(counts.only_a, counts.only_b), counts.only_a + counts.only_b
-    # Twice the smaller tail of the binomial distribution; where both are equal that is more than 1.
+    # Twice the smaller tail of the binomial distribution; more than 1 if both counts are equal.
     return min(2 * float(bdtr(fewer, discordant, 0.5)), 1.0)
 
 
 def difference_interval(counts: Paired) -> tuple[float, float]:
     """95% confidence interval of the accuracy difference B - A of two networks on the same images.
 
-    Newcombe's square-and-add interval: the Wilson intervals of the two accuracies, put together with the
-    correlation of the two networks' mistakes (Newcombe 1998, doi:10.1002/(SICI)1097-0258(19981130)17:22<2635,
-    method 10). Unlike the textbook interval from the standard error, it keeps its promise for few or no
-    discordant images and never leaves [-1, 1].
+    Newcombe's square-and-add interval combines the Wilson intervals of the two accuracies and the correlation of
+    the mistakes (Newcombe 1998, doi:10.1002/(SICI)1097-0258(19981130)17:22<2635, method 10). Its coverage is correct
+    for few discordant images too, and it never leaves [-1, 1].
     """
-    n = counts.n
-    right_a, right_b = counts.both_correct + counts.only_a, counts.both_correct + counts.only_b
+    n, (right_a, right_b) = counts.n, counts.right
     a, b = right_a / n, right_b / n
-    low_a, high_a = wilson_interval(right_a, n)
-    low_b, high_b = wilson_interval(right_b, n)
+    (low_a, high_a), (low_b, high_b) = wilson_interval(right_a, n), wilson_interval(right_b, n)
     correlation = _correlation(counts)
-    below, above = b - low_b, high_a - a
-    down = math.sqrt(max(below**2 - 2 * correlation * below * above + above**2, 0.0))
-    above, below = high_b - b, a - low_a
-    up = math.sqrt(max(above**2 - 2 * correlation * above * below + below**2, 0.0))
-    return counts.accuracy_difference - down, counts.accuracy_difference + up
+
+    def half(x: float, y: float) -> float:
+        return math.sqrt(max(x**2 - 2 * correlation * x * y + y**2, 0.0))
+
+    difference = counts.accuracy_difference
+    return difference - half(b - low_b, high_a - a), difference + half(high_b - b, a - low_a)
 
 
 def wilson_interval(right: int, n: int) -> tuple[float, float]:
@@ -82,7 +81,7 @@ def wilson_interval(right: int, n: int) -> tuple[float, float]:
     share = right / n
     centre = (share + z**2 / (2 * n)) / (1 + z**2 / n)
     half = z / (1 + z**2 / n) * math.sqrt(share * (1 - share) / n + z**2 / (4 * n**2))
-    # Exactly 0 and 1 at the ends, where rounding would leave a little more or less.
+    # Rounding would move the ends away from 0 and 1.
     return (0.0 if right == 0 else centre - half), (1.0 if right == n else centre + half)
 
 
@@ -98,7 +97,7 @@ def independent_difference_interval(right_a: int, n_a: int, right_b: int, n_b: i
 
 def _correlation(counts: Paired) -> float:
     """The phi coefficient of the 2x2 table with Newcombe's continuity correction; 0 for an empty margin."""
-    right_a, right_b = counts.both_correct + counts.only_a, counts.both_correct + counts.only_b
+    right_a, right_b = counts.right
     margins = right_a * (counts.n - right_a) * right_b * (counts.n - right_b)
     product = float(counts.both_correct * counts.both_wrong - counts.only_a * counts.only_b)
     if product > 0:
@@ -107,13 +106,11 @@ def _correlation(counts: Paired) -> float:
 
 
 def holm(p_values: Sequence[float], comparisons: int | None = None) -> list[float]:
-    """Adjust p-values so that the chance of even one false alarm among them stays at the significance level.
+    """Adjust p-values so that the probability of any false positive is at most the significance level.
 
-    Holm's step-down method (Holm 1979, Scandinavian Journal of Statistics 6:65-70): the smallest is multiplied by
-    the number of comparisons, the next by one fewer, and none may become smaller than the one before it.
-
-    ``comparisons`` is their number if not all are reported. The others count as larger than all reported ones, which
-    makes no adjusted p-value smaller.
+    Holm's step-down method (Holm 1979, Scandinavian Journal of Statistics 6:65-70): the smallest p-value is multiplied
+    by the number of comparisons, the next by one fewer, and so on; the results never decrease. Not all
+    ``comparisons`` need be reported: the others count as larger, which makes no adjusted p-value smaller.
     """
     p = np.asarray(p_values, dtype=np.float64)
     factors = (len(p) if comparisons is None else comparisons) - np.arange(len(p))
@@ -124,10 +121,10 @@ def holm(p_values: Sequence[float], comparisons: int | None = None) -> list[floa
 
 
 def p_in_words(p: float) -> str:
-    """A p-value with as many places as it deserves."""
+    """A p-value, rounded."""
     if p < 0.001:
         return "p < 0.001"
-    if abs(p - SIGNIFICANCE) < 0.0005:  # rounded further, it would no longer show on which side it lies
+    if abs(p - SIGNIFICANCE) < 0.0005:  # two places would not show on which side it lies
         return f"p = {p:.4f}"
     return f"p = {p:.3f}" if p < 0.1 else f"p = {p:.2f}"
 
@@ -135,11 +132,11 @@ def p_in_words(p: float) -> str:
 def t_interval(
     mean: NDArray[np.float64], std: NDArray[np.float64], n: NDArray[np.int64]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """95% confidence intervals of means by Student's t; NaN where there are fewer than two values, or no spread.
+    """95% confidence intervals of means by Student's t; NaN for fewer than two values, or values without spread.
 
     The arrays are (groups,); ``std`` has n - 1 in the denominator, ``n`` counts independent values.
     """
-    enough = (n >= 2) & (std > 0)  # equal values say nothing about how far others would lie
+    enough = (n >= 2) & (std > 0)
     quantile = np.full(len(n), np.nan)
     quantile[enough] = stdtrit(n[enough] - 1, (1 + CONFIDENCE) / 2)
     half = quantile * std / np.sqrt(n)

@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from captum.attr import LayerAttribution
 from numpy.typing import NDArray
 from torch import nn
 
@@ -174,6 +173,8 @@ def control_rows(images: int, seed: int) -> NDArray[np.int64]:
 
 def _upsampled(maps: torch.Tensor, size: tuple[int, ...]) -> NDArray[np.float32]:
     """(N, 1, h, w) to (N, H, W), bilinearly."""
+    from captum.attr import LayerAttribution  # imported when there is a map, as in ``grad_cam``
+
     found: torch.Tensor = LayerAttribution.interpolate(maps, size, interpolate_mode="bilinear")
     return found.squeeze(1).cpu().numpy()
 
@@ -214,7 +215,7 @@ def gradcam_rows(
     """
     rows: list[Mapping[str, Any]] = []
     for cam in maps:
-        peak = np.unravel_index(int(cam.heat.argmax()), cam.heat.shape) if cam.heat.max() > 0 else (None, None)
+        has_heat, peak = bool(cam.heat.max() > 0), divmod(int(cam.heat.argmax()), cam.heat.shape[1])
         rows.append(
             {
                 "index": cam.index,
@@ -224,8 +225,8 @@ def gradcam_rows(
                 "layer": cam.layer.name,
                 "map_height": cam.layer.height,
                 "map_width": cam.layer.width,
-                "peak_row": None if peak[0] is None else int(peak[0]),
-                "peak_column": None if peak[1] is None else int(peak[1]),
+                "peak_row": peak[0] if has_heat else None,
+                "peak_column": peak[1] if has_heat else None,
                 "deletion_drop": cam.deletion_drop,
                 "random_drop": cam.random_drop,
                 "attended_drop": cam.attended_drop,

@@ -5,7 +5,6 @@ from collections.abc import Callable
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.ndimage import gaussian_filter1d
 
 Infill = Callable[[torch.Tensor, NDArray[np.bool_]], torch.Tensor]
 
@@ -27,6 +26,8 @@ def blur(inputs: torch.Tensor, hidden: NDArray[np.bool_]) -> torch.Tensor:
 
     ``inputs`` are (N, C, H, W), normalized; ``hidden`` is (N, H, W).
     """
+    from scipy.ndimage import gaussian_filter1d  # takes a while to import, and training does not need it
+
     height, width = inputs.shape[2:]
     sigma = _BLUR * min(height, width)
     # The blur of each pixel alone, so that two matrix products blur whole images.

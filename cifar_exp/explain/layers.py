@@ -5,7 +5,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
-from captum.attr import LayerGradCam
 from torch import nn
 
 from cifar_exp.config.schema import ExplainConfig
@@ -46,6 +45,8 @@ def is_wanted(node: ExplainConfig) -> bool:
 
 def grad_cam(model: nn.Module, layer: str, inputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
     """Captum's ``LayerGradCam`` of a layer for the (N,) target classes: (N, 1, h, w), before Grad-CAM's ReLU."""
+    from captum.attr import LayerGradCam  # takes seconds, with matplotlib.pyplot; not every run makes maps
+
     # A copy of the input: the network may change it in place.
     maps = LayerGradCam(model, model.get_submodule(layer)).attribute(inputs.clone(), target=targets)
     return maps.detach()

@@ -10,7 +10,6 @@ from contextlib import redirect_stderr
 from importlib.util import find_spec
 from typing import Any
 
-import torchvision
 from torch import Tensor, nn
 
 from cifar_exp.errors import RequestError, in_a_line
@@ -36,6 +35,8 @@ def torchvision_network(
     Raises:
         RequestError: torchvision has no such network, or cannot build it for this size.
     """
+    from torchvision import models  # not at the top: the other networks do not need it
+
     check_name("torchvision", architecture)
     options: dict[str, Any] = {"num_classes": num_classes}
     if architecture in _WITH_AUXILIARY:
@@ -44,7 +45,7 @@ def torchvision_network(
         options["image_size"] = image_size
     if architecture.startswith("maxvit_"):
         options["input_size"] = (image_size, image_size)
-    network = _built(architecture, image_size, lambda: torchvision.models.get_model(architecture, **options))
+    network = _built(architecture, image_size, lambda: models.get_model(architecture, **options))
     first = next(module for module in network.modules() if isinstance(module, nn.Conv2d))
     if in_channels != first.in_channels:
         first.in_channels = in_channels
@@ -55,11 +56,8 @@ def torchvision_network(
 def timm_network(*, num_classes: int, in_channels: int, architecture: str, stem: str, image_size: int) -> nn.Module:
     """A network of timm with random weights; see ``torchvision_network``."""
     check_name("timm", architecture)
-    network = _built(
-        architecture,
-        image_size,
-        lambda: _create_by_timm(architecture, image_size, num_classes=num_classes, in_chans=in_channels),
-    )
+    options = {"num_classes": num_classes, "in_chans": in_channels}
+    network = _built(architecture, image_size, lambda: _create_by_timm(architecture, image_size, **options))
     return use_cifar_stem(network, architecture, in_channels) if stem == "cifar" else network
 
 
@@ -87,32 +85,25 @@ def _built(architecture: str, image_size: int, build: Callable[[], nn.Module]) -
             ) from error
 
 
-def check_library(library: str) -> None:
-    """Refuse a library that is not installed.
+def names(library: str) -> Sequence[str]:
+    """The names of a library's classification networks; in timm also with a tag of pretrained weights.
 
     Raises:
-        RequestError: what to install.
+        RequestError: the library is not installed.
     """
     if find_spec(library) is None:
         raise RequestError(f"model={library}: requires an optional dependency: pip install 'cifar-exp[{library}]'")
-
-
-def names(library: str) -> Sequence[str]:
-    """The names of a library's classification networks; in timm also with a tag of pretrained weights."""
-    check_library(library)
     if library == "torchvision":
-        return list(torchvision.models.list_models(module=torchvision.models))
+        from torchvision import models
+
+        return list(models.list_models(module=models))
     import timm
 
     return [*timm.list_models(), *timm.list_pretrained()]
 
 
 def check_name(library: str, name: str) -> None:
-    """Refuse a name that is not in the library's registry.
-
-    Raises:
-        RequestError: lists the nearest names.
-    """
+    """Refuse a name that is not in the library's registry."""
     known = names(library)
     if name in known:
         return
@@ -138,7 +129,9 @@ def pretrained_state(library: str, architecture: str, in_channels: int, image_si
         with redirect_stderr(io.StringIO()):
             if library == "timm":
                 return _create_by_timm(architecture, image_size, pretrained=True, in_chans=in_channels).state_dict()
-            weights = torchvision.models.get_model_weights(architecture).DEFAULT
+            from torchvision import models
+
+            weights = models.get_model_weights(architecture).DEFAULT
             state = weights.get_state_dict(progress=False, check_hash=True, weights_only=True)
     except Exception as error:  # whatever a download raises
         raise RequestError(

@@ -1,4 +1,7 @@
-"""Files of NumPy arrays (``.npz``) in a run directory: written atomically, read without trust."""
+"""Files of NumPy arrays (``.npz``) in a run directory: written atomically, read without trust.
+
+``probabilities.npz`` holds the softmax probabilities of every test image, in the order of ``predictions.csv``.
+"""
 
 import io
 import zipfile
@@ -10,6 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cifar_exp.safe_io import atomic, untrusted
+
+PROBABILITIES = "probabilities.npz"
+_MOST_PROBABILITIES = 2**28  # bytes; 50,000 images of 1,000 classes take 200 MB
 
 
 def write_arrays(path: Path, **arrays: NDArray[Any]) -> None:
@@ -43,3 +49,15 @@ def read_arrays(path: Path, names: Sequence[str], *, most_bytes: int) -> dict[st
             # zipfile, zlib and NumPy, whose headers are Python's syntax and may ask for any amount of memory, each
             # raise errors of their own on a few wrong bits: RuntimeError, MemoryError, OverflowError, TokenError...
             raise ValueError(f"its arrays cannot be read: {error}") from error
+
+
+def read_probabilities(path: Path) -> NDArray[np.float32]:
+    """The (N, C) float32 array ``probabilities`` of a file that ``read_arrays`` reads.
+
+    Raises:
+        OSError, ValueError: as ``read_arrays``.
+    """
+    found = read_arrays(path, ("probabilities",), most_bytes=_MOST_PROBABILITIES)["probabilities"]
+    if found.ndim != 2 or found.dtype != np.float32:
+        raise ValueError(f"its probabilities are {found.dtype} {found.shape}")
+    return found

@@ -48,26 +48,24 @@ def changes(run: Path, then: dict[str, Any], now: dict[str, Any], diff: str | No
     ``then`` and ``now`` are contents of ``environment.json``; ``diff`` holds today's uncommitted changes, and the run's
     are in ``code.diff``.
     """
-    now = _UNRECORDED | now | {"code": _digest(diff)}
-    try:
-        then = _UNRECORDED | then | {"code": _digest(read_bytes(run / "code.diff").decode(errors="replace"))}
-    except (OSError, ValueError):  # no changes, or unreadable ones
-        then = _UNRECORDED | then | {"code": None}
-    packages = then.get("packages") if isinstance(then.get("packages"), dict) else {}
-    assert packages is not None
-    changed = [
-        Change(name, packages.get(name), version)
-        for name, version in now["packages"].items()
-        if packages.get(name) != version
-    ]
-    return changed + [
-        Change(key, then.get(key), now.get(key)) for key in _ENVIRONMENT_KEYS if then.get(key) != now.get(key)
-    ]
+    then_diff = None
+    with suppress(OSError, ValueError):  # no changes, or unreadable ones
+        then_diff = read_bytes(run / "code.diff").decode(errors="replace")
+    then, now = (
+        {**_UNRECORDED, **one, "code": code} for one, code in ((then, _digest(then_diff)), (now, _digest(diff)))
+    )
+    recorded = then.get("packages")
+    packages = recorded if isinstance(recorded, dict) else {}
+    pairs = [(name, packages.get(name), version) for name, version in now["packages"].items()]
+    pairs += [(key, then.get(key), now.get(key)) for key in _ENVIRONMENT_KEYS]
+    return [Change(*one) for one in pairs if one[1] != one[2]]
 
 
 def _digest(diff: str | None) -> str | None:
     """A short text that is equal for equal changes."""
-    return None if diff is None else f"uncommitted changes {short_digest(diff)}"
+    if diff is None:
+        return None
+    return f"uncommitted changes {hashlib.sha256(diff.encode('utf-8', 'surrogateescape')).hexdigest()[:12]}"
 
 
 def log_changes(found: Sequence[Change]) -> None:
@@ -93,11 +91,6 @@ _PACKAGES = (
     "opencv-python-headless", "captum", "pandas", "Pillow", "matplotlib",
 )
 # fmt: on
-
-
-def short_digest(text: str) -> str:
-    """Twelve hexadecimal digits, equal for equal texts."""
-    return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()[:12]
 
 
 def _source_state() -> tuple[str | None, bool | None, str | None]:

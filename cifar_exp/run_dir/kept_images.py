@@ -68,12 +68,9 @@ def _rank_within(groups: NDArray[np.int64]) -> NDArray[np.int64]:
     >>> _rank_within(np.array([7, 3, 7, 7, 3])).tolist()
     [0, 0, 1, 2, 1]
     """
-    order = np.argsort(groups, kind="stable")
-    ordered = groups[order]
-    starts = np.flatnonzero(np.r_[True, ordered[1:] != ordered[:-1]]) if len(groups) else np.zeros(0, np.int64)
-    ranks = np.empty(len(groups), np.int64)
-    ranks[order] = np.arange(len(groups)) - np.repeat(starts, np.diff(np.r_[starts, len(groups)]))
-    return ranks
+    import pandas as pd  # not at the top, as training does not need it
+
+    return np.asarray(pd.Series(groups).groupby(groups).cumcount(), np.int64)
 
 
 def most_images(shape: tuple[int, int, int]) -> int:
@@ -140,14 +137,9 @@ def read_images(path: Path) -> KeptImages:
     _check_kept(kept)
     # Without maps the layers mean nothing, and there can be any number of them.
     layers = kept["layers"] if kept["explained"].size else ()
-    return KeptImages(
-        index=kept["index"].astype(np.int64),
-        image=kept["image"],
-        explained=kept["explained"].astype(np.int64),
-        explained_image=kept["explained_image"],
-        layers=tuple(str(name) for name in layers),
-        heat=kept["heat"],
-    )
+    values: dict[str, Any] = {**kept, "layers": tuple(str(name) for name in layers)}
+    values |= {name: kept[name].astype(np.int64) for name in ("index", "explained")}
+    return KeptImages(**values)
 
 
 def _check_kept(kept: Mapping[str, NDArray[Any]]) -> None:
@@ -165,7 +157,7 @@ def _check_kept(kept: Mapping[str, NDArray[Any]]) -> None:
     for name, shape in shapes.items():
         array = kept[name]
         fits = array.ndim == len(shape) and all(
-            wanted in (None, size) for wanted, size in zip(shape, array.shape, strict=True)
+            size in (one, None) for one, size in zip(array.shape, shape, strict=True)
         )
         if not fits or array.dtype.kind != _KINDS[name] or (_KINDS[name] == "u" and array.dtype != np.uint8):
             raise ValueError(f"its {name} is {array.dtype} {array.shape}")

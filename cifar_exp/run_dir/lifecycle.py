@@ -41,11 +41,6 @@ def recorded(out_dir: Path, config: ExperimentConfig, *, resume: bool = False) -
             stack.enter_context(run_status.locked(out_dir))
             status = run_status.claim_again(out_dir) if resume else run_status.claim(out_dir, config_hash(config))
             stack.enter_context(log_to_file(out_dir / "run.log"))
-        except FileExistsError as error:
-            raise RequestError(
-                f"{out_dir}: already contains a run; continue it with `cifar-exp resume {out_dir}`, or choose another "
-                "directory with hydra.run.dir=..."
-            ) from error
         except OSError as error:
             raise RequestError(f"{out_dir}: cannot be used as a run directory: {error}") from error
         try:

@@ -16,9 +16,10 @@ from numpy.typing import NDArray
 
 from cifar_exp.config.parse import flatten
 from cifar_exp.config.resolved import read_plain
-from cifar_exp.config.version_0_1 import current_cell
+from cifar_exp.config.version_0_1 import current_cell, with_current_targets
 from cifar_exp.errors import RequestError
-from cifar_exp.run_dir import probabilities, run_status, tables
+from cifar_exp.run_dir import run_status, tables
+from cifar_exp.run_dir.arrays import PROBABILITIES, read_probabilities
 from cifar_exp.run_dir.kept_images import FILE as IMAGES_FILE
 from cifar_exp.run_dir.kept_images import KeptImages, read_images
 from cifar_exp.safe_io import untrusted
@@ -102,7 +103,7 @@ def read_run(path: Path, *, at_work: bool = False) -> RunDirectory:
         state="running" if at_work and status.get("state") == "running" else run_status.state_of(path, status),
         status=status,
         config=reader.read("config_resolved.yaml", _config, {}),
-        overrides=reader.read(".hydra/overrides.yaml", _overrides, None),
+        overrides=reader.read(".hydra/overrides.yaml", read_overrides, None),
         summary={} if summary is None else _filled_cells(summary),
         environment=reader.mapping("environment.json"),
         metrics=reader.table("metrics.csv", ("epoch", "train_loss", "train_accuracy", "val_loss", "val_accuracy")),
@@ -114,7 +115,7 @@ def read_run(path: Path, *, at_work: bool = False) -> RunDirectory:
         gradcam=reader.table("gradcam.csv", tables.GRADCAM_COLUMNS_0_1),
         calibration=reader.table("calibration.csv", tables.CALIBRATION_COLUMNS),
         label_issues=reader.table("label_issues.csv", tables.LABEL_ISSUES_COLUMNS),
-        probabilities=reader.read(probabilities.FILE, probabilities.read, None),
+        probabilities=reader.read(PROBABILITIES, read_probabilities, None),
         faithfulness=reader.table("faithfulness.csv", tables.FAITHFULNESS_COLUMNS),
         images=reader.read(IMAGES_FILE, read_images, None),
         log_tail=reader.read("run.log", _log_tail, ""),
@@ -124,11 +125,7 @@ def read_run(path: Path, *, at_work: bool = False) -> RunDirectory:
 
 
 def require_run(path: Path, *names: str) -> None:
-    """Refuse a path that is not a directory with one of the named files.
-
-    Raises:
-        RequestError: names what is wrong with it.
-    """
+    """Refuse a path that is not a directory with one of the named files."""
     try:
         kind = _kind(path)
         has_records = kind == stat.S_IFDIR and any(_kind(path / name) == stat.S_IFREG for name in names)
@@ -186,8 +183,7 @@ class _Reader:
         return self.read(name, lambda path: _table(path, needed, text), None)
 
     def mapping(self, name: str) -> dict[str, Any]:
-        content: Any = self.read(name, untrusted.read_json, {})
-        return content if isinstance(content, dict) else {}
+        return self.read(name, untrusted.read_json, {})
 
     def files(self) -> list[str]:
         kinds = {".csv", ".json", ".yaml", ".log", ".png", ".diff", ".pt", ".npz"}
@@ -220,12 +216,13 @@ def _table(path: Path, needed: Sequence[str], text: set[str]) -> pd.DataFrame | 
 
 
 def _config(path: Path) -> dict[str, Any]:
-    config = read_plain(path)
+    config: dict[str, Any] = with_current_targets(read_plain(path))
     str(config)  # fails for a hexadecimal number of thousands of digits, which can be read but not shown
     return config
 
 
-def _overrides(path: Path) -> list[str] | None:
+def read_overrides(path: Path) -> list[str] | None:
+    """The overrides in a file that Hydra saved; None if it cannot be read."""
     with suppress(OSError, ValueError):
         overrides = untrusted.read_yaml(path)
         return [str(one) for one in overrides] if isinstance(overrides, list) else None

@@ -18,7 +18,8 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from cifar_exp.errors import RequestError
-from cifar_exp.safe_io.atomic import create, json_bytes, read_json, write_json
+from cifar_exp.safe_io.atomic import create, json_bytes, write_json
+from cifar_exp.safe_io.untrusted import read_json
 
 log = logging.getLogger(__name__)
 
@@ -110,6 +111,19 @@ def is_taken(directory: Path) -> bool:
     return status["state"] != "failed" or started
 
 
+def refuse_taken(directory: Path) -> None:
+    """Refuse a directory that holds a run, other than one that failed before its first step."""
+    try:
+        state = job_state(directory)
+    except RequestError:
+        state = "its status cannot be read"
+    if state is not None:
+        resume = f"continue it with `cifar-exp resume {directory}`, or " if state in RESUMABLE else ""
+        raise RequestError(
+            f"{directory}: already contains a run ({state}); {resume}choose another directory with hydra.run.dir=..."
+        )
+
+
 def claim(directory: Path, config_hash: str) -> dict[str, Any]:
     """Claim a directory for a new run by making its ``status.json``; two runs never share one.
 
@@ -117,11 +131,11 @@ def claim(directory: Path, config_hash: str) -> dict[str, Any]:
         The status, for ``update_status``.
 
     Raises:
-        FileExistsError: the directory already holds a run; nothing in it was changed.
+        RequestError: the directory already holds a run; nothing in it was changed.
     """
     directory.mkdir(parents=True, exist_ok=True)
-    if not is_taken(directory):
-        (directory / "status.json").unlink(missing_ok=True)
+    refuse_taken(directory)
+    (directory / "status.json").unlink(missing_ok=True)
     status: dict[str, Any] = {
         "state": "running",
         "error": None,

@@ -1,5 +1,6 @@
 """A finished run as other commands use it: its config may be a stranger's and is checked before use."""
 
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -14,7 +15,7 @@ from cifar_exp.config.schema import ExperimentConfig
 from cifar_exp.errors import RequestError
 from cifar_exp.run_dir import run_status, tables
 from cifar_exp.run_dir.read import require_run
-from cifar_exp.safe_io import atomic
+from cifar_exp.safe_io.untrusted import read_json, write_problem
 
 
 @dataclass(frozen=True)
@@ -70,33 +71,32 @@ def open_run(
         raise RequestError(f"{path / 'config_resolved.yaml'}: is a link; a run's own file is needed")
     config = load_saved(path / "config_resolved.yaml", trust)
     edited = status.get("config_hash") not in (None, saved_hash(path / "config_resolved.yaml"))
-    # A stranger's run must not decide where this program writes: the user's own cache is used.
-    own: dict[str, Any] = {"data.cache": None}
     dropped = [name for name in config.tracker.names if not keeps_tracker(name, config, path)]
-    own |= {f"tracker.{name}": False for name in dropped}
+    # A stranger's run must not decide where this program writes: the user's own cache is used.
+    own: dict[str, Any] = {"data.cache": None, **{f"tracker.{name}": False for name in dropped}}
     if dropped == config.tracker.names:
         own["tracker.store"] = None
     config = changed(config, own)
     return SavedRun(path, state, config, _read_json(path / "environment.json"), edited)
 
 
-def new_directory(out: Path | None, kind: str) -> Path:
-    """A new directory for a command's output.
-
-    The default is ``outputs/KIND/DATE/TIME`` under the current folder.
+def new_output(out: Path | None, kind: str, file: str = "") -> Path:
+    """The new directory, or the new file, for a command's output; by default ``outputs/KIND/DATE/TIME[/FILE]``.
 
     Raises:
-        RequestError: it already exists.
+        RequestError: it already exists, or cannot be created.
     """
-    out = out or Path("outputs", kind, datetime.now().strftime("%Y-%m-%d/%H-%M-%S-%f"))
-    if out.exists():
-        raise RequestError(f"--out {out}: already exists; name a new directory")
+    out = out or Path("outputs", kind, datetime.now().strftime("%Y-%m-%d/%H-%M-%S-%f"), file)
+    if os.path.lexists(out):
+        raise RequestError(f"--out {out}: already exists; name a new {'file' if file else 'directory'}")
+    if problem := write_problem(out):
+        raise RequestError(f"--out {out}: cannot be created: {problem}")
     return out
 
 
 def _read_json(path: Path) -> dict[str, Any]:
     try:
-        return atomic.read_json(path)
+        return read_json(path)
     except FileNotFoundError:
         return {}
     except (OSError, ValueError) as error:

@@ -9,13 +9,14 @@ import io
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO
-
-import pandas as pd
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from cifar_exp.safe_io import untrusted
 from cifar_exp.safe_io.atomic import write_text
 from cifar_exp.safe_io.untrusted import open_regular, spreadsheet_safe, spreadsheet_text
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 # fmt: off
 METRICS_COLUMNS = (
@@ -37,13 +38,7 @@ LR_FIND_COLUMNS = ("step", "learning_rate", "loss", "smoothed_loss")
 PREDICTIONS_COLUMNS = ("index", "source", "label", "prediction", "confidence", "correct")
 PER_CLASS_COLUMNS = ("class_index", "class", "images", "correct", "accuracy", "predicted", "precision", "f1")
 CALIBRATION_COLUMNS = (
-    "bin",
-    "images",
-    "lowest_confidence",
-    "highest_confidence",
-    "mean_confidence",
-    "accuracy",
-    "accuracy_low",
+    "bin", "images", "lowest_confidence", "highest_confidence", "mean_confidence", "accuracy", "accuracy_low",
     "accuracy_high",
 )
 LABEL_ISSUES_COLUMNS = ("rank", "index", "source", "label", "suggested", "label_probability", "suggested_probability")
@@ -114,13 +109,8 @@ def append_rows(path: Path, columns: Sequence[str], rows: Sequence[Mapping[str, 
 def _whole_rows(descriptor: int) -> int:
     """Cut off an unfinished row at the end of a table; returns the size of the rest."""
     size = end = os.lseek(descriptor, 0, os.SEEK_END)
-    while end:
-        start = max(0, end - 4096)
-        os.lseek(descriptor, start, os.SEEK_SET)
-        last = os.read(descriptor, end - start).rfind(b"\n")
-        end = start + last + 1 if last >= 0 else start
-        if last >= 0:
-            break
+    while end and os.pread(descriptor, 1, end - 1) != b"\n":
+        end -= 1
     if end < size:
         os.ftruncate(descriptor, end)
     return end
@@ -164,7 +154,7 @@ def _number(cell: str) -> float | int | None:
     return int(cell) if cell.isdecimal() else float(cell)
 
 
-def read_table(path: Path, needed: Sequence[str] = ()) -> pd.DataFrame:
+def read_table(path: Path, needed: Sequence[str] = ()) -> "pd.DataFrame":
     """Read a CSV of a run directory. Names stay text; empty cells are missing values.
 
     Of a table that is still growing, only whole rows are read.
@@ -193,7 +183,9 @@ def read_table(path: Path, needed: Sequence[str] = ()) -> pd.DataFrame:
 _LARGEST_WHOLE = 2**64  # beyond it pandas keeps Python's integers, which can be too large for a float
 
 
-def _parsed(content: BinaryIO) -> pd.DataFrame:
+def _parsed(content: BinaryIO) -> "pd.DataFrame":
+    import pandas as pd  # not at the top, as a run only writes tables before and during training
+
     columns = pd.read_csv(content, nrows=0).columns
     content.seek(0)
     # A loss can be `nan`, but a class can have that name.

@@ -10,8 +10,6 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from cifar_exp.safe_io import untrusted
-
 
 def write_bytes(path: Path, content: bytes) -> None:
     """Write ``content`` to ``path``. A link there is replaced, not followed.
@@ -70,19 +68,6 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
 def json_bytes(content: Mapping[str, Any]) -> bytes:
     """A mapping of plain values as ``write_json`` writes it."""
     return _encoded(json.dumps(content, indent=2, ensure_ascii=False) + "\n")
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object from a file.
-
-    Raises:
-        OSError: the file cannot be read.
-        ValueError: it holds something else.
-    """
-    content = untrusted.read_json(path)
-    if not isinstance(content, dict):
-        raise ValueError("it is not a JSON object")
-    return content
 
 
 def _encoded(text: str) -> bytes:

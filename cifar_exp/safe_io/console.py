@@ -19,15 +19,10 @@ def label_lines(label: str) -> None:
     _label = label
 
 
-def labelled() -> bool:
-    """Whether the console is shared, so that no progress bar may overwrite lines."""
-    return _label is not None
-
-
 def shows_bars() -> bool:
-    """Whether a progress bar may be shown: in a terminal that is not shared, and in a notebook."""
+    """Whether a progress bar may be shown: in a notebook, and in a terminal without labelled lines."""
     in_notebook = type(sys.stderr).__module__.startswith("ipykernel.")
-    return (in_notebook or sys.stderr.isatty()) and not labelled()
+    return (in_notebook or sys.stderr.isatty()) and _label is None
 
 
 def tolerate_any_output() -> None:

@@ -51,6 +51,15 @@ def stat_if_there(path: str | Path) -> os.stat_result | None:
         return None
 
 
+def write_problem(path: Path) -> str | None:
+    """Why no folder or file can be created at a path, with its missing parents; None if it can."""
+    try:
+        existing = next(one for one in (path, *path.absolute().parents) if stat_if_there(one) is not None)
+    except OSError as error:
+        return error.strerror
+    return None if existing.is_dir() and os.access(existing, os.W_OK) else f"{existing} is not a writable folder"
+
+
 def open_regular(path: str | Path) -> BinaryIO:
     """Open a regular file for reading.
 
@@ -97,17 +106,20 @@ def read_bytes(path: str | Path, most: int = MOST_RECORD_BYTES) -> bytes:
     return content
 
 
-def read_json(path: str | Path) -> Any:
-    """The content of a JSON file.
+def read_json(path: str | Path) -> dict[str, Any]:
+    """The object in a JSON file.
 
     Raises:
         OSError: as ``open_regular``.
-        ValueError: it is too large, nested too deeply or not JSON.
+        ValueError: it is too large, nested too deeply or not a JSON object.
     """
     try:
-        return json.loads(read_bytes(path))
+        content = json.loads(read_bytes(path))
     except RecursionError as error:
         raise ValueError("it is nested too deeply") from error
+    if not isinstance(content, dict):
+        raise ValueError("it is not a JSON object")
+    return content
 
 
 def check_header(file: BinaryIO) -> None:
@@ -163,23 +175,19 @@ def read_yaml_text(path: str | Path, loader: Any = yaml.SafeLoader) -> str:
                 raise ValueError("it holds a YAML alias")
             if isinstance(event, yaml.ScalarEvent):
                 scalars += 1
-                _check_scalar(event, scalars)
+                length = len(event.value)
+                if scalars > _MOST_SCALARS:
+                    raise ValueError(f"it has more than {_MOST_SCALARS:,} keys and values")
+                if event.tag is not None:
+                    raise ValueError(f"it holds a YAML tag ({event.tag[:100]})")
+                if length > _MOST_CHARACTERS or (length > _MOST_DIGITS and _NUMBER.fullmatch(event.value)):
+                    raise ValueError(f"it holds a value of {length:,} characters")
             level += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
             if level > _MOST_LEVELS:
                 raise ValueError(f"it is nested more than {_MOST_LEVELS} levels deep")
     except yaml.YAMLError as error:
         raise ValueError(" ".join(str(error).split())) from error
     return text
-
-
-def _check_scalar(event: Any, number: int) -> None:
-    if number > _MOST_SCALARS:
-        raise ValueError(f"it has more than {_MOST_SCALARS:,} keys and values")
-    if event.tag is not None:
-        raise ValueError(f"it holds a YAML tag ({event.tag[:100]})")
-    length = len(event.value)
-    if length > _MOST_CHARACTERS or (length > _MOST_DIGITS and _NUMBER.fullmatch(event.value)):
-        raise ValueError(f"it holds a value of {length:,} characters")
 
 
 def read_yaml(path: str | Path) -> Any:
@@ -263,10 +271,6 @@ def refuse_irregular(directory: Path) -> None:
     """Refuse to write into a run directory that holds anything but folders and regular files.
 
     A link may lead anywhere, and opening a pipe waits for its reader. The directory itself may be a link.
-
-    Raises:
-        RequestError: names the first link, pipe or device.
-        OSError: the directory cannot be listed.
     """
     for folder, folders, files in os.walk(directory):
         for name in (*folders, *files):

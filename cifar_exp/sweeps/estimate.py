@@ -32,41 +32,25 @@ _WARM_UP_STEPS, _STEPS, _SECONDS = 2, 10, 5.0
 _PLACEHOLDER_LR = 1e-3  # instead of max_lr=auto: the time of a step does not depend on it
 # Measured bytes: a line of steps.csv, all figures and tables, report.html with its images.
 _STEPS_ROW, _FIGURES, _PAGE = 80, 1.5e6, 1.4e6
-# Keys that affect the time of a step.
-_COST_KEYS = (
-    "model",
-    "data",
-    "augment",
-    "augment_backend",
-    "optimizer",
-    "batch_size",
-    "device",
-    "precision",
-    "memory_format",
+# fmt: off
+_COST_KEYS = (  # they affect the time of a step
+    "model", "data", "augment", "augment_backend", "optimizer", "batch_size", "device", "precision", "memory_format",
     "compile",
     "cuda_graph",
 )
+# fmt: on
 
 
 @dataclass(frozen=True)
 class Cost:
-    """The measured cost of one combination of model, data and batch size.
+    """The measured cost of one combination of model, data and batch size."""
 
-    Attributes:
-        step: seconds of a training step.
-        image: seconds of the evaluation of an image.
-        steps: training steps in an epoch.
-        validation: number of images.
-        test: number of images.
-        checkpoint: bytes of ``last.pt`` and ``best.pt`` together.
-    """
-
-    step: float
-    image: float
-    steps: int
-    validation: int
-    test: int
-    checkpoint: float
+    step: float  # seconds of a training step
+    image: float  # seconds of the evaluation of an image
+    steps: int  # training steps in an epoch
+    validation: int  # number of images
+    test: int  # number of images
+    checkpoint: float  # bytes of ``last.pt`` and ``best.pt`` together
 
     def seconds(self, config: ExperimentConfig) -> float:
         """Seconds of all epochs of a job, without its figures."""
@@ -83,11 +67,7 @@ class Cost:
 
 
 def show_plan(jobs: Sequence[Job], sweep_dir: Path) -> int:
-    """Print the jobs with the estimated cost of each; train nothing and write nothing.
-
-    Raises:
-        RequestError: a combination cannot be built, so that its jobs would fail.
-    """
+    """Print the jobs with the estimated cost of each; train nothing and write nothing."""
     log_to_console()
     repeated = duplicates(jobs)
     costs: dict[str, Cost] = {}
@@ -112,14 +92,8 @@ def show_plan(jobs: Sequence[Job], sweep_dir: Path) -> int:
         rows.append([job.title, duration(cost.seconds(job.config)), size, remark])
     disk += _PAGE if todo else 0  # comparison.html
     log.info("%s", as_text((["", "time", "disk", ""], rows)))
-    log.info(
-        "%s, %d to run: about %s one after the other, and %.0f MB in %s. Nothing was trained or written.",
-        plural(len(jobs), "job"),
-        todo,
-        duration(seconds),
-        disk / 1e6,
-        sweep_dir,
-    )
+    text = "%s, %d to run: about %s one after the other, and %.0f MB in %s. Nothing was trained or written."
+    log.info(text, plural(len(jobs), "job"), todo, duration(seconds), disk / 1e6, sweep_dir)
     return DONE
 
 
@@ -137,21 +111,11 @@ def _measure(job: Job) -> Cost:
     evaluate(parts.learner.model, sample, compute=parts.compute, normalize=parts.normalize, batch_size=size)
     image = (time.perf_counter() - started) / len(sample)
     parameters = count_parameters(parts.learner.model)
-    slots = sum(
-        value.numel()
-        for state in parts.learner.optimizer.state.values()
-        for value in state.values()
-        if torch.is_tensor(value)
-    )
-    copies = 2 if job.config.checkpoint.best else 1
-    return Cost(
-        step=step,
-        image=image,
-        steps=parts.steps_per_epoch,
-        validation=0 if held_out is None else len(held_out),
-        test=len(parts.splits.test),
-        checkpoint=4.0 * (copies * parameters + slots),
-    )
+    states = parts.learner.optimizer.state.values()
+    slots = sum(value.numel() for state in states for value in state.values() if torch.is_tensor(value))
+    checkpoint = 4.0 * ((2 if job.config.checkpoint.best else 1) * parameters + slots)
+    validation = 0 if held_out is None else len(held_out)
+    return Cost(step, image, parts.steps_per_epoch, validation, len(parts.splits.test), checkpoint)
 
 
 def _step_seconds(parts: Parts) -> float:
@@ -168,7 +132,7 @@ def _step_seconds(parts: Parts) -> float:
 
     train_epoch(
         parts.learner,
-        _limited(parts.batches.loader(0, pin_memory=False).epoch(1)),
+        _limited(parts.batches.epoch(1)),
         EpochState.start(parts.compute.device),
         images=len(parts.splits.train),
         epochs=1,

@@ -13,16 +13,15 @@ from hydra.core.override_parser.types import ChoiceSweep, Glob, IntervalSweep, O
 from hydra.core.plugins import Plugins
 from hydra.types import HydraContext, RunMode, TaskFunction
 from omegaconf import DictConfig, OmegaConf, open_dict
-from omegaconf.errors import OmegaConfBaseException
 
-from cifar_exp.config.compose import check_job, composition, parse_overrides, shipped, without_hydra
+from cifar_exp.config.compose import check_job, composition, hydra_path, parse_overrides, shipped
 from cifar_exp.config.overrides import quoted, with_quotes
-from cifar_exp.config.resolved import config_hash, first_line, resolve
+from cifar_exp.config.resolved import config_hash
 from cifar_exp.config.schema import ExperimentConfig
-from cifar_exp.config.trusted_settings import check_group_choices, check_hydra_settings, protected_overrides
+from cifar_exp.config.trusted_settings import check_hydra_settings, protected_overrides
 from cifar_exp.errors import RequestError
 from cifar_exp.run_dir import lifecycle, run_status
-from cifar_exp.safe_io import atomic
+from cifar_exp.safe_io.untrusted import read_json
 from cifar_exp.sweeps import RECORD
 from cifar_exp.sweeps.launchers import options
 
@@ -33,40 +32,24 @@ _DEFAULT_SUBDIR = "${hydra.job.num}"
 
 @dataclass(frozen=True)
 class Request:
-    """A sweep as the user requested it.
+    """A sweep as the user requested it."""
 
-    Attributes:
-        overrides: overrides of all jobs; values with commas span a grid.
-        config_name: the primary config.
-        config_dir: the user's own folder with more options for the groups, absolute.
-        jobs: overrides of each job, from a record; None: expand the grid.
-        directories: directories of these jobs, relative to the sweep's directory; None: as composed.
-    """
-
-    overrides: list[str]
-    config_name: str = "config"
-    config_dir: str | None = None
-    jobs: list[list[str]] | None = None
-    directories: list[str] | None = None
+    overrides: list[str]  # of all jobs; values with commas span a grid
+    config_name: str = "config"  # the primary config
+    config_dir: str | None = None  # the user's own folder with more options for the groups, absolute
+    jobs: list[list[str]] | None = None  # overrides of each job, from a record; None: expand the grid
+    directories: list[str] | None = None  # of these jobs, relative to the sweep's directory; None: as composed
 
 
 @dataclass(frozen=True)
 class Job:
-    """One job of a sweep.
+    """One job of a sweep."""
 
-    Attributes:
-        number: Hydra's, counted from 0.
-        directory: its run directory.
-        overrides: its overrides whose values differ between jobs, by key.
-        arguments: all its overrides.
-        config: resolved.
-    """
-
-    number: int
-    directory: Path
-    overrides: dict[str, str]
-    arguments: list[str]
-    config: ExperimentConfig
+    number: int  # Hydra's, counted from 0
+    directory: Path  # its run directory
+    overrides: dict[str, str]  # its overrides whose values differ between jobs, by key
+    arguments: list[str]  # all its overrides
+    config: ExperimentConfig  # resolved
 
     @property
     def title(self) -> str:
@@ -76,23 +59,13 @@ class Job:
 
 @dataclass(frozen=True)
 class Sweep:
-    """A composed sweep.
+    """A composed sweep."""
 
-    Attributes:
-        master: the configuration that all jobs share, with its ``hydra`` node.
-        directory: absolute.
-        grid: overrides of each job.
-        jobs: the jobs; of a search, two jobs with the smallest and the largest value of every key.
-        is_search: whether the sweeper chooses the jobs while the sweep runs.
-        loader: Hydra's.
-    """
-
-    master: DictConfig
-    directory: Path
-    grid: list[list[str]]
-    jobs: list[Job]
-    is_search: bool
-    loader: ConfigLoader
+    master: DictConfig  # the configuration that all jobs share, with its ``hydra`` node
+    directory: Path  # absolute
+    jobs: list[Job]  # of a search, two jobs with the smallest and the largest value of every key
+    is_search: bool  # whether the sweeper chooses the jobs while the sweep runs
+    loader: ConfigLoader  # Hydra's
 
 
 def expand(parsed: Sequence[Override]) -> list[list[str]]:
@@ -147,26 +120,22 @@ def compose_sweep(request: Request) -> Sweep:
     overrides = [*with_quotes(request.overrides), "hydra.mode=MULTIRUN"]
     with composition(request.config_dir, overrides, request.config_name) as loader:
         parsed = parse_overrides(overrides, loader)
-        check_group_choices(parsed, loader)
         master = loader.load_configuration(request.config_name, overrides, RunMode.MULTIRUN)
         options.check(master.hydra)
-        try:
-            directory = Path(str(master.hydra.sweep.dir)).absolute()
-        except OmegaConfBaseException as error:
-            raise RequestError(f"hydra.sweep.dir: {first_line(error)}") from error
+        directory = hydra_path(master, "hydra.sweep.dir").absolute()
         directory_override = f"hydra.sweep.dir={quoted(str(directory))}"  # it contains the time: compose it once
         master.hydra.overrides.hydra.append(directory_override)
         master.hydra.sweep.dir = str(directory)
         grid = _grid(request, master, parsed, loader)
         composed = [loader.load_sweep_config(master, job) for job in grid]
-        for job in composed:
-            check_job(job)
+        configs = [check_job(job) for job in composed]
         options.check_search(composed)
     expected = shipped([*protected_overrides(parsed), directory_override])
     for job in composed:
         check_hydra_settings(job, expected, parsed)
     is_search = options.is_search(master.hydra) or not _is_basic(master.hydra)
-    return Sweep(master, directory, grid, _jobs(grid, composed, directory), is_search, loader)
+    jobs = _jobs(grid, list(zip(composed, configs, strict=True)), directory)
+    return Sweep(master, directory, jobs, is_search, loader)
 
 
 def _grid(request: Request, master: DictConfig, parsed: Sequence[Override], loader: ConfigLoader) -> list[list[str]]:
@@ -184,9 +153,7 @@ def _grid(request: Request, master: DictConfig, parsed: Sequence[Override], load
     if not _is_basic(master.hydra):  # another package's sweeper: check the overrides that all its jobs share
         return [[override.input_line or "" for override in experiment if not override.is_sweep_override()]]
     params = [f"{key}={value}" for key, value in (master.hydra.sweeper.params or {}).items()]
-    parsed = parse_overrides([*params, *given], loader)
-    check_group_choices(parsed, loader)
-    return _in_recorded_order(expand(parsed), Path(master.hydra.sweep.dir))
+    return _in_recorded_order(expand(parse_overrides([*params, *given], loader)), Path(master.hydra.sweep.dir))
 
 
 def _is_basic(hydra: DictConfig) -> bool:
@@ -196,26 +163,24 @@ def _is_basic(hydra: DictConfig) -> bool:
 def _in_recorded_order(grid: list[list[str]], directory: Path) -> list[list[str]]:
     """The jobs in the order of the sweep's record: ``shuffle(...)`` gives a new order each time."""
     try:
-        recorded = [job["arguments"] for job in atomic.read_json(directory / RECORD)["jobs"]]
+        recorded = [job["arguments"] for job in read_json(directory / RECORD)["jobs"]]
         return recorded if sorted(recorded) == sorted(grid) else grid
     except (OSError, ValueError, KeyError, TypeError):
         return grid
 
 
-def _jobs(grid: Sequence[list[str]], composed: Sequence[DictConfig], directory: Path) -> list[Job]:
+def _jobs(
+    grid: Sequence[list[str]], composed: Sequence[tuple[DictConfig, ExperimentConfig]], directory: Path
+) -> list[Job]:
     values = [by_key(overrides) for overrides in grid]
     keys = dict.fromkeys(key for one in values for key in one)
     varied = [key for key in keys if len({one.get(key) for one in values}) > 1]
     jobs = []
-    for number, job in enumerate(composed):
+    for number, (job, config) in enumerate(composed):
         with open_dict(job):
             job.hydra.job.num, job.hydra.job.id = number, str(number)
-        try:
-            subdir = str(job.hydra.sweep.subdir)
-        except OmegaConfBaseException as error:
-            raise RequestError(f"hydra.sweep.subdir: {first_line(error)}") from error
         shown = {key: values[number][key] for key in varied if key in values[number]}
-        jobs.append(Job(number, directory / subdir, shown, grid[number], resolve(without_hydra(job))))
+        jobs.append(Job(number, directory / hydra_path(job, "hydra.sweep.subdir"), shown, grid[number], config))
     return jobs
 
 
@@ -232,14 +197,9 @@ def duplicates(jobs: Sequence[Job]) -> dict[int, int]:
 
 
 def check_directories(sweep: Sweep, expected: Sequence[str] | None = None) -> None:
-    """Check that every job has its own directory, without a run of another config.
+    """Refuse a sweep unless every job has its own directory, without a run of another config.
 
-    Args:
-        sweep: composed.
-        expected: the jobs' directories by the sweep's record, relative to the sweep's directory.
-
-    Raises:
-        RequestError: nothing was written.
+    ``expected`` are the jobs' directories by the sweep's record, relative to the sweep's directory.
     """
     root = os.path.normpath(sweep.directory)
     owners: dict[str, Job] = {}
@@ -291,8 +251,9 @@ def launch(sweep: Sweep, task: TaskFunction) -> None:
     else:
         OmegaConf.save(master, sweep.directory / "multirun.yaml")
         launcher = Plugins.instance().instantiate_launcher(hydra_context=context, task_function=task, config=master)
-        size = master.hydra.sweeper.max_batch_size or len(sweep.grid)
-        for first in range(0, len(sweep.grid), size):
-            for done in launcher.launch(sweep.grid[first : first + size], initial_job_idx=first):
+        grid = [job.arguments for job in sweep.jobs]
+        size = master.hydra.sweeper.max_batch_size or len(grid)
+        for first in range(0, len(grid), size):
+            for done in launcher.launch(grid[first : first + size], initial_job_idx=first):
                 _ = done.return_value  # raises the exception of a job that could not record it
     callbacks.on_multirun_end(config=master, config_name=name)

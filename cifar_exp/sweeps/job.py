@@ -2,6 +2,7 @@
 
 import gc
 import logging
+import math
 import shlex
 import sys
 import traceback
@@ -19,6 +20,13 @@ if TYPE_CHECKING:
     from cifar_exp.run_dir.lifecycle import Leftovers
 
 log = logging.getLogger(__name__)
+
+_SKIPPED = {
+    "completed": "already completed",
+    "running": "already running in another process",
+    "diverged": "diverged earlier (deterministic, would diverge again)",
+    "pruned": "pruned earlier",
+}
 
 
 def run_job(
@@ -101,15 +109,9 @@ def run_in_sweep(
     fail_fast: bool,
     after_epoch: Sequence[Callable[[], None]] = (),
 ) -> float | None:
-    """Run, resume or skip one job of a sweep, depending on its state.
+    """Run, resume or skip one job of a sweep, depending on the state of its run directory, which may exist.
 
-    Args:
-        config: resolved configuration of the job.
-        out_dir: its run directory, which may exist.
-        sweep_dir: the sweep's directory.
-        title: the job's number and overrides.
-        fail_fast: keep the sweep from starting more jobs if this one fails.
-        after_epoch: called after each epoch; may raise ``PrunedError``.
+    ``title`` holds the job's number and overrides. With ``fail_fast``, the sweep starts no more jobs if this one fails.
 
     Returns:
         The accuracy on the validation split, which a search maximizes; None if there is none.
@@ -118,7 +120,6 @@ def run_in_sweep(
         from cifar_exp import data
         from cifar_exp.run_dir.lifecycle import run_name, same_config
         from cifar_exp.run_dir.run_status import job_state
-        from cifar_exp.run_dir.tables import read_table
 
     log_to_console()
     if (sweep_dir / STOP_MARK).exists():
@@ -127,23 +128,9 @@ def run_in_sweep(
     if state is not None and not same_config(out_dir, config):
         complain(f"{run_name(out_dir)}: skipped: contains a run with another config")
         return None
-    if state == "completed":
-        log.info("%s: skipped: already completed", title)
-        try:
-            accuracy = float(read_table(out_dir / "summary.csv")["val_accuracy"].iloc[0])
-        except (OSError, ValueError, LookupError) as error:
-            complain(f"{run_name(out_dir)}: summary.csv cannot be read: {error}")
-            return None
-        return None if accuracy != accuracy else accuracy
-    if state == "running":
-        log.info("%s: skipped: already running in another process", title)
-        return None
-    if state == "diverged":
-        log.info("%s: skipped: diverged earlier (deterministic, would diverge again)", title)
-        return None
-    if state == "pruned":
-        log.info("%s: skipped: pruned earlier", title)
-        return None
+    if state in _SKIPPED:
+        log.info("%s: skipped: %s", title, _SKIPPED[state])
+        return _recorded_accuracy(out_dir) if state == "completed" else None
     data.share_between_runs()
     log.info("%s%s", title, f": resuming (was {state})" if state else "")
     code, summary = run_job(config, out_dir, resume=state is not None, after_epoch=after_epoch)
@@ -151,6 +138,19 @@ def run_in_sweep(
         (sweep_dir / STOP_MARK).touch()
     _release_memory()
     return None if summary is None else summary["val_accuracy"]
+
+
+def _recorded_accuracy(out_dir: Path) -> float | None:
+    """The validation accuracy in ``summary.csv``."""
+    from cifar_exp.run_dir.lifecycle import run_name
+    from cifar_exp.run_dir.tables import read_table
+
+    try:
+        accuracy = float(read_table(out_dir / "summary.csv")["val_accuracy"].iloc[0])
+    except (OSError, ValueError, LookupError) as error:
+        complain(f"{run_name(out_dir)}: summary.csv cannot be read: {error}")
+        return None
+    return None if math.isnan(accuracy) else accuracy
 
 
 def _release_memory() -> None:

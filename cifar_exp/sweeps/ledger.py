@@ -11,10 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 from cifar_exp.errors import DONE, FAILED, RequestError
 from cifar_exp.run_dir import lifecycle, run_status, tables
-from cifar_exp.safe_io import atomic
 from cifar_exp.safe_io.console import log_to_console
 from cifar_exp.safe_io.plural import duration
-from cifar_exp.safe_io.untrusted import read_yaml
+from cifar_exp.safe_io.untrusted import read_json, read_yaml
 from cifar_exp.sweeps import RECORD, STOP_MARK
 from cifar_exp.sweeps.grid import Request, Sweep, by_key, duplicates
 from cifar_exp.sweeps.record import write_record
@@ -24,20 +23,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-SWEEP_COLUMNS = (
-    "job",
-    "run",
-    "state",
-    "error",
-    "epochs_completed",
-    "best_val_accuracy",
-    "val_accuracy",
-    "test_accuracy",
-    "train_seconds",
-    "total_seconds",
-    "resumed",
-)
 _MEASURED = ("best_val_accuracy", "val_accuracy", "test_accuracy", "train_seconds", "total_seconds")
+SWEEP_COLUMNS = ("job", "run", "state", "error", "epochs_completed", *_MEASURED, "resumed")
 _LONGEST_ERROR = 70  # characters in the printed table
 
 
@@ -56,7 +43,7 @@ def title_of(sweep_dir: Path, number: int, given: Sequence[str]) -> str:
     """A job's number and its overrides by the record; without an entry there, all its overrides."""
     overrides = by_key(given)
     with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-        known = {job["job"]: job["overrides"] for job in atomic.read_json(sweep_dir / RECORD)["jobs"]}
+        known = {job["job"]: job["overrides"] for job in read_json(sweep_dir / RECORD)["jobs"]}
         overrides = known.get(number, overrides)
     return " ".join([f"Job {number}:", *(f"{key}={value}" for key, value in overrides.items())])
 
@@ -88,21 +75,18 @@ def finish(sweep_dir: Path) -> int:
     return DONE if all(row["state"] in ("completed", "pruned", "running") for row in rows) else FAILED
 
 
-def _recorded_jobs(sweep_dir: Path) -> list[Mapping[str, Any]]:
+def _recorded_jobs(sweep_dir: Path) -> list[dict[str, Any]]:
     """The jobs of the record; of another package's sweeper, whose jobs are not recorded, the job directories."""
-    jobs: list[Mapping[str, Any]] = atomic.read_json(sweep_dir / RECORD)["jobs"]
+    jobs: list[dict[str, Any]] = read_json(sweep_dir / RECORD)["jobs"]
     if jobs:
         return jobs
     found = [path.parent for path in sweep_dir.glob("*/status.json")]
     numbered = sorted((path for path in found if path.name.isdecimal()), key=lambda path: int(path.name))
-    return [{"job": int(path.name), "run": path.name, "overrides": _saved_overrides(path)} for path in numbered]
-
-
-def _saved_overrides(run: Path) -> dict[str, str]:
-    try:
-        return by_key([str(item) for item in read_yaml(run / ".hydra" / "overrides.yaml")])
-    except (OSError, ValueError, TypeError):
-        return {}
+    jobs = [{"job": int(path.name), "run": path.name, "overrides": {}} for path in numbered]
+    for job, path in zip(jobs, numbered, strict=True):
+        with contextlib.suppress(OSError, ValueError, TypeError):
+            job["overrides"] = by_key([str(item) for item in read_yaml(path / ".hydra" / "overrides.yaml")])
+    return jobs
 
 
 def _row(sweep_dir: Path, job: Mapping[str, Any]) -> dict[str, Any]:
@@ -142,12 +126,8 @@ def _cells(row: Mapping[str, Any], varied: Sequence[str]) -> list[str]:
 def winner(rows: Sequence[Mapping[str, Any]], varied: Sequence[str], best_run: str | None = None) -> str:
     """A sentence on the best job by validation accuracy, with its test accuracy.
 
-    The test split is not used for the choice: the best of many test accuracies would be too high.
-
-    Args:
-        rows: the jobs.
-        varied: keys of the overrides that differ between jobs.
-        best_run: ``run`` of the row that the comparison chose; None takes the first of the best rows.
+    The test split is not used for the choice: the best of many test accuracies would be too high. ``rows`` are the
+    jobs, whose overrides differ in the keys ``varied``. ``best_run`` is the run that the comparison chose, if any.
     """
     measured = [row for row in rows if row.get("val_accuracy") is not None]
     if not measured:

@@ -18,7 +18,7 @@ from cifar_exp.run_dir import tables
 if TYPE_CHECKING:
     from optuna import Study
     from optuna.pruners import BasePruner
-    from optuna.trial import FrozenTrial, Trial
+    from optuna.trial import FrozenTrial
 
 JOB = "job"  # attribute of a trial: the number of its job
 
@@ -54,12 +54,15 @@ def prune_between_epochs(sweep_dir: Path, run_dir: Path, job: int, epochs: int, 
 
     It is called after each epoch of the run in ``run_dir``, and raises ``PrunedError`` if the job is to stop.
     """
+    from optuna.trial import Trial
 
     @cache
-    def trial() -> tuple["Trial", set[int]]:
+    def trial() -> tuple[Trial, set[int]]:
         study = open_study(sweep_dir, pruner)
         own = trials_by_job(study)[job]
-        return _writable(study, own), set(own.intermediate_values)
+        # Another process may have started the trial. Optuna recommends no way to report to it outside ``study.ask``;
+        # its documented constructor needs the trial's id.
+        return Trial(study, own._trial_id), set(own.intermediate_values)
 
     def after_epoch() -> None:
         accuracies = [float(row["val_accuracy"] or 0) for row in tables.metrics_rows(run_dir / "metrics.csv")]
@@ -82,16 +85,6 @@ def accuracy_at_steps(accuracies: Sequence[float], epochs: int) -> dict[int, flo
     """
     ends = [100 * epoch / epochs for epoch in range(1, len(accuracies) + 1)]
     return {step: float(np.interp(step, ends, accuracies)) for step in _STEPS if ends[0] <= step <= ends[-1]}
-
-
-def _writable(study: "Study", trial: "FrozenTrial") -> "Trial":
-    """The trial, which another process may have started, as an object that reports.
-
-    Optuna recommends no way to make one outside ``study.ask``; its documented constructor needs the trial's id.
-    """
-    from optuna.trial import Trial
-
-    return Trial(study, trial._trial_id)
 
 
 def make_pruner(name: str) -> "BasePruner":

@@ -23,6 +23,7 @@ from cifar_exp.config.schema import ExperimentConfig
 from cifar_exp.config.trusted_settings import check_group_choices, is_protected
 from cifar_exp.errors import RequestError
 from cifar_exp.safe_io import atomic
+from cifar_exp.safe_io.untrusted import read_json
 from cifar_exp.sweeps import RECORD
 from cifar_exp.sweeps.grid import MOST_JOBS, Request, Sweep
 from cifar_exp.trackers import mlflow
@@ -55,12 +56,7 @@ def write_record(sweep: Sweep, request: Request) -> None:
 
 
 def fixed(argument: str, config: ExperimentConfig) -> str:
-    """An override with the value that environment and current folder give it now.
-
-    Args:
-        argument: as the user wrote it.
-        config: the resolved config that it is part of.
-    """
+    """A user's override of ``config`` with the value that environment and current folder give it now."""
     written_key, _, text = argument.partition("=")
     key = written_key.lstrip("+~")
     value = flatten(config).get(key) if key in PATHS or _RESOLVER.search(text) else None
@@ -71,23 +67,14 @@ def fixed(argument: str, config: ExperimentConfig) -> str:
 
 @dataclass(frozen=True)
 class Record:
-    """The content of a ``sweep.json``.
+    """The content of a ``sweep.json``."""
 
-    Attributes:
-        overrides: overrides of the whole sweep.
-        config_name: the primary config.
-        config_dir: whether the user had a folder with config options.
-        folder: where relative paths start, in a record of version 0.1.0.
-        jobs: overrides of each job; None for a search and for a record of version 0.1.0.
-        directories: directory of each job; None as for ``jobs``.
-    """
-
-    overrides: list[str]
-    config_name: str
-    config_dir: bool
-    folder: str
-    jobs: list[list[str]] | None
-    directories: list[str] | None
+    overrides: list[str]  # of the whole sweep
+    config_name: str  # the primary config
+    config_dir: bool  # whether the user had a folder with config options
+    folder: str  # where relative paths start, in a record of version 0.1.0
+    jobs: list[list[str]] | None  # overrides of each job; None for a search and for a record of version 0.1.0
+    directories: list[str] | None  # of the jobs; None as for ``jobs``
 
     @classmethod
     def read(cls, path: Path) -> "Record":
@@ -97,7 +84,7 @@ class Record:
             RequestError: it is damaged.
         """
         try:
-            content = atomic.read_json(path)
+            content = read_json(path)
             jobs, directories = None, None
             if all("arguments" in job for job in content["jobs"]):
                 jobs = [[str(text) for text in job["arguments"]] for job in content["jobs"]] or None

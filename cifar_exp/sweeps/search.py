@@ -4,8 +4,9 @@ The study is stored in the sweep's directory, so that the same command resumes i
 the others run again. The next choice depends only on the seed and on earlier results.
 """
 
+import itertools
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +20,7 @@ from omegaconf import DictConfig, OmegaConf
 from cifar_exp.errors import RequestError
 from cifar_exp.run_dir import run_status
 from cifar_exp.safe_io import atomic
+from cifar_exp.safe_io.untrusted import read_json
 from cifar_exp.sweeps import RECORD
 from cifar_exp.sweeps.pruning import JOB, open_study, trials_by_job
 
@@ -33,46 +35,33 @@ log = logging.getLogger(__name__)
 _RESULTS = "optimization_results.yaml"
 
 
-def search(
-    launcher: Launcher,
-    config: DictConfig,
-    arguments: Sequence[str],
-    *,
-    n_trials: int,
-    n_jobs: int,
-    sampler: str,
-    seed: int,
-    params: Mapping[str, str] | None,
-    pruner: str = "none",
-) -> None:
-    """Run ``n_trials`` jobs, ``n_jobs`` at a time, with values chosen by Optuna.
+def search(launcher: Launcher, config: DictConfig, arguments: Sequence[str]) -> None:
+    """Run the jobs of ``conf/hydra/sweeper/optuna.yaml`` by a launcher, with values chosen by Optuna.
 
     Args:
         launcher: runs the jobs.
-        config: with its ``hydra`` node.
-        arguments: overrides of the command line: one value holds for every job, several are searched.
-        n_trials: jobs of the whole search, earlier sessions included.
-        n_jobs: jobs chosen together, without each other's results.
-        sampler: ``tpe`` or ``random``.
-        seed: seed of the sampler.
-        params: searched values, as overrides by key; ``arguments`` with the same key replace them.
-        pruner: ``none``, ``median`` or ``hyperband``.
+        config: with its ``hydra`` node, whose ``sweeper`` holds the settings of the search.
+        arguments: overrides of the command line: one value holds for every job, several are searched. They replace
+            ``params`` of the settings with the same key.
     """
     import optuna
 
     from cifar_exp.compute.seeding import derived_seed
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    fixed, searched = split(params, arguments)
+    settings, sweep_dir = config.hydra.sweeper, Path(config.hydra.sweep.dir)
+    n_trials, n_jobs = settings.n_trials, settings.n_jobs
+    fixed, searched = split(settings.params, arguments)
     space = {key: _distribution(override) for key, override in searched.items()}
-    sweep_dir = Path(config.hydra.sweep.dir)
     sweep_dir.mkdir(parents=True, exist_ok=True)
     OmegaConf.save(config, sweep_dir / "multirun.yaml")
-    study = open_study(sweep_dir, pruner)
+    study = open_study(sweep_dir, settings.pruner)
 
     def run(trials: Mapping[int, "FrozenTrial | Trial"]) -> None:
         _record(study, sweep_dir)
-        for numbers in _consecutive(sorted(trials)):
+        # A launcher numbers its jobs from the first one: one launch for each group of consecutive numbers.
+        for _, group in itertools.groupby(enumerate(sorted(trials)), key=lambda one: one[1] - one[0]):
+            numbers = [number for _, number in group]
             overrides = [
                 [*fixed, *(f"{key}={_text(value)}" for key, value in trials[n].params.items())] for n in numbers
             ]
@@ -84,12 +73,13 @@ def search(
     unfinished = {job: trial for job, trial in trials_by_job(study).items() if trial.state not in kept}
     for trial in unfinished.values():
         _check_known(trial, space, sweep_dir)
-    for batch in _batches(sorted(unfinished), n_jobs):
+    for start in range(0, len(unfinished), n_jobs):
+        batch = sorted(unfinished)[start : start + n_jobs]
         for job in batch:
             _reopen(study, unfinished[job])
         run({job: trials_by_job(study)[job] for job in batch})
     while (done := len(trials_by_job(study))) < n_trials:
-        study.sampler = _sampler(sampler, derived_seed(seed, "search", done), several=n_jobs > 1)
+        study.sampler = _sampler(settings.sampler, derived_seed(settings.seed, "search", done), several=n_jobs > 1)
         trials = {job: study.ask(space) for job in range(done, min(done + n_jobs, n_trials))}
         for job, chosen in trials.items():
             chosen.set_user_attr(JOB, job)
@@ -150,10 +140,9 @@ def _ends(override: Override) -> tuple[Any, Any]:
 
 def _text(value: Any) -> str:
     """A value as Hydra's override grammar reads it."""
-    value = _rounded(value)
-    if value is None:
-        return "null"
-    return str(value).lower() if isinstance(value, bool) else str(value)
+    return (
+        str(_rounded(value)).lower() if isinstance(value, bool) else "null" if value is None else str(_rounded(value))
+    )
 
 
 def _rounded(value: Any) -> Any:
@@ -175,7 +164,7 @@ def _check_known(trial: "FrozenTrial", space: Mapping[str, Any], sweep_dir: Path
 
 def _record(study: "Study", sweep_dir: Path) -> None:
     """Write the jobs chosen so far to the sweep's record, for its table of results."""
-    record = atomic.read_json(sweep_dir / RECORD) if (sweep_dir / RECORD).exists() else {}
+    record = read_json(sweep_dir / RECORD) if (sweep_dir / RECORD).exists() else {}
     record["jobs"] = [
         {"job": job, "run": str(job), "overrides": {key: _text(value) for key, value in trial.params.items()}}
         for job, trial in sorted(trials_by_job(study).items())
@@ -188,25 +177,22 @@ def _reopen(study: "Study", trial: "FrozenTrial") -> None:
     from optuna.trial import TrialState, create_trial
 
     if trial.state.is_finished():
-        study.add_trial(
-            create_trial(
-                state=TrialState.RUNNING,
-                params=trial.params,
-                distributions=trial.distributions,
-                user_attrs=trial.user_attrs,
-            )
-        )
+        kept: dict[str, Any] = {
+            "params": trial.params,
+            "distributions": trial.distributions,
+            "user_attrs": trial.user_attrs,
+        }
+        study.add_trial(create_trial(state=TrialState.RUNNING, **kept))
 
 
 def _tell(study: "Study", number: int, value: float | None, run_dir: Path) -> None:
     """Report the end of a trial, whose job ran in a directory."""
     from optuna.trial import TrialState
 
-    state = None
-    if value is None:
-        state = TrialState.FAIL
-        with suppress(ValueError):  # its status may be damaged
-            state = TrialState.PRUNED if run_status.job_state(run_dir) == "pruned" else TrialState.FAIL
+    state = None if value is not None else TrialState.FAIL
+    with suppress(ValueError):  # its status may be damaged
+        if value is None and run_status.job_state(run_dir) == "pruned":
+            state = TrialState.PRUNED
     study.tell(number, value, state)
 
 
@@ -237,20 +223,3 @@ def _write_best(study: "Study", sweep_dir: Path) -> None:
     OmegaConf.save(OmegaConf.create(result), sweep_dir / _RESULTS)
     chosen = ", ".join(f"{key}={_text(value)}" for key, value in best.params.items())
     log.info("Best of %d jobs: %d with %s (accuracy %.4f)", len(trials), result["best_job"], chosen, best.value)
-
-
-def _consecutive(numbers: Sequence[int]) -> Iterator[list[int]]:
-    """Groups of consecutive numbers."""
-    run: list[int] = []
-    for number in numbers:
-        if run and number != run[-1] + 1:
-            yield run
-            run = []
-        run.append(number)
-    if run:
-        yield run
-
-
-def _batches(numbers: Sequence[int], size: int) -> Iterator[Sequence[int]]:
-    for start in range(0, len(numbers), size):
-        yield numbers[start : start + size]

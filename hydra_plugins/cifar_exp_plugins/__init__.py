@@ -75,7 +75,7 @@ class OptunaSweeper(_Plugin, Sweeper):
         launcher = Plugins.instance().instantiate_launcher(
             hydra_context=self.hydra_context, task_function=self.task_function, config=self.config
         )
-        search(launcher, self.config, arguments, **self.settings)
+        search(launcher, self.config, arguments)
 
 
 PLUGINS = (LocalLauncher, RayLauncher, SlurmLauncher, OptunaSweeper)

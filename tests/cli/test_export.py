@@ -94,6 +94,7 @@ def test_the_file_has_the_runs_predictions_row_by_row(folder, run_dir, read):
         ("checkpoint", "last.pt: no such checkpoint"),
         ("extra", "requires an optional dependency (onnx, onnxscript, onnxruntime): pip install 'cifar-exp[export]'"),
         ("out", "already exists"),
+        ("parent", "cannot be created: /dev/null is not a writable folder"),
         ("target", "not an allowed target"),
     ],
 )
@@ -108,6 +109,9 @@ def test_a_wrong_request_is_refused_in_a_line(run_dir, tmp_path, capsys, monkeyp
         monkeypatch.setattr("cifar_exp.cli.export.find_spec", lambda name: None)
     if wrong == "out":
         out.touch()
+    if wrong == "parent":
+        out = Path("/dev/null/folder/out.onnx")
+        monkeypatch.setattr("cifar_exp.cli.export.load_network", None)  # refused before the network is loaded
     if wrong == "target":
         config = (
             (copied / "config_resolved.yaml").read_text().replace("cifar_exp.models.torchvision_network", "os.system")

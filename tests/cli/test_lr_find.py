@@ -48,16 +48,16 @@ def test_auto_is_recorded_everywhere(found):
         assert np.asarray(image.convert("L")).std() > 10
 
 
-def test_a_run_with_the_found_number_typed_in_is_the_same_to_the_last_bit(found, tmp_path):
+def test_a_run_with_the_suggested_number_is_the_same_to_the_last_bit(found, tmp_path):
     out_dir, row = found
-    run(composed(*SMALL, f"max_lr={row['max_lr_used']}"), tmp_path / "typed")
+    run(composed(*SMALL, f"max_lr={row['max_lr_used']}"), tmp_path / "number")
     for name in ("steps.csv", "predictions.csv"):
-        assert (tmp_path / "typed" / name).read_bytes() == (out_dir / name).read_bytes()
-    assert not (tmp_path / "typed" / "lr_find.csv").exists()
-    assert tables.read_table(tmp_path / "typed" / "summary.csv")["max_lr_used"].item() == row["max_lr_used"]
+        assert (tmp_path / "number" / name).read_bytes() == (out_dir / name).read_bytes()
+    assert not (tmp_path / "number" / "lr_find.csv").exists()
+    assert tables.read_table(tmp_path / "number" / "summary.csv")["max_lr_used"].item() == row["max_lr_used"]
 
 
-def test_an_interrupted_run_goes_on_with_the_number_that_it_found(found, tmp_path, monkeypatch):
+def test_an_interrupted_run_is_resumed_with_the_number_that_it_found(found, tmp_path, monkeypatch):
     def interrupted(*_arguments, **_options):
         raise KeyboardInterrupt
 
@@ -88,7 +88,7 @@ def test_every_scheduler_and_optimizer_gets_the_number(optimizer, scheduler, mon
     assert parts.planned.max() == parts.max_lr == parts.lr_range_test.suggest().max_lr
 
 
-def test_auto_without_a_suggestion_is_an_error_that_says_what_to_do(tmp_path, monkeypatch, capsys):
+def test_auto_without_a_suggestion_is_an_error_with_advice(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(building, "LRRange", lambda: LRRange(1e-9, 1e-8, 30))
     monkeypatch.chdir(tmp_path)
     assert main([*AUTO, "hydra.run.dir=run"]) == 2
@@ -127,7 +127,7 @@ def test_the_command_finds_what_a_run_would(found, tmp_path, monkeypatch, capsys
     assert f"Suggested: max_lr={value:g}. Half of the loss's fall" in out
     command = next(line.strip() for line in out.splitlines() if line.strip().startswith("cifar-exp -m"))
     assert shlex.split(command)[-1] == f"max_lr={','.join(f'{lr:g}' for lr in neighbours(value))}"
-    assert "max_lr=0.05" not in command  # what was typed gives way to the sweep
+    assert "max_lr=0.05" not in command  # the sweep replaces the override
 
 
 def test_the_help_states_the_defaults(capsys):
@@ -199,33 +199,33 @@ def test_a_sweeps_plan_searches_for_nothing(tmp_path, monkeypatch, capsys):
 
 
 def compared(paths, out, capsys):
-    assert main(["compare", *map(str, paths), "--out", str(out)]) == 0
+    assert main(["compare", *map(str, paths), "--out", str(out), "--no-page"]) == 0
     return capsys.readouterr().out
 
 
 def test_compare_draws_accuracy_over_the_range_test(sweep, tmp_path, capsys):
-    said = compared([sweep], tmp_path / "out", capsys)
-    assert "figures/max_lr.png" in said
-    assert "figures/line.png" in said  # auto stands at the number that it found
+    output = compared([sweep], tmp_path / "out", capsys)
+    assert "figures/max_lr.png" in output
+    assert "figures/line.png" in output  # auto is drawn at the number that it found
     with Image.open(tmp_path / "out" / "figures" / "max_lr.png") as image:
         assert np.asarray(image.convert("L")).std() > 10
 
 
 def test_a_range_test_of_another_experiment_is_not_drawn(sweep, tmp_path, capsys):
-    assert main(["lr-find", *SMALL, "model.width=5", "--out", str(tmp_path / "other")]) in (0, 1)
-    assert main(["lr-find", *SMALL, "seed=7", "epochs=9", "--out", str(tmp_path / "mine")]) in (0, 1)
+    short = ["lr-find", *SMALL, "--steps", "30", "--out"]
+    assert main([*short, str(tmp_path / "other"), "model.width=5"]) in (0, 1)
+    assert main([*short, str(tmp_path / "mine"), "seed=7", "epochs=9"]) in (0, 1)
     capsys.readouterr()
-    typed = [sweep / job for job in "02"]  # jobs without a range test of their own
-    said = compared([*typed, tmp_path / "other"], tmp_path / "a", capsys)
-    assert "1 LR range test of other experiments is not drawn" in said
-    assert "max_lr.png" not in said
-    said = compared([*typed, tmp_path / "mine"], tmp_path / "b", capsys)
-    assert "figures/max_lr.png" in said
-    assert "another experiment" not in said
+    numbers = [sweep / job for job in "02"]  # jobs without a range test of their own
+    output = compared([*numbers, tmp_path / "mine", tmp_path / "other"], tmp_path / "b", capsys)
+    assert "figures/max_lr.png" in output
+    assert "1 LR range test of other experiments is not drawn" in output
     (tmp_path / "mine" / "lr_find.csv").write_text("step,lear")
-    said = compared([*typed, tmp_path / "mine"], tmp_path / "b", capsys)
-    assert "lr_find.csv: cannot be read" in said
-    assert not (tmp_path / "b" / "figures" / "max_lr.png").exists()  # an earlier comparison's is taken away
+    output = compared([*numbers, tmp_path / "mine", tmp_path / "other"], tmp_path / "b", capsys)
+    assert "lr_find.csv: cannot be read" in output
+    assert "1 LR range test of other experiments is not drawn" in output
+    assert "max_lr.png" not in output
+    assert not (tmp_path / "b" / "figures" / "max_lr.png").exists()  # an earlier comparison's is removed
 
 
 def test_a_range_test_alone_is_nothing_to_compare(tmp_path, found, capsys):

@@ -45,7 +45,7 @@ def test_interrupted_after_any_step(tmp_path, undisturbed, at_step, step):
     assert measured(out_dir) == undisturbed
 
 
-def test_interrupted_while_evaluating(tmp_path, undisturbed, monkeypatch):
+def test_interrupted_while_evaluating(tmp_path, undisturbed, monkeypatch, capsys):
     out_dir = tmp_path / "run"
     with monkeypatch.context() as patch:
         evaluate = nn.functional.nll_loss
@@ -59,6 +59,10 @@ def test_interrupted_while_evaluating(tmp_path, undisturbed, monkeypatch):
 
         patch.setattr(nn.functional, "nll_loss", signalling)
         assert main([*TINY, f"hydra.run.dir={out_dir}"]) == 143
+    assert state(out_dir) == "interrupted"
+    error = capsys.readouterr().err
+    assert f"interrupted; saved at epoch 2, step 6. Resume with: cifar-exp resume {out_dir}" in error
+    assert "Traceback" not in error
     saved = torch.load(out_dir / "checkpoints" / "last.pt", weights_only=True)
     assert (saved["epoch"], saved["step"]) == (1, 2 * STEPS_AN_EPOCH)
     assert len(tables.read_table(out_dir / "metrics.csv")) == 1

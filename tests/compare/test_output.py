@@ -39,7 +39,7 @@ def written(name, out="outputs/comparison"):
         (["--metric", "test_acuracy"], "no such measured column; did you mean test_accuracy?"),
         (["--metric", "device"], "is text, not a number"),
         (["--top", "0"], "--top 0: must be at least 1"),
-        (["--baseline", "nowhere"], "nowhere: no such run directory"),
+        (["--baseline", "nowhere"], "--baseline nowhere: there is no such run"),
         (["--baseline", "run/status.json"], "is a file"),
         (["--baseline", "."], "not a run directory"),
         (["--baseline", "failed"], r"cannot be the baseline \(failed\); name a completed run"),

@@ -111,7 +111,7 @@ def test_figures_are_made_with_the_images(sweep):
     with Image.open(out / "figures/fixed_and_broken.png") as image:
         assert min(image.size) > 600, "a figure without galleries is lower"
     [row] = rows(runs / "0.2-0" / "summary.csv")
-    predictions = read_predictions(runs / "0.2-0", float(row["misclassified"]))
+    predictions = read_predictions(runs / "0.2-0", row["misclassified"])
     test, reason = load_test_images(runs / "0.2-0", row["data_fingerprint"], predictions)
     assert reason == ""
     assert test.images.shape == (100, 32, 32, 1)

@@ -111,7 +111,7 @@ def test_the_user_chooses_the_keys_of_repetitions(tmp_path, capsys):
     assert written("groups.csv")["seeds"].tolist() == ["0/0 1/1 2/2"] * 2
     out = capsys.readouterr().out
     assert "Settings (runs that differ by seed and data.split_seed only):" in out
-    with pytest.raises(RequestError, match="--over sed: no run has such a config key; did you mean seed"):
+    with pytest.raises(RequestError, match=r"--over sed: no run has such a config key \(did you mean 'seed'"):
         main([".", "--over", "sed"])
 
 

@@ -10,57 +10,48 @@ import pandas as pd
 import pytest
 import torch
 from composing import TINY, composed
+from runs import measured
 from torchrun_runs import NOTHING_DRAWN, PLAIN, PROGRAM, table, torchrun
 
 from cifar_exp.build import build
 from cifar_exp.cli import main
 from cifar_exp.compute.distributed.shard import Shard
 from cifar_exp.config.parse import as_containers
-from cifar_exp.config.resolved import validate
 from cifar_exp.data.augment.policy import Augmentation
-from cifar_exp.data.batches import Loader, TrainingBatches
+from cifar_exp.data.batches import TrainingBatches
 from cifar_exp.data.dataset import Split
 from cifar_exp.errors import RequestError
 from cifar_exp.evaluation.metrics import evaluate
 from cifar_exp.run_dir.checkpoint import load
 from cifar_exp.run_dir.environment import changes
 from cifar_exp.runner import run
+from cifar_exp.safe_io.untrusted import read_json
 
 DRAWN = (*PLAIN, "data.limit_train=997", "+model.dropout=0.3", "epochs=4")  # 28 x 32 + 1: shared 1 to 0
 NORMED = (*TINY, "epochs=3", "scheduler.pct_start=0.95", "max_lr=10", "evaluation.weights=best", "precision=float32")
+ON_DEVICE = (*NOTHING_DRAWN, "augment_backend=device")
+DRAWN_ON_DEVICE = (*ON_DEVICE, "augment=crop_flip_cutout", "epochs=1")
+FAILING = (*NOTHING_DRAWN, "data.limit_train=990", "epochs=5")
+FAILED_AT = 120  # a step that only this run has: 28 in each of 5 epochs
 STOPPED_AFTER = 40  # steps: in the middle of the second of four epochs of 29 steps
-
-
-def asked(overrides: tuple[str, ...]) -> list[str]:
-    """The same by the command line."""
-    return ["-m", "cifar_exp", *overrides]
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """Where the runs of this module lie, made by three calls of torchrun.
+    """The folder of this module's runs, made by two calls of torchrun.
 
-    ``failed``: one process raises; ``stopped``: torchrun is sent SIGTERM in the middle of an epoch and the run then
-    goes on; ``nothing_drawn``, ``drawn``, ``normed``: undisturbed.
+    ``stopped``: torchrun is sent SIGTERM in the middle of an epoch and the run is then resumed; ``failed``: one process
+    raises, and torchrun ends; the others run undisturbed, those ``on_device`` with ``augment_backend=device``.
     """
     out = tmp_path_factory.mktemp("parallel")
-    # Two at a time: they mostly import.
-    failing = torchrun(
-        *asked((*NOTHING_DRAWN, f"hydra.run.dir={out / 'failed'}")),
-        TEST_AT="1:2",
-        TEST_DO="raise",
-        TEST_NOTE=str(out / "failed_at"),
-    )
-    stopped = torchrun(
-        *asked((*DRAWN, f"hydra.run.dir={out / 'stopped'}")),
-        TEST_AT=f"1:{STOPPED_AFTER}",
-        TEST_DO="stop",
-        TEST_NOTE=str(out / "stopped_at"),
-    )
-    with failing as first, stopped as second:
-        for name, process in (("failed", first), ("stopped", second)):
+
+    def launch(name: str, *arguments: str, at: int, action: str) -> None:
+        environment = {"TEST_AT": f"1:{at}", "TEST_DO": action, "TEST_NOTE": str(out / f"{name}_at")}
+        with torchrun(*arguments, f"hydra.run.dir={out / name}", **environment) as process:
             output = process.communicate(timeout=300)[0]
-            (out / f"{name}.txt").write_text(f"{time.time()}\n{process.returncode}\n{output}")
+        (out / f"{name}.txt").write_text(f"{time.time()}\n{process.returncode}\n{output}")
+
+    launch("stopped", "-m", "cifar_exp", *DRAWN, at=STOPPED_AFTER, action="stop")
     (out / "status_when_stopped.json").write_bytes((out / "stopped" / "status.json").read_bytes())
     (out / "last_when_stopped.pt").write_bytes((out / "stopped" / "checkpoints" / "last.pt").read_bytes())
 
@@ -69,18 +60,19 @@ def folder(tmp_path_factory):
         ("drawn", as_containers(composed(*DRAWN)), False),
         ("nothing_drawn", as_containers(composed(*NOTHING_DRAWN)), False),
         ("normed", as_containers(composed(*NORMED)), False),
+        ("on_device", as_containers(composed(*ON_DEVICE)), False),
+        ("drawn_on_device", as_containers(composed(*DRAWN_ON_DEVICE)), False),
+        ("drawn_on_device_again", as_containers(composed(*DRAWN_ON_DEVICE)), False),
     ]
     (out / "runs.json").write_text(json.dumps(runs))
-    with torchrun(str(PROGRAM), str(out / "runs.json"), str(out)) as process:
-        output = process.communicate(timeout=300)[0]
-    assert process.returncode == 0, output
+    launch("failed", str(PROGRAM), str(out / "runs.json"), str(out), *FAILING, at=FAILED_AT, action="raise")
     return out
 
 
 def ended(folder: Path, name: str) -> tuple[float, int, str]:
-    """When torchrun ended, with which code, and what it said."""
-    at, code, said = (folder / f"{name}.txt").read_text().split("\n", 2)
-    return float(at), int(code), said
+    """The time at which torchrun ended, its exit code and its output."""
+    at, code, output = (folder / f"{name}.txt").read_text().split("\n", 2)
+    return float(at), int(code), output
 
 
 @pytest.mark.parametrize("world_size", [1, 2, 3, 5])
@@ -90,8 +82,8 @@ def test_shards_of_all_ranks_make_up_the_batches(world_size, batch_size):
     nothing = Augmentation({}, (0, 0, 0), (4, 4, 3))
     whole = TrainingBatches(split, nothing, batch_size, 0)
     shards = [TrainingBatches(split, nothing, batch_size, 0, Shard(rank, world_size)) for rank in range(world_size)]
-    made = [list(Loader(shard, 0, pin_memory=False).epoch(2)) for shard in shards]
-    for batch, (_, labels) in enumerate(Loader(whole, 0, pin_memory=False).epoch(2)):
+    made = [list(shard.epoch(2)) for shard in shards]
+    for batch, (_, labels) in enumerate(whole.epoch(2)):
         counts = [shard.sizes(batch) for shard in shards]
         parts = [each[batch][1][:counted] for each, (counted, _) in zip(made, counts, strict=True)]
         assert torch.equal(torch.cat(parts), labels)
@@ -111,7 +103,7 @@ def test_each_process_draws_its_own_augmentation_and_the_figure_shows_it():
     same = np.arange(4)
     assert not np.array_equal(shards[0].images(1, 0, same), shards[1].images(1, 0, same))
     for shard in shards:
-        for pixels, labels in Loader(shard, 0, pin_memory=False).epoch(1):
+        for pixels, labels in shard.epoch(1):
             for image, label in zip(pixels, labels, strict=True):
                 np.testing.assert_array_equal(shards[0].as_seen(int(label), 1), image.numpy())
 
@@ -130,7 +122,7 @@ def test_two_processes_measure_what_one_does(folder, tmp_path):
 
 def test_each_image_is_seen_once_an_epoch(folder):
     made = [json.loads(line) for rank in (0, 1) for line in (folder / f"asked_{rank}.jsonl").read_text().splitlines()]
-    # Of 897 images there are two runs, one of which went on from the middle of its second epoch.
+    # Two runs have 897 images; one of them was resumed in its second epoch. Those on the device make no such calls.
     for images, epoch, runs in ((899, 1, 1), (899, 2, 1), (899, 3, 1), (897, 1, 1), (897, 3, 2), (897, 4, 2)):
         seen = sorted(index for of, at, indices in made if (of, at) == (images, epoch) for index in indices)
         assert seen == sorted([*range(images)] * runs)
@@ -153,20 +145,36 @@ def test_running_statistics_are_those_in_the_checkpoint(folder):
         assert alone.loss == pytest.approx(found, rel=1e-6)
 
 
-def test_a_stopped_run_goes_on_to_the_same_numbers(folder):
-    _, code, said = ended(folder, "stopped")
+def test_two_processes_augment_on_the_device_as_one_does(folder, tmp_path):
+    run(composed(*ON_DEVICE), tmp_path / "one")
+    for name in ("metrics.csv", "steps.csv"):
+        one, two = table(tmp_path, "one", name), table(folder, "on_device", name)
+        np.testing.assert_allclose(one.to_numpy(float), two.to_numpy(float), rtol=0, atol=1e-5)
+
+
+def test_two_processes_repeat_what_they_draw_on_the_device(folder):
+    drawn, again, undrawn = (
+        measured(folder / f"{name}on_device{end}") for name, end in (("drawn_", ""), ("drawn_", "_again"), ("", ""))
+    )
+    assert drawn == again
+    assert drawn["steps.csv"] != undrawn["steps.csv"][:29]
+    assert read_json(folder / "drawn_on_device" / "environment.json")["augment_backend"] == "device"
+
+
+def test_a_stopped_run_is_resumed_to_the_same_numbers(folder):
+    _, code, output = ended(folder, "stopped")
     assert code != 0
     assert json.loads((folder / "status_when_stopped.json").read_text())["state"] == "interrupted"
     state = torch.load(folder / "last_when_stopped.pt", weights_only=True)
-    assert STOPPED_AFTER <= state["step"] <= STOPPED_AFTER + 3  # torchrun takes a moment to pass the signal on
+    assert STOPPED_AFTER <= state["step"] <= STOPPED_AFTER + 3  # torchrun takes a moment to forward the signal
     assert len(state["other_processes"]) == 1
-    assert "Traceback" not in said.split("torch/distributed")[0]
+    assert "Traceback" not in output.split("torch/distributed")[0]
     for name in ("metrics.csv", "steps.csv", "predictions.csv"):
         pd.testing.assert_frame_equal(table(folder, "stopped", name), table(folder, "drawn", name), check_exact=True)
 
 
 def test_a_failure_in_one_process_ends_all(folder):
-    at, code, said = ended(folder, "failed")
+    at, code, output = ended(folder, "failed")
     assert code == 1
     assert at - float((folder / "failed_at").read_text()) < 20
     status = json.loads((folder / "failed" / "status.json").read_text())
@@ -174,10 +182,10 @@ def test_a_failure_in_one_process_ends_all(folder):
     assert "rank 1 (" in status["error"]
     assert "RuntimeError: out of luck" in status["error"]
     assert 'in forward\n    raise RuntimeError("out of luck")' in (folder / "failed" / "run.log").read_text()
-    assert said.count("failed: RankError: rank 1") == 1
+    assert output.count("failed: RankError: rank 1") == 1, output
 
 
-def test_one_process_writes(folder):
+def test_only_rank_0_writes(folder):
     for name in ("failed", "stopped", "drawn"):
         log = (folder / name / "run.log").read_text()
         assert log.count("steps an epoch") == (2 if name == "stopped" else 1)
@@ -186,17 +194,17 @@ def test_one_process_writes(folder):
     assert all(b - a == 1 for a, b in pairwise(steps["step"]))
 
 
-def test_another_number_of_processes_is_told():
+def test_another_number_of_processes_is_reported():
     found = changes(Path(), {"packages": {}}, {"packages": {}, "world_size": 2}, None)
     assert [(change.what, change.then, change.now) for change in found] == [("world_size", 1, 2)]
     assert not changes(Path(), {"packages": {}}, {"packages": {}, "world_size": 1}, None)
 
 
 @pytest.mark.parametrize("arguments", [["-m", "seed=1,2"], ["compare", "."], ["evaluate", "."]])
-def test_what_needs_one_process_says_so(arguments, monkeypatch, capsys):
+def test_commands_that_need_one_process_refuse_torchrun(arguments, monkeypatch, capsys):
     for name, value in (("TORCHELASTIC_RUN_ID", "x"), ("WORLD_SIZE", "2"), ("LOCAL_WORLD_SIZE", "2")):
         monkeypatch.setenv(name, value)
     with pytest.raises(RequestError, match=rf"{arguments[0]}: works in one process only, but torchrun started 2"):
         main._dispatch(arguments)
     monkeypatch.delenv("TORCHELASTIC_RUN_ID")  # other programs set WORLD_SIZE, too
-    validate(composed(*TINY, "sync_batch_norm=true"))
+    composed(*TINY, "sync_batch_norm=true")

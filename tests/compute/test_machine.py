@@ -10,7 +10,7 @@ from cifar_exp.compute import memory
 from cifar_exp.training import fit
 
 
-def test_the_memory_is_what_linux_says():
+def test_the_memory_is_that_of_linux():
     meminfo = Path("/proc/meminfo")
     if not meminfo.exists():
         pytest.skip("compares with /proc/meminfo, which Linux has")
@@ -30,12 +30,12 @@ def test_others_are_those_that_the_cpus_are_too_few_for(monkeypatch, load, cpus,
 
 
 @pytest.mark.parametrize(
-    ("seconds", "device", "threads", "said"),
+    ("seconds", "device", "threads", "logged"),
     [(60.0, "cpu", 2, True), (5.0, "cpu", 2, False), (60.0, "cuda", 2, False), (60.0, "cpu", 1, False)],
 )
-def test_a_run_that_waits_for_others_says_so(monkeypatch, caplog, seconds, device, threads, said):
+def test_cpu_contention_is_logged(monkeypatch, caplog, seconds, device, threads, logged):
     monkeypatch.setattr(os, "getloadavg", lambda: (3.2, 0.0, 0.0))
     monkeypatch.setattr(os, "cpu_count", lambda: 2)
     monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
-    assert fit._warn_of_cpu_contention(seconds, torch.device(device)) is said
-    assert ("(threads=1)" in caplog.text) is said
+    assert fit._warn_of_cpu_contention(seconds, torch.device(device)) is logged
+    assert ("(threads=1)" in caplog.text) is logged

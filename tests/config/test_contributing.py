@@ -12,8 +12,7 @@ from typing import Any
 import composing
 import pytest
 
-from cifar_exp.config.compose import compose_job, without_hydra
-from cifar_exp.config.resolved import resolve
+from cifar_exp.config.compose import compose_config, compose_job
 from cifar_exp.config.schema import REGISTRY, ExperimentConfig
 from cifar_exp.errors import RequestError
 
@@ -56,7 +55,7 @@ def test_an_example_works_as_it_is_written(title, tmp_path, monkeypatch, restore
         compose_job([f"{group}={option}"])
 
     def composed(*overrides: str) -> ExperimentConfig:
-        return resolve(without_hydra(compose_job(list(overrides), config_dir=str(tmp_path))))
+        return compose_config(overrides, config_dir=tmp_path)
 
     monkeypatch.setattr(composing, "composed", composed)
     for mapping in (REGISTRY[group].schemas, REGISTRY[group].targets):

@@ -85,7 +85,7 @@ def test_the_trial_of_a_batch_of_one_changes_no_number(monkeypatch):
         (["epochs=1000000", "batch_size=1"], r"epochs: a run has at most 10,000,000 steps, not 16,000,000"),
     ],
 )
-def test_what_no_memory_or_patience_could_hold_is_refused_at_once(monkeypatch, overrides, message):
+def test_impossible_sizes_are_refused_at_once(monkeypatch, overrides, message):
     config = config_for(made([0, 1] * 9, 2, 16), monkeypatch, *overrides)
     with pytest.raises(RequestError, match=message):
         build(config)
@@ -162,7 +162,7 @@ BAD = {
 
 
 @pytest.mark.parametrize("bad", BAD.values(), ids=BAD)
-def test_a_loader_of_ones_own_that_makes_a_mistake_is_told(monkeypatch, bad):
+def test_a_faulty_data_set_of_an_own_loader_is_refused(monkeypatch, bad):
     *parts, message = bad
     good = Split(PIXELS, LABELS, SOURCES)
     for train, test in ((Split(*parts), good), (good, Split(*parts))):

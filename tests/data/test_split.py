@@ -166,15 +166,3 @@ def test_mnist5k_holds_every_digit_of_the_package_once() -> None:
     np.testing.assert_array_equal(np.concatenate([dataset.train.labels, dataset.test.labels]), table[rows, 784])
     assert np.bincount(dataset.train.labels).tolist() == [400] * 10
     assert np.bincount(dataset.test.labels).tolist() == [100] * 10
-
-
-@pytest.mark.jpeg
-def test_all_of_cifar10(jpeg_root: Path) -> None:
-    dataset = data.image_folder(root=str(jpeg_root), cache=None, image_size=32)
-    assert dataset.train.images.shape == (50_000, 32, 32, 3)
-    assert dataset.test.images.shape == (10_000, 32, 32, 3)
-    assert np.bincount(dataset.train.labels).tolist() == [5_000] * 10
-    assert np.bincount(dataset.test.labels).tolist() == [1_000] * 10
-    computed = statistics(dataset.train.images, 4)
-    assert computed.mean == (0.4913, 0.4821, 0.4465)
-    assert computed.std == (0.2452, 0.2428, 0.2606)

@@ -1,7 +1,10 @@
 """Configurations as the command line composes them, for tests of what they describe."""
 
-from cifar_exp.config.compose import compose_job, without_hydra
-from cifar_exp.config.resolved import resolve
+import copy
+import functools
+import os
+
+from cifar_exp.config.compose import compose_config
 from cifar_exp.config.schema import ExperimentConfig
 
 # A run of seconds: 300 digits, one small network, nothing drawn.
@@ -22,5 +25,11 @@ TINY = (
 
 
 def composed(*overrides: str) -> ExperimentConfig:
-    """The typed configuration of one job."""
-    return resolve(without_hydra(compose_job(list(overrides))))
+    """The typed configuration of one job, composed once for the same overrides, folder and environment."""
+    environment = frozenset(item for item in os.environ.items() if item[0] != "PYTEST_CURRENT_TEST")
+    return copy.deepcopy(_composed(overrides, os.getcwd(), environment))
+
+
+@functools.cache
+def _composed(overrides: tuple[str, ...], _folder: str, _environment: frozenset[tuple[str, str]]) -> ExperimentConfig:
+    return compose_config(overrides)

@@ -16,7 +16,8 @@ from cifar_exp.evaluation.calibration import calibration_rows
 from cifar_exp.evaluation.label_issues import label_issue_rows
 from cifar_exp.evaluation.metrics import confusion_matrix, confusion_rows, per_class_rows
 from cifar_exp.explain.verdict import verdict
-from cifar_exp.run_dir import probabilities, tables
+from cifar_exp.run_dir import tables
+from cifar_exp.run_dir.arrays import write_arrays
 from cifar_exp.run_dir.kept_images import write_images
 from cifar_exp.safe_io import atomic
 
@@ -148,7 +149,9 @@ def _write_evaluation(path: Path, classes: Sequence[str], attended: float) -> No
             for index, (label, prediction, confidence) in enumerate(zip(LABELS, PREDICTIONS, CONFIDENCES, strict=True))
         ],
     )
-    probabilities.write(path / probabilities.FILE, PROBABILITIES, LABELS, classes)
+    write_arrays(
+        path / "probabilities.npz", probabilities=PROBABILITIES, labels=LABELS, class_names=np.array(list(classes))
+    )
     bins = calibration_rows(CONFIDENCES, LABELS == PREDICTIONS)
     tables.write_table(path / "calibration.csv", tables.CALIBRATION_COLUMNS, bins)
     sources = np.array([f"test/{index}.png" for index in range(20)])

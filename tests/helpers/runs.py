@@ -3,6 +3,7 @@
 import csv
 import json
 import signal
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +54,11 @@ def edit(run_dir, **changes):
 
 def signal_at(patch: pytest.MonkeyPatch, number: int, which: int = signal.SIGINT) -> None:
     """Arrange for a signal in a certain step of the next run."""
+    call_at(patch, number, lambda: signal.raise_signal(which))
+
+
+def call_at(patch: pytest.MonkeyPatch, number: int, action: Callable[[], object]) -> None:
+    """Arrange for a call in a certain step, counted from now."""
     from cifar_exp.training.progress import EpochProgress
 
     steps = []
@@ -61,7 +67,7 @@ def signal_at(patch: pytest.MonkeyPatch, number: int, which: int = signal.SIGINT
     def counting(progress: EpochProgress, *arguments: Any) -> None:
         steps.append(1)
         if len(steps) == number:
-            signal.raise_signal(which)
+            action()
         update(progress, *arguments)
 
     patch.setattr(EpochProgress, "update", counting)

@@ -8,7 +8,7 @@ from composing import TINY, composed
 from report_runs import LABELS, PREDICTIONS, WRONG, visible_text, write_run
 
 from cifar_exp.errors import DivergedError
-from cifar_exp.reports.run_page import live
+from cifar_exp.reports.run_page import live, page
 from cifar_exp.reports.run_page.live import LivePage
 from cifar_exp.run_dir import kept_images
 from cifar_exp.runner import run
@@ -59,7 +59,7 @@ def test_a_page_that_cannot_be_made_does_not_fail_the_run(tmp_path, monkeypatch,
     def broken(*_arguments, **_options):
         raise ZeroDivisionError("no page today")
 
-    monkeypatch.setattr(live, "run_page", broken)
+    monkeypatch.setattr(page, "run_page", broken)
     monkeypatch.setattr(kept_images, "write_images", broken)
     caplog.set_level(logging.WARNING, "cifar_exp")
     summary = run(composed(*TINY, "epochs=1", "report=true"), tmp_path / "run")
@@ -97,7 +97,7 @@ def test_a_page_is_written_at_most_every_thirty_seconds(tmp_path, monkeypatch):
     clock = [100.0]
     written = []
     monkeypatch.setattr(live.time, "monotonic", lambda: clock[0])
-    monkeypatch.setattr(live, "run_page", lambda *_a, **_o: written.append(clock[0]) or "page")
+    monkeypatch.setattr(page, "run_page", lambda *_a, **_o: written.append(clock[0]) or "page")
     with LivePage(path, wanted=True) as shown:
         for now in (100.0, 110.0, 129.9, 130.0, 140.0, 161.0):
             clock[0] = now

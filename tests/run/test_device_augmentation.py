@@ -4,23 +4,21 @@ import copy
 import json
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 import yaml
 from composing import TINY, composed
 from runs import measured
 from torch import nn
-from torchrun_runs import NOTHING_DRAWN, PROGRAM, table, torchrun
 
 from cifar_exp.build import build
 from cifar_exp.cli.main import main
-from cifar_exp.config.parse import as_containers, changed
+from cifar_exp.config.parse import changed
 from cifar_exp.config.resolved import load_saved
 from cifar_exp.run_dir import lifecycle, tables
 from cifar_exp.run_dir.environment import changes
 from cifar_exp.runner import run
-from cifar_exp.safe_io import atomic
+from cifar_exp.safe_io.untrusted import read_json
 from cifar_exp.training.lr_range_test import LRRange, run_lr_range_test
 
 ON_DEVICE = (*TINY, "augment=crop_flip_cutout", "augment_backend=device")
@@ -34,14 +32,14 @@ def whole(tmp_path_factory) -> Path:
     return out_dir
 
 
-def test_a_run_says_who_augments(whole):
-    assert atomic.read_json(whole / "environment.json")["augment_backend"] == "device"
+def test_a_run_records_its_augmentation_backend(whole):
+    assert read_json(whole / "environment.json")["augment_backend"] == "device"
     assert yaml.safe_load((whole / "config_resolved.yaml").read_text())["augment_backend"] == "device"
     assert "augmented by the device" in (whole / "run.log").read_text()
     assert len(tables.read_table(whole / "metrics.csv")) == 2
 
 
-def test_a_run_interrupted_in_an_epoch_goes_on_to_the_same_bits(whole, tmp_path, at_step):
+def test_a_run_interrupted_in_an_epoch_is_resumed_bit_identically(whole, tmp_path, at_step):
     at_step(2)
     with pytest.raises(KeyboardInterrupt):
         run(load_saved(whole / "config_resolved.yaml"), tmp_path / "run")
@@ -50,10 +48,10 @@ def test_a_run_interrupted_in_an_epoch_goes_on_to_the_same_bits(whole, tmp_path,
     assert measured(tmp_path / "run") == measured(whole)
 
 
-def test_auto_on_a_cpu_is_albumentations_to_the_last_bit(whole, tmp_path):
+def test_auto_on_a_cpu_is_albumentations_to_the_last_bit(tmp_path):
     for backend in ("auto", "albumentations"):
-        run(composed(*ON_DEVICE, f"augment_backend={backend}"), tmp_path / backend)
-        assert atomic.read_json(tmp_path / backend / "environment.json")["augment_backend"] == "albumentations"
+        run(composed(*ON_DEVICE, f"augment_backend={backend}", "explain.images=0"), tmp_path / backend)
+        assert read_json(tmp_path / backend / "environment.json")["augment_backend"] == "albumentations"
         assert "augmented by Albumentations" in (tmp_path / backend / "run.log").read_text()
     assert measured(tmp_path / "auto") == measured(tmp_path / "albumentations")
 
@@ -65,12 +63,12 @@ def test_without_transforms_both_backends_make_the_same_run(tmp_path):
     assert measured(tmp_path / "device") == measured(tmp_path / "albumentations")
 
 
-def test_a_transform_without_an_equivalent_is_left_to_albumentations(tmp_path, capsys):
+def test_a_transform_without_an_equivalent_is_applied_by_albumentations(tmp_path, capsys):
     blur = "+augment.transforms.blur={_target_: albumentations.Blur}"
     assert main([*ON_DEVICE, "epochs=1", blur, f"hydra.run.dir={tmp_path / 'run'}"]) == 0
-    said = (tmp_path / "run" / "run.log").read_text()
-    assert "Albumentations augments on the CPU: the device cannot apply augment.transforms.blur (Blur" in said
-    assert atomic.read_json(tmp_path / "run" / "environment.json")["augment_backend"] == "albumentations"
+    log = (tmp_path / "run" / "run.log").read_text()
+    assert "Albumentations augments on the CPU: the device cannot apply augment.transforms.blur (Blur" in log
+    assert read_json(tmp_path / "run" / "environment.json")["augment_backend"] == "albumentations"
     capsys.readouterr()
     assert main([*ON_DEVICE, "augment_backend=gpu", f"hydra.run.dir={tmp_path / 'run'}"]) == 2
     assert "augment_backend=gpu: must be one of auto, albumentations, device" in capsys.readouterr().err
@@ -104,17 +102,17 @@ def test_a_run_on_the_device_is_reproduced(whole, tmp_path):
     assert (code, verdict["same"], verdict["changes"]) == (0, True, [])
 
 
-def test_auto_that_comes_to_something_else_is_named(tmp_path, capsys):
-    """As on a machine with a GPU: there auto came to the device, and here it does not."""
+def test_auto_that_chooses_another_backend_is_reported(tmp_path, capsys):
+    """As on a machine with a GPU: auto chose the device there, and does not here."""
     run(composed(*ON_DEVICE, "augment_backend=auto", "epochs=1"), tmp_path / "run")
     path = tmp_path / "run" / "environment.json"
-    path.write_text(json.dumps(atomic.read_json(path) | {"augment_backend": "device"}))
+    path.write_text(json.dumps(read_json(path) | {"augment_backend": "device"}))
     _, verdict = reproduced(tmp_path / "run", tmp_path / "again")
     assert verdict["changes"] == [{"what": "augment_backend", "then": "device", "now": "albumentations"}]
     assert "augment_backend" in capsys.readouterr().out
 
 
-def test_a_run_from_before_there_was_a_choice_was_made_by_albumentations(whole, tmp_path):
+def test_a_run_without_a_recorded_backend_was_augmented_by_albumentations(whole, tmp_path):
     then = {"packages": {}}
     assert not changes(tmp_path, then, then | {"augment_backend": "albumentations"}, None)
     [change] = changes(tmp_path, then, then | {"augment_backend": "device"}, None)
@@ -123,39 +121,8 @@ def test_a_run_from_before_there_was_a_choice_was_made_by_albumentations(whole, 
     del saved["augment_backend"]
     (tmp_path / "config_resolved.yaml").write_text(yaml.safe_dump(saved, sort_keys=False))
     assert load_saved(tmp_path / "config_resolved.yaml").augment_backend == "auto"
-    # A sweep that is repeated finds its jobs done.
+    # A repeated sweep finds its jobs completed.
     (tmp_path / "status.json").write_text('{"config_hash": "of another text"}')
     assert lifecycle.same_config(
         tmp_path, changed(load_saved(whole / "config_resolved.yaml"), {"augment_backend": "auto"})
     )
-
-
-# --- several processes ---------------------------------------------------------------------------------
-@pytest.fixture(scope="module")
-def shared(tmp_path_factory) -> Path:
-    """Runs of two processes: one that draws nothing, and one that draws, twice."""
-    out = tmp_path_factory.mktemp("shared")
-    drawing = as_containers(composed(*NOTHING_DRAWN, "augment=crop_flip_cutout", "augment_backend=device", "epochs=1"))
-    runs = [
-        ("nothing_drawn", as_containers(composed(*NOTHING_DRAWN, "augment_backend=device")), False),
-        ("drawn", drawing, False),
-        ("drawn_again", drawing, False),
-    ]
-    (out / "runs.json").write_text(json.dumps(runs))
-    with torchrun(str(PROGRAM), str(out / "runs.json"), str(out)) as process:
-        output = process.communicate(timeout=300)[0]
-    assert process.returncode == 0, output
-    return out
-
-
-def test_two_processes_train_as_one(shared, tmp_path):
-    run(composed(*NOTHING_DRAWN, "augment_backend=device"), tmp_path / "one")
-    for name in ("metrics.csv", "steps.csv"):
-        one, two = table(tmp_path, "one", name), table(shared, "nothing_drawn", name)
-        np.testing.assert_allclose(one.to_numpy(float), two.to_numpy(float), rtol=0, atol=1e-5)
-
-
-def test_two_processes_repeat_what_they_draw(shared):
-    assert measured(shared / "drawn") == measured(shared / "drawn_again")
-    assert measured(shared / "drawn")["steps.csv"] != measured(shared / "nothing_drawn")["steps.csv"][:29]
-    assert atomic.read_json(shared / "drawn" / "environment.json")["augment_backend"] == "device"

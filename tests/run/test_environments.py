@@ -97,7 +97,7 @@ def test_a_saved_config_with_names_that_are_not_utf8_is_read_again(tmp_path):
     assert load_saved(path) == config
 
 
-def test_runs_in_folders_whose_names_are_no_text_are_compared(tmp_path):
+def test_runs_in_folders_whose_names_are_not_utf8_are_compared(tmp_path):
     for number in range(2):
         make_run(tmp_path / os.fsdecode(b"gr\xf6\xdfe") / str(number), name=f"n{number}", max_lr=0.1 * (number + 1))
     assert main(["compare", str(tmp_path), "--out", str(tmp_path / "out")]) == 0
@@ -106,7 +106,7 @@ def test_runs_in_folders_whose_names_are_no_text_are_compared(tmp_path):
 
 
 @pytest.mark.skipif(not STRESS, reason="starts the program twice: `make stress` runs it")
-def test_streams_that_are_closed_and_a_reader_that_leaves_do_not_end_the_run(tmp_path):
+def test_closed_streams_and_a_closed_pipe_do_not_end_the_run(tmp_path):
     program = " ".join([*PROGRAM, *TINY, "epochs=1"])
     closed = subprocess.run(["bash", "-c", f"{program} hydra.run.dir=closed >&- 2>&- <&-"], cwd=tmp_path, timeout=240)
     assert (closed.returncode, state_of(tmp_path / "closed")) == (0, "completed")
@@ -121,7 +121,7 @@ def test_streams_that_are_closed_and_a_reader_that_leaves_do_not_end_the_run(tmp
     assert (piped.returncode, state_of(tmp_path / "piped")) == (0, "completed")
 
 
-def test_a_run_asks_nobody_on_the_network(tmp_path, monkeypatch):
+def test_a_run_makes_no_network_connection(tmp_path, monkeypatch):
     def refused(*arguments: object, **_options: object) -> None:
         raise AssertionError(f"a network call: {arguments}")
 
@@ -135,14 +135,14 @@ def test_a_run_asks_nobody_on_the_network(tmp_path, monkeypatch):
 @pytest.mark.skipif(
     not WITHOUT_NETWORK, reason="shuts the network off by `unshare -n`: needs root on Linux outside a container"
 )
-def test_data_that_is_asked_for_without_a_network_is_told(tmp_path):
-    asked = subprocess.run(
+def test_a_download_without_a_network_is_refused(tmp_path):
+    done = subprocess.run(
         [*WITHOUT_NETWORK, *PROGRAM, "data=cifar10", f"data.cache={tmp_path / 'empty'}", "epochs=1"],
         cwd=tmp_path,
         capture_output=True,
         text=True,
         timeout=240,
     )
-    assert asked.returncode == 2
-    assert "cannot download" in asked.stderr
-    assert "experiment=quickstart, which needs no network" in asked.stderr
+    assert done.returncode == 2
+    assert "cannot download" in done.stderr
+    assert "experiment=quickstart, which needs no network" in done.stderr

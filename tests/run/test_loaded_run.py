@@ -60,7 +60,7 @@ def test_the_import_is_cheap_and_loads_nothing_heavy():
     assert done.stdout == "True ['RequestError', 'compose', 'load_run', 'read_runs', 'run']\n"
 
 
-def test_the_code_of_the_page_runs_as_it_stands(tmp_path, monkeypatch):
+def test_the_code_of_the_page_runs_unchanged(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     blocks = re.findall(r"^```python\n(.*?)^```", (ROOT / "docs" / "python.md").read_text(), re.DOTALL | re.MULTILINE)
     assert len(blocks) > 4
@@ -69,7 +69,7 @@ def test_the_code_of_the_page_runs_as_it_stands(tmp_path, monkeypatch):
         exec(compile(block, "docs/python.md", "exec"), namespace)
 
 
-def test_composing_is_what_the_command_line_does(tmp_path):
+def test_composing_gives_the_config_of_the_command_line(tmp_path):
     config = cifar_exp.compose(TINY)
     assert (config, config.model.width) == (composed(*TINY), 4)
     with pytest.raises(cifar_exp.RequestError, match="epohcs"):
@@ -175,7 +175,7 @@ def test_predict_gives_the_runs_own_predictions(run_dir, files, tmp_path, monkey
     assert "... and 80 more" in printed
 
 
-def test_what_cannot_be_read_is_skipped_and_the_rest_is_predicted(run_dir, files, tmp_path, capsys):
+def test_unreadable_images_are_skipped_and_the_others_predicted(run_dir, files, tmp_path, capsys):
     folder = tmp_path / "mixed"
     shutil.copytree(files, folder, ignore=lambda _, names: [name for name in names if name > "005.png"])
     (folder / "000.png").write_bytes((folder / "000.png").read_bytes()[:90])

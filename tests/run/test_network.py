@@ -92,7 +92,7 @@ def test_a_layout_that_was_asked_for_is_named_in_the_message():
         build(config_of("View", "memory_format=channels_last"))
 
 
-def test_a_network_without_a_feature_map_says_so_in_log_and_page(tmp_path, caplog, monkeypatch):
+def test_a_network_without_a_feature_map_is_reported_in_log_and_page(tmp_path, caplog, monkeypatch):
     monkeypatch.setattr(logging.getLogger("cifar_exp"), "propagate", True)
     with caplog.at_level(logging.INFO, logger="cifar_exp"):
         run(config_of("NoLayerNames", "report=true", stride=32), tmp_path / "run")
@@ -129,7 +129,7 @@ def test_the_trial_leaves_no_trace():
     assert build(config).learner.optimizer.state_dict()["state"] == {}
 
 
-def test_what_fails_after_training_leaves_the_results_and_a_run_that_can_be_evaluated(tmp_path, monkeypatch):
+def test_a_failure_after_training_keeps_the_results_and_a_run_that_can_be_evaluated(tmp_path, monkeypatch):
     def fails(*_, **__):
         raise MemoryError("no room")
 
@@ -157,8 +157,8 @@ def test_what_fails_after_training_leaves_the_results_and_a_run_that_can_be_eval
     assert "MemoryError" in (tmp_path / "fails" / "run.log").read_text()
 
 
-def test_an_interruption_after_the_results_leaves_them_and_resume_can_leave_the_maps_out(tmp_path, monkeypatch):
-    from cifar_exp.cli.resume import resume
+def test_an_interruption_after_the_results_leaves_them_and_resume_can_leave_the_maps_out(tmp_path, monkeypatch, capsys):
+    from cifar_exp.cli.main import main
 
     def interrupted(*_, **__):
         raise KeyboardInterrupt
@@ -170,9 +170,9 @@ def test_an_interruption_after_the_results_leaves_them_and_resume_can_leave_the_
             run(composed(*SMALL), path)
     kept = read_table(path / "summary.csv").iloc[0]
     assert (kept["state"], len(read_table(path / "predictions.csv"))) == ("interrupted", 20)
-    assert resume(path, ["explain.images=0"], trust=[], config_dir=None) == 0
+    assert main(["resume", str(path), "explain.images=0"]) == 0
     assert read_table(path / "gradcam.csv").empty
     assert read_table(path / "summary.csv")["test_loss"][0] == kept["test_loss"]
-    assert resume(path, ["explain.images=0"], trust=[], config_dir=None) == 0  # complete
-    with pytest.raises(RequestError, match=r"epochs=3: the schedule was planned for 1"):
-        resume(path, ["epochs=3"], trust=[], config_dir=None)
+    assert main(["resume", str(path), "explain.images=0"]) == 0  # complete
+    assert main(["resume", str(path), "epochs=3"]) == 2
+    assert "epochs=3: the schedule was planned for 1" in capsys.readouterr().err

@@ -7,6 +7,7 @@ import os
 import numpy as np
 import pytest
 
+from cifar_exp.errors import RequestError
 from cifar_exp.run_dir import run_status, tables
 from cifar_exp.safe_io import atomic
 
@@ -84,7 +85,7 @@ def test_a_write_that_fails_leaves_the_old_file_and_no_litter(tmp_path, monkeypa
 
 def test_a_directory_is_claimed_once(tmp_path):
     status = run_status.claim(tmp_path / "run", "abc")
-    with pytest.raises(FileExistsError):
+    with pytest.raises(RequestError, match="already contains a run"):
         run_status.claim(tmp_path / "run", "abc")
     run_status.update_status(tmp_path / "run", status, state="completed", epochs_completed=3)
     read = json.loads((tmp_path / "run" / "status.json").read_text())

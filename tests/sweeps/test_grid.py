@@ -90,15 +90,15 @@ def test_a_glob_is_every_option_of_a_group():
 )
 def test_an_impossible_sweep_is_refused_at_once(here, capsys, overrides, message):
     assert main(["-m", *overrides]) == 2
-    told = capsys.readouterr().err
-    assert message in told
-    assert len(told.strip().splitlines()) <= 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert len(error.strip().splitlines()) <= 2
     assert list(here.iterdir()) == []
 
 
 def test_jobs_keep_their_values_and_their_directories(here):
     """Values in a random order, directories named after them; the same command, and ``resume``, find them again."""
-    asked = ["-m", *QUIET, "max_lr=shuffle(0.01,0.02,0.03,0.04)", BY_NAME, "hydra.sweep.dir=s"]
+    asked = ["-m", *QUIET, "max_lr=shuffle(0.01,0.02,0.03)", BY_NAME, "hydra.sweep.dir=s"]
     asked.append(
         "hydra.job.config.override_dirname.exclude_keys=[" + ",".join(text.split("=")[0] for text in QUIET) + "]"
     )
@@ -111,7 +111,7 @@ def test_jobs_keep_their_values_and_their_directories(here):
             in (here / "s" / job["run"] / "config_resolved.yaml").read_text()
         )
     written = {path: path.stat().st_mtime_ns for path in here.glob("s/*/metrics.csv")}
-    assert len(written) == 4
+    assert len(written) == 3
     assert main(asked) == 0
     assert main(["resume", "s"]) == 2, "hydra.job.config... names the directories and is not recorded"
     assert main(["resume", "s", asked[-1]]) == 0

@@ -2,24 +2,25 @@
 
 import csv
 import json
+import shutil
 import signal
 from pathlib import Path
 
 import pytest
 from composing import TINY
-from runs import measured
+from runs import measured, signal_at
 
 from cifar_exp import data
 from cifar_exp.cli.main import main
 from cifar_exp.config.overrides import quoted
 from cifar_exp.run_dir import run_status, tables
 from cifar_exp.sweeps.ledger import winner
-from cifar_exp.training.progress import EpochProgress
 
 # One step an epoch, on the images of the fixture `image_tree`.
 SMALL = ["model=resnet9", "model.width=4", "data=image_folder", "data.validation_fraction=0.25", "epochs=1"]
 SMALL += ["scheduler=constant", "figures=false", "explain.images=0", "threads=1"]
 SWEPT = [*TINY, "epochs=1,2", "max_lr=0.05,0.1"]
+PAIR = [*TINY, "epochs=1", "seed=0,1"]
 
 
 @pytest.fixture
@@ -28,11 +29,39 @@ def here(tmp_path, monkeypatch):
     return tmp_path
 
 
+def without_comparison(patch):
+    patch.setattr("cifar_exp.sweeps.ledger._compare", lambda sweep_dir: None)
+
+
 @pytest.fixture(autouse=True)
 def quick(request, monkeypatch):
     """Skip the comparison except in tests about it."""
     if "comparison" not in request.node.name:
-        monkeypatch.setattr("cifar_exp.sweeps.ledger._compare", lambda sweep_dir: None)
+        without_comparison(monkeypatch)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """Two completed sweeps, in the folders ``swept`` and ``pair``."""
+    folder = tmp_path_factory.mktemp("finished")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        without_comparison(patch)
+        assert main(["-m", *SWEPT, "hydra.sweep.dir=swept"]) == 0
+        assert main(["-m", *PAIR, "hydra.sweep.dir=pair"]) == 0
+    return folder
+
+
+@pytest.fixture
+def swept(finished, here):
+    """The completed sweep of ``SWEPT``, copied to the folder ``s``."""
+    return shutil.copytree(finished / "swept", here / "s")
+
+
+@pytest.fixture
+def pair(finished, here):
+    """The completed sweep of ``PAIR``, copied to the folder ``s``."""
+    return shutil.copytree(finished / "pair", here / "s")
 
 
 def table(sweep_dir):
@@ -54,23 +83,9 @@ def contents(sweep_dir, *jobs):
     }
 
 
-def interrupt_at(monkeypatch, number):
-    """Raise SIGTERM in the given training step, counted from now."""
-    steps = []
-    update = EpochProgress.update
-
-    def counting(self, *arguments):
-        steps.append(1)
-        if len(steps) == number:
-            signal.raise_signal(signal.SIGTERM)
-        update(self, *arguments)
-
-    monkeypatch.setattr(EpochProgress, "update", counting)
-
-
-def test_a_sweep_leaves_its_table_and_a_comparison(here, capsys):
-    assert main(["-m", *SWEPT, "hydra.sweep.dir=s"]) == 0
-    rows = table(here / "s")
+def test_a_sweep_writes_its_table_and_a_comparison(swept, capsys):
+    assert main(["resume", "s"]) == 0
+    rows = table(swept)
     assert [(row["epochs"], row["max_lr"]) for row in rows] == [
         ("1", "0.05"),
         ("1", "0.1"),
@@ -78,33 +93,39 @@ def test_a_sweep_leaves_its_table_and_a_comparison(here, capsys):
         ("2", "0.1"),
     ]
     for row in rows:
-        summary = tables.read_table(here / "s" / row["run"] / "summary.csv").iloc[0]
+        summary = tables.read_table(swept / row["run"] / "summary.csv").iloc[0]
         assert row["state"] == "completed"
         assert float(row["test_accuracy"]) == summary["test_accuracy"]
         assert float(row["val_accuracy"]) == summary["val_accuracy"]
         assert summary["config.epochs"] == int(row["epochs"])
-    assert len(tables.read_table(here / "s" / "comparison" / "comparison.csv")) == 4
-    said = capsys.readouterr().out
+    assert len(tables.read_table(swept / "comparison" / "comparison.csv")) == 4
+    output = capsys.readouterr().out
     best = max(rows, key=lambda row: float(row["val_accuracy"]))
-    assert f"Best on the validation split: job {best['job']}" in said
-    assert f"its test accuracy is {float(best['test_accuracy']):.2%}" in said
+    assert f"Best on the validation split: job {best['job']}" in output
+    assert f"its test accuracy is {float(best['test_accuracy']):.2%}" in output
 
 
-def test_a_job_in_a_sweep_is_the_run_alone(here):
-    assert main(["-m", *SWEPT, "hydra.sweep.dir=s"]) == 0
+def test_a_job_in_a_sweep_equals_the_single_run(here, finished):
     assert main([*TINY, "epochs=2", "max_lr=0.05", "hydra.run.dir=alone"]) == 0
-    assert measured(here / "s" / "2") == measured(here / "alone")
+    assert measured(finished / "swept" / "2") == measured(here / "alone")
 
 
-def test_a_diverged_job_is_not_repeated(here, capsys):
-    assert main(["-m", *TINY, "epochs=1", "max_lr=0.05,1e30,0.1", "hydra.sweep.dir=s"]) == 1
-    assert states(here / "s") == ["completed", "diverged", "completed"]
-    assert "Traceback" in (here / "s" / "1" / "run.log").read_text()
-    assert "the loss became" in table(here / "s")[1]["error"]
-    before = contents(here / "s", "0", "1", "2")
+def test_a_diverged_job_is_not_repeated_and_ends_a_fail_fast_sweep(here, capsys):
+    asked = ["-m", *TINY, "epochs=1", "max_lr=1e30,0.05", "hydra.sweep.dir=s"]
+    assert main([*asked, "sweep.fail_fast=true"]) == 1
+    assert states(here / "s") == ["diverged", "not started"]
+    assert "Traceback" in (here / "s" / "0" / "run.log").read_text()
+    assert "the loss became" in table(here / "s")[0]["error"]
+    before = contents(here / "s", "0")
+    assert main(asked) == 1
+    assert states(here / "s") == ["diverged", "completed"]
+    before |= contents(here / "s", "1")
+    capsys.readouterr()
     assert main(["resume", "s"]) == 1
-    assert "Job 1: max_lr=1e+30: skipped: diverged earlier" in capsys.readouterr().out
-    assert contents(here / "s", "0", "1", "2") == before
+    output = capsys.readouterr()
+    assert "Job 0: max_lr=1e+30: skipped: diverged earlier" in output.out
+    assert "Traceback" not in output.err
+    assert contents(here / "s", "0", "1") == before
 
 
 def test_failed_jobs_are_retried_and_finished_ones_are_not_changed(here, image_tree, monkeypatch, capsys):
@@ -117,7 +138,7 @@ def test_failed_jobs_are_retried_and_finished_ones_are_not_changed(here, image_t
     root.rmdir()
     image_tree.rename(root)
     with monkeypatch.context() as patch:
-        interrupt_at(patch, 2)  # 18 images: one step a job
+        signal_at(patch, 2, signal.SIGTERM)  # 18 images: one step a job
         assert main(["resume", "s"]) == 143
     assert states(here / "s") == ["completed", "interrupted"]
     before = contents(here / "s", "0")
@@ -128,86 +149,72 @@ def test_failed_jobs_are_retried_and_finished_ones_are_not_changed(here, image_t
     assert "Job 0: seed=0: skipped: already completed" in capsys.readouterr().out
 
 
-def test_interrupted_in_the_second_job_and_repeated(here, monkeypatch, capsys):
-    assert main(["-m", *SWEPT, "hydra.sweep.dir=whole"]) == 0
+def test_interrupted_in_the_second_job_and_repeated(here, finished, monkeypatch, capsys):
     with monkeypatch.context() as patch:
-        interrupt_at(patch, 5)  # the second step of job 1
+        signal_at(patch, 5, signal.SIGTERM)  # the second step of job 1
         assert main(["-m", *SWEPT, "hydra.sweep.dir=s"]) == 143
     assert states(here / "s") == ["completed", "interrupted", "not started", "not started"]
     before = contents(here / "s", "0")
     capsys.readouterr()
     assert main(["-m", *SWEPT, "hydra.sweep.dir=s"]) == 0
-    said = capsys.readouterr().out
-    assert "Job 0: epochs=1 max_lr=0.05: skipped: already completed" in said
-    assert "Job 1: epochs=1 max_lr=0.1: resuming (was interrupted)" in said
+    output = capsys.readouterr().out
+    assert "Job 0: epochs=1 max_lr=0.05: skipped: already completed" in output
+    assert "Job 1: epochs=1 max_lr=0.1: resuming (was interrupted)" in output
     assert contents(here / "s", "0") == before
     for job in "0123":
-        assert measured(here / "s" / job) == measured(here / "whole" / job)
+        assert measured(here / "s" / job) == measured(finished / "swept" / job)
 
 
-def test_a_killed_job_differs_from_a_running_one(here):
-    assert main(["-m", *TINY, "epochs=1", "seed=0,1", "hydra.sweep.dir=s"]) == 0
-    status = here / "s" / "1" / "status.json"
+def test_a_killed_job_differs_from_a_running_one(pair):
+    status = pair / "1" / "status.json"
     status.write_text(json.dumps(json.loads(status.read_text()) | {"state": "running"}))
-    with run_status.locked(here / "s" / "1"):
+    with run_status.locked(pair / "1"):
         assert main(["resume", "s"]) == 0
-        assert states(here / "s") == ["completed", "running"]
+        assert states(pair) == ["completed", "running"]
     assert main(["resume", "s"]) == 0
-    assert states(here / "s") == ["completed", "completed"]
+    assert states(pair) == ["completed", "completed"]
 
 
-def test_fail_fast_starts_no_further_job(here):
-    asked = ["-m", *TINY, "epochs=1", "max_lr=1e30,0.05,0.1", "hydra.sweep.dir=s"]
-    assert main([*asked, "sweep.fail_fast=true"]) == 1
-    assert states(here / "s") == ["diverged", "not started", "not started"]
-    assert main(asked) == 1
-    assert states(here / "s") == ["diverged", "completed", "completed"]
-
-
-@pytest.mark.parametrize("change", ["epochs=3,4", "max_lr=0.05,0.2", "batch_size=64"])
-def test_another_sweep_does_not_overwrite_one(here, capsys, change):
-    assert main(["-m", *SWEPT, "hydra.sweep.dir=s"]) == 0
-    before = contents(here / "s", "0", "1", "2", "3")
+@pytest.mark.parametrize("change", ["max_lr=0.05,0.2", "batch_size=64"])
+def test_another_sweep_does_not_overwrite_one(swept, capsys, change):
+    before = contents(swept, "0", "1", "2", "3")
     assert main(["-m", *SWEPT, "hydra.sweep.dir=s", change]) == 2
     assert "already contains a run with another config" in capsys.readouterr().err
-    assert contents(here / "s", "0", "1", "2", "3") == before
+    assert contents(swept, "0", "1", "2", "3") == before
 
 
-def test_a_typo_in_the_last_job_is_found_before_the_first(here, capsys):
+def test_a_mistake_in_the_last_job_is_found_before_the_first(here, capsys):
     assert main(["-m", *TINY, "epochs=1,2,0", "hydra.sweep.dir=s"]) == 2
     assert "epochs=0" in capsys.readouterr().err
     assert not (here / "s").exists()
 
 
-def test_the_plan_lists_duplicates_and_what_is_done(here, capsys):
+def test_the_plan_lists_duplicates_and_completed_jobs(here, finished, capsys):
     asked = ["-m", *TINY, "epochs=1,3", "max_lr=0.05,5e-2"]
     assert main([*asked, "sweep.plan=true", "hydra.sweep.dir=s"]) == 0
-    said = capsys.readouterr().out
+    output = capsys.readouterr().out
     assert not (here / "s").exists()
-    assert "same as job 0" in said
-    assert "same as job 2" in said
-    assert "4 jobs, 4 to run" in said
-    assert main(["-m", *TINY, "epochs=1,3", "max_lr=0.05", "hydra.sweep.dir=t"]) == 0
-    before = contents(here / "t", "0", "1")
-    assert main(["-m", *TINY, "epochs=1,3", "max_lr=0.05", "sweep.plan=true", "hydra.sweep.dir=t"]) == 0
-    said = capsys.readouterr().out
-    assert said.count("completed: skipped") == 2
-    assert "2 jobs, 0 to run" in said
-    assert contents(here / "t", "0", "1") == before
+    assert "same as job 0" in output
+    assert "same as job 2" in output
+    assert "4 jobs, 4 to run" in output
+    before = contents(finished / "pair", "0", "1")
+    assert main(["-m", *PAIR, "sweep.plan=true", f"hydra.sweep.dir={finished / 'pair'}"]) == 0
+    output = capsys.readouterr().out
+    assert output.count("completed: skipped") == 2
+    assert "2 jobs, 0 to run" in output
+    assert contents(finished / "pair", "0", "1") == before
 
 
-def test_a_record_from_elsewhere_chooses_no_code(here, capsys):
+def test_a_record_from_elsewhere_chooses_no_code(pair, capsys):
     """Entries of a record on Hydra, trust and the cache are ignored."""
-    assert main(["-m", *TINY, "epochs=1", "seed=0,1", "hydra.sweep.dir=s"]) == 0
-    record = json.loads((here / "s" / "sweep.json").read_text())
+    record = json.loads((pair / "sweep.json").read_text())
     record["overrides"] += ["hydra.launcher._target_=os.system", "trust=[os]", "data.cache=/nowhere", "+hydra.x=1"]
-    (here / "s" / "sweep.json").write_text(json.dumps(record))
-    capsys.readouterr()
+    (pair / "sweep.json").write_text(json.dumps(record))
     assert main(["resume", "s"]) == 0
-    said = capsys.readouterr().out
-    assert "Ignored from the sweep's record" in said
-    assert said.count("already completed") == 2
-    (here / "s" / "sweep.json").write_text("[]")
+    output = capsys.readouterr().out
+    assert "Ignored from the sweep's record" in output
+    assert output.count("already completed") == 2
+    (pair / "sweep.json").write_text("[]")
     assert main(["resume", "s"]) == 2
     assert main(["resume", "s", "epochs=3"]) == 2
     assert "Traceback" not in capsys.readouterr().err
@@ -217,7 +224,7 @@ def test_a_sweep_is_resumed_from_another_folder(here, monkeypatch, image_tree):
     image_tree.rename(here / "pictures")
     asked = ["-m", *SMALL, "data.root=pictures", "seed=0,1"]
     with monkeypatch.context() as patch:
-        interrupt_at(patch, 1)
+        signal_at(patch, 1, signal.SIGTERM)
         assert main([*asked, "hydra.sweep.dir=" + quoted("a sweep, isn't it")]) == 143
     (here / "elsewhere").mkdir()
     monkeypatch.chdir(here / "elsewhere")
@@ -242,11 +249,13 @@ def test_jobs_of_a_process_share_the_decoded_data(here, monkeypatch):
         return load(node, *arguments, **options)
 
     monkeypatch.setattr(data, "call", counting)
-    assert main(["-m", *TINY, "epochs=1", "seed=0,1,2", "hydra.sweep.dir=s"]) == 0
+    assert main(["-m", *PAIR]) == 0
     assert loaded == ["cifar_exp.data.mnist5k"]
+    (sweep_dir,) = here.glob("outputs/sweeps/????-??-??/*")
+    assert states(sweep_dir) == ["completed", "completed"]
 
 
-def test_the_winner_is_the_validation_splits():
+def test_the_winner_is_chosen_on_the_validation_split():
     rows = [
         {"job": 0, "max_lr": "0.1", "val_accuracy": 0.8, "test_accuracy": 0.9},
         {"job": 1, "max_lr": "0.2", "val_accuracy": 0.85, "test_accuracy": 0.7},
@@ -255,8 +264,7 @@ def test_the_winner_is_the_validation_splits():
     ]
     for number, row in enumerate(rows):
         row["run"] = str(number)
-    said = winner(rows, ["max_lr"])
-    assert said == (
+    assert winner(rows, ["max_lr"]) == (
         "Best on the validation split: job 1 (max_lr=0.2) with 85.00% (tied with job 2); its test accuracy is 70.00%."
     )
     assert winner(rows, ["max_lr"], "2").startswith("Best on the validation split: job 2 (max_lr=0.3)")

@@ -86,12 +86,13 @@ def epochs_by_median() -> dict[int, int]:
 
 @pytest.mark.parametrize("name", ["median", "hyperband", "none"])
 def test_a_search_stops_the_jobs_that_the_rule_stops(tmp_path, name):
-    config = OmegaConf.create({"hydra": {"sweep": {"dir": str(tmp_path)}}})
     launcher = Launcher(tmp_path, name)
 
     def go() -> None:
         values = {"sampler": "random", "seed": 0, "params": {"max_lr": "interval(0.01, 1.0)"}, "pruner": name}
-        search(launcher, config, [], n_trials=len(FINAL), n_jobs=1, **values)
+        sweeper = values | {"n_trials": len(FINAL), "n_jobs": 1}
+        config = OmegaConf.create({"hydra": {"sweep": {"dir": str(tmp_path)}, "sweeper": sweeper}})
+        search(launcher, config, [])
 
     go()
     expected = {

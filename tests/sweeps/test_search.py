@@ -46,9 +46,10 @@ def go(tmp_path):
     pytest.importorskip("optuna", reason="Optuna is not installed: pip install 'cifar-exp[optuna]'")
 
     def run(launcher: Launcher, n_trials: int, folder: str = "sweep", n_jobs: int = 1, **settings) -> Launcher:
-        config = OmegaConf.create({"hydra": {"sweep": {"dir": str(tmp_path / folder)}}})
-        given = {"sampler": "tpe", "seed": 0, "params": PARAMS} | settings
-        search(launcher, config, ["batch_size=64"], n_trials=n_trials, n_jobs=n_jobs, **given)
+        given = {"sampler": "tpe", "pruner": "none", "seed": 0, "params": PARAMS} | settings
+        sweeper = given | {"n_trials": n_trials, "n_jobs": n_jobs}
+        config = OmegaConf.create({"hydra": {"sweep": {"dir": str(tmp_path / folder)}, "sweeper": sweeper}})
+        search(launcher, config, ["batch_size=64"])
         return launcher
 
     return run
@@ -140,18 +141,18 @@ def test_a_wrong_search_writes_nothing(tmp_path, monkeypatch, capsys, arguments,
     assert list(tmp_path.iterdir()) == []
 
 
-def test_eight_trials_on_digits(tmp_path, monkeypatch, capsys):
+def test_trials_on_digits(tmp_path, monkeypatch, capsys):
     """Some trials diverge: the search continues, and ends with exit code 1, as any sweep with a failed job."""
     pytest.importorskip("optuna", reason="Optuna is not installed: pip install 'cifar-exp[optuna]'")
     monkeypatch.chdir(tmp_path)
-    command = ["-m", *TINY, "explain.images=0", "hydra/sweeper=optuna", "hydra.sweep.dir=sweep", "epochs=range(3,7)"]
+    command = ["-m", *TINY, "explain.images=0", "hydra/sweeper=optuna", "hydra.sweep.dir=sweep", "epochs=range(1,3)"]
     command.append("max_lr=tag(log,interval(0.01,1e9))")
-    code = main([*command, "hydra.sweeper.n_trials=8"])
-    states = [state_of(Path("sweep", str(job)))["state"] for job in range(8)]
+    code = main([*command, "hydra.sweeper.n_trials=4"])
+    states = [state_of(Path("sweep", str(job)))["state"] for job in range(4)]
     assert set(states) == {"completed", "diverged"}
     assert code == 1
     out = capsys.readouterr().out
-    assert "Best of 8 jobs" in out
+    assert "Best of 4 jobs" in out
     best = OmegaConf.load("sweep/optimization_results.yaml")
     assert SimpleNamespace(**best).best_value == pytest.approx(
         max(
@@ -160,6 +161,6 @@ def test_eight_trials_on_digits(tmp_path, monkeypatch, capsys):
             if line.split(",")[2] == "completed"
         )
     )
-    finished = {job: Path("sweep", str(job), "metrics.csv").stat().st_mtime_ns for job in range(8)}
-    assert main([*command, "hydra.sweeper.n_trials=8"]) == 1
-    assert finished == {job: Path("sweep", str(job), "metrics.csv").stat().st_mtime_ns for job in range(8)}
+    finished = {job: Path("sweep", str(job), "metrics.csv").stat().st_mtime_ns for job in range(4)}
+    assert main([*command, "hydra.sweeper.n_trials=4"]) == 1
+    assert finished == {job: Path("sweep", str(job), "metrics.csv").stat().st_mtime_ns for job in range(4)}

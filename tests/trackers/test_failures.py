@@ -18,7 +18,7 @@ from cifar_exp.runner import run
 
 
 @pytest.mark.parametrize("name", ["tensorboard", "mlflow", "wandb"])
-def test_a_missing_package_is_told_before_anything_is_made(name, tmp_path, monkeypatch, capsys):
+def test_a_missing_package_is_refused_before_anything_is_written(name, tmp_path, monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, name, None)
     monkeypatch.chdir(tmp_path)
     assert main([*SHORT, f"tracker={name}"]) == 2
@@ -70,7 +70,7 @@ class Broken:
         ("nowhere", ["begin", "after_epoch", "after_epoch", "end"]),
     ],
 )
-def test_a_failing_tracker_is_given_up_and_the_run_goes_on(where, calls, tmp_path, monkeypatch, caplog):
+def test_a_failing_tracker_is_dropped_and_the_run_completes(where, calls, tmp_path, monkeypatch, caplog):
     modules = {"tensorboard": (broken := Broken(where)), "mlflow": (sound := Broken("nowhere"))}
     monkeypatch.setattr(trackers, "check", lambda config: None)
     monkeypatch.setattr(

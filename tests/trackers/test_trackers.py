@@ -114,7 +114,7 @@ def test_a_tracker_changes_no_number(on_tensorboard):
         assert (out_dir / name).read_bytes() == (untracked / name).read_bytes()
 
 
-def test_tensorboard_goes_on_where_a_run_was_cut_off(on_tensorboard, tmp_path):
+def test_tensorboard_continues_after_an_interruption(on_tensorboard, tmp_path):
     """A run that logged epoch 2 is resumed from epoch 1; its second epoch now has other values."""
     config, finished, _ = on_tensorboard
     out_dir = tmp_path / "run"
@@ -195,7 +195,7 @@ def test_mlflow_knows_how_a_run_ended(on_mlflow):
     )
 
 
-def test_mlflow_goes_on_where_a_run_was_cut_off(on_mlflow):
+def test_mlflow_continues_after_an_interruption(on_mlflow):
     config, folder = on_mlflow
     before = run_in(folder, "run")
     with pytest.raises(KeyboardInterrupt), trackers.tracked(config, folder / "run", lifecycle.state_after):

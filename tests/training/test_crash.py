@@ -1,6 +1,6 @@
 """A real run, killed with SIGKILL at random moments and resumed, against the same run undisturbed.
 
-CIFAR_EXP_KILLS says how many there are (2 by default): `CIFAR_EXP_KILLS=25 python -m pytest tests/test_crash.py -s`.
+CIFAR_EXP_KILLS is the number of kills, 2 by default: `CIFAR_EXP_KILLS=25 python -m pytest -s` with this file.
 """
 
 import json
@@ -11,15 +11,18 @@ import subprocess
 import time
 from pathlib import Path
 
-from composing import TINY
+from composing import TINY, composed
 from programs import PROGRAM, started
 from runs import measured
 
+from cifar_exp.cli.main import main
+from cifar_exp.runner import run
+
 KILLS = int(os.environ.get("CIFAR_EXP_KILLS", "2"))
-RUN = [*TINY, "epochs=4", "data.limit_train=2000", "batch_size=32", "checkpoint.every_seconds=0.001"]
+RUN = [*TINY, "epochs=4", "data.limit_train=1000", "batch_size=32", "checkpoint.every_seconds=0.001"]
 
 
-def moved_on(last: Path, before: int) -> bool:
+def is_newer(last: Path, before: int) -> bool:
     return last.exists() and last.stat().st_mtime_ns != before
 
 
@@ -28,14 +31,14 @@ def is_writing(out_dir: Path) -> bool:
 
 
 def kill_at_random(arguments: list[str], out_dir: Path, dice: random.Random) -> bool:
-    """Start the program and kill it some time after its first checkpoint; False if it was done before.
+    """Start the program and kill it some time after its first checkpoint; False if it had ended before.
 
-    Half of the blows wait for a moment in which a checkpoint is being written.
+    Half of the kills wait for a moment in which a checkpoint is being written.
     """
     last = out_dir / "checkpoints" / "last.pt"
     before = last.stat().st_mtime_ns if last.exists() else 0
     with started([*PROGRAM, *arguments], stdout=subprocess.DEVNULL) as process:
-        while process.poll() is None and not moved_on(last, before):
+        while process.poll() is None and not is_newer(last, before):
             time.sleep(0.001)
         time.sleep(dice.uniform(0, 0.3))
         if dice.random() < 0.5:
@@ -47,18 +50,18 @@ def kill_at_random(arguments: list[str], out_dir: Path, dice: random.Random) -> 
 
 
 def test_killed_at_random_moments_and_resumed(tmp_path):
-    subprocess.run([*PROGRAM, *RUN, f"hydra.run.dir={tmp_path / 'whole'}"], check=True, stdout=subprocess.DEVNULL)
+    run(composed(*RUN), tmp_path / "whole")
     dice = random.Random(int(os.environ.get("CIFAR_EXP_KILL_SEED", "0")))
     kills = while_writing = number = 0
     while kills < KILLS:
-        out_dir = tmp_path / f"killed{number}"  # one run is over after some blows: then another takes them
+        out_dir = tmp_path / f"killed{number}"  # a run completes after some kills: then the next one starts
         arguments = [*RUN, f"hydra.run.dir={out_dir}"]
         while kills < KILLS and kill_at_random(arguments, out_dir, dice):
             kills += 1
             while_writing += is_writing(out_dir)
             json.loads((out_dir / "status.json").read_text())  # whole, at any moment
             arguments = ["resume", str(out_dir)]
-        subprocess.run([*PROGRAM, "resume", str(out_dir)], check=True, stdout=subprocess.DEVNULL)
+        assert main(["resume", str(out_dir)]) == 0
         assert measured(out_dir) == measured(tmp_path / "whole")
         assert not any(out_dir.rglob(".*.tmp"))
         number += 1

@@ -154,7 +154,7 @@ def test_the_suggestion_on_a_straight_descent_is_where_theory_puts_it():
         ([*noisy(2.3, 60), 4, 9, 30], "did not fall"),
     ],
 )
-def test_a_curve_without_a_valley_has_no_suggestion_and_says_why(losses, reason):
+def test_a_curve_without_a_valley_has_a_reason_instead_of_a_suggestion(losses, reason):
     found = curve_of(losses).suggest()
     assert found.max_lr is None
     assert reason in found.reason

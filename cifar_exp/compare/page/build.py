@@ -4,13 +4,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-from PIL import Image
-
 from cifar_exp.compare.comparison import Comparison
 from cifar_exp.compare.figure_data import Curves, Points
-from cifar_exp.compare.files import MARK
 from cifar_exp.compare.more_seeds import advice
 from cifar_exp.compare.naming import heading, one_line
 from cifar_exp.compare.ordering import TEST
@@ -20,7 +15,7 @@ from cifar_exp.compare.page.settings_charts import HeatMap, heat_maps, parallel_
 from cifar_exp.compare.pairs import Pair
 from cifar_exp.compare.render import groups_legend, headline, legend
 from cifar_exp.compare.result_tables import pairs_table, runs_table, settings_table
-from cifar_exp.compare.results import Results
+from cifar_exp.compare.results import MARK, Results
 from cifar_exp.reports.figures.fixed_and_broken import Change, Mistake
 from cifar_exp.reports.html import page
 from cifar_exp.reports.html.charts import thinned
@@ -32,6 +27,7 @@ from cifar_exp.safe_io.plural import plural
 MOST_IMAGES = 24  # of each kind
 MOST_ROWS = 2_000  # more would make the page slow to open; comparison.csv has all
 _MOST_CURVES = 1_000
+_MOST_DIFFERENCES = 50  # of settings, in the chart
 _MOST_POINTS = 120  # of a curve
 _SHOWN_FIRST = 10  # curves
 _LARGEST_IMAGE = 96  # pixels a side; larger ones are shown smaller
@@ -46,8 +42,14 @@ def comparison_page(results: Results, curves: Curves, change: Change | None, out
     """The text of ``comparison.html`` in the folder ``out``, with ``curves`` of at least the runs in ``curve_rows``."""
     comparison, pairs, runs = results.comparison, results.pairs, results.comparison.runs
     table = runs_table(comparison, range(min(len(runs), MOST_ROWS)), pairs, out)
-    made = {"runs": table, "groups": settings_table(comparison)}
-    made["pairs"] = pairs_table(comparison, pairs, out) if any(pair.counts for pair in pairs) else None
+    tested = [pair for pair in pairs if pair.counts]
+    tables = {
+        "runs": table,
+        "groups": settings_table(comparison),
+        "pairs": pairs_table(comparison, pairs, out) if tested else None,
+    }
+    settings = comparison.verdicts.pairs[:_MOST_DIFFERENCES] if comparison.verdicts else []
+    has_intervals = any(pair.result for pair in settings)
     rows = curve_rows(comparison)
     with_curves = [row for row in rows if row not in curves.unreadable]
     best_on_top = rows[::-1]
@@ -57,15 +59,15 @@ def comparison_page(results: Results, curves: Curves, change: Change | None, out
         **charts.curve_charts(curves),
         "settings": lines,
         **{f"map_{number}": one.chart for number, one in enumerate(maps)},
-        "setting_differences": charts.setting_differences(comparison),
-        "differences": charts.run_differences(comparison, pairs),
+        "setting_differences": charts.differences(comparison.groups, settings, "settings") if has_intervals else None,
+        "differences": charts.differences(runs, tested, "runs") if tested else None,
         "by_class": charts.by_class(change) if change else None,
     }
     return page.render(
         "comparison",
         title=f"{plural(len(runs), 'run')} compared",
-        charts={name: chart for name, chart in drawn.items() if chart},
-        tables={name: one for name, one in made.items() if one},
+        charts=drawn,
+        tables=tables,
         data={
             "curves": _curve_data(comparison, curves, with_curves),
             "lines": best_on_top if lines else [],
@@ -144,7 +146,7 @@ def _cells(one: HeatMap, table: Table) -> dict[str, Any]:
 def _cards(images: Sequence[Mistake], mistaken: str) -> list[dict[str, str]]:
     return [
         {
-            "image": "" if one.image is None else image_uri(_small(one.image)),
+            "image": "" if one.image is None else image_uri(one.image, largest=_LARGEST_IMAGE),
             "label": one_line(one.label),
             "prediction": one_line(one.prediction),
             "confidence": f"{100 * one.confidence:.0f}%",
@@ -152,11 +154,3 @@ def _cards(images: Sequence[Mistake], mistaken: str) -> list[dict[str, str]]:
         }
         for one in images
     ]
-
-
-def _small(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    if max(image.shape[:2]) <= _LARGEST_IMAGE:
-        return image
-    drawn = Image.fromarray(image[:, :, 0] if image.shape[2] == 1 else image)
-    drawn.thumbnail((_LARGEST_IMAGE, _LARGEST_IMAGE))
-    return np.asarray(drawn)

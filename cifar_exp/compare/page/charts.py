@@ -3,15 +3,16 @@
 import math
 from collections.abc import Sequence
 
-from cifar_exp.compare.comparison import Comparison
+import pandas as pd
+
 from cifar_exp.compare.figure_data import Curves
+from cifar_exp.compare.group_pairs import GroupPair
 from cifar_exp.compare.naming import one_line
 from cifar_exp.compare.pairs import Pair
 from cifar_exp.evaluation.statistics import SIGNIFICANCE
 from cifar_exp.reports.figures.fixed_and_broken import Change
 from cifar_exp.reports.html.charts import Chart, lines
 
-_MOST_DIFFERENCES = 50
 _LETTERS_PER_LINE, _MOST_LINES = 22, 6  # of the names beside intervals
 
 
@@ -29,35 +30,20 @@ def curve_charts(curves: Curves) -> dict[str, Chart]:
     return made
 
 
-def run_differences(comparison: Comparison, pairs: Sequence[Pair]) -> Chart | None:
-    """The difference of each tested run from the baseline, with its interval; None if none was tested."""
-    names = comparison.runs["name"]
-    tested = [pair for pair in pairs if pair.counts]
-    drawn = [(names.iloc[one.position], one.difference, one.interval, one.p_value_corrected) for one in tested]
-    return _differences(drawn, "runs") if drawn else None
-
-
-def setting_differences(comparison: Comparison) -> Chart | None:
-    """The difference of each setting's mean from the baseline's, with its interval; None if none has an interval."""
-    pairs = comparison.verdicts.pairs[:_MOST_DIFFERENCES] if comparison.verdicts else []
-    names = comparison.groups["name"]
-    drawn = [(names.iloc[one.position], one.difference, one.interval, one.p_value_corrected) for one in pairs]
-    return _differences(drawn, "settings") if any(pair.result for pair in pairs) else None
-
-
-def _differences(drawn: Sequence[tuple[str, float, tuple[float, float], float]], what: str) -> Chart:
-    """A chart of name, difference, interval and corrected p-value of each."""
-    intervals = []
-    for name, value, (low, high), p_value in drawn:
-        colour = "gray" if not p_value < SIGNIFICANCE else "right" if value > 0 else "wrong"
-        intervals.append({"name": one_line(name), "value": value, "low": low, "high": high, "colour": colour})
-    least, most = (100 * end(value for _, value, *_ in drawn) for end in (min, max))
+def differences(table: pd.DataFrame, pairs: Sequence[Pair | GroupPair], what: str) -> Chart:
+    """The difference of each run or group of ``table`` from the baseline, with its interval."""
+    intervals, names = [], [one_line(table["name"].iloc[pair.position]) for pair in pairs]
+    for name, pair in zip(names, pairs, strict=True):
+        significant, (low, high) = pair.p_value_corrected < SIGNIFICANCE, pair.interval
+        colour = "gray" if not significant else "right" if pair.difference > 0 else "wrong"
+        intervals.append({"name": name, "value": pair.difference, "low": low, "high": high, "colour": colour})
+    least, most = (100 * end(pair.difference for pair in pairs) for end in (min, max))
     description = (
-        f"Difference of test accuracy from the baseline for {len(drawn)} {what}, from {least:+.2f} to {most:+.2f} "
+        f"Difference of test accuracy from the baseline for {len(pairs)} {what}, from {least:+.2f} to {most:+.2f} "
         "points, each with its 95% interval; the table contains the numbers."
     )
-    rows = min(max(math.ceil(len(name) / _LETTERS_PER_LINE) for name, *_ in drawn), _MOST_LINES)
-    height = 70 + max(26, 13 * rows + 9) * len(drawn)
+    rows = min(max(math.ceil(len(name) / _LETTERS_PER_LINE) for name in names), _MOST_LINES)
+    height = 70 + max(26, 13 * rows + 9) * len(pairs)
     return Chart("intervals", {"intervals": intervals, "x_name": "points of test accuracy"}, description, height)
 
 

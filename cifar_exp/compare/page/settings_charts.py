@@ -15,7 +15,7 @@ from cifar_exp.compare.naming import heading, one_line
 from cifar_exp.compare.ordering import is_lower_better
 from cifar_exp.compare.result_tables import number_or_text, setting
 from cifar_exp.reports.figures.comparison import LOG_FROM
-from cifar_exp.reports.html.charts import Chart, heat_map
+from cifar_exp.reports.html.charts import Chart
 from cifar_exp.reports.html.formats import FILTERS, kind_of
 
 _MOST_AXES = 7
@@ -67,7 +67,7 @@ def _axis(column: pd.Series) -> tuple[dict[str, Any] | None, list[Any]]:
         low, high = numbers.min(), numbers.max()
         return {"format": "rate", "logarithmic": low > 0 and high / low >= LOG_FROM}, numbers.tolist()
     values = [str(setting(value)) for value in column]
-    kinds = sorted(set(values), key=float if numeric else natural)
+    kinds = sorted({*values}, key=float if numeric else lambda text: (natural(text), text))
     return ({"categories": kinds}, values) if len(kinds) <= _MOST_CATEGORIES else (None, [])
 
 
@@ -96,26 +96,21 @@ def heat_maps(comparison: Comparison) -> list[HeatMap]:
 def _heat_map(metric: str, groups: pd.DataFrame, pair: tuple[str, str], *, several: bool) -> HeatMap:
     mean = by_two_numbers(groups, pair, "mean")
     values, sign, write = mean.to_numpy(), -1 if is_lower_better(metric) else 1, FILTERS[kind_of(metric)]
-    levels = (
-        [number_or_text(repr(value)) for value in mean.index],
-        [number_or_text(repr(value)) for value in mean.columns],
-    )
-    names = heading(pair[0]), heading(pair[1])
+    rows, columns = ([number_or_text(repr(value)) for value in axis] for axis in (mean.index, mean.columns))
+    row_name, column_name = map(heading, pair)
     row, column = np.unravel_index(int(np.nanargmax(sign * values)), values.shape)
-    chart = heat_map(
-        values,
-        (names[0], [f"{value:g}" for value in mean.index]),
-        (names[1], [f"{value:g}" for value in mean.columns]),
-        (f"mean {metric}", kind_of(metric)),
-        f"Mean {metric} at each of {mean.notna().sum().sum()} combinations of {names[0]} and {names[1]}; the best is "
-        f"{write(values[row, column])} at {names[0]} {levels[0][row]} and {names[1]} {levels[1][column]}.",
-        labels=np.vectorize(write)(values).tolist() if values.size <= _MOST_NUMBERED_CELLS else None,
-        shade=sign * values,
-        height=min(560, 120 + 44 * len(mean)),
+    labels = np.vectorize(write)(values).tolist() if values.size <= _MOST_NUMBERED_CELLS else None
+    data: dict[str, Any] = {"values": values, "labels": labels, "shade": sign * values}
+    data |= {"value_name": f"mean {metric}", "format": kind_of(metric)}
+    data |= {"row_name": row_name, "rows": [f"{value:g}" for value in mean.index]}
+    data |= {"column_name": column_name, "columns": [f"{value:g}" for value in mean.columns]}
+    description = (
+        f"Mean {metric} at each of {mean.notna().sum().sum()} combinations of {row_name} and {column_name}; the best "
+        f"is {write(values[row, column])} at {row_name} {rows[row]} and {column_name} {columns[column]}."
     )
     count = by_two_numbers(groups, pair, "mean", "count").to_numpy()
-    some = (
-        f"{'up to ' if len(np.unique(count[count > 0])) > 1 else ''}{int(np.nanmax(count))} settings of the other keys"
-    )
-    note = f"The stronger the shade, the better. Each cell is the mean over {some if several else 'seeds'}."
-    return HeatMap(chart, f"{metric} by {names[0]} and {names[1]}", note, pair, levels)
+    up_to = "up to " if len(np.unique(count[count > 0])) > 1 else ""
+    some = f"{up_to}{int(np.nanmax(count))} settings of the other keys" if several else "seeds"
+    note = f"The stronger the shade, the better. Each cell is the mean over {some}."
+    chart = Chart("heat_map", data, description, height=min(560, 120 + 44 * len(mean)))
+    return HeatMap(chart, f"{metric} by {row_name} and {column_name}", note, pair, (rows, columns))

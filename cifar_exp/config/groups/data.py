@@ -10,6 +10,7 @@ from cifar_exp.config.fields import (
     Allowed,
     Count,
     FractionBelowOne,
+    FractionInside,
     Pixels,
     Schema,
     Seed,
@@ -27,8 +28,10 @@ Sha256 = Annotated[
 
 
 def _are_addresses(value: Any) -> bool:
-    addresses = value if isinstance(value, list) else [value] if value != "" else []
-    return all(isinstance(one, str) and not address_problem(one) for one in addresses)
+    if value == "":  # data.root names a local archive
+        return True
+    addresses = value if isinstance(value, list) else [value]
+    return bool(addresses) and all(isinstance(one, str) and not address_problem(one) for one in addresses)
 
 
 @dataclass
@@ -84,7 +87,7 @@ class ImageFolderConfig(DataConfig):
     """Folders of images: ``train/CLASS/*`` with ``test/CLASS/*`` or ``val/CLASS/*``, or ``CLASS/*``."""
 
     root: str | None = key("folder of train/CLASS/* and test/CLASS/* (or val/CLASS/*), or of CLASS/*", None)
-    test_fraction: Annotated[float, Allowed("above 0 and below 1", lambda value: 0 < value < 1)] = key(
+    test_fraction: FractionInside = key(
         "fraction of the images for testing, stratified, for data without a test split", 0.2
     )
     test_seed: Seed = key("seed of that split", 0)

@@ -6,10 +6,10 @@ from typing import Annotated, ClassVar
 from omegaconf import MISSING
 
 from cifar_exp.config.fields import (
-    Allowed,
     Count,
     Fraction,
     FractionBelowOne,
+    FractionInside,
     NotNegative,
     Positive,
     Schema,
@@ -65,7 +65,7 @@ class MultistepConfig(SchedulerConfig):
 
     open_ended = True
     _target_: str = "cifar_exp.training.schedule.multistep"
-    milestones: list[Annotated[float, Allowed("above 0 and below 1", lambda value: 0 < value < 1)]] = key(
+    milestones: list[FractionInside] = key(
         "where the learning rate is multiplied by gamma, as fractions of the training"
     )
     gamma: Positive = key("factor at each milestone")
@@ -100,8 +100,6 @@ class PlateauConfig(SchedulerConfig):
 
     open_ended = True
     _target_: str = "cifar_exp.training.schedule.plateau"
-    factor: Annotated[float, Allowed("above 0 and below 1", lambda value: 0 < value < 1)] = key(
-        "factor of each reduction"
-    )
+    factor: FractionInside = key("factor of each reduction")
     patience: Count = key("epochs without improvement before a reduction")
     threshold: NotNegative = key("smallest change of the selection metric that counts as an improvement", 0.0)

@@ -12,10 +12,6 @@ import warnings
 from collections.abc import Iterator
 from typing import Any
 
-# Read when Albumentations is imported; without it, the import asks a package index for a newer version.
-os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
-
-import albumentations
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -27,7 +23,8 @@ from cifar_exp.errors import RequestError, in_a_line
 
 DATASET_MEAN = "dataset_mean"  # as a transform's fill: the training split's mean colour
 
-_LARGEST_ARGUMENT = 10_000  # padding to 60,000 pixels takes gigabytes for each image
+# Read when Albumentations is imported; without it, the import asks a package index for a newer version.
+os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
 
 
 class Augmentation:
@@ -54,6 +51,8 @@ class Augmentation:
         self._streams = [item for name, built in self.transforms.items() for item in _with_nested(name, built)]
         self._pipeline = None
         if transforms:
+            import albumentations  # takes seconds; not at the top, as not every run augments
+
             self._pipeline = albumentations.Compose(list(self.transforms.values()))
             try:
                 self(np.zeros((1, *shape), np.uint8), seed=0)
@@ -145,10 +144,6 @@ def _with_nested(place: str, transform: Any) -> Iterator[tuple[str, Any]]:
 def _build(name: str, node: Any, colour: tuple[float, ...]) -> Any:
     if not isinstance(node, dict) or "_target_" not in node:
         raise RequestError(f"augment.transforms.{name}: needs a _target_, such as albumentations.HorizontalFlip")
-    for key, value in node.items():
-        sizes = value if isinstance(value, list) else [value]
-        if any(isinstance(size, int | float) and abs(size) > _LARGEST_ARGUMENT for size in sizes):
-            raise RequestError(f"augment.transforms.{name}.{key}={value}: must be at most {_LARGEST_ARGUMENT}")
     options = {
         key: [_build(f"{name}.{key}", item, colour) for item in value]
         if key == "transforms" and isinstance(value, list)

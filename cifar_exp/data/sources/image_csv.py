@@ -5,6 +5,7 @@ import io
 import logging
 import os
 from pathlib import Path
+from typing import Any
 
 from cifar_exp.data.dataset import Dataset
 from cifar_exp.data.sources.image_files import ImageFile, as_text, image_file
@@ -27,9 +28,8 @@ def load_image_csv(
     image_size: int,
     file_column: str = "file",
     label_column: str = "label",
-    test_fraction: float = 0.2,
-    test_seed: int = 0,
     class_names: tuple[str, ...] | None = None,
+    **test_split: Any,
 ) -> Dataset:
     """Load the images that a table lists, in its order.
 
@@ -40,9 +40,8 @@ def load_image_csv(
         image_size: pixels.
         file_column: the column of the paths.
         label_column: the column of the class names.
-        test_fraction: as in ``load_image_folder``, like the others; used if the table has no column ``split``.
-        test_seed: likewise.
-        class_names: likewise.
+        class_names: as in ``load_image_folder``.
+        test_split: ``test_fraction`` and ``test_seed``, likewise; used if the table has no column ``split``.
 
     Raises:
         RequestError: the table lacks a column, or a path is outside the folder or not a readable image.
@@ -69,7 +68,7 @@ def load_image_csv(
     if class_names is not None:
         train = test = test or train
     elif test is None:
-        train, test = split_files(train, test_fraction, test_seed, names)
+        train, test = split_files(train, names, **test_split)
     elif not train:
         raise RequestError(f"{table}: no row has 'train' in the column split")
     return load_files(Path(inside), train, test, tuple(class_names or names), "image_csv", cache, image_size)

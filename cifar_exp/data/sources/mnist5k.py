@@ -4,7 +4,6 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 
 from cifar_exp.data.dataset import Dataset, Split, make_dataset
 from cifar_exp.data.sources.cache import cache_folder, decode_once
@@ -36,6 +35,8 @@ def load_mnist5k(*, cache: str | None, image_size: int) -> Dataset:
 
 
 def _decode(path: Path, image_size: int) -> Dataset:
+    import pandas as pd  # not at the top, as other data sets do not need it
+
     table = pd.read_csv(path, header=None).to_numpy()
     digits = table[:, :-1].astype(np.uint8).reshape(-1, 28, 28, 1)  # (N, H, W, C)
     labels = table[:, -1].astype(np.int64)

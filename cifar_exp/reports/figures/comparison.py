@@ -69,12 +69,8 @@ def _style(curve: Curve, points: Points) -> dict[str, Any]:
 def line(series: dict[str, tuple[pd.DataFrame, pd.DataFrame]], x_name: str, metric: str, path: Path) -> None:
     """The metric against the one number that varies.
 
-    Args:
-        series: by each line's label, its groups (``x`` ascending, ``mean``, ``interval_low`` and
-            ``interval_high``, NaN without an interval) and their runs (``x``, ``value``). At least one line.
-        x_name: name of the number.
-        metric: name of the column.
-        path: path of the PNG.
+    ``series`` has at least one line: by its label, its groups (``x`` ascending, ``mean``, ``interval_low`` and
+    ``interval_high``, NaN without an interval) and their runs (``x``, ``value``).
     """
     spread = any(groups["interval_low"].notna().any() for groups, _ in series.values())
     with new_figure(path, 7.5, 4.2) as figure:
@@ -107,12 +103,8 @@ def line(series: dict[str, tuple[pd.DataFrame, pd.DataFrame]], x_name: str, metr
 def heat_map(mean: pd.DataFrame, std: pd.DataFrame, metric: str, lower_is_better: bool, path: Path) -> None:
     """The metric at every combination of two numbers. A combination without runs is gray.
 
-    Args:
-        mean: a row and a column for each value of the two numbers, which the axes name; NaN without runs.
-        std: the same, NaN for a single run.
-        metric: name of the column.
-        lower_is_better: whether the darkest shade is for the lowest value.
-        path: path of the PNG.
+    ``mean`` has a row and a column for each value of the two numbers, which its axes name, and NaN without runs;
+    ``std`` has NaN for a single run.
     """
     values, spread = mean.to_numpy(), std.to_numpy()
     with new_figure(path, 2.6 + max(1.0 * values.shape[1], 2.4), 1.6 + max(0.55 * values.shape[0], 1.4)) as figure:

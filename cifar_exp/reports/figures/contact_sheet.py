@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from cifar_exp.reports.figures.style import hide_axes, new_figure, show_image, show_map
+from cifar_exp.reports.figures import style
 
 _COLUMNS = 8
 
@@ -17,15 +17,7 @@ def contact_sheet(
     """Draw a grid of images (N, H, W, C), at least one, under their Grad-CAM maps (N, H, W) if there are any."""
     columns = min(_COLUMNS, len(images))
     rows = -(-len(images) // columns)
-    with new_figure(path, max(columns, 4) * 1.3, rows * 1.6 + 0.5) as figure:
+    with style.new_figure(path, max(columns, 4) * 1.3, rows * 1.6 + 0.5) as figure:
         figure.suptitle(title, fontsize=10)
         grid = figure.subplots(rows, columns, squeeze=False).ravel()
-        for place, axes in enumerate(grid):
-            if place >= len(images):
-                hide_axes(axes)
-                continue
-            if heat is None:
-                show_image(axes, images[place])
-            else:
-                show_map(axes, images[place], heat[place])
-            axes.set_title(captions[place], fontsize=7, fontweight="normal")
+        style.show_images(grid, images, captions, 7, heat)

@@ -10,7 +10,7 @@ import pandas as pd
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 from numpy.typing import NDArray
 
-from cifar_exp.reports.figures.style import DARK, GRAY, RIGHT, WRONG, hide_axes, new_figure, shorten, show_image
+from cifar_exp.reports.figures.style import DARK, GRAY, RIGHT, WRONG, new_figure, shorten, show_images
 
 _COLUMNS = 8  # images of each kind
 _MOST_CLASSES = 20
@@ -28,23 +28,14 @@ class Mistake:
 
 @dataclass(frozen=True)
 class Change:
-    """The differences between the predictions of run B and those of run A.
+    """The differences between the predictions of run B and those of run A."""
 
-    Attributes:
-        names: names of run A and run B.
-        fixed: images that only B predicts correctly, with A's mistake, the most confident first.
-        broken: images that only A predicts correctly, with B's mistake.
-        by_class: ``fixed``, ``broken`` and ``images``: counts for each class, named by the index.
-        why_no_images: why the images cannot be shown; empty if they can.
-        verdict: whether the difference is significant.
-    """
-
-    names: tuple[str, str]
-    fixed: Sequence[Mistake]
-    broken: Sequence[Mistake]
-    by_class: pd.DataFrame
-    why_no_images: str
-    verdict: str
+    names: tuple[str, str]  # of run A and run B
+    fixed: Sequence[Mistake]  # images that only B predicts correctly, with A's mistake, the most confident first
+    broken: Sequence[Mistake]  # images that only A predicts correctly, with B's mistake
+    by_class: pd.DataFrame  # ``fixed``, ``broken`` and ``images``: counts for each class, named by the index
+    why_no_images: str  # why the images cannot be shown; empty if they can
+    verdict: str  # whether the difference is significant
 
     @property
     def totals(self) -> dict[str, int]:
@@ -81,13 +72,10 @@ def _gallery(part: Any, images: Sequence[Mistake], run: str, title: str, total: 
     count = f"{total:,}" if len(shown) == total else f"the {len(shown)} most confident mistakes of {total:,}"
     part.suptitle(f"{title} ({count})", fontsize=9, fontweight="bold", color=colour, ha="left", x=0.01)
     grid = part.subplots(1, _COLUMNS)
-    for axes in grid:
-        hide_axes(axes)
-    for axes, one in zip(grid, shown, strict=False):
-        if one.image is not None:
-            show_image(axes, one.image)
-        caption = f"{shorten(one.label, 18)}\n{run}: {shorten(one.prediction, 18)}\n({one.confidence:.0%})"
-        axes.set_title(caption, fontsize=7.5, fontweight="normal")
+    captions = [
+        f"{shorten(one.label, 18)}\n{run}: {shorten(one.prediction, 18)}\n({one.confidence:.0%})" for one in shown
+    ]
+    show_images(grid, [one.image for one in shown], captions, 7.5)
     if not images:
         grid[0].text(0.5, 0.5, "none", ha="center", va="center", color=GRAY)
 

@@ -38,17 +38,13 @@ def misclassified(judged: Sequence[Judged], total: int, images: int, path: Path)
     if not judged:
         style.draw_message(f"{count}; the config asks for none." if total else f"{count}.", path)
         return
-    rows = -(-len(judged) // _COLUMNS)
     captions = [_caption(one) for one in judged]
     lines = max(caption.count("\n") for caption in captions) + 1
+    rows = -(-len(judged) // _COLUMNS)
     with style.new_figure(path, _COLUMNS * 1.75, rows * (1.7 + 0.15 * lines) + 0.5) as figure:
         figure.suptitle(f"{count}; the {len(judged)} most confident mistakes", fontsize=11)
-        for place, axes in enumerate(figure.subplots(rows, _COLUMNS, squeeze=False).ravel()):
-            if place >= len(judged):
-                style.hide_axes(axes)
-                continue
-            style.show_image(axes, judged[place].image)
-            axes.set_title(captions[place], fontsize=8, fontweight="normal")
+        grid = figure.subplots(rows, _COLUMNS, squeeze=False).ravel()
+        style.show_images(grid, [one.image for one in judged], captions, 8)
 
 
 def _caption(one: Judged) -> str:
@@ -76,11 +72,7 @@ def augmentations(
 def gradcam(judged: Sequence[Judged], explanation: Explanation, path: Path, *, reason: str | None = None) -> None:
     """A row for each image: the image, then each layer's map for the predicted class and for the true one.
 
-    Args:
-        judged: the images, as rows.
-        explanation: their maps, and the faithfulness of each layer's maps.
-        path: path of the PNG.
-        reason: why there are no maps; None if they could not be computed.
+    ``reason`` says why there are no maps; None if they could not be computed.
     """
     if not judged or not explanation.maps:
         reason = "No test image was misclassified." if not judged else reason or "See the warning in run.log."

@@ -45,12 +45,8 @@ def draw_over_lr_range_tests(
 ) -> None:
     """Metric of runs by learning rate, over the losses of LR range tests (right axis).
 
-    Args:
-        series: the runs of each line by its label: ``max_lr``, ``value``, and ``auto``, whether an LR range test
-            found the learning rate. At least one line.
-        tests: at least one.
-        metric: name of the column.
-        path: path of the PNG.
+    ``series`` has the runs of each line by its label: ``max_lr``, ``value``, and ``auto``, whether an LR range test
+    found the learning rate. There is at least one line and one test.
     """
     all_rates = pd.concat(list(series.values()))["max_lr"]
     low, high = all_rates.min() / _MARGIN, all_rates.max() * _MARGIN

@@ -2,7 +2,7 @@
 
 import io
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -77,6 +77,24 @@ def show_map(axes: Any, image: NDArray[np.uint8], heat: NDArray[np.float32]) -> 
     if (peak := float(heat.max())) > 0:
         axes.imshow(heat / peak, cmap="inferno", alpha=0.6, vmin=0, vmax=1)
     hide_axes(axes)
+
+
+def show_images(
+    grid: Sequence[Any],
+    images: Sequence[NDArray[np.uint8] | None] | NDArray[np.uint8],
+    captions: Sequence[str],
+    size: float,
+    heat: NDArray[np.float32] | None = None,
+) -> None:
+    """Draw each image, or its Grad-CAM map, under a caption of this font size; the axes left over stay empty."""
+    for axes in grid:
+        hide_axes(axes)
+    for place, (axes, image, caption) in enumerate(zip(grid, images, captions, strict=False)):
+        if heat is not None:
+            show_map(axes, image, heat[place])
+        elif image is not None:
+            show_image(axes, image)
+        axes.set_title(caption, fontsize=size, fontweight="normal")
 
 
 def hide_axes(axes: Any) -> None:

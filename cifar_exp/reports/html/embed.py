@@ -4,6 +4,7 @@ import base64
 import io
 import math
 from collections.abc import Mapping
+from dataclasses import is_dataclass
 from typing import Any
 
 import numpy as np
@@ -26,6 +27,8 @@ def as_json_types(value: Any) -> Any:
     """``value`` with plain Python containers and numbers only, and None for numbers that are not finite."""
     if type(value) in (str, int, bool) or value is None:  # nearly every cell of a table
         return value
+    if is_dataclass(value):
+        value = vars(value)
     if isinstance(value, Mapping):
         return {str(key): as_json_types(one) for key, one in value.items()}
     if isinstance(value, np.ndarray):
@@ -39,15 +42,15 @@ def as_json_types(value: Any) -> Any:
     return value if isinstance(value, str | int | float | bool) or value is None else str(value)
 
 
-def image_uri(image: NDArray[np.uint8], palette: NDArray[np.uint8] | None = None) -> str:
-    """An image as a ``data:`` URI of a PNG.
+def image_uri(image: NDArray[np.uint8], palette: NDArray[np.uint8] | None = None, largest: int | None = None) -> str:
+    """An image (H, W) or (H, W, 1 or 3) as a ``data:`` URI of a PNG of at most ``largest`` pixels a side.
 
-    Args:
-        image: (H, W) or (H, W, 1 or 3) uint8.
-        palette: (256, 3) uint8; the colour of each value of a gray image.
+    ``palette`` (256, 3) has the colour of each value of a gray image.
     """
     pixels = image[:, :, 0] if image.ndim == 3 and image.shape[2] == 1 else image
     drawn = Image.fromarray(np.ascontiguousarray(pixels))
+    if largest is not None:
+        drawn.thumbnail((largest, largest))
     if palette is not None:
         drawn = drawn.convert("L")
         drawn.putpalette(palette.tobytes())

@@ -15,16 +15,9 @@ class Source:
 
 @dataclass(frozen=True)
 class Finding:
-    """A statement on a page.
+    """A statement on a page."""
 
-    Attributes:
-        kind: ``good``, ``bad``, ``note`` (a caution) or ``plain``.
-        title: the point in a few words.
-        text: the point with its numbers.
-        sources: at least one.
-    """
-
-    kind: str
-    title: str
-    text: str
-    sources: tuple[Source, ...]
+    kind: str  # ``good``, ``bad``, ``note`` (a caution) or ``plain``
+    title: str  # the point in a few words
+    text: str  # the point with its numbers
+    sources: tuple[Source, ...]  # at least one

@@ -23,8 +23,8 @@ def render(
     template: str,
     *,
     title: str,
-    charts: Mapping[str, Chart],
-    tables: Mapping[str, Table],
+    charts: Mapping[str, Chart | None],
+    tables: Mapping[str, Table | None],
     data: Mapping[str, Any],
     scripts: Sequence[str] = (),
     **context: Any,
@@ -34,24 +34,21 @@ def render(
     Args:
         template: name of the template and the style sheet in ``templates/``, without their suffixes.
         title: the page's title; any text.
-        charts: by the name under which the template places them.
-        tables: by the name under which the template places them.
+        charts: by the name under which the template places them; None is left out.
+        tables: the same.
         data: values for the page's scripts.
         scripts: names of files in ``templates/``, run in this order after the shared ones.
         context: the template's own variables. Text in them is escaped.
     """
+    charts = {name: chart for name, chart in charts.items() if chart}
+    tables = {name: table for name, table in tables.items() if table}
     texts = [Markup(_text("vendor/echarts.min.js"))] if charts else []
     texts += [Markup(_text(f"templates/{script}")) for script in (*_SCRIPTS, *scripts)]
-    embedded = {
-        "charts": {name: vars(chart) for name, chart in charts.items()},
-        "tables": {name: table.as_data() for name, table in tables.items()},
-        "data": data,
-    }
     html = _environment().get_template(f"{template}.html").render(
         title=title,
         charts=charts,
         tables=tables,
-        embedded=json_text(embedded),
+        embedded=json_text({"charts": charts, "tables": tables, "data": data}),
         scripts=texts,
         style=Markup(_text("templates/base.css") + _text(f"templates/{template}.css")),
         # Only these scripts may run, and nothing may be loaded.

@@ -5,7 +5,7 @@ from itertools import pairwise
 import numpy as np
 import pandas as pd
 
-from cifar_exp.reports.html.charts import Chart, Line, heat_map, lines, thinned
+from cifar_exp.reports.html.charts import Chart, Line, lines, thinned
 from cifar_exp.reports.html.formats import integer, number, percent
 from cifar_exp.reports.run_page.findings_predictions import confusion_counts, most_confused
 from cifar_exp.run_dir.read import RunDirectory
@@ -21,9 +21,9 @@ _BINS = 20  # of the histogram of confidences
 _MOST_NUMBERS = 20  # classes up to which the cells contain their counts
 
 
-def run_charts(run: RunDirectory) -> dict[str, Chart]:
-    """The charts that the run has records for, by name."""
-    made: dict[str, Chart | None] = {
+def run_charts(run: RunDirectory) -> dict[str, Chart | None]:
+    """The charts by name; None if the run has no records for one."""
+    return {
         "loss": _by_epoch(run, "loss", "nats per image", "number"),
         "accuracy": _by_epoch(run, "accuracy", "", "percent"),
         "learning_rate": _learning_rate(run),
@@ -32,7 +32,6 @@ def run_charts(run: RunDirectory) -> dict[str, Chart]:
         "reliability": _reliability(run),
         "confidences": _confidences(run),
     }
-    return {name: chart for name, chart in made.items() if chart is not None}
 
 
 def _by_epoch(run: RunDirectory, quantity: str, unit: str, y_format: str) -> Chart | None:
@@ -110,16 +109,10 @@ def _confusion(run: RunDirectory) -> Chart | None:
         shade = np.pad(shade, (0, 1), constant_values=np.nan)
         names = [*names, "total"]
         labels = [[f"{count:,}" if count else "" for count in row] for row in counts]
-    return heat_map(
-        counts.astype(np.float64),
-        ("true class", names),
-        ("predicted class", names),
-        ("images", "integer"),
-        description,
-        labels=labels,
-        shade=shade,
-        height=int(np.clip(120 + 40 * len(names), 340, 620)),
-    )
+    data = {"values": counts.astype(np.float64), "labels": labels, "shade": shade}
+    data |= {"value_name": "images", "format": "integer", "row_name": "true class", "rows": names}
+    data |= {"column_name": "predicted class", "columns": names}
+    return Chart("heat_map", data, description, height=int(np.clip(120 + 40 * len(names), 340, 620)))
 
 
 def _reliability(run: RunDirectory) -> Chart | None:

@@ -12,34 +12,25 @@ from cifar_exp.config.parse import flatten
 
 @dataclass(frozen=True)
 class Node:
-    """A key of the config.
+    """A key of the config."""
 
-    Attributes:
-        key: its last part.
-        value: the value in YAML; empty for an inner node.
-        children: the keys of an inner node.
-        changed: whether the value differs from the default; of an inner node, how many values below it do.
-        default: the default in YAML; None if the default config has no such key.
-    """
-
-    key: str
-    value: str
-    children: tuple["Node", ...]
-    changed: int
-    default: str | None
+    key: str  # its last part
+    value: str  # in YAML; empty for an inner node
+    children: tuple["Node", ...]  # the keys of an inner node
+    changed: int  # whether the value differs from the default; of an inner node, how many values below it do
+    default: str | None  # in YAML; None if the default config has no such key
 
 
 @cache
 def default_leaves() -> Mapping[str, Any]:
     """The config without any override, by dotted key."""
-    from cifar_exp.config.compose import compose_job, without_hydra
-    from cifar_exp.config.resolved import resolve
+    from cifar_exp.config.compose import compose_config
 
     # Composing replaces Hydra's global state, which a sweep around this run still needs.
     state = GlobalHydra.instance()
     before = state.hydra
     try:
-        return flatten(resolve(without_hydra(compose_job([]))))
+        return flatten(compose_config())
     finally:
         state.hydra = before
 

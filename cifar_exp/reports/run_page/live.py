@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from cifar_exp.reports.run_page.page import FILE, REFRESH_SECONDS, run_page
+from cifar_exp.reports.run_page import FILE, REFRESH_SECONDS
 from cifar_exp.run_dir import kept_images
 from cifar_exp.run_dir.lifecycle import run_name, write_traceback
 from cifar_exp.safe_io import atomic
@@ -55,11 +55,8 @@ class LivePage:
     ) -> None:
         """Store the images of the page.
 
-        Args:
-            test: the test split.
-            evaluation: the network's predictions for it.
-            maps: maps of the explained images, for each image, layer and target in this order.
-            suspects: positions of the images whose label is probably wrong, the most suspicious first.
+        The maps are ordered by image, layer and target. ``suspects`` are the positions of the images whose label is
+        probably wrong, the most suspicious first.
         """
         if not self.wanted:
             return
@@ -82,6 +79,8 @@ class LivePage:
     def _write(self) -> bool:
         self._written = time.monotonic()
         try:
+            from cifar_exp.reports.run_page.page import run_page  # loads Jinja and pandas; not every run has a page
+
             atomic.write_text(self.out_dir / FILE, run_page(self.out_dir, at_work=True))
         except Exception as error:
             self._log_failure(f"{FILE} could not be made", error)

@@ -8,6 +8,7 @@ from typing import Any
 from cifar_exp.config.parse import flatten
 from cifar_exp.reports.html import page
 from cifar_exp.reports.html.formats import integer, is_missing, memory, number, percent, points_with_unit, seconds
+from cifar_exp.reports.run_page import REFRESH_SECONDS
 from cifar_exp.reports.run_page.cells import wilson_in_words
 from cifar_exp.reports.run_page.charts import run_charts
 from cifar_exp.reports.run_page.config_tree import as_yaml, config_tree, default_leaves
@@ -17,9 +18,6 @@ from cifar_exp.reports.run_page.tables import run_tables
 from cifar_exp.run_dir.lifecycle import run_name
 from cifar_exp.run_dir.read import RunDirectory, read_run
 from cifar_exp.safe_io.plural import plural
-
-FILE = "report.html"
-REFRESH_SECONDS = 30
 
 
 def run_page(path: Path, *, at_work: bool = False) -> str:

@@ -24,21 +24,13 @@ class StoppedError(KeyboardInterrupt):
 
 @dataclass(frozen=True)
 class Job:
-    """One job, composed where the sweep was started.
+    """One job, composed where the sweep was started."""
 
-    Args:
-        number: position in the sweep.
-        config: with its ``hydra`` node; the sweep's directory is absolute.
-        context: Hydra's.
-        task: function to call with the config.
-        folder: current folder of the sweep's program, where relative paths start.
-    """
-
-    number: int
-    config: DictConfig
-    context: HydraContext
-    task: TaskFunction
-    folder: str
+    number: int  # position in the sweep
+    config: DictConfig  # with its ``hydra`` node; the sweep's directory is absolute
+    context: HydraContext  # Hydra's
+    task: TaskFunction  # called with the config
+    folder: str  # current folder of the sweep's program, where relative paths start
 
     @property
     def directory(self) -> Path:

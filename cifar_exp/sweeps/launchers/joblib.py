@@ -9,8 +9,7 @@ import os
 import signal
 import threading
 from collections import deque
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, wait
 from types import FrameType
@@ -73,8 +72,9 @@ def _gpus() -> list[str]:
     return [str(number) for number in range(count)]
 
 
-def _work(job: Job, connection: Connection) -> None:
-    """Run a job in its own process and send its value."""
+def _work(job: Job, connection: Connection, environment: dict[str, str]) -> None:
+    """Run a job in its own process, with more environment variables, and send its value."""
+    os.environ |= environment  # before PyTorch is imported, which reads them
     with suppress(OSError, AttributeError):  # not supported by the system
         os.setsid()  # Ctrl-C goes to the sweep's program only
     signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
@@ -121,10 +121,13 @@ class _RunningJobs:
         context = multiprocessing.get_context("spawn")
         receiver, sender = context.Pipe(duplex=False)
         # A daemon must not have loader processes.
-        process = context.Process(target=_work, args=(job, sender), daemon=False)
-        with _signals_blocked(), _environment(environment):
+        process = context.Process(target=_work, args=(job, sender, environment), daemon=False)
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)  # the process inherits this until it is ready
+        try:
             process.start()
             self.jobs.append(_RunningJob(job, slot, process, receiver))
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
         sender.close()
 
     def wait(self) -> list[_RunningJob]:
@@ -154,28 +157,3 @@ class _RunningJobs:
         self.stop_signal = number
         for one in self.jobs:
             one.process.terminate()
-
-
-@contextmanager
-def _signals_blocked() -> Iterator[None]:
-    """Block signals; a process started meanwhile inherits this until it is ready for them."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-@contextmanager
-def _environment(variables: dict[str, str]) -> Iterator[None]:
-    """Set environment variables for processes started meanwhile."""
-    before = {name: os.environ.get(name) for name in variables}
-    os.environ.update(variables)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value

@@ -38,11 +38,7 @@ def register() -> None:
 
 
 def check(hydra: DictConfig) -> None:
-    """Check before a sweep starts that its launcher and sweeper are installed and their settings allowed.
-
-    Raises:
-        RequestError: a missing package or a wrong setting.
-    """
+    """Refuse a sweep whose launcher or sweeper is not installed, or has a setting that is not allowed."""
     for node in (hydra.launcher, hydra.sweeper):
         option, engine, extra = _NEEDS.get(node.get("_target_"), (None, None, None))
         if engine is not None and find_spec(engine) is None:
@@ -73,11 +69,7 @@ _ALLOWED = {"sampler": ("tpe", "random"), "pruner": ("none", "median", "hyperban
 
 
 def check_search(jobs: Sequence[DictConfig]) -> None:
-    """Check that a search has a validation accuracy to choose by.
-
-    Raises:
-        RequestError: a job has no validation split.
-    """
+    """Refuse a search without a validation split, whose accuracy it maximizes."""
     for job in jobs:
         if is_search(job.hydra) and not job.data.validation_fraction:
             raise RequestError(

@@ -50,13 +50,12 @@ def run_jobs(
         raise RequestError(f"hydra.launcher.address={address}: {str(error).splitlines()[0]}") from error
     try:
         nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-        gpus = _gpus_of_a_job(nodes) if num_gpus is None else num_gpus
+        gpus = float(any(node.get("GPU") for node in nodes)) if num_gpus is None else num_gpus
         cpus = _cpus_of_a_job(nodes, gpus) if num_cpus is None else num_cpus
         if not any(node.get("CPU", 0) >= cpus and node.get("GPU", 0) >= gpus for node in nodes):
-            raise RequestError(
-                f"hydra.launcher.num_cpus={cpus:g}, num_gpus={gpus:g}: no machine of the cluster has as many "
-                f"({', '.join(_describe(node) for node in nodes)})"
-            )
+            machines = ", ".join(f"{node.get('CPU', 0):g} CPUs and {node.get('GPU', 0):g} GPUs" for node in nodes)
+            wanted = f"hydra.launcher.num_cpus={cpus:g}, num_gpus={gpus:g}"
+            raise RequestError(f"{wanted}: no machine of the cluster has as many ({machines})")
         task = ray.remote(num_cpus=cpus, num_gpus=gpus, max_retries=max_retries)(_run)
         return _wait({task.options(name=f"job {job.number}").remote(job): job for job in jobs})
     finally:
@@ -93,17 +92,9 @@ def _wait(running: dict[Any, Job]) -> dict[int, float | None]:
     return values
 
 
-def _gpus_of_a_job(nodes: list[dict[str, float]]) -> float:
-    return 1 if any(node.get("GPU", 0) for node in nodes) else 0
-
-
 def _cpus_of_a_job(nodes: list[dict[str, float]], gpus: float) -> float:
     """CPUs that every machine with GPUs has for each job that fits on its GPUs."""
     if not gpus:
         return 1
     shares = [int(gpus * node["CPU"] / node["GPU"]) for node in nodes if node.get("GPU") and node.get("CPU")]
     return max(1, min([*shares, _MOST_CPUS]))
-
-
-def _describe(node: dict[str, float]) -> str:
-    return f"{node.get('CPU', 0):g} CPUs and {node.get('GPU', 0):g} GPUs"

@@ -42,11 +42,12 @@ def run_jobs(
 
     sweep_dir = Path(jobs[0].config.hydra.sweep.dir)
     where = Path(folder).absolute() if folder else sweep_dir / ".submitit"
+    cpus = parameters.get("cpus_per_task")
+    # The job's CPUs, not all of the machine's. Since Slurm 22.05, srun does not inherit --cpus-per-task from sbatch.
+    threads = [f"export OMP_NUM_THREADS={cpus} SRUN_CPUS_PER_TASK={cpus}"] if cpus else []
     try:
         executor = submitit.SlurmExecutor(folder=where / "%j", max_num_timeout=max_num_timeout)
-        executor.update_parameters(
-            setup=[_SAFE_PATH, *_limit_threads(parameters), *setup], **_executor_parameters(parameters)
-        )
+        executor.update_parameters(setup=[_SAFE_PATH, *threads, *setup], **_executor_parameters(parameters))
         submitted = dict(zip(executor.map_array(SlurmTask(), jobs), jobs, strict=True))
     except (RuntimeError, ValueError, subprocess.CalledProcessError) as error:
         reason = getattr(error, "stderr", None) or str(error)
@@ -93,13 +94,6 @@ def _executor_parameters(parameters: dict[str, Any]) -> dict[str, Any]:
     if "mem_gb" in given:
         given["mem"] = f"{given.pop('mem_gb')}GB"
     return {{"name": "job_name", "timeout_min": "time"}.get(key, key): value for key, value in given.items()}
-
-
-def _limit_threads(parameters: dict[str, Any]) -> list[str]:
-    """Shell lines that limit a job's threads to its CPUs instead of all CPUs of the machine."""
-    cpus = parameters.get("cpus_per_task")
-    # Since Slurm 22.05, srun does not inherit --cpus-per-task from sbatch.
-    return [f"export OMP_NUM_THREADS={cpus} SRUN_CPUS_PER_TASK={cpus}"] if cpus else []
 
 
 def _wait(submitted: dict[Any, Job]) -> dict[int, float | None]:

@@ -9,7 +9,6 @@ import pytest
 from cifar_format import CIFAR10_FOLDER, CIFAR10_NAMES, CIFAR10_URL, Archive, cifar10_members, publish, python2_pickle
 from cifar_format import write_archive as write
 from PIL import Image
-from torchvision import datasets
 from torchvision.transforms import functional
 
 from cifar_exp import data
@@ -133,14 +132,6 @@ def test_a_config_cannot_name_another_archive_by_its_digest(load: Load, cifar10_
         load(sha256="ab" * 32)
 
 
-@pytest.mark.parametrize(("name", "kind"), [("cifar10", datasets.CIFAR10), ("cifar100", datasets.CIFAR100)])
-def test_the_published_batches_are_those_that_torchvision_checks(name: str, kind: type[datasets.CIFAR10]) -> None:
-    published = cifar.PUBLISHED[name]
-    assert published.folder == kind.base_folder
-    assert (published.train, published.test) == (dict(kind.train_list), dict(kind.test_list))
-    assert published.meta == {kind.meta["filename"]: kind.meta["md5"]}
-
-
 @pytest.mark.parametrize("member", ["batches.meta", "data_batch_2", "test_batch"])
 def test_a_changed_batch_is_named_and_not_unpickled(
     load: Load, cifar10_archive: Archive, tmp_path: Path, member: str
@@ -158,7 +149,7 @@ def test_missing_root(load: Load, tmp_path: Path) -> None:
         load(root=str(tmp_path / "nowhere"))
 
 
-def test_folder_without_the_archive_says_what_it_looked_for(load: Load, tmp_path: Path) -> None:
+def test_folder_without_archive_and_batches(load: Load, tmp_path: Path) -> None:
     with pytest.raises(RequestError, match=f"neither cifar-10-python.tar.gz nor {CIFAR10_FOLDER}"):
         load(root=str(tmp_path))
 

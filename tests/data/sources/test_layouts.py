@@ -113,7 +113,7 @@ def test_unknown_classes_are_named(load: Load, image_tree: Path) -> None:
 ROWS = "".join(f"train/{name}/{n:02}.png,{name}\n" for n in range(10) for name in ("cat", "dog"))
 
 
-def test_a_table_is_split_or_says_the_split(load_table: Callable[..., data.Dataset]) -> None:
+def test_a_table_is_split_or_has_a_column_of_the_split(load_table: Callable[..., data.Dataset]) -> None:
     made = load_table("file,label\n" + ROWS)
     assert (len(made.train), np.bincount(made.test.labels).tolist()) == (16, [2, 2])
     named = load_table("\ufeffpath,what,split\r\ntrain/dog/00.png,hund,train\r\ntrain/cat/01.png,katze,train\r\n"

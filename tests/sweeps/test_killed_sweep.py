@@ -1,4 +1,4 @@
-"""A long sweep: of twelve jobs one diverges, one raises, one is killed with the program; then it is resumed."""
+"""A sweep: of five jobs one diverges, one raises, one is killed with the program; then it is resumed."""
 
 import csv
 import json
@@ -6,12 +6,13 @@ import os
 import signal
 import subprocess
 
-import pytest
 from composing import TINY
 from programs import PROGRAM, started, wait_for
 from runs import measured
 
-DIVERGING, RAISING, KILLED = 3, 5, 8
+from cifar_exp.cli.main import main
+
+JOBS, DIVERGING, RAISING, KILLED = 5, 1, 2, 3
 NETWORK = '''
 """A network of the user's own, with a mistake in it until it is fixed."""
 import pathlib
@@ -24,37 +25,25 @@ def network(**options):
 '''
 
 
-@pytest.fixture
-def sweep(tmp_path):
-    """A folder with twelve experiments of the user's own and a package; returns how to start the program there."""
-    options = tmp_path / "options" / "experiment"
+def user_files(folder):
+    """Write an experiment for each job and a module with a network; returns the arguments of the sweep."""
+    options = folder / "options" / "experiment"
     options.mkdir(parents=True)
-    for number in range(12):
+    for number in range(JOBS):
         model = "own" if number == RAISING else "resnet9"
         lines = ["# @package _global_", f"defaults: [{{override /model: {model}}}]"]
         lines.append(f"max_lr: {1e30 if number == DIVERGING else 0.01 * (number + 1)}")
-        lines.append(f"epochs: {60 if number == KILLED else 1}")  # long enough to be killed
+        lines.append(f"epochs: {20 if number == KILLED else 1}")  # long enough to be killed
         if number != RAISING:
             lines.append("model: {width: 4}")
         (options / f"e{number:02}.yaml").write_text("\n".join(lines) + "\n")
-    (tmp_path / "options" / "model").mkdir()
-    (tmp_path / "options" / "model" / "own.yaml").write_text("_target_: own_network.network\nname: own\n")
-    (tmp_path / "own_network.py").write_text(NETWORK)
+    (folder / "options" / "model").mkdir()
+    (folder / "options" / "model" / "own.yaml").write_text("_target_: own_network.network\nname: own\n")
+    (folder / "own_network.py").write_text(NETWORK)
     tiny = [argument for argument in TINY if not argument.startswith(("experiment=", "epochs=", "max_lr=", "model"))]
-    names = ",".join(f"e{number:02}" for number in range(12))
-    asked = ["data=mnist5k", *tiny, f"experiment={names}"]
-    return tmp_path, ["-m", "--config-dir", "options", "trust=[own_network]", "hydra.sweep.dir=s", *asked]
-
-
-def start(folder, *arguments):
-    return started(
-        [*PROGRAM, *arguments],
-        cwd=folder,
-        env=os.environ | {"PYTHONPATH": str(folder)},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
+    names = ",".join(f"e{number:02}" for number in range(JOBS))
+    experiments = ["data=mnist5k", *tiny, f"experiment={names}"]
+    return ["-m", "--config-dir", "options", "trust=[own_network]", "hydra.sweep.dir=s", *experiments]
 
 
 def states(folder):
@@ -62,33 +51,35 @@ def states(folder):
         return [row["state"] for row in csv.DictReader(file)]
 
 
-def test_a_killed_sweep_is_resumed_twice(sweep):
-    folder, asked = sweep
-    with start(folder, *asked) as process:
+def test_a_killed_sweep_is_resumed_twice(tmp_path, monkeypatch, capsys):
+    folder = tmp_path
+    monkeypatch.chdir(folder)
+    monkeypatch.syspath_prepend(folder)
+    environment = os.environ | {"PYTHONPATH": str(folder)}
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+    with started([*PROGRAM, *user_files(folder)], env=environment, **pipes) as process:
         metrics = folder / "s" / str(KILLED) / "metrics.csv"
         wait_for(lambda: metrics.exists() or process.poll() is not None, seconds=300)
         process.send_signal(signal.SIGKILL)
-        said = process.communicate()[0]
-    assert process.returncode == -signal.SIGKILL, said
+        output = process.communicate()[0]
+    assert process.returncode == -signal.SIGKILL, output
     finished = {number: measured(folder / "s" / str(number)) for number in range(KILLED)}
-    written = {path: path.stat().st_mtime_ns for n in (0, 7) for path in (folder / "s" / str(n)).glob("*.csv")}
+    written = {path: path.stat().st_mtime_ns for path in (folder / "s" / "0").glob("*.csv")}
     assert "ZeroDivisionError" in (folder / "s" / str(RAISING) / "run.log").read_text()
     assert json.loads((folder / "s" / str(KILLED) / "status.json").read_text())["state"] == "running"
 
-    with start(folder, "resume", "s", "--config-dir", "options", "--trust", "own_network") as process:
-        said = process.communicate()[0]
-    assert process.returncode == 1, said
-    expected = ["completed"] * 12
+    resume = ["resume", "s", "--config-dir", "options", "--trust", "own_network"]
+    assert main(resume) == 1
+    expected = ["completed"] * JOBS
     expected[DIVERGING], expected[RAISING] = "diverged", "failed"
     assert states(folder) == expected
-    assert "resuming (was interrupted)" in said
+    assert "resuming (was interrupted)" in capsys.readouterr().out
 
     (folder / "fixed").touch()
-    with start(folder, "resume", "s", "--config-dir", "options", "--trust", "own_network") as process:
-        said = process.communicate()[0]
+    assert main(resume) == 1  # one job diverged
     expected[RAISING] = "completed"
-    assert states(folder) == expected, said
+    assert states(folder) == expected
     for number in set(range(KILLED)) - {RAISING}:
         assert measured(folder / "s" / str(number)) == finished[number]
     assert {path: path.stat().st_mtime_ns for path in written} == written
-    assert said.count("already completed") == 10
+    assert capsys.readouterr().out.count("already completed") == JOBS - 2

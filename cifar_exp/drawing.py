@@ -1,0 +1,97 @@
+"""The figures of a run. One that cannot be drawn is a warning."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cifar_exp.build import Parts
+from cifar_exp.config.schema import ExperimentConfig
+from cifar_exp.data.split import evenly
+from cifar_exp.evaluation.metrics import Evaluation, confusion_matrix
+from cifar_exp.explain.faithfulness import Explanation
+from cifar_exp.explain.layers import is_wanted
+from cifar_exp.reports.figures.calibration import calibration
+from cifar_exp.reports.figures.confusion import confusion
+from cifar_exp.reports.figures.curves import curves, learning_rate
+from cifar_exp.reports.figures.images import Judged, augmentations, gradcam, misclassified
+from cifar_exp.run_dir import lifecycle, tables
+from cifar_exp.training.schedule import ScheduleUse
+
+_AUGMENTED_IMAGES, _AUGMENTED_EPOCHS = 8, 4
+
+
+def draw_progress(
+    config: ExperimentConfig, parts: Parts, use: ScheduleUse, out_dir: Path, status: dict[str, Any] | None
+) -> None:
+    """Figures of what is in ``metrics.csv`` and ``steps.csv``."""
+    if not config.figures:
+        return
+    path = out_dir / "figures" / "learning_rate.png"
+    with lifecycle.survived(out_dir, path.name, status):
+        learning_rate(parts.planned, tables.read_table(out_dir / "steps.csv"), use, path)
+    if (out_dir / "metrics.csv").exists():
+        with lifecycle.survived(out_dir, "curves.png", status):
+            curves(tables.read_table(out_dir / "metrics.csv"), config.name, path.with_name("curves.png"))
+
+
+def draw_evaluation(
+    config: ExperimentConfig,
+    parts: Parts,
+    evaluation: Evaluation,
+    explanation: Explanation,
+    out_dir: Path,
+    status: dict[str, Any] | None,
+) -> None:
+    """The confusion matrix, the gallery of mistakes, and where the network looked."""
+    if not config.figures:
+        return
+    test, names, folder = parts.splits.test, parts.class_names, out_dir / "figures"
+    with lifecycle.survived(out_dir, "confusion.png", status):
+        counts = confusion_matrix(evaluation.labels, evaluation.predictions, len(names))
+        title = f"{config.name}: {evaluation.accuracy:.2%} of {len(test):,} test images right"
+        confusion(counts, names, title, folder / "confusion.png")
+    if np.isfinite(evaluation.probabilities).all():
+        with lifecycle.survived(out_dir, "calibration.png", status):
+            calibration(evaluation.confidences, evaluation.correct, folder / "calibration.png")
+    with lifecycle.survived(out_dir, "misclassified.png", status):
+        wrong = evaluation.most_confidently_wrong()
+        gallery = judged(parts, evaluation, wrong[: config.evaluation.gallery_images])
+        misclassified(gallery, len(wrong), len(test), folder / "misclassified.png")
+    if is_wanted(config.explain):
+        with lifecycle.survived(out_dir, "gradcam.png", status):
+            images = judged(parts, evaluation, explanation.indices)
+            gradcam(images, explanation, folder / "gradcam.png", reason=parts.explained.note)
+
+
+def draw_augmentations(config: ExperimentConfig, parts: Parts, out_dir: Path, status: dict[str, Any] | None) -> None:
+    """The figure of what the network sees of some training images in the first epochs."""
+    if not config.figures:
+        return
+    train, names = parts.splits.train, parts.class_names
+    shown = evenly(len(train), _AUGMENTED_IMAGES)
+    epochs = range(1, min(_AUGMENTED_EPOCHS, config.epochs) + 1)
+    with lifecycle.survived(out_dir, "augmentations.png", status):
+        augmentations(
+            train.images[shown],
+            [np.stack([parts.batches.as_seen(index, epoch) for index in shown]) for epoch in epochs],
+            [names[label] for label in train.labels[shown]],
+            config.augment.name,
+            out_dir / "figures" / "augmentations.png",
+        )
+
+
+def judged(parts: Parts, evaluation: Evaluation, indices: NDArray[np.int64]) -> list[Judged]:
+    """Test images with label, prediction and confidence."""
+    names = parts.class_names
+    return [
+        Judged(
+            index=int(index),
+            image=parts.splits.test.images[index],
+            label=names[evaluation.labels[index]],
+            prediction=names[evaluation.predictions[index]],
+            confidence=float(evaluation.confidences[index]),
+        )
+        for index in indices
+    ]
