@@ -30,12 +30,12 @@ def epochs(augment: str, batch_size: int, backend: str, threads: int) -> Iterato
         "model=resnet9",
         "model.width=4",
     ]
-    loader = build(compose_config(overrides)).batches.loader(0, pin_memory=False)
+    batches = build(compose_config(overrides)).batches
     epoch = 0
     while True:
         epoch += 1
         # The last batch of an epoch can be a small one, which costs more for each of its images.
-        yield from (batch for batch in loader.epoch(epoch) if len(batch[1]) == batch_size)
+        yield from (batch for batch in batches.epoch(epoch) if len(batch[1]) == batch_size)
 
 
 def microseconds_per_image(batches: Iterator[Any], batch_size: int) -> float:

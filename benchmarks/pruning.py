@@ -1,28 +1,30 @@
-"""What pruning would save: replays the recorded learning curves of a search in random orders.
+"""What pruning saves in finished searches, and what it would save in one without pruning.
 
-    python benchmarks/pruning.py SWEEP
+    python benchmarks/pruning.py SWEEP...
 
-SWEEP is a finished search without pruning. A random order of its jobs is what the random sampler could have chosen; the
-TPE sampler would react to pruned jobs, so its search has to be run with and without pruning instead.
+Prints the epochs, the training time and the best validation accuracy of each search. The learning curves of a search
+without pruning are then replayed in random orders. A random order is what the random sampler could have chosen; the TPE
+sampler would react to pruned jobs, so compare its searches with and without pruning instead.
 """
 
 import argparse
 import random
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import optuna
 from optuna.trial import TrialState
 
+from cifar_exp.run_dir import run_status
 from cifar_exp.run_dir.tables import metrics_rows
 from cifar_exp.sweeps.pruning import accuracy_at_steps, make_pruner
 
 
-def curves(sweep: Path) -> list[list[float]]:
-    """The validation accuracies of the completed jobs, after each epoch."""
-    runs = sorted(path.parent for path in sweep.glob("*/predictions.csv"))
-    return [[float(row["val_accuracy"] or 0) for row in metrics_rows(run / "metrics.csv")] for run in runs]
+def read_jobs(sweep: Path) -> list[tuple[str | None, Sequence[Mapping[str, float | int | None]]]]:
+    """State and epochs of each job."""
+    paths = sorted(sweep.glob("*/metrics.csv"))
+    return [(run_status.job_state(path.parent), metrics_rows(path)) for path in paths]
 
 
 def replay(jobs: Sequence[Sequence[float]], name: str) -> tuple[float, float]:
@@ -47,21 +49,35 @@ def replay(jobs: Sequence[Sequence[float]], name: str) -> tuple[float, float]:
 
 
 def main() -> None:
-    """Print both for each pruner: mean and standard deviation over the orders."""
+    """Print a line for each search, and what each pruner would save: mean and standard deviation over the orders."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("sweep", type=Path)
+    parser.add_argument("sweeps", metavar="SWEEP", nargs="+", type=Path)
     parser.add_argument("--orders", type=int, default=100)
     options = parser.parse_args()
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    jobs = curves(options.sweep)
-    print(f"{len(jobs)} jobs, {sum(map(len, jobs))} epochs, {options.orders} random orders")
+    for sweep in options.sweeps:
+        jobs = read_jobs(sweep)
+        curves = [[float(row["val_accuracy"] or 0) for row in rows] for state, rows in jobs if state == "completed"]
+        pruned = sum(state == "pruned" for state, _ in jobs)
+        epochs = sum(len(rows) for _, rows in jobs)
+        seconds = sum(float(row["train_seconds"] or 0) for _, rows in jobs for row in rows)
+        print(
+            f"{sweep}: {len(curves)} jobs completed, {pruned} pruned, {epochs} epochs in {seconds:.0f} s, "
+            f"best validation accuracy {max(curve[-1] for curve in curves):.2%}"
+        )
+        if not pruned:
+            print_replays(curves, options.orders)
+
+
+def print_replays(jobs: Sequence[Sequence[float]], orders: int) -> None:
+    """Replay the jobs in random orders with each pruner."""
     for name in ("median", "hyperband"):
-        results = [replay(random.Random(seed).sample(jobs, len(jobs)), name) for seed in range(options.orders)]
+        results = [replay(random.Random(seed).sample(jobs, len(jobs)), name) for seed in range(orders)]
         parts, losses = zip(*results, strict=True)
         print(
-            f"{name:9}  epochs {statistics.mean(parts):.0%} +- {statistics.stdev(parts):.0%}   best accuracy lower by "
-            f"{100 * statistics.mean(losses):.2f} points on average, by more than 1 point in "
-            f"{sum(loss > 0.01 for loss in losses)} orders"
+            f"  {name:9}  epochs {statistics.mean(parts):.0%} +- {statistics.pstdev(parts):.0%}   "
+            f"best accuracy lower by {100 * statistics.mean(losses):.2f} points on average, "
+            f"by more than 1 point in {sum(loss > 0.01 for loss in losses)} of {orders} orders"
         )
 
 

@@ -22,7 +22,7 @@ from cifar_exp.data.augment.backend import choose
 from cifar_exp.data.augment.policy import Augmentation, LowResolution
 from cifar_exp.data.batches import TrainingBatches
 from cifar_exp.data.dataset import Splits
-from cifar_exp.data.device_batches import DeviceBatches, DeviceSplit
+from cifar_exp.data.device_batches import DeviceBatches
 from cifar_exp.data.normalize import Normalizer
 from cifar_exp.errors import RequestError
 from cifar_exp.explain.layers import ExplainedLayers
@@ -146,11 +146,7 @@ def _batch_maker(
         log.log(level, "Albumentations augments on the CPU: %s", backend.reason)
     maker: Callable[..., TrainingBatches] = TrainingBatches
     if backend.device_augmentation is not None:
-        maker = partial(
-            DeviceBatches,
-            device_augmentation=backend.device_augmentation,
-            device_split=DeviceSplit(train, compute.device),
-        )
+        maker = partial(DeviceBatches, device_augmentation=backend.device_augmentation, device=compute.device)
     low = config.augment.low_resolution
     return partial(
         maker,

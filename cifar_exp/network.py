@@ -97,11 +97,7 @@ def count_parameters(model: nn.Module) -> int:
 
 
 def _complete(model: nn.Module, key: str, images: NDArray[np.uint8], normalize: Normalizer) -> None:
-    """Initialize lazy parameters by a forward pass of (N, H, W, C) uint8 images; other networks are unchanged.
-
-    Raises:
-        RequestError: the forward pass fails, or leaves a parameter without a shape.
-    """
+    """Initialize lazy parameters by a forward pass of (N, H, W, C) uint8 images; other networks are unchanged."""
     if not any(map(is_lazy, chain(model.parameters(), model.buffers()))):
         return
     batch = normalize(torch.from_numpy(images))

@@ -16,7 +16,8 @@ from cifar_exp.compute import memory
 from cifar_exp.compute.distributed import torchrun
 from cifar_exp.compute.distributed.ranks import current_ranks
 from cifar_exp.config.schema import ExperimentConfig
-from cifar_exp.data import Split
+from cifar_exp.data.batches import Loader
+from cifar_exp.data.dataset import Split
 from cifar_exp.evaluation.metrics import Evaluation, evaluate
 from cifar_exp.explain import faithfulness
 from cifar_exp.explain.gradcam import CamMap, Explainer, explain
@@ -25,7 +26,7 @@ from cifar_exp.run_dir import checkpoint, lifecycle
 from cifar_exp.training.fit import Fitted, Training
 from cifar_exp.training.recorder import Recorder
 from cifar_exp.training.savepoint import Savepoint
-from cifar_exp.training.time_left import RunClock, log_shorter_ways
+from cifar_exp.training.time_left import RunClock
 
 log = logging.getLogger(__name__)
 
@@ -42,17 +43,17 @@ def train(
     after_epoch: Sequence[Callable[[], None]] = (),
 ) -> Fitted:
     """Train as the config requires (see ``Training``). Without a ``status``, as on other ranks, nothing is recorded."""
-    on_gpu, statistics = parts.compute.device.type == "cuda", parts.statistics
+    learner, batches, statistics = parts.learner, parts.batches, parts.statistics
     # What a checkpoint needs beside the config, so that its weights can be used.
     about = {"class_names": list(parts.class_names), "mean": list(statistics.mean), "std": list(statistics.std)}
-    learner = parts.learner
-    learner.clock = RunClock.of(config, parts.splits, parts.batches.low_resolution)
-    if not (resume or learner.ranks.is_distributed):
-        log_shorter_ways(learner.model, learner.training_step, parts.batches, learner.clock)
+    learner.clock = RunClock.of(config, parts.splits, batches.low_resolution, learner.device)
+    on_gpu = parts.compute.device.type == "cuda"
+    workers = _loader_workers(config.data.workers, on_gpu=on_gpu) if batches.backend == "albumentations" else 0
     return Training(
         config,
-        parts.learner,
-        parts.batches.loader(_loader_workers(config.data.workers, on_gpu=on_gpu), pin_memory=on_gpu),
+        learner,
+        batches,
+        Loader(batches, workers, pin_memory=on_gpu).epoch if workers else batches.epoch,
         parts.splits,
         lambda model, split, after_batch: measure(config, parts, split, after_batch, model),
         Savepoint(out_dir, about, every_seconds=config.checkpoint.every_seconds),
@@ -63,10 +64,8 @@ def train(
 
 def _loader_workers(configured: int | None, *, on_gpu: bool) -> int:
     """Number of loader processes; by default none on a CPU, as the network needs every core there."""
-    if configured is not None:
-        return configured
-    if not on_gpu:
-        return 0
+    if configured is not None or not on_gpu:
+        return configured or 0
     # torchrun sets the threads of each process to 1, whatever the machine has.
     single = torchrun.world_size() == 1
     cores = torch.get_num_threads() if single else (os.cpu_count() or 1) // torchrun.local_world_size()

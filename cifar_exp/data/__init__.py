@@ -1,7 +1,7 @@
 """Data sets: loaded from their files as uint8 images, labels, class names and a fingerprint."""
 
 import json
-from typing import Any
+from functools import partial
 
 from cifar_exp.config.groups.data import DataConfig, ImageFolderConfig
 from cifar_exp.config.targets import call, options_of
@@ -108,16 +108,8 @@ def _whole(node: DataConfig) -> Dataset:
 
 
 # The targets of the data group. All accept `cache` and `image_size`; so must a loader of your own.
-def cifar10(**options: Any) -> Dataset:
-    """CIFAR-10; options as in ``load_cifar``."""
-    return load_cifar("cifar10", **options)
-
-
-def cifar100(**options: Any) -> Dataset:
-    """CIFAR-100 with its 100 fine labels; options as in ``load_cifar``."""
-    return load_cifar("cifar100", **options)
-
-
+cifar10 = partial(load_cifar, "cifar10")
+cifar100 = partial(load_cifar, "cifar100")  # its 100 fine labels
 image_csv = load_image_csv
 image_folder = load_image_folder
 mnist5k = load_mnist5k

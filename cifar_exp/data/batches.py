@@ -6,12 +6,12 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import ClassVar, Protocol
+from typing import ClassVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader, Dataset
 
 from cifar_exp.compute.distributed.shard import WHOLE_BATCH, Shard
 from cifar_exp.compute.seeding import derived_seed
@@ -19,6 +19,8 @@ from cifar_exp.data.augment.policy import Augmentation, LowResolution
 from cifar_exp.data.dataset import Split
 
 Batch = tuple[torch.Tensor, torch.Tensor]  # (N, H, W, C) uint8, (N,) int64
+# Epoch (counted from 1), batch (counted from 0), and indices of the images of this rank's shard.
+Key = tuple[int, int, NDArray[np.int64]]
 
 
 @dataclass(eq=False)
@@ -57,6 +59,15 @@ class TrainingBatches(Dataset[Batch]):
             return balanced_order(self.split.labels, generator)
         return generator.permutation(len(self.split))
 
+    def keys(self, epoch: int, first: int = 0) -> list[Key]:
+        """The batches of an epoch (counted from 1), from batch ``first`` (counted from 0) on; see ``Key``."""
+        order = self.order(epoch)
+        return [(epoch, batch, order[self.own_rows(batch)]) for batch in range(first, self.per_epoch)]
+
+    def epoch(self, epoch: int, first: int = 0) -> Iterator[Batch]:
+        """The batches of ``keys``, made in this process when they are needed."""
+        return map(self.__getitem__, self.keys(epoch, first))
+
     def sizes(self, batch: int) -> tuple[int, int]:
         """The number of images in this rank's shard of a batch (counted from 0), and in the batch."""
         start, stop = self._bounds(batch)
@@ -94,7 +105,7 @@ class TrainingBatches(Dataset[Batch]):
         """The reduction of the images in an epoch; None if there is none."""
         return self.low_resolution if self.low_resolution and epoch <= self.low_resolution.epochs else None
 
-    def __getitem__(self, key: tuple[int, int, NDArray[np.int64]]) -> Batch:
+    def __getitem__(self, key: Key) -> Batch:
         epoch, batch, indices = key
         return torch.from_numpy(self.images(epoch, batch, indices)), torch.from_numpy(self.split.labels[indices])
 
@@ -111,10 +122,6 @@ class TrainingBatches(Dataset[Batch]):
             if rows.start <= place < rows.start + count:
                 return self.images(epoch, batch, order[rows], shard)[place - rows.start]
         raise AssertionError(f"no process has row {place} of the epoch")
-
-    def loader(self, workers: int, *, pin_memory: bool) -> "EpochLoader":
-        """An iterator over the batches; see ``Loader``."""
-        return Loader(self, workers, pin_memory=pin_memory)
 
     def _bounds(self, batch: int) -> tuple[int, int]:
         return batch * self.batch_size, min((batch + 1) * self.batch_size, len(self.split))
@@ -135,34 +142,6 @@ def balanced_order(labels: NDArray[np.int64], generator: np.random.Generator) ->
     return generator.permutation(np.concatenate(chosen))
 
 
-class EpochLoader(Protocol):
-    """Iterates over an epoch's batches."""
-
-    @property
-    def batches(self) -> TrainingBatches:
-        """The batches."""
-
-    def epoch(self, epoch: int, first: int = 0) -> Iterator[Batch]:
-        """The batches of an epoch (counted from 1), in order, from batch ``first`` (counted from 0) on."""
-
-
-class _EpochKeys(Sampler[tuple[int, int, NDArray[np.int64]]]):
-    """The keys of one epoch's batches. Each key has its epoch, as loader processes outlive an epoch."""
-
-    def __init__(self, batches: TrainingBatches) -> None:
-        self.batches = batches
-        self.epoch = 1
-        self.first = 0
-
-    def __len__(self) -> int:
-        return self.batches.per_epoch - self.first
-
-    def __iter__(self) -> Iterator[tuple[int, int, NDArray[np.int64]]]:
-        order = self.batches.order(self.epoch)
-        for batch in range(self.first, self.batches.per_epoch):
-            yield self.epoch, batch, order[self.batches.own_rows(batch)]
-
-
 def _ignore_signals(_worker: int) -> None:
     """Ctrl-C and a cluster's SIGTERM reach every process of a job; the workers must live until the run has saved."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -170,25 +149,25 @@ def _ignore_signals(_worker: int) -> None:
 
 
 class Loader:
-    """Iterates over an epoch's batches, which ``workers`` processes make (0: this process)."""
+    """Iterates over an epoch's batches, which ``workers`` processes make."""
 
     def __init__(self, batches: TrainingBatches, workers: int, *, pin_memory: bool) -> None:
-        self.batches = batches
-        self._keys = _EpochKeys(batches)
+        self._batches = batches
+        self._keys: list[Key] = []  # of the current epoch
         self._loader: DataLoader[Batch] = DataLoader(
             batches,
             batch_size=None,  # a key asks for a whole batch
             sampler=self._keys,
             num_workers=workers,
-            persistent_workers=workers > 0,
+            persistent_workers=True,
             # Explicit, as a calling program may have set another default. Forked workers share the images in memory.
-            multiprocessing_context=("fork" if sys.platform == "linux" else "spawn") if workers else None,
+            multiprocessing_context="fork" if sys.platform == "linux" else "spawn",
             pin_memory=pin_memory,
-            worker_init_fn=_ignore_signals if workers else None,
+            worker_init_fn=_ignore_signals,
             generator=torch.Generator(),  # its own, so that the loader does not change the draws of dropout
         )
 
     def epoch(self, epoch: int, first: int = 0) -> Iterator[Batch]:
-        """The batches of an epoch (counted from 1), in order, from batch ``first`` (counted from 0) on."""
-        self._keys.epoch, self._keys.first = epoch, first
+        """As ``TrainingBatches.epoch``."""
+        self._keys[:] = self._batches.keys(epoch, first)
         return iter(self._loader)

@@ -13,27 +13,8 @@ from torch import Tensor
 from cifar_exp.compute.distributed.shard import Shard
 from cifar_exp.data.augment.device_transforms import DeviceAugmentation, send
 from cifar_exp.data.batches import Batch, TrainingBatches
-from cifar_exp.data.dataset import Split
 
 _PIXELS_AT_ONCE = 2**20  # 1,024 images of 32x32: 3 MB of pixels and 8 MB of indices
-
-
-class DeviceSplit:
-    """A split on a device, copied there once at its first use. On a CPU it shares the split's memory."""
-
-    def __init__(self, split: Split, device: torch.device) -> None:
-        self._split = split
-        self.device = device
-
-    @cached_property
-    def images(self) -> Tensor:
-        """(N, H, W, C) uint8; read-only."""
-        return torch.from_numpy(self._split.images).to(self.device)
-
-    @cached_property
-    def labels(self) -> Tensor:
-        """(N,) int64; read-only."""
-        return torch.from_numpy(self._split.labels).to(self.device)
 
 
 @dataclass(eq=False)
@@ -45,55 +26,53 @@ class DeviceBatches(TrainingBatches):
     """
 
     device_augmentation: DeviceAugmentation = field(kw_only=True)  # the transforms of ``augmentation``, batched
-    device_split: DeviceSplit = field(kw_only=True)  # ``split`` on the device
+    # Gets a copy of the split at the first use. On a CPU the copy shares the split's memory.
+    device: torch.device = field(kw_only=True)
     backend: ClassVar[str] = "device"
+
+    @cached_property
+    def _images(self) -> Tensor:
+        """(N, H, W, C) uint8; read-only."""
+        return torch.from_numpy(self.split.images).to(self.device)
+
+    @cached_property
+    def _labels(self) -> Tensor:
+        """(N,) int64; read-only."""
+        return torch.from_numpy(self.split.labels).to(self.device)
 
     def images(
         self, epoch: int, batch: int, indices: NDArray[np.int64], shard: Shard | None = None
     ) -> NDArray[np.uint8]:
         """See ``TrainingBatches``."""
         flips = self.flipped(epoch, indices)
-        images = self._make_batches(
+        made = self._make_batches(
             epoch,
             [(len(indices), self.augmentation_seed(epoch, batch, shard or self.shard))],
-            send(indices, self.device_split.device),
-            None if flips is None else send(flips, self.device_split.device),
+            send(indices, self.device),
+            None if flips is None else send(flips, self.device),
         )
-        array: NDArray[np.uint8] = images.cpu().numpy()
-        return array
-
-    def loader(self, workers: int, *, pin_memory: bool) -> "DeviceBatches":
-        """The batches are their own loader, in this process."""
-        del workers, pin_memory
-        return self
-
-    @property
-    def batches(self) -> "DeviceBatches":
-        """See ``EpochLoader``."""
-        return self
+        images: NDArray[np.uint8] = made.cpu().numpy()
+        return images
 
     def epoch(self, epoch: int, first: int = 0) -> Iterator[Batch]:
-        """The batches of an epoch (counted from 1), in order, from batch ``first`` (counted from 0) on."""
+        """See ``TrainingBatches``."""
         order = self.order(epoch)
-        indices = send(order, self.device_split.device)  # once for the whole epoch
+        indices = send(order, self.device)  # once for the whole epoch
         flips = self.flipped(epoch, order)
-        flipped = None if flips is None else send(flips, self.device_split.device)
-        at_once = self._at_once
-        for start in range(first, self.per_epoch, at_once):
-            batches = range(start, min(start + at_once, self.per_epoch))
+        flipped = None if flips is None else send(flips, self.device)
+        for start in range(first, self.per_epoch, self._at_once):
+            batches = range(start, min(start + self._at_once, self.per_epoch))
             rows = [self.own_rows(batch) for batch in batches]
             counts = [own.stop - own.start for own in rows]
+            seeds = [self.augmentation_seed(epoch, batch, self.shard) for batch in batches]
             together = torch.cat([indices[own] for own in rows])
             images = self._make_batches(
                 epoch,
-                [
-                    (count, self.augmentation_seed(epoch, batch, self.shard))
-                    for batch, count in zip(batches, counts, strict=True)
-                ],
+                list(zip(counts, seeds, strict=True)),
                 together,
                 None if flipped is None else torch.cat([flipped[own] for own in rows]),
             )
-            labels = self.device_split.labels.index_select(0, together)
+            labels = self._labels.index_select(0, together)
             yield from zip(images.split(counts), labels.split(counts), strict=True)
 
     @property
@@ -114,7 +93,7 @@ class DeviceBatches(TrainingBatches):
             indices: indices of the images in the split, (N,) on the device.
             flipped: whether the alternating flip mirrors each image, (N,) on the device; None if it is off.
         """
-        images = self.device_split.images.index_select(0, indices)  # a copy
+        images = self._images.index_select(0, indices)  # a copy
         if flipped is not None:
             images = torch.where(flipped[:, None, None, None], images.flip(2), images)
         images = self.device_augmentation(images, batches)

@@ -55,9 +55,6 @@ def hold_out(train: Split, fraction: float, seed: int, class_names: tuple[str, .
 
     Returns:
         The remaining training images, and the validation images (None if ``fraction`` is 0).
-
-    Raises:
-        RequestError: as ``divide``.
     """
     if fraction == 0:
         return train, None

@@ -215,7 +215,7 @@ def gradcam_rows(
     """
     rows: list[Mapping[str, Any]] = []
     for cam in maps:
-        peak = np.unravel_index(int(cam.heat.argmax()), cam.heat.shape) if cam.heat.max() > 0 else (None, None)
+        has_heat, peak = bool(cam.heat.max() > 0), divmod(int(cam.heat.argmax()), cam.heat.shape[1])
         rows.append(
             {
                 "index": cam.index,
@@ -225,8 +225,8 @@ def gradcam_rows(
                 "layer": cam.layer.name,
                 "map_height": cam.layer.height,
                 "map_width": cam.layer.width,
-                "peak_row": None if peak[0] is None else int(peak[0]),
-                "peak_column": None if peak[1] is None else int(peak[1]),
+                "peak_row": peak[0] if has_heat else None,
+                "peak_column": peak[1] if has_heat else None,
                 "deletion_drop": cam.deletion_drop,
                 "random_drop": cam.random_drop,
                 "attended_drop": cam.attended_drop,

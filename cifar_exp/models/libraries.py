@@ -56,11 +56,8 @@ def torchvision_network(
 def timm_network(*, num_classes: int, in_channels: int, architecture: str, stem: str, image_size: int) -> nn.Module:
     """A network of timm with random weights; see ``torchvision_network``."""
     check_name("timm", architecture)
-    network = _built(
-        architecture,
-        image_size,
-        lambda: _create_by_timm(architecture, image_size, num_classes=num_classes, in_chans=in_channels),
-    )
+    options = {"num_classes": num_classes, "in_chans": in_channels}
+    network = _built(architecture, image_size, lambda: _create_by_timm(architecture, image_size, **options))
     return use_cifar_stem(network, architecture, in_channels) if stem == "cifar" else network
 
 
@@ -88,19 +85,14 @@ def _built(architecture: str, image_size: int, build: Callable[[], nn.Module]) -
             ) from error
 
 
-def check_library(library: str) -> None:
-    """Refuse a library that is not installed.
+def names(library: str) -> Sequence[str]:
+    """The names of a library's classification networks; in timm also with a tag of pretrained weights.
 
     Raises:
-        RequestError: what to install.
+        RequestError: the library is not installed.
     """
     if find_spec(library) is None:
         raise RequestError(f"model={library}: requires an optional dependency: pip install 'cifar-exp[{library}]'")
-
-
-def names(library: str) -> Sequence[str]:
-    """The names of a library's classification networks; in timm also with a tag of pretrained weights."""
-    check_library(library)
     if library == "torchvision":
         from torchvision import models
 
@@ -111,11 +103,7 @@ def names(library: str) -> Sequence[str]:
 
 
 def check_name(library: str, name: str) -> None:
-    """Refuse a name that is not in the library's registry.
-
-    Raises:
-        RequestError: lists the nearest names.
-    """
+    """Refuse a name that is not in the library's registry."""
     known = names(library)
     if name in known:
         return

@@ -3,21 +3,18 @@
 from torch import Tensor, nn
 
 
-def resnet9(*, num_classes: int, in_channels: int, width: int) -> nn.Module:
+class ResNet9(nn.Module):
     """ResNet-9: a first convolution and three stages at 1/2, 1/4 and 1/8 of the input's size.
+
+    Input (N, in_channels, H, W), output (N, num_classes) logits; H and W at least 8.
 
     Args:
         num_classes: output logits.
         in_channels: channels of the input.
         width: channels of the first convolution; the stages have 2, 4 and 8 times as many. 64 is the original.
     """
-    return ResNet9(num_classes, in_channels, width)
 
-
-class ResNet9(nn.Module):
-    """See ``resnet9``. Input (N, in_channels, H, W), output (N, num_classes); H and W at least 8."""
-
-    def __init__(self, num_classes: int, in_channels: int, width: int) -> None:
+    def __init__(self, *, num_classes: int, in_channels: int, width: int) -> None:
         super().__init__()
         self.stem = _conv_bn_relu(in_channels, width)
         self.layer1 = nn.Sequential(_conv_bn_relu(width, 2 * width), nn.MaxPool2d(2), _Residual(2 * width))
@@ -32,6 +29,9 @@ class ResNet9(nn.Module):
         logits: Tensor = self.fc(features.amax((2, 3)))  # (N, num_classes)
         # The original scales its logits by 1/8, which keeps the first steps at a high learning rate stable.
         return logits / 8
+
+
+resnet9 = ResNet9
 
 
 class _Residual(nn.Module):

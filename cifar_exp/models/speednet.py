@@ -7,17 +7,11 @@ from torch.nn import functional as F
 PATCH = 2  # height and width in pixels of the patches that the first layer whitens
 
 
-def speednet(
-    *,
-    num_classes: int,
-    in_channels: int,
-    widths: list[int],
-    whitening_epsilon: float,
-    whitening_bias_epochs: int,
-    norm_momentum: float,
-    logit_scale: float,
-) -> nn.Module:
+class SpeedNet(nn.Module):
     """A whitening layer and three stages at 1/2, 1/4 and 1/8 of the input's size, two convolutions each.
+
+    Input (N, in_channels, H, W), output (N, num_classes) logits; H and W at least 9. ``layer1`` to ``layer3`` are its
+    stages. The first layer's filters are not trained: ``initialize`` sets them.
 
     Args:
         num_classes: output logits.
@@ -29,19 +23,10 @@ def speednet(
         norm_momentum: weight of the newest batch in the running statistics of batch normalization.
         logit_scale: factor of the logits, which keeps the first steps small.
     """
-    return SpeedNet(
-        num_classes, in_channels, widths, whitening_epsilon, whitening_bias_epochs, norm_momentum, logit_scale
-    )
-
-
-class SpeedNet(nn.Module):
-    """See ``speednet``. Input (N, in_channels, H, W), output (N, num_classes); H and W at least 9.
-
-    ``layer1`` to ``layer3`` are its stages. The first layer's filters are not trained: ``initialize`` sets them.
-    """
 
     def __init__(
         self,
+        *,
         num_classes: int,
         in_channels: int,
         widths: list[int],
@@ -69,17 +54,11 @@ class SpeedNet(nn.Module):
         filters = whitening_filters(images, self.whitening_epsilon)
         with torch.no_grad():
             self.whiten.weight.copy_(torch.cat([filters, -filters]))
-            self._whitening_bias.zero_()
+            self.whiten.get_parameter("bias").zero_()
 
     def begin_epoch(self, epoch: int) -> None:
         """Train the first layer's bias only in the first epochs (counted from 1)."""
-        self._whitening_bias.requires_grad_(epoch <= self.whitening_bias_epochs)
-
-    @property
-    def _whitening_bias(self) -> Tensor:
-        bias = self.whiten.bias
-        assert bias is not None
-        return bias
+        self.whiten.get_parameter("bias").requires_grad_(epoch <= self.whitening_bias_epochs)
 
     def forward(self, images: Tensor) -> Tensor:  # (N, C, H, W)
         """Logits."""
@@ -87,6 +66,9 @@ class SpeedNet(nn.Module):
         features = self.layer3(self.layer2(self.layer1(features)))  # (N, widths[2], H / 8, W / 8)
         logits: Tensor = self.fc(features.amax((2, 3)))  # (N, num_classes)
         return logits * self.logit_scale
+
+
+speednet = SpeedNet
 
 
 def whitening_filters(images: Tensor, epsilon: float) -> Tensor:

@@ -132,7 +132,7 @@ def _step_seconds(parts: Parts) -> float:
 
     train_epoch(
         parts.learner,
-        _limited(parts.batches.loader(0, pin_memory=False).epoch(1)),
+        _limited(parts.batches.epoch(1)),
         EpochState.start(parts.compute.device),
         images=len(parts.splits.train),
         epochs=1,

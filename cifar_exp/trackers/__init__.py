@@ -25,11 +25,7 @@ log = logging.getLogger(__name__)
 
 
 def check(config: ExperimentConfig) -> None:
-    """Refuse a config with a tracker that is not installed.
-
-    Raises:
-        RequestError: what to install.
-    """
+    """Refuse a config with a tracker that is not installed."""
     for name in config.tracker.names:
         if find_spec(name) is None:
             raise RequestError(f"tracker={name}: not installed; pip install 'cifar-exp[{name}]' or pip install {name}")
@@ -37,11 +33,11 @@ def check(config: ExperimentConfig) -> None:
 
 def has_store(name: str, config: ExperimentConfig, out_dir: Path) -> bool:
     """Whether a saved run's tracker writes only where it wrote before: a stranger's config creates no new store."""
-    return bool(_module(name).has_store(config, out_dir))
+    return name != "mlflow" or bool(_module(name).has_store(config, out_dir))  # the others write into the run directory
 
 
 def _module(name: str) -> Any:
-    """The tracker's module. It has ``begin(config, out_dir)``, which returns a ``Tracker``, and ``has_store``."""
+    """The tracker's module. It has ``begin(config, out_dir)``, which returns a ``Tracker``."""
     return import_module(f"{__name__}.{name}")
 
 
@@ -57,9 +53,6 @@ def tracked(
 
     Yields:
         A function to be called after each epoch, once its rows are written.
-
-    Raises:
-        RequestError: a tracker is not installed.
     """
     check(config)
     active: dict[str, Tracker] = {}

@@ -9,15 +9,15 @@ import logging
 import os
 import re
 import time
+from collections.abc import Iterable
 from pathlib import Path
 
 from filelock import FileLock
 
-from cifar_exp.config.parse import flatten
 from cifar_exp.config.schema import ExperimentConfig
 from cifar_exp.run_dir.lifecycle import run_name
 from cifar_exp.safe_io import atomic
-from cifar_exp.trackers.tracker import Unread, as_scalar, figures, summary
+from cifar_exp.trackers.tracker import Scalar, Tracker, settings
 
 RUN_FILE = "mlflow_run.json"  # which of the store's runs a run directory is
 _STATES = {"completed": "FINISHED", "interrupted": "KILLED", "pruned": "KILLED"}  # any other end is FAILED
@@ -25,7 +25,7 @@ _MOST_METRICS, _MOST_PARAMS = 1000, 100  # that MLflow accepts in one call
 _FILES = ("config_resolved.yaml", "metrics.csv", "summary.csv")
 
 
-class MLflow:
+class MLflow(Tracker):
     """A run in the store, resumed if the run directory already has one."""
 
     def __init__(self, config: ExperimentConfig, out_dir: Path) -> None:
@@ -35,7 +35,6 @@ class MLflow:
 
         for noisy in ("mlflow", "alembic"):
             logging.getLogger(noisy).setLevel(logging.WARNING)
-        self._out_dir = out_dir
         assert config.tracker.store is not None  # checked with the config
         store = Path(config.tracker.store)
         store.mkdir(parents=True, exist_ok=True)
@@ -43,12 +42,12 @@ class MLflow:
         with FileLock(store / "mlflow.lock"):
             self._client = MlflowClient(tracking_uri=f"sqlite:///{store / 'mlflow.db'}")
             experiment = self._experiment(config.tracker.experiment, store)
-        logged_steps = self._resume_run()
-        if logged_steps is None:
+        logged = self._resume_run(out_dir)
+        super().__init__(out_dir, logged)
+        if logged is None:
             self._run = self._client.create_run(experiment, run_name=run_name(out_dir)).info.run_id
             atomic.write_json(out_dir / RUN_FILE, {"run_id": self._run, "experiment_id": experiment})
-            self._settings(config)
-        self._unread = Unread(out_dir, logged_steps)
+            self._log_settings(config)
         self.after_epoch()
 
     def _experiment(self, name: str, store: Path) -> str:
@@ -57,47 +56,43 @@ class MLflow:
             return str(known.experiment_id)
         return str(self._client.create_experiment(name, artifact_location=(store / "artifacts").as_uri()))
 
-    def _resume_run(self) -> dict[str, int] | None:
+    def _resume_run(self, out_dir: Path) -> dict[str, int] | None:
         """Resume the directory's earlier MLflow run; returns the last logged step of each CSV, None without a run."""
-        if not (self._out_dir / RUN_FILE).exists():
+        if not (out_dir / RUN_FILE).exists():
             return None
-        self._run = str(json.loads((self._out_dir / RUN_FILE).read_bytes())["run_id"])
+        self._run = str(json.loads((out_dir / RUN_FILE).read_bytes())["run_id"])
         self._client.update_run(self._run, status="RUNNING")
         one_of_each = {"metrics.csv": "epoch", "steps.csv": "steps/learning_rate"}
         histories = {name: self._client.get_metric_history(self._run, key) for name, key in one_of_each.items()}
         return {name: max((point.step for point in history), default=0) for name, history in histories.items()}
 
-    def _settings(self, config: ExperimentConfig) -> None:
+    def _log_settings(self, config: ExperimentConfig) -> None:
         from mlflow.entities import Param
 
         # MLflow refuses other characters in a key.
-        leaves = [
-            Param(re.sub(r"[^\w./ :-]", "_", key), str(as_scalar(value))) for key, value in flatten(config).items()
-        ]
+        leaves = [Param(re.sub(r"[^\w./ :-]", "_", key), str(value)) for key, value in settings(config).items()]
         for start in range(0, len(leaves), _MOST_PARAMS):
             self._client.log_batch(self._run, params=leaves[start : start + _MOST_PARAMS])
 
-    def after_epoch(self) -> None:
+    def log(self, scalars: Iterable[Scalar]) -> None:
         """See ``Tracker``."""
         from mlflow.entities import Metric
 
         now = int(1000 * time.time())
-        metrics = [Metric(one.name, one.value, now, one.step) for one in self._unread.scalars()]
+        metrics = [Metric(one.name, one.value, now, one.step) for one in scalars]
         for start in range(0, len(metrics), _MOST_METRICS):
             self._client.log_batch(self._run, metrics[start : start + _MOST_METRICS])
 
-    def end(self, state: str) -> None:
+    def close(self, state: str, numbers: dict[str, float], texts: dict[str, str], figures: list[Path]) -> None:
         """See ``Tracker``."""
-        self.after_epoch()
-        numbers, texts = summary(self._out_dir)
         for name, value in numbers.items():
-            self._client.log_metric(self._run, f"summary/{name}", value, step=self._unread.last_step)
-        for name, text in (texts | {"state": state}).items():
+            self._client.log_metric(self._run, f"summary/{name}", value, step=self.last_step)
+        for name, text in texts.items():
             self._client.set_tag(self._run, f"summary.{name}", text)
         for name in _FILES:
-            if (self._out_dir / name).exists():
-                self._client.log_artifact(self._run, str(self._out_dir / name))
-        for path in figures(self._out_dir):
+            if (self.out_dir / name).exists():
+                self._client.log_artifact(self._run, str(self.out_dir / name))
+        for path in figures:
             self._client.log_artifact(self._run, str(path), "figures")
         self._client.set_terminated(self._run, _STATES.get(state, "FAILED"))
 

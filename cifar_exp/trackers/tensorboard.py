@@ -3,27 +3,27 @@
 TensorBoard stores scalars in single precision (about seven digits); the CSVs are exact.
 """
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
-from cifar_exp.config.parse import flatten
 from cifar_exp.config.resolved import to_yaml
 from cifar_exp.config.schema import ExperimentConfig
-from cifar_exp.trackers.tracker import Unread, as_scalar, figures, summary
+from cifar_exp.trackers.tracker import Scalar, Tracker, settings
 
 FOLDER = "tensorboard"
 
 
-class TensorBoard:
+class TensorBoard(Tracker):
     """A run's event file."""
 
     def __init__(self, config: ExperimentConfig, out_dir: Path) -> None:
         from torch.utils.tensorboard import SummaryWriter
 
-        self._config, self._out_dir = config, out_dir
-        self._unread = Unread(out_dir)
+        super().__init__(out_dir)
+        self._config = config
         folder = out_dir / FOLDER
         # A resumed run is logged again from its first step; purge_step discards the earlier events.
         self._writer = SummaryWriter(str(folder), purge_step=0 if folder.exists() else None)
@@ -31,37 +31,29 @@ class TensorBoard:
         self._writer.add_text("config", indented, 0)
         self.after_epoch()
 
-    def after_epoch(self) -> None:
+    def log(self, scalars: Iterable[Scalar]) -> None:
         """See ``Tracker``."""
-        for scalar in self._unread.scalars():
+        for scalar in scalars:
             self._writer.add_scalar(scalar.name, scalar.value, scalar.step)
         self._writer.flush()
 
-    def end(self, state: str) -> None:
+    def close(self, state: str, numbers: dict[str, float], texts: dict[str, str], figures: list[Path]) -> None:
         """See ``Tracker``."""
         from torch.utils.tensorboard.summary import hparams
 
-        self.after_epoch()
-        step = self._unread.last_step
-        numbers, texts = summary(self._out_dir)
-        for name, value in numbers.items():
-            self._writer.add_scalar(f"summary/{name}", value, step)
-        for name, text in (texts | {"state": state}).items():
-            self._writer.add_text(f"summary/{name}", text, step)
+        results = {f"summary/{name}": value for name, value in numbers.items()}
+        for name, value in results.items():
+            self._writer.add_scalar(name, value, self.last_step)
+        for name, text in texts.items():
+            self._writer.add_text(f"summary/{name}", text, self.last_step)
         # The tab HPARAMS: config and results. SummaryWriter.add_hparams would make a second run.
-        settings = {key: as_scalar(value) for key, value in flatten(self._config).items()}
-        for part in hparams(settings, {f"summary/{name}": value for name, value in numbers.items()}):
+        for part in hparams(settings(self._config), results):
             self._writer._get_file_writer().add_summary(part)
-        for path in figures(self._out_dir):
+        for path in figures:
             with Image.open(path) as image:
                 pixels = np.asarray(image.convert("RGB"))
-            self._writer.add_image(f"figures/{path.stem}", pixels, step, dataformats="HWC")
+            self._writer.add_image(f"figures/{path.stem}", pixels, self.last_step, dataformats="HWC")
         self._writer.close()
 
 
 begin = TensorBoard
-
-
-def has_store(_config: ExperimentConfig, _out_dir: Path) -> bool:
-    """Always: the event files are in the run directory."""
-    return True

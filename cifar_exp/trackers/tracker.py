@@ -1,24 +1,17 @@
 """The interface of a tracker, and the records of a run as scalars with names and steps."""
 
 import math
-from collections.abc import Iterator
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import pandas as pd
 
+from cifar_exp.config.parse import flatten
+from cifar_exp.config.schema import ExperimentConfig
 from cifar_exp.run_dir import tables
-
-
-class Tracker(Protocol):
-    """A run in a tracking library. Methods may raise any error, which ``tracked`` turns into a warning."""
-
-    def after_epoch(self) -> None:
-        """Log the rows that were not logged yet."""
-
-    def end(self, state: str) -> None:
-        """Log the remaining rows, the summary and the figures; ``state`` is the run's final state."""
 
 
 @dataclass(frozen=True)
@@ -30,26 +23,48 @@ class Scalar:
     value: float
 
 
-class Unread:
-    """The rows of ``metrics.csv`` and ``steps.csv`` that were not read yet.
+class Tracker(ABC):
+    """A run in a tracking library. Methods may raise any error, which ``tracked`` turns into a warning.
 
     Args:
         out_dir: the run directory.
-        after_step: optimizer step up to which rows count as read, by file name.
+        logged: the last step of ``metrics.csv`` and of ``steps.csv`` that is logged already, by file name.
     """
 
     _PREFIXES = (("metrics.csv", ""), ("steps.csv", "steps/"))
 
-    def __init__(self, out_dir: Path, after_step: dict[str, int] | None = None) -> None:
-        self._out_dir = out_dir
-        self._last = {name: (after_step or {}).get(name, 0) for name, _ in self._PREFIXES}
+    def __init__(self, out_dir: Path, logged: dict[str, int] | None = None) -> None:
+        self.out_dir = out_dir
+        self._last = {name: (logged or {}).get(name, 0) for name, _ in self._PREFIXES}
 
-    def scalars(self) -> Iterator[Scalar]:
-        """Their cells without the empty ones, in the order of the rows."""
+    @abstractmethod
+    def log(self, scalars: Iterable[Scalar]) -> None:
+        """Log numbers, in the order of the rows of each CSV."""
+
+    @abstractmethod
+    def close(self, state: str, numbers: dict[str, float], texts: dict[str, str], figures: list[Path]) -> None:
+        """Log the summary and the figures of a run that ended in ``state``."""
+
+    def after_epoch(self) -> None:
+        """Log the rows that were not logged yet."""
+        self.log(self._new_scalars())
+
+    def end(self, state: str) -> None:
+        """Log the remaining rows, the summary and the figures; ``state`` is the run's final state."""
+        self.after_epoch()
+        numbers, texts = summary(self.out_dir)
+        self.close(state, numbers, texts | {"state": state}, sorted((self.out_dir / "figures").glob("*.png")))
+
+    @property
+    def last_step(self) -> int:
+        """The step of the last row of ``metrics.csv`` that was logged; 0 before the first."""
+        return self._last["metrics.csv"]
+
+    def _new_scalars(self) -> Iterator[Scalar]:
         for name, prefix in self._PREFIXES:
-            if not (self._out_dir / name).exists():
+            if not (self.out_dir / name).exists():
                 continue
-            table = tables.read_table(self._out_dir / name)
+            table = tables.read_table(self.out_dir / name)
             new = table[table["step"] > self._last[name]]
             for row in new.to_dict("records"):
                 yield from (
@@ -59,11 +74,6 @@ class Unread:
                 )
             if len(new):
                 self._last[name] = int(new["step"].iloc[-1])
-
-    @property
-    def last_step(self) -> int:
-        """The step of the last row of ``metrics.csv`` that was read; 0 before the first."""
-        return self._last["metrics.csv"]
 
 
 def summary(out_dir: Path) -> tuple[dict[str, float], dict[str, str]]:
@@ -78,11 +88,10 @@ def summary(out_dir: Path) -> tuple[dict[str, float], dict[str, str]]:
     return numbers, {name: value for name, value in measured.items() if isinstance(value, str)}
 
 
-def figures(out_dir: Path) -> list[Path]:
-    """The run's figures, by name."""
-    return sorted((out_dir / "figures").glob("*.png"))
-
-
-def as_scalar(value: Any) -> Any:
-    """A config's leaf as a number, boolean or text; lists and null become text."""
-    return value if isinstance(value, bool | int | float | str) else "null" if value is None else str(value)
+def settings(config: ExperimentConfig) -> dict[str, Any]:
+    """The config's leaves by dotted key: numbers, booleans or text; lists and null become text."""
+    leaves = flatten(config).items()
+    return {
+        key: value if isinstance(value, bool | int | float | str) else "null" if value is None else str(value)
+        for key, value in leaves
+    }

@@ -7,17 +7,18 @@ import logging
 import os
 import shutil
 from collections import defaultdict
+from collections.abc import Iterable
 from pathlib import Path
 
 from cifar_exp.config import parse
 from cifar_exp.config.schema import ExperimentConfig
 from cifar_exp.run_dir.lifecycle import run_name
-from cifar_exp.trackers.tracker import Unread, figures, summary
+from cifar_exp.trackers.tracker import Scalar, Tracker
 
 FOLDER = "wandb"
 
 
-class Wandb:
+class Wandb(Tracker):
     """A run's record. A resumed run is logged again from its first step, with the same id."""
 
     def __init__(self, config: ExperimentConfig, out_dir: Path) -> None:
@@ -25,8 +26,7 @@ class Wandb:
         import wandb
 
         logging.getLogger("wandb").setLevel(logging.WARNING)
-        self._out_dir = out_dir
-        self._unread = Unread(out_dir)
+        super().__init__(out_dir)
         # No hardware, packages, git state or source code: environment.json has what a run needs.
         settings = wandb.Settings(
             disable_git=True,
@@ -51,23 +51,20 @@ class Wandb:
         )
         self.after_epoch()
 
-    def after_epoch(self) -> None:
+    def log(self, scalars: Iterable[Scalar]) -> None:
         """See ``Tracker``."""
         rows: dict[int, dict[str, float]] = defaultdict(dict)
-        for scalar in self._unread.scalars():
+        for scalar in scalars:
             rows[scalar.step][scalar.name] = scalar.value
         for step in sorted(rows):  # the library ignores a step below the last one
             self._run.log(rows[step], step=step)
 
-    def end(self, state: str) -> None:
+    def close(self, state: str, numbers: dict[str, float], texts: dict[str, str], figures: list[Path]) -> None:
         """See ``Tracker``."""
         import wandb
 
-        self.after_epoch()
-        numbers, texts = summary(self._out_dir)
-        results = numbers | texts | {"state": state}
-        self._run.summary.update({f"summary/{name}": value for name, value in results.items()})
-        self._run.log({f"figures/{path.stem}": wandb.Image(str(path)) for path in figures(self._out_dir)})
+        self._run.summary.update({f"summary/{name}": value for name, value in (numbers | texts).items()})
+        self._run.log({f"figures/{path.stem}": wandb.Image(str(path)) for path in figures})
         self._run.finish(exit_code=0 if state == "completed" else 1)
 
 
@@ -80,8 +77,3 @@ def _remove_earlier(folder: Path) -> str | None:
 
 
 begin = Wandb
-
-
-def has_store(_config: ExperimentConfig, _out_dir: Path) -> bool:
-    """Always: the record is in the run directory."""
-    return True

@@ -3,6 +3,7 @@
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import closing
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
@@ -92,7 +93,8 @@ def train_epoch(
 ) -> EpochResult:
     """Take the epoch's steps; ``learner.end_epoch`` then closes it.
 
-    Nothing here synchronizes with a GPU before the last step, so the GPU always has work queued.
+    Before the last step nothing here synchronizes with a GPU, apart from metrics once a second, so the GPU always has
+    work queued.
 
     ``images`` are those of the whole epoch; ``batches`` those that are not in ``state`` yet. ``sizes`` says for a batch
     (from 0 in the epoch) how many images count on this rank, and how many the batch has. ``after_step`` is called
@@ -107,7 +109,7 @@ def train_epoch(
     per_step = learner.training_step.accumulate
     done = sum(sizes(batch)[1] for batch in range(state.steps * per_step))
     rank_0, clock = learner.ranks.is_rank_0, learner.clock
-    with EpochProgress(learner.epoch + 1, epochs, images, done=done, visible=rank_0, clock=clock) as progress:
+    with closing(EpochProgress(learner.epoch + 1, epochs, images, done=done, visible=rank_0, clock=clock)) as progress:
         for step_batches in _groups(batches, per_step):  # each (N, H, W, C) uint8, (N,)
             first = state.steps * per_step
             step_sizes = [sizes(first + position) for position in range(len(step_batches))]

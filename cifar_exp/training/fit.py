@@ -3,7 +3,7 @@
 import logging
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -13,9 +13,8 @@ from torch import nn
 
 from cifar_exp.compute import memory
 from cifar_exp.config.schema import ExperimentConfig
-from cifar_exp.data import Split
-from cifar_exp.data.batches import EpochLoader
-from cifar_exp.data.dataset import Splits
+from cifar_exp.data.batches import Batch, TrainingBatches
+from cifar_exp.data.dataset import Split, Splits
 from cifar_exp.errors import DivergedError
 from cifar_exp.evaluation.metrics import Evaluation, selection_score
 from cifar_exp.training.epoch import EpochResult, EpochState, train_epoch
@@ -71,7 +70,8 @@ class Training:
 
     config: ExperimentConfig
     learner: Learner  # changed in place
-    loader: EpochLoader
+    batches: TrainingBatches
+    epoch_batches: Callable[[int, int], Iterator[Batch]]  # of an epoch (from 1), from a batch (from 0) on
     splits: Splits
     measure: Callable[[nn.Module, Split, Callable[[], None]], Evaluation]  # calls the function between batches
     savepoint: Savepoint
@@ -138,16 +138,15 @@ class Training:
         return epoch >= self.config.epochs or fitted.exhausts(self.config.early_stopping.patience, epoch)
 
     def _train(self, state: EpochState, after_step: Callable[[], None]) -> EpochResult:
-        learner, loader = self.learner, self.loader
-        first = state.steps * learner.training_step.accumulate
+        learner = self.learner
         try:
             return train_epoch(
                 learner,
-                loader.epoch(learner.epoch + 1, first=first),
+                self.epoch_batches(learner.epoch + 1, state.steps * learner.training_step.accumulate),
                 state,
-                images=len(loader.batches.split),
+                images=len(self.batches.split),
                 epochs=self.config.epochs,
-                sizes=loader.batches.sizes,
+                sizes=self.batches.sizes,
                 after_step=after_step,
             )
         except DivergedError as error:

@@ -5,7 +5,7 @@ Evaluation and prediction need neither: they use the weights of ``last.pt`` or `
 """
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -50,9 +50,15 @@ def load_initial_weights(model: nn.Module, node: ModelConfig, classes: int, chan
         state[name] = _with_channels(state[name], own[name])
     free = head | (first if node.stem == "cifar" else set())
     new = {name for name in free if name not in state or state[name].shape != own[name]}
-    state = {name: value for name, value in state.items() if name not in new}
-    _check_fit(f"{what}: does not fit {node.architecture}", state, {key: own[key] for key in own.keys() - new})
-    model.load_state_dict(state, strict=False)
+    random = model.state_dict()
+    state |= {name: random[name] for name in new}
+    if infinite := [name for name, one in state.items() if one.is_floating_point() and not one.isfinite().all()]:
+        raise RequestError(f"{what}: has values that are not finite: {_listed(infinite)}")
+    try:
+        model.load_state_dict(state)
+    except RuntimeError as error:
+        differences = " ".join(str(error).partition("\n")[2].split())[:300]  # after PyTorch's first line
+        raise RequestError(f"{what}: does not fit {node.architecture}: {differences}") from error
     log.info("%s: the weights of %s%s", what, node.architecture, f", but {_listed(new)} new" if new else "")
 
 
@@ -99,31 +105,9 @@ def _with_channels(weight: Tensor, shape: torch.Size) -> Tensor:
     return weight.sum(1, keepdim=True).expand(shape) / shape[1]
 
 
-def _check_fit(what: str, state: Mapping[str, Tensor], own: Shapes) -> None:
-    """Refuse missing and unexpected tensors, and those of another shape or with values that are not finite.
-
-    Raises:
-        RequestError: names them.
-    """
-    # Files older than this counter of batch normalization lack it.
-    missing = [name for name in own if name not in state and not name.endswith("num_batches_tracked")]
-    unexpected = [name for name in state if name not in own]
-    shapes = [
-        f"{name} is {tuple(state[name].shape)} instead of {tuple(own[name])}"
-        for name in own
-        if name in state and state[name].shape != own[name]
-    ]
-    infinite = [name for name, one in state.items() if one.is_floating_point() and not one.isfinite().all()]
-    kinds = {"missing": missing, "unexpected": unexpected, "shapes:": shapes, "values that are not finite:": infinite}
-    problems = [f"{kind} {_listed(names)}" for kind, names in kinds.items() if names]
-    if problems:
-        raise RequestError(f"{what}: {'; '.join(problems)}")
-
-
-def _listed(names: Any) -> str:
-    names = sorted(names)
+def _listed(names: Collection[str]) -> str:
     more = len(names) - _MOST_NAMED
-    return ", ".join(names[:_MOST_NAMED]) + (f" (and {more} more)" if more > 0 else "")
+    return ", ".join(sorted(names)[:_MOST_NAMED]) + (f" (and {more} more)" if more > 0 else "")
 
 
 def keep(config: ExperimentConfig, model: nn.Module, run_dir: Path) -> None:

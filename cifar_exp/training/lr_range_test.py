@@ -183,10 +183,9 @@ def run_lr_range_test(
 
 def _full_batches(batches: "TrainingBatches") -> Iterator["Batch"]:
     """Full batches of all epochs, without end."""
-    loader = batches.loader(0, pin_memory=False)
     full = min(batches.batch_size, len(batches.split))
     for epoch in count(1):
-        yield from (batch for batch in loader.epoch(epoch) if len(batch[1]) == full)
+        yield from (batch for batch in batches.epoch(epoch) if len(batch[1]) == full)
 
 
 def rounded(learning_rate: float) -> float:

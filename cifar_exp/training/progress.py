@@ -2,7 +2,6 @@
 
 import logging
 import time
-from types import TracebackType
 
 import torch
 from tqdm.auto import tqdm
@@ -14,56 +13,23 @@ from cifar_exp.training.time_left import RunClock
 
 log = logging.getLogger(__name__)
 
-_BAR_SECONDS = 0.25
-_LINE_SECONDS = 30.0
-
-
-class PendingMetrics:
-    """Loss and accuracy copied from the GPU without synchronizing; read once the copy has finished."""
-
-    def __init__(self, loss: torch.Tensor, correct: torch.Tensor, seen: int, learning_rate: float) -> None:
-        self._seen = seen
-        self.learning_rate = learning_rate
-        on_gpu = loss.device.type == "cuda"
-        values = torch.stack([loss.detach().float(), correct.float()])
-        self._values = values.to("cpu", non_blocking=on_gpu)  # PyTorch takes page-locked memory for it
-        self._copied: torch.cuda.Event | None = None
-        if on_gpu:
-            self._copied = torch.cuda.Event()
-            self._copied.record(torch.cuda.current_stream(loss.device))
-
-    @property
-    def ready(self) -> bool:
-        """Whether the copy has finished."""
-        return self._copied is None or self._copied.query()
-
-    @property
-    def loss(self) -> float:
-        """Nats."""
-        return float(self._values[0])
-
-    @property
-    def accuracy(self) -> float:
-        """In [0, 1]."""
-        return float(self._values[1]) / max(self._seen, 1)
+_BAR_SECONDS, _LINE_SECONDS = 1.0, 30.0  # reading metrics waits for a GPU, so not after every step
 
 
 class EpochProgress:
-    """Progress through the steps of one epoch; a context manager.
+    """Progress through the steps of one epoch.
 
-    ``epoch`` counts from 1; ``done`` is the number of images of the steps before. ``clock`` estimates the time left for
-    all epochs.
+    Args:
+        epoch: the epoch, from 1.
+        epochs: epochs of the run.
+        images: training images of the epoch.
+        done: images of the steps before.
+        visible: whether there may be a bar.
+        clock: estimates the time left for all epochs; None for no estimate.
     """
 
     def __init__(
-        self,
-        epoch: int,
-        epochs: int,
-        images: int,
-        *,
-        done: int = 0,
-        visible: bool = True,
-        clock: RunClock | None = None,
+        self, epoch: int, epochs: int, images: int, *, done: int, visible: bool, clock: RunClock | None
     ) -> None:
         self._epoch, self._clock = epoch, clock
         self._title = f"epoch {epoch}/{epochs}"
@@ -79,15 +45,10 @@ class EpochProgress:
             leave=False,
             dynamic_ncols=True,
         )
-        self._pending: PendingMetrics | None = None
         self._started = self._shown = time.monotonic()
 
-    def __enter__(self) -> "EpochProgress":
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def close(self) -> None:
+        """Remove the bar."""
         self._bar.close()
 
     def update(self, images: int, result: StepResult, correct: torch.Tensor, seen: int, learning_rate: float) -> None:
@@ -96,38 +57,21 @@ class EpochProgress:
         self._bar.update(images)
         if self._clock is not None:
             self._clock.update(self._epoch, self._done / self._images)
-        if self.due and self._pending is None:
-            loss = result.loss_sum / max(result.images, 1)
-            self._pending = PendingMetrics(loss, correct, seen, learning_rate)
-        if self._pending is not None and self._pending.ready:
-            self.show(self._pending)
-            self._pending = None
+        if time.monotonic() - self._shown >= (_BAR_SECONDS if self._has_bar else _LINE_SECONDS):
+            loss, accuracy = float(result.loss_sum) / max(result.images, 1), float(correct) / max(seen, 1)
+            self._shown = time.monotonic()
+            self.show(loss, accuracy, learning_rate)
 
-    @property
-    def due(self) -> bool:
-        """Whether it is time to show metrics."""
-        return time.monotonic() - self._shown >= (_BAR_SECONDS if self._has_bar else _LINE_SECONDS)
-
-    def show(self, metrics: PendingMetrics) -> None:
+    def show(self, loss: float, accuracy: float, learning_rate: float) -> None:
         """Show a step's loss, the epoch's accuracy up to it and the learning rate."""
-        self._shown = time.monotonic()
-        loss, accuracy, learning_rate = metrics.loss, metrics.accuracy, metrics.learning_rate
         left = None if self._clock is None else self._clock.seconds_left
         all_left = "" if left is None else f", {duration(left)} for all epochs"
         if self._has_bar:
             self._bar.set_postfix_str(f"loss {loss:.3f}, accuracy {accuracy:.1%}, lr {learning_rate:.4g}{all_left}")
             return
         rate = (self._done - self._done_at_start) / (self._shown - self._started)
-        seconds_left = (self._images - self._done) / rate
+        minutes, seconds = divmod(round((self._images - self._done) / rate), 60)
         log.info(
-            "%s: %d of %d images, loss %.3f, accuracy %.1f%%, lr %.4g, %.0f images/s, %d:%02d left%s",
-            self._title,
-            self._done,
-            self._images,
-            loss,
-            100 * accuracy,
-            learning_rate,
-            rate,
-            *divmod(round(seconds_left), 60),
-            all_left,
+            f"{self._title}: {self._done} of {self._images} images, loss {loss:.3f}, accuracy {accuracy:.1%}, "
+            f"lr {learning_rate:.4g}, {rate:.0f} images/s, {minutes}:{seconds:02d} left{all_left}"
         )

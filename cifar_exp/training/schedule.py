@@ -28,11 +28,7 @@ def build_scheduler(
 
 
 def one_cycle(optimizer: torch.optim.Optimizer, *, max_lr: float, total_steps: int, **options: Any) -> LRScheduler:
-    """One-cycle policy (Smith & Topin 2018, arXiv 1708.07120); options as in PyTorch's ``OneCycleLR``.
-
-    Raises:
-        RequestError: fewer than 2 steps, too few for a peak.
-    """
+    """One-cycle policy (Smith & Topin 2018, arXiv 1708.07120); options as in PyTorch's ``OneCycleLR``."""
     if total_steps < 2:
         raise RequestError("scheduler=one_cycle needs at least 2 steps; use more epochs or a smaller batch_size")
     if options.get("pct_start", 0.3) * total_steps == 1:

@@ -17,7 +17,7 @@ from cifar_exp.compare.changed import load_test_images
 from cifar_exp.compare.discover import find_runs, natural
 from cifar_exp.compare.pairs import read_predictions
 from cifar_exp.config.resolved import to_yaml
-from cifar_exp.data.sources.cache import find_decoded
+from cifar_exp.data.sources import cache
 
 as_root = pytest.mark.skipif(not hasattr(os, "getuid") or os.getuid() == 0, reason="root may read everything")
 
@@ -50,16 +50,14 @@ def test_the_cache_that_a_saved_config_names_is_not_used(tmp_path, monkeypatch):
     assert list(theirs.rglob("*")) == [theirs / "decoded"]
 
 
-def test_a_kept_data_set_of_pipes_is_not_waited_for(tmp_path):
-    from cifar_exp.data.sources.cache import _entry
-
-    entry = _entry(tmp_path, "name", "key")
-    entry.mkdir(parents=True)
-    os.mkfifo(entry / "dataset.json")
-    asked = threading.Thread(target=find_decoded, args=(tmp_path, "name", "key"), daemon=True)
-    asked.start()
-    asked.join(20)
-    assert not asked.is_alive()
+def test_a_cached_data_set_that_is_a_pipe_is_not_waited_for(tmp_path):
+    entry = cache._entry(tmp_path, "name", "key")
+    entry.parent.mkdir()
+    os.mkfifo(entry)
+    reader = threading.Thread(target=cache._load, args=(entry,), daemon=True)
+    reader.start()
+    reader.join(20)
+    assert not reader.is_alive()
 
 
 @pytest.mark.parametrize("data", ["mnist5k", "cifar10", "cifar100"])

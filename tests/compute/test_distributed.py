@@ -18,7 +18,7 @@ from cifar_exp.cli import main
 from cifar_exp.compute.distributed.shard import Shard
 from cifar_exp.config.parse import as_containers
 from cifar_exp.data.augment.policy import Augmentation
-from cifar_exp.data.batches import Loader, TrainingBatches
+from cifar_exp.data.batches import TrainingBatches
 from cifar_exp.data.dataset import Split
 from cifar_exp.errors import RequestError
 from cifar_exp.evaluation.metrics import evaluate
@@ -82,8 +82,8 @@ def test_shards_of_all_ranks_make_up_the_batches(world_size, batch_size):
     nothing = Augmentation({}, (0, 0, 0), (4, 4, 3))
     whole = TrainingBatches(split, nothing, batch_size, 0)
     shards = [TrainingBatches(split, nothing, batch_size, 0, Shard(rank, world_size)) for rank in range(world_size)]
-    made = [list(Loader(shard, 0, pin_memory=False).epoch(2)) for shard in shards]
-    for batch, (_, labels) in enumerate(Loader(whole, 0, pin_memory=False).epoch(2)):
+    made = [list(shard.epoch(2)) for shard in shards]
+    for batch, (_, labels) in enumerate(whole.epoch(2)):
         counts = [shard.sizes(batch) for shard in shards]
         parts = [each[batch][1][:counted] for each, (counted, _) in zip(made, counts, strict=True)]
         assert torch.equal(torch.cat(parts), labels)
@@ -103,7 +103,7 @@ def test_each_process_draws_its_own_augmentation_and_the_figure_shows_it():
     same = np.arange(4)
     assert not np.array_equal(shards[0].images(1, 0, same), shards[1].images(1, 0, same))
     for shard in shards:
-        for pixels, labels in Loader(shard, 0, pin_memory=False).epoch(1):
+        for pixels, labels in shard.epoch(1):
             for image, label in zip(pixels, labels, strict=True):
                 np.testing.assert_array_equal(shards[0].as_seen(int(label), 1), image.numpy())
 

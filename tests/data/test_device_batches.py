@@ -11,7 +11,7 @@ from cifar_exp.data.augment.backend import choose
 from cifar_exp.data.augment.policy import Augmentation, LowResolution, shrunk_as_floats
 from cifar_exp.data.batches import TrainingBatches
 from cifar_exp.data.dataset import Split
-from cifar_exp.data.device_batches import DeviceBatches, DeviceSplit
+from cifar_exp.data.device_batches import DeviceBatches
 
 COUNT, SHAPE = 43, (16, 16, 3)
 CROP_FLIP = {
@@ -39,12 +39,12 @@ def made(
         return TrainingBatches(split, augmentation, 8, seed, shard, **options)
     pipeline = choose("device", augmentation, torch.device("cpu"), 0).device_augmentation
     assert pipeline is not None
-    device = {"device_augmentation": pipeline, "device_split": DeviceSplit(split, torch.device(device))}
-    return DeviceBatches(split, augmentation, 8, seed, shard, **device, **options)
+    on = {"device_augmentation": pipeline, "device": torch.device(device)}
+    return DeviceBatches(split, augmentation, 8, seed, shard, **on, **options)
 
 
 def epoch_of(batches: TrainingBatches, epoch: int, first: int = 0) -> list[tuple[torch.Tensor, torch.Tensor]]:
-    return list(batches.loader(0, pin_memory=False).epoch(epoch, first))
+    return list(batches.epoch(epoch, first))
 
 
 def check_same(one: list, other: list) -> None:

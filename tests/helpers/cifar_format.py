@@ -50,12 +50,13 @@ def write_archive(path: Path, folder: str, members: dict[str, bytes]) -> str:
 
 def publish(patch: pytest.MonkeyPatch, name: str, sha256: str, members: dict[str, bytes]) -> None:
     """Make an archive and its batches the published ones of ``cifar10`` or ``cifar100``."""
-    from cifar_exp.data.sources.cifar import PUBLISHED
+    from cifar_exp.data.sources import cifar
 
     md5 = {member: hashlib.md5(content).hexdigest() for member, content in members.items()}
-    kind = PUBLISHED[name]
+    kind = cifar.published(name)
     train, test, meta = ({member: md5[member] for member in part} for part in (kind.train, kind.test, kind.meta))
-    patch.setitem(PUBLISHED, name, kind._replace(sha256=sha256, train=train, test=test, meta=meta))
+    patch.setitem(cifar.SHA256, name, sha256)
+    patch.setattr(cifar, "published", lambda _: kind._replace(train=train, test=test, meta=meta))
 
 
 def python2_pickle(value: Any) -> bytes:

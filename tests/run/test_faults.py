@@ -232,9 +232,9 @@ def decode():
     return make_dataset(part, part, ("cat", "dog"))
 
 save = np.save
-def stuck(path, array):
-    save(path, array)
-    if Path(path).name == "test_images.npy" and turn("storing") == 1:
+def stuck(file, array):
+    save(file, array)
+    if array.shape == (2,) and turn("storing") == 1:  # the class names, one of the last arrays
         time.sleep(600)
 np.save = stuck
 
@@ -265,5 +265,6 @@ def test_ten_processes_decode_once_although_two_of_them_are_killed(tmp_path):
     assert len((tmp_path / "decoding").read_text().split()) == 3
     assert len((tmp_path / "storing").read_text().split()) == 2
     assert len((tmp_path / "done").read_text().split()) == 8
-    (entry,) = (path for path in (tmp_path / "cache" / "decoded").iterdir() if path.is_dir())
-    assert not entry.name.startswith(".")
+    kept = {path.name for path in (tmp_path / "cache" / "decoded").iterdir() if path.suffix != ".lock"}
+    assert len(kept) == 1
+    assert not kept.pop().startswith(".")

@@ -18,7 +18,6 @@ from torch.utils._pytree import tree_leaves
 from cifar_exp import network as networks
 from cifar_exp.build import Parts, build
 from cifar_exp.compute import device, seeding
-from cifar_exp.data.batches import _EpochKeys
 from cifar_exp.evaluation.metrics import evaluate
 from cifar_exp.explain import layers
 from cifar_exp.training import epoch
@@ -139,10 +138,10 @@ def test_no_step_of_an_epoch_waits_for_the_gpu(gpu, monkeypatch, overrides):
     assert parts.batches.backend == ("device" if on_the_gpu else "albumentations")
     steps: list[int] = []
     if on_the_gpu:
-        next(parts.batches.loader(0, pin_memory=False).epoch(1))  # brings the images there, once
-        batches = parts.batches.loader(0, pin_memory=False).epoch(1)
+        next(parts.batches.epoch(1))  # brings the images there, once
+        batches = parts.batches.epoch(1)
     else:  # a DataLoader draws a number, which has no value here
-        made = [parts.batches[key] for key in _EpochKeys(parts.batches)]
+        made = [parts.batches[key] for key in parts.batches.keys(1)]
         batches = iter([tuple(part.pin_memory() for part in batch) for batch in made])  # as the loader does
     watched = Watched()
     with pytest.raises(AllTaken), watched:

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from cifar_exp.compute.device import Compute
 from cifar_exp.data import Split, Statistics
 from cifar_exp.data.augment.policy import Augmentation
-from cifar_exp.data.batches import Loader, TrainingBatches
+from cifar_exp.data.batches import TrainingBatches
 from cifar_exp.data.normalize import Normalizer
 from cifar_exp.errors import DivergedError
 from cifar_exp.run_dir import tables
@@ -18,7 +18,7 @@ from cifar_exp.runner import run
 from cifar_exp.training.epoch import EpochState, train_epoch
 from cifar_exp.training.learner import Learner
 from cifar_exp.training.loss import Loss
-from cifar_exp.training.progress import EpochProgress, PendingMetrics
+from cifar_exp.training.progress import EpochProgress
 from cifar_exp.training.schedule import one_cycle
 from cifar_exp.training.step import TrainingStep
 
@@ -50,11 +50,10 @@ def learner(max_lr: float = 0.1, interval: str = "step", compute: Compute = CPU,
 
 
 def train(who: Learner, batches: TrainingBatches) -> list:
-    loader = Loader(batches, 0, pin_memory=False)
     results = []
     for epoch in range(1, EPOCHS + 1):
         state = EpochState.start(CPU.device)
-        results.append(train_epoch(who, loader.epoch(epoch), state, images=IMAGES, epochs=EPOCHS, sizes=batches.sizes))
+        results.append(train_epoch(who, batches.epoch(epoch), state, images=IMAGES, epochs=EPOCHS, sizes=batches.sizes))
         who.end_epoch()
     return results
 
@@ -127,7 +126,7 @@ def test_bfloat16_is_close_to_float32(batches):
     losses = []
     for compute in (CPU, mixed):
         who = learner(compute=compute)
-        epoch = Loader(batches, 0, pin_memory=False).epoch(1)
+        epoch = batches.epoch(1)
         state = EpochState.start(compute.device)
         result = train_epoch(who, epoch, state, images=IMAGES, epochs=2, sizes=batches.sizes)
         assert next(who.model.parameters()).dtype is torch.float32
@@ -136,30 +135,14 @@ def test_bfloat16_is_close_to_float32(batches):
     assert losses[0] == pytest.approx(losses[1], rel=0.05)
 
 
-class Slow(PendingMetrics):
-    """Metrics that are ready at the third look, as from a GPU that is behind."""
-
-    made = 0
-
-    def __init__(self, *arguments) -> None:
-        super().__init__(*arguments)
-        self.looks = 0
-        Slow.made += 1
-
-    @property
-    def ready(self) -> bool:
-        self.looks += 1
-        return self.looks == 3
-
-
-def test_figures_are_shown_when_they_have_arrived(monkeypatch, tmp_path):
-    shown: list[tuple[int, PendingMetrics]] = []
-    monkeypatch.setattr("cifar_exp.training.progress.PendingMetrics", Slow)
-    monkeypatch.setattr(EpochProgress, "due", property(lambda _progress: True))
-    monkeypatch.setattr(EpochProgress, "show", lambda progress, figures: shown.append((progress._done, figures)))
+def test_metrics_are_those_of_the_steps(monkeypatch, tmp_path):
+    shown = []
+    monkeypatch.setattr("cifar_exp.training.progress._LINE_SECONDS", 0.0)
+    monkeypatch.setattr(EpochProgress, "show", lambda progress, *metrics: shown.append((progress._done, *metrics)))
     run(composed(*TINY, "batch_size=50", "epochs=1"), tmp_path / "run")
-    assert [done for done, _ in shown] == [150, 270]  # 6 steps: asked for in the first and fourth
-    assert Slow.made == 2
-    losses = tables.read_table(tmp_path / "run" / "steps.csv")["loss"]
-    assert [figures.loss for _, figures in shown] == pytest.approx([losses[0], losses[3]])
-    assert all(0 <= figures.accuracy <= 1 for _, figures in shown)
+    steps, epoch = (tables.read_table(tmp_path / "run" / name).to_dict("list") for name in ("steps.csv", "metrics.csv"))
+    done, losses, accuracies, rates = zip(*shown, strict=True)
+    assert done == (50, 100, 150, 200, 250, 270)
+    assert losses == pytest.approx(steps["loss"])
+    assert accuracies[-1] == epoch["train_accuracy"][0]
+    assert list(rates) == steps["learning_rate"]

@@ -1,19 +1,17 @@
 """The time left, against a computation by hand; the estimate before training, which must change nothing."""
 
 import logging
-import math
 
 import numpy as np
 import pytest
 import torch
 from composing import composed
 
-from cifar_exp.build import build
 from cifar_exp.data import Split
 from cifar_exp.data.augment.policy import LowResolution
 from cifar_exp.data.dataset import Splits
 from cifar_exp.training import time_left
-from cifar_exp.training.time_left import RunClock, log_shorter_ways
+from cifar_exp.training.time_left import RunClock
 
 TINY = "experiment=quickstart", "epochs=2", "model.width=4", "data.limit_train=150", "data.limit_test=60"
 
@@ -49,22 +47,18 @@ def test_time_left_of_all_epochs(monkeypatch, caplog):
 def test_work_of_a_run(override, expected):
     config = composed("data=cifar10", "epochs=4", override)
     splits = Splits(split(800), split(100), split(300))
-    assert RunClock.of(config, splits, LowResolution(16, 0.5, epochs=4)).work == pytest.approx(expected)
+    assert RunClock.of(config, splits, LowResolution(16, 0.5, epochs=4), torch.device("cpu")).work == pytest.approx(
+        expected
+    )
 
 
-@pytest.mark.parametrize(("long_seconds", "lines"), [(0.0, 1), (math.inf, 0)])
-def test_the_estimate_before_training_changes_nothing(monkeypatch, caplog, long_seconds, lines):
-    monkeypatch.setattr(time_left, "_LONG_SECONDS", long_seconds)
-    caplog.set_level(logging.INFO, "cifar_exp.training.time_left")
-    parts = build(composed(*TINY))
-    model = parts.learner.model
-    clock = RunClock(np.array([150.0]), np.array([10.0]))
-    before = {name: value.clone() for name, value in model.state_dict().items()}
-    generator = torch.get_rng_state()
-    log_shorter_ways(model, parts.learner.training_step, parts.batches, clock)
-    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
-    assert all(parameter.grad is None for parameter in model.parameters())
-    assert torch.equal(torch.get_rng_state(), generator)
-    messages = [record.getMessage() for record in caplog.records if record.name.endswith("time_left")]
-    assert len(messages) == lines
-    assert all("Shorter: experiment=speedrun or a GPU" in message for message in messages)
+def test_the_log_of_a_long_run_names_shorter_ways(monkeypatch, caplog):
+    caplog.set_level(logging.INFO)
+    times = iter([0.0, 1.0, 10_001.0])
+    monkeypatch.setattr(time_left.time, "monotonic", lambda: next(times))
+    splits = Splits(split(8000), None, split(1))
+    clock = RunClock.of(composed("data=cifar10", "epochs=1"), splits, None, torch.device("cpu"))
+    for fraction in (0.0, 0.25, 0.5):
+        clock.update(1, fraction)
+    (line,) = caplog.messages
+    assert line.endswith("Shorter: experiment=speedrun or data.limit_train=5000 or a GPU.")

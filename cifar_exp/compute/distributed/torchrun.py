@@ -21,11 +21,7 @@ def _count(name: str) -> int:
 
 
 def require_one_process(request: str) -> None:
-    """Refuse a request that several processes cannot handle together.
-
-    Raises:
-        RequestError: torchrun started more than one process.
-    """
+    """Refuse a request that several processes cannot handle together."""
     if world_size() > 1:
         raise RequestError(
             f"{request}: works in one process only, but torchrun started {world_size()}; run cifar-exp without torchrun"

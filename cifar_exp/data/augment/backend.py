@@ -1,6 +1,5 @@
 """The augmentation backend: Albumentations, image by image on the CPU, or batches on the compute device."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -35,10 +34,6 @@ class Backend:
     reason: str = ""
 
 
-class _NotBatchedError(Exception):
-    """A transform without a batched equivalent."""
-
-
 def choose(wanted: str, augmentation: Augmentation, device: torch.device, image_bytes: int) -> Backend:
     """Choose the backend.
 
@@ -53,10 +48,9 @@ def choose(wanted: str, augmentation: Augmentation, device: torch.device, image_
     """
     if wanted == "albumentations" or (wanted == "auto" and device.type != "cuda"):
         return Backend("albumentations")
-    try:
-        transforms = list(_translated(augmentation))
-    except _NotBatchedError as error:
-        return Backend("albumentations", reason=f"the device cannot apply {error}")
+    transforms = _translated(augmentation)
+    if isinstance(transforms, str):
+        return Backend("albumentations", reason=f"the device cannot apply {transforms}")
     if wanted == "auto" and image_bytes > _LARGEST_PART_OF_MEMORY * memory_bytes(device):
         return Backend(
             "albumentations",
@@ -70,14 +64,11 @@ def memory_bytes(device: torch.device) -> int:
     return int(torch.cuda.get_device_properties(device).total_memory)
 
 
-def _translated(augmentation: Augmentation) -> Iterator[Transform]:
-    """The batched equivalents of the built transforms, in their order.
-
-    Raises:
-        _NotBatchedError: names the first transform that has none.
-    """
+def _translated(augmentation: Augmentation) -> list[Transform] | str:
+    """The batched equivalents of the built transforms, in their order; or the first transform that has none."""
     import albumentations  # at the top, it would be imported by runs that do not augment, too
 
+    translated: list[Transform] = []
     remaining = list(augmentation.transforms.items())
     while remaining:
         name, transform = remaining.pop(0)
@@ -91,8 +82,9 @@ def _translated(augmentation: Augmentation) -> Iterator[Transform]:
             made = _cutout(transform, augmentation.shape)
         if made is None:
             what = type(getattr(transform, "policy", transform)).__name__
-            raise _NotBatchedError(f"augment.transforms.{name} ({what} with these arguments)")
-        yield made
+            return f"augment.transforms.{name} ({what} with these arguments)"
+        translated.append(made)
+    return translated
 
 
 def _pad_crop(pad: Any, crop: Any, shape: tuple[int, int, int]) -> PadCrop | None:

@@ -26,8 +26,6 @@ DATASET_MEAN = "dataset_mean"  # as a transform's fill: the training split's mea
 # Read when Albumentations is imported; without it, the import asks a package index for a newer version.
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
 
-_LARGEST_ARGUMENT = 10_000  # padding to 60,000 pixels takes gigabytes for each image
-
 
 class Augmentation:
     """The transforms of an ``augment`` node, applied in the order in which they are written.
@@ -146,10 +144,6 @@ def _with_nested(place: str, transform: Any) -> Iterator[tuple[str, Any]]:
 def _build(name: str, node: Any, colour: tuple[float, ...]) -> Any:
     if not isinstance(node, dict) or "_target_" not in node:
         raise RequestError(f"augment.transforms.{name}: needs a _target_, such as albumentations.HorizontalFlip")
-    for key, value in node.items():
-        sizes = value if isinstance(value, list) else [value]
-        if any(isinstance(size, int | float) and abs(size) > _LARGEST_ARGUMENT for size in sizes):
-            raise RequestError(f"augment.transforms.{name}.{key}={value}: must be at most {_LARGEST_ARGUMENT}")
     options = {
         key: [_build(f"{name}.{key}", item, colour) for item in value]
         if key == "transforms" and isinstance(value, list)

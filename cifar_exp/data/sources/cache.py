@@ -1,14 +1,13 @@
 """Cache of decoded data sets on disk. Of several processes, one decodes and the others wait."""
 
 import hashlib
-import json
 import logging
 import os
-import shutil
 import tempfile
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from functools import reduce
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +15,12 @@ import numpy as np
 from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 
-from cifar_exp.data.dataset import Dataset, Split, check
-from cifar_exp.safe_io.untrusted import open_regular, read_json
+from cifar_exp.data.dataset import Dataset, Split
+from cifar_exp.safe_io.untrusted import open_regular
 
 log = logging.getLogger(__name__)
 
-_FORMAT = 2  # incremented when the format changes, so that old entries are ignored
+_FORMAT = 3  # incremented when the format changes, so that old entries are ignored
 _PARTS = ("images", "labels", "sources")
 
 
@@ -39,15 +38,7 @@ def cache_folder(configured: str | None) -> Path:
     try:
         return Path.home() / ".cache" / "cifar_exp"
     except RuntimeError:  # no home folder
-        return _in_temporary_folder()
-
-
-def _in_temporary_folder() -> Path:
-    """A folder of this user's own: data that another user put there must not be read."""
-    folder = Path(tempfile.gettempdir()) / f"cifar_exp-{os.getuid() if hasattr(os, 'getuid') else 'user'}"
-    if hasattr(os, "getuid") and os.path.lexists(folder) and folder.lstat().st_uid != os.getuid():
-        return Path(tempfile.mkdtemp(prefix="cifar_exp-"))
-    return folder
+        return Path(tempfile.mkdtemp(prefix="cifar_exp-"))  # of this process: another user cannot have written to it
 
 
 @contextmanager
@@ -62,24 +53,18 @@ def locked(path: Path, doing: str) -> Iterator[None]:
         OSError: the folder is not writable, or its file system has no locks.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    held = FileLock(path.with_name(path.name + ".lock"))
+    lock = FileLock(path.with_name(path.name + ".lock"))
     try:
-        try:
-            held.acquire(blocking=False)
-        except Timeout:
-            log.info("Waiting for another process that is %s", doing)
-            held.acquire()
+        lock.acquire(blocking=False)
+    except Timeout:
+        log.info("Waiting for another process that is %s", doing)
+        lock.acquire()
     except NotImplementedError as error:
         raise OSError(f"no locks on this file system: {error}") from error
     try:
         yield
     finally:
-        held.release()
-
-
-def find_decoded(folder: Path, name: str, key: str) -> Dataset | None:
-    """The data set that was cached under ``key``; None if there is none or it is damaged."""
-    return _load(_entry(folder, name, key))
+        lock.release()
 
 
 def decode_once(folder: Path, name: str, key: str, decode: Callable[[], Dataset]) -> Dataset:
@@ -102,8 +87,6 @@ def decode_once(folder: Path, name: str, key: str, decode: Callable[[], Dataset]
             return decode()
         if (dataset := _load(entry)) is not None:  # by another process while this one waited
             return dataset
-        for leftover in entry.parent.glob(f".{entry.name}-*"):  # of processes that were killed while they wrote
-            shutil.rmtree(leftover, ignore_errors=True)
         dataset = decode()
         try:
             _store(entry, dataset)
@@ -113,56 +96,40 @@ def decode_once(folder: Path, name: str, key: str, decode: Callable[[], Dataset]
 
 
 def _entry(folder: Path, name: str, key: str) -> Path:
-    return folder / "decoded" / f"{name}-{hashlib.sha256(f'{_FORMAT}:{key}'.encode()).hexdigest()[:20]}"
+    return folder / "decoded" / f"{name}-{hashlib.sha256(f'{_FORMAT}:{key}'.encode()).hexdigest()[:20]}.npy"
 
 
 def _store(entry: Path, dataset: Dataset) -> None:
-    """Write a temporary folder and rename it, so that an entry is always complete."""
-    beside = Path(tempfile.mkdtemp(prefix=f".{entry.name}-", dir=entry.parent))
+    """Write one array after the other, and their checksum. The caller holds the lock."""
+    parts = [getattr(split, part) for split in (dataset.train, dataset.test) for part in _PARTS]
+    arrays = [*parts, np.array(dataset.class_names), np.array(dataset.fingerprint)]
+    beside = entry.with_name(f".{entry.name}.tmp")  # renamed, so that an entry is always complete
     try:
-        for name, split in (("train", dataset.train), ("test", dataset.test)):
-            for part in _PARTS:
-                np.save(beside / f"{name}_{part}.npy", getattr(split, part))
-        content = {
-            "class_names": dataset.class_names,
-            "fingerprint": dataset.fingerprint,
-            "checksum": _checksum(dataset.train, dataset.test, dataset.class_names, dataset.fingerprint),
-        }
-        (beside / "dataset.json").write_text(json.dumps(content), encoding="utf-8")
-        if entry.exists():  # _load found it damaged
-            shutil.rmtree(entry)
-        beside.rename(entry)
-    except BaseException:
-        shutil.rmtree(beside, ignore_errors=True)
+        with beside.open("wb") as file:
+            for array in (*arrays, np.array(_checksum(arrays))):
+                np.save(file, array)
+        beside.replace(entry)
+    except OSError:
+        beside.unlink(missing_ok=True)
         raise
 
 
-def _checksum(train: Split, test: Split, class_names: tuple[str, ...], fingerprint: str) -> int:
-    """CRC-32 of the content: fast, and sufficient against disk errors."""
-    crc = zlib.crc32(json.dumps([class_names, fingerprint]).encode())
-    for split in (train, test):
-        for part in _PARTS:
-            crc = zlib.crc32(np.ascontiguousarray(getattr(split, part)).data, crc)
-    return crc
-
-
 def _load(entry: Path) -> Dataset | None:
+    """The stored data set; None if there is none or it is damaged."""
     try:
-        content = read_json(entry / "dataset.json")
-        train, test = (Split(*(_array(entry / f"{name}_{part}.npy") for part in _PARTS)) for name in ("train", "test"))
-        dataset = Dataset(train, test, tuple(content["class_names"]), str(content["fingerprint"]))
-        check(train, test, dataset.class_names)
-        if _checksum(train, test, dataset.class_names, dataset.fingerprint) != content["checksum"]:
+        with open_regular(entry) as file:
+            *arrays, checksum = (np.load(file, allow_pickle=False) for _ in range(2 * len(_PARTS) + 3))
+        if _checksum(arrays) != checksum:
             raise ValueError("its checksum does not match")
-        return dataset
     except (FileNotFoundError, NotADirectoryError):
         return None
-    except (OSError, ValueError, KeyError, TypeError, EOFError, MemoryError) as error:
+    except Exception as error:  # NumPy reports wrong bits of a header by errors of many types
         log.warning("The decoded data in %s is damaged (%s); decoding again.", entry, error)
         return None
+    train, test, (names, fingerprint) = arrays[:3], arrays[3:6], arrays[6:]
+    return Dataset(Split(*train), Split(*test), tuple(names.tolist()), str(fingerprint))
 
 
-def _array(path: Path) -> NDArray[Any]:
-    with open_regular(path) as file:
-        array: NDArray[Any] = np.load(file, allow_pickle=False)
-    return array
+def _checksum(arrays: Sequence[NDArray[Any]]) -> int:
+    """CRC-32: fast, and sufficient against disk errors."""
+    return reduce(lambda crc, array: zlib.crc32(np.ascontiguousarray(array).data, crc), arrays, 0)

@@ -6,7 +6,6 @@ published files are unpickled: the archive by its SHA-256, unpacked batches by t
 
 import hashlib
 import io
-import logging
 import pickle
 import tarfile
 from collections.abc import Sequence
@@ -16,22 +15,25 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from cifar_exp.data.dataset import Dataset, Split, make_dataset
-from cifar_exp.data.sources.cache import cache_folder, decode_once, find_decoded
+from cifar_exp.data.sources.cache import cache_folder, decode_once
 from cifar_exp.data.sources.download import fetch
 from cifar_exp.data.sources.resize import resize_all
 from cifar_exp.errors import RequestError
 from cifar_exp.safe_io.untrusted import read_bytes
 
-log = logging.getLogger(__name__)
-
 _MAX_BYTES = 256 * 2**20  # of an archive or a batch; the largest real one has 170 MB
 
 
+SHA256 = {  # of the published archives
+    "cifar10": "6d958be074577803d12ecdefd02955f39262c83c16fe9348329d7fe0b5c001ce",
+    "cifar100": "85cd44d02ba6437773c5bbd22e183051d648de2e7d6b014e1ef29b855ba677a7",
+}
+
+
 class Published(NamedTuple):
-    """The published archive: name, SHA-256, the folder in it, and the MD5 of each batch as torchvision has them."""
+    """The published archive: its name, the folder in it, and the MD5 of each batch."""
 
     archive: str
-    sha256: str
     folder: str
     train: dict[str, str]
     test: dict[str, str]
@@ -43,30 +45,13 @@ class Published(NamedTuple):
         return self.train | self.test | self.meta
 
 
-PUBLISHED = {
-    "cifar10": Published(
-        "cifar-10-python.tar.gz",
-        "6d958be074577803d12ecdefd02955f39262c83c16fe9348329d7fe0b5c001ce",
-        "cifar-10-batches-py",
-        train={
-            "data_batch_1": "c99cafc152244af753f735de768cd75f",
-            "data_batch_2": "d4bba439e000b95fd0a9bffe97cbabec",
-            "data_batch_3": "54ebc095f3ab1f0389bbae665268c751",
-            "data_batch_4": "634d18415352ddfa80567beed471001a",
-            "data_batch_5": "482c414d41f54cd18b22e5b47cb7c3cb",
-        },
-        test={"test_batch": "40351d587109b95175f43aff81a1287e"},
-        meta={"batches.meta": "5ff9c542aee3614f3951f8cda6e48888"},
-    ),
-    "cifar100": Published(
-        "cifar-100-python.tar.gz",
-        "85cd44d02ba6437773c5bbd22e183051d648de2e7d6b014e1ef29b855ba677a7",
-        "cifar-100-python",
-        train={"train": "16019d7e3df5f24257cddd939b257f8d"},
-        test={"test": "f0ef6b0ae62326f3e7ffdfab6717acfc"},
-        meta={"meta": "7973b15100ade9c7d40fb424638fde48"},
-    ),
-}
+def published(name: str) -> Published:
+    """The archive of ``cifar10`` or ``cifar100``, as torchvision describes it."""
+    from torchvision.datasets import CIFAR10, CIFAR100  # not at the top: cached data need no PyTorch
+
+    kind = {"cifar10": CIFAR10, "cifar100": CIFAR100}[name]
+    meta = {kind.meta["filename"]: kind.meta["md5"]}
+    return Published(kind.filename, kind.base_folder, dict(kind.train_list), dict(kind.test_list), meta)
 
 
 def load_cifar(
@@ -85,23 +70,26 @@ def load_cifar(
     Raises:
         RequestError: nothing at ``root``, no network, or files that are not the published ones.
     """
-    folder, kind = cache_folder(cache), PUBLISHED[name]
-    if sha256 != kind.sha256:
+    if sha256 != SHA256[name]:
         raise RequestError(
-            f"data.sha256={sha256}: only the published archive of {name} is read, {kind.sha256}; for other images "
+            f"data.sha256={sha256}: only the published archive of {name} is read, {SHA256[name]}; for other images "
             "use data=image_folder or data=image_csv"
         )
-    if root is not None and (batches := _unpacked_batches(Path(root), kind)) is not None:
-        stats = [(batches / member).stat() for member in kind.members]
-        key = f"folder {batches} {image_size} {[(stat.st_size, stat.st_mtime_ns) for stat in stats]}"
-        return decode_once(folder, name, key, lambda: _decode(kind, _read_folder(batches, kind), image_size))
+    folder, content = cache_folder(cache), b""
+    if root is not None:
+        kind = published(name)
+        if (batches := _unpacked_batches(Path(root), kind)) is not None:
+            stats = [(batches / member).stat() for member in kind.members]
+            key = f"folder {batches} {image_size} {[(stat.st_size, stat.st_mtime_ns) for stat in stats]}"
+            return decode_once(folder, name, key, lambda: _decode(kind, _read_folder(batches, kind), image_size))
+        content = _verified(_local_archive(Path(root), kind), sha256)
 
-    key = f"archive {sha256} {image_size}"
-    if root is None and (dataset := find_decoded(folder, name, key)) is not None:
-        return dataset
-    archive = _downloaded(folder, kind, url) if root is None else _local_archive(Path(root), kind)
-    content = _verified(archive, sha256)
-    return decode_once(folder, name, key, lambda: _decode(kind, _read_archive(archive, content, kind), image_size))
+    def decode() -> Dataset:
+        kind = published(name)
+        archive = content or _verified(_downloaded(folder, kind, url, sha256), sha256)
+        return _decode(kind, _read_archive(archive, kind), image_size)
+
+    return decode_once(folder, name, f"archive {sha256} {image_size}", decode)
 
 
 def _unpacked_batches(root: Path, kind: Published) -> Path | None:
@@ -115,44 +103,46 @@ def _unpacked_batches(root: Path, kind: Published) -> Path | None:
 def _local_archive(root: Path, kind: Published) -> Path:
     archive = root / kind.archive if root.is_dir() else root
     if not archive.is_file():
-        members = kind.members
         for folder in (root, root / kind.folder):
-            missing = [member for member in members if not (folder / member).is_file()]
-            if len(missing) < len(members):
+            missing = [member for member in kind.members if not (folder / member).is_file()]
+            if len(missing) < len(kind.members):
                 raise RequestError(f"data.root={root}: {folder} is incomplete, without {', '.join(missing)}")
         hint = "; a tree of image files is read by data=image_folder" if (root / "train").is_dir() else ""
         raise RequestError(f"data.root={root}: is no archive and holds neither {kind.archive} nor {kind.folder}{hint}")
     return archive
 
 
-def _downloaded(folder: Path, kind: Published, url: str | Sequence[str]) -> Path:
+def _downloaded(folder: Path, kind: Published, url: str | Sequence[str], sha256: str) -> Path:
     if not url:
         raise RequestError(f"the archive is not in the cache folder {folder}, and data.url is empty")
-    archive = folder / "downloads" / f"{kind.sha256[:12]}-{kind.archive}"
+    archive = folder / "downloads" / f"{sha256[:12]}-{kind.archive}"
     hint = (
         "Set data.root=PATH to your own copy or data.url=URL to a mirror, or use experiment=quickstart, which needs "
         "no network."
     )
     try:
-        fetch([url] if isinstance(url, str) else url, kind.sha256, archive, hint=hint)
+        fetch([url] if isinstance(url, str) else url, sha256, archive, hint=hint)
     except OSError as error:
         raise RequestError(f"cannot write {archive.name}: {error}; set another folder by data.cache=FOLDER") from error
     return archive
 
 
+def _read(path: Path) -> bytes:
+    try:
+        return read_bytes(path, _MAX_BYTES)
+    except (OSError, ValueError) as error:
+        raise RequestError(f"{path}: cannot be read: {error}") from error
+
+
 def _verified(archive: Path, sha256: str) -> bytes:
     """The content of the published archive. It is read once, so that what is checked is what is decoded."""
-    try:
-        content = read_bytes(archive, _MAX_BYTES)
-    except (OSError, ValueError) as error:
-        raise RequestError(f"{archive}: cannot be read: {error}") from error
+    content = _read(archive)
     if (digest := hashlib.sha256(content).hexdigest()) != sha256:
         raise RequestError(f"{archive}: SHA-256 is {digest}, expected {sha256}; the archive is damaged or another one")
     return content
 
 
-def _read_archive(archive: Path, content: bytes, kind: Published) -> dict[str, bytes]:
-    log.info("Decoding %s", archive)
+def _read_archive(content: bytes, kind: Published) -> dict[str, bytes]:
     wanted = {f"{kind.folder}/{member}": member for member in kind.members}
     batches = {}
     with tarfile.open(fileobj=io.BytesIO(content), mode="r|gz") as tar:  # in the archive's order: seeking is slow
@@ -167,10 +157,7 @@ def _read_archive(archive: Path, content: bytes, kind: Published) -> dict[str, b
 def _read_folder(folder: Path, kind: Published) -> dict[str, bytes]:
     batches = {}
     for member, md5 in kind.members.items():
-        try:
-            batches[member] = read_bytes(folder / member, _MAX_BYTES)
-        except (OSError, ValueError) as error:
-            raise RequestError(f"{folder / member}: cannot be read: {error}") from error
+        batches[member] = _read(folder / member)
         if hashlib.md5(batches[member], usedforsecurity=False).hexdigest() != md5:
             raise RequestError(f"{folder / member}: its MD5 is not {md5}; the file is damaged or not the published one")
     return batches

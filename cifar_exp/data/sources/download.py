@@ -29,16 +29,8 @@ _SLOW_SECONDS = 10
 _MAX_BYTES = 2**29  # the larger of the two real archives has 170 MB
 
 
-class _TooLargeError(ConnectionError):
-    """The download is larger than any archive of CIFAR."""
-
-
 class _SlowError(ConnectionError):
     """The address is too slow while others are left."""
-
-
-class _OtherContentError(ConnectionError):
-    """The content has another SHA-256."""
 
 
 def sha256_of(path: Path) -> str:
@@ -94,61 +86,30 @@ def _download_from_first(urls: Sequence[str], sha256: str, destination: Path, hi
 
 
 def _download_verified(url: str, sha256: str, partial: Path, *, is_patient: bool) -> None:
-    resumed = partial.exists()
-    _download(url, partial, is_patient=is_patient)
-    digest = sha256_of(partial)
-    if digest != sha256 and resumed:
+    while True:
+        resumed = partial.exists()
+        _download(url, partial, is_patient=is_patient)
+        if (digest := sha256_of(partial)) == sha256:
+            return
+        partial.unlink()
+        if not resumed:
+            raise ConnectionError(f"the content has SHA-256 {digest}, expected {sha256} (it was deleted)")
         # The earlier part may be of another file, or damaged by a crash of the machine.
         log.warning("The partial download does not match the rest of the file; restarting the download")
-        partial.unlink()
-        _download(url, partial, is_patient=is_patient)
-        digest = sha256_of(partial)
-    if digest != sha256:
-        partial.unlink()
-        raise _OtherContentError(f"the content has SHA-256 {digest}, expected {sha256} (it was deleted)")
-
-
-class _CheckedRedirects(urllib.request.HTTPRedirectHandler):
-    """Checks each address of a redirect as the first one."""
-
-    def redirect_request(self, *arguments: Any) -> urllib.request.Request | None:
-        if problem := address_problem(arguments[-1]):
-            raise urllib.error.URLError(f"redirected to {arguments[-1]}, which {problem}")
-        return super().redirect_request(*arguments)
-
-
-def _open(request: urllib.request.Request, timeout: float) -> Any:
-    """The server's response. Unlike ``urlopen``, it only opens http and https."""
-    opener = urllib.request.OpenerDirector()
-    for handler in (
-        urllib.request.ProxyHandler,
-        urllib.request.UnknownHandler,
-        urllib.request.HTTPHandler,
-        urllib.request.HTTPSHandler,
-        urllib.request.HTTPDefaultErrorHandler,
-        urllib.request.HTTPErrorProcessor,
-        _CheckedRedirects,
-    ):
-        opener.add_handler(handler())
-    return opener.open(request, timeout=timeout)
 
 
 def _download(url: str, partial: Path, *, is_patient: bool) -> None:
     have = partial.stat().st_size if partial.exists() else 0
     request = urllib.request.Request(url, headers={"Range": f"bytes={have}-"} if have else {})
     try:
-        response = _open(request, _TIMEOUT_SECONDS if is_patient else _SLOW_SECONDS)
+        response = urllib.request.urlopen(request, timeout=_TIMEOUT_SECONDS if is_patient else _SLOW_SECONDS)
     except urllib.error.HTTPError as error:
         error.close()
         if error.code != 416 or not have:
             raise
         return  # the partial file is complete, or too long
-    try:
-        with response:
-            _receive(response, have if response.status == 206 else 0, partial, is_patient=is_patient)
-    except _TooLargeError:
-        partial.unlink(missing_ok=True)  # must not be resumed
-        raise
+    with response:
+        _receive(response, have if response.status == 206 else 0, partial, is_patient=is_patient)
 
 
 def _receive(response: Any, have: int, partial: Path, *, is_patient: bool) -> None:
@@ -163,7 +124,8 @@ def _receive(response: Any, have: int, partial: Path, *, is_patient: bool) -> No
     ):
         while True:
             if max(size, total or 0) > _MAX_BYTES:
-                raise _TooLargeError(f"it is larger than {_MAX_BYTES:,} bytes, which no archive of CIFAR is")
+                file.truncate(0)  # must not be resumed
+                raise ConnectionError(f"it is larger than {_MAX_BYTES:,} bytes, which no archive of CIFAR is")
             try:
                 block = response.read1(_BLOCK)
             except TimeoutError as error:

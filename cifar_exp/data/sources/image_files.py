@@ -6,8 +6,7 @@ import re
 import stat
 import warnings
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import NamedTuple
@@ -15,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 from joblib import Parallel, delayed
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageOps, UnidentifiedImageError
 from tqdm.auto import tqdm
 
 from cifar_exp.data.dataset import Split
@@ -37,16 +36,6 @@ _FORMATS = ("JPEG", "JPEG2000", "PNG", "WEBP", "AVIF", "GIF", "BMP", "TIFF", "PP
 _NOT_IMAGES = {"thumbs.db", "ehthumbs.db", "desktop.ini", "@eadir", "__macosx", "$recycle.bin"}
 _SIXTEEN_BITS = re.compile(r"(I|L|LA|RGB|RGBA|RGBX|RGBa|CMYK);16[BLN]?")  # Pillow's names of raw pixels
 _TRANSPARENT, _DEEP = "transparency composited on white", "16 bits a channel scaled to 8"
-_ORIENTATION_TAG = 0x0112
-_TO_UPRIGHT = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
 
 
 class ImageFile(NamedTuple):
@@ -67,11 +56,7 @@ def is_hidden(name: str) -> bool:
 
 
 def image_file(path: str, relative: str, label: int, status: os.stat_result) -> ImageFile:
-    """A listed file.
-
-    Raises:
-        RequestError: it is not a regular file.
-    """
+    """A listed file."""
     if not stat.S_ISREG(status.st_mode):
         raise RequestError(f"{path}: is not a regular file; remove it from the folder")
     return ImageFile(relative, label, status.st_size, status.st_mtime_ns)
@@ -118,7 +103,13 @@ def decode(base: Path, train: list[ImageFile], test: list[ImageFile], size: int)
     """
     problems: list[str] = []
     seen: Counter[str] = Counter()
-    splits = [_decode(base, files, size, name, problems, seen) for name, files in (("train", train), ("test", test))]
+    splits = []
+    for name, files in (("train", train), ("test", test)):
+        images, of_split, seen_in_split = read_images([base / file.path for file in files], size, name)
+        problems += of_split.values()
+        seen += seen_in_split
+        labels = np.array([file.label for file in files], np.int64)
+        splits.append(Split(images, labels, np.array([as_text(file.path) for file in files])))
     if problems:
         more = f"; and {len(problems) - _MOST_NAMED:,} more" if len(problems) > _MOST_NAMED else ""
         several = f"{len(problems):,} files cannot be used: " if len(problems) > 1 else ""
@@ -126,16 +117,6 @@ def decode(base: Path, train: list[ImageFile], test: list[ImageFile], size: int)
     for what, count in seen.items():
         log.info("%s of %s images: %s", f"{count:,}", f"{len(train) + len(test):,}", what)
     return splits[0], splits[1]
-
-
-def _decode(
-    base: Path, files: list[ImageFile], size: int, split: str, problems: list[str], seen: Counter[str]
-) -> Split:
-    images, of_split, seen_in_split = read_images([base / file.path for file in files], size, split)
-    problems += of_split.values()
-    seen.update(seen_in_split)
-    labels = np.array([file.label for file in files], np.int64)
-    return Split(images, labels, np.array([as_text(file.path) for file in files]))
 
 
 def read_images(paths: list[Path], size: int, what: str) -> tuple[NDArray[np.uint8], dict[int, str], Counter[str]]:
@@ -150,22 +131,20 @@ def read_images(paths: list[Path], size: int, what: str) -> tuple[NDArray[np.uin
         (N, size, size, 3) images, black if the file cannot be read; by position, why it cannot; how many images were
         changed in which way.
     """
-    chunks = [paths[start : start + _CHUNK] for start in range(0, len(paths), _CHUNK)]
+    images = room_for((len(paths), size, size, 3), what)
     # Processes, as small images are mostly decoded in Python code, where threads block each other. For few files,
     # starting processes takes longer than decoding.
-    workers = 1 if len(paths) < 4 * _CHUNK else -1
-    decoded = Parallel(n_jobs=workers, return_as="generator")(delayed(_read_all)(chunk, size) for chunk in chunks)
-    images = room_for((len(paths), size, size, 3), what)
+    parallel = Parallel(1 if len(paths) < 4 * _CHUNK else -1, batch_size=_CHUNK, return_as="generator")
+    decoded = parallel(delayed(_read_or_problem)(path, size) for path in paths)
     problems: dict[int, str] = {}
     seen: Counter[str] = Counter()
-    done = 0
-    with tqdm(total=len(paths), desc=f"decoding {what}", unit=" images", disable=not shows_bars(), leave=False) as bar:
-        for part, of_part, seen_in_part in decoded:
-            images[done : done + len(part)] = part
-            problems |= {done + place: problem for place, problem in of_part.items()}
-            seen.update(seen_in_part)
-            done += len(part)
-            bar.update(len(part))
+    bar = tqdm(decoded, f"decoding {what}", len(paths), unit=" images", disable=not shows_bars(), leave=False)
+    for place, result in enumerate(bar):
+        if isinstance(result, str):
+            images[place], problems[place] = 0, result
+        else:
+            images[place], conversions = result
+            seen.update(conversions)
     return images, problems, seen
 
 
@@ -174,31 +153,17 @@ def as_text(name: str) -> str:
     return printable(name.encode("utf-8", "backslashreplace").decode())
 
 
-def _read_all(paths: list[Path], size: int) -> tuple[NDArray[np.uint8], dict[int, str], Counter[str]]:
-    """The images (black if unreadable), a line for each unreadable file, and the number of conversions by kind."""
-    images = np.zeros((len(paths), size, size, 3), np.uint8)
-    problems: dict[int, str] = {}
-    seen: Counter[str] = Counter()
-    for place, path in enumerate(paths):
-        try:
-            images[place] = _read(path, size, seen)
-        except RequestError as error:
-            problems[place] = str(error)
-    return images, problems, seen
+def _read_or_problem(path: Path, size: int) -> tuple[NDArray[np.uint8], list[str]] | str:
+    try:
+        return _read(path, size)
+    except RequestError as error:
+        return str(error)
 
 
 def has_image_suffix(name: str) -> bool:
     """Whether a file's name ends like those of the image formats that can be read."""
     _formats()  # makes Pillow know its suffixes
     return Image.registered_extensions().get(os.path.splitext(name)[1].lower()) in _FORMATS
-
-
-@contextmanager
-def _quiet_pillow() -> Iterator[None]:
-    """Suppress Pillow's warnings about large images, which are refused, and damaged metadata, which is not used."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", module=r"PIL\.")
-        yield
 
 
 @cache
@@ -208,24 +173,24 @@ def _formats() -> list[str]:
     return [name for name in _FORMATS if name in Image.OPEN]
 
 
-def _read(path: Path, size: int, seen: Counter[str]) -> NDArray[np.uint8]:
-    """One image as (size, size, 3) uint8: upright, gray to RGB, transparency on white; ``seen`` counts conversions.
+def _read(path: Path, size: int) -> tuple[NDArray[np.uint8], list[str]]:
+    """One image as (size, size, 3) uint8, upright, gray to RGB, transparency on white; and what was converted.
 
     Raises:
         RequestError: names the file and the reason.
     """
     try:
-        with _quiet_pillow(), Image.open(path, formats=_formats()) as image:
+        with warnings.catch_warnings(action="ignore"), Image.open(path, formats=_formats()) as image:
             if image.width * image.height > _MAX_PIXELS:
                 raise RequestError(f"{path}: {image.width}x{image.height} pixels are more than {_MAX_PIXELS:,}")
             deep = _has_sixteen_bits(image)
             image.draft("RGB", (size, size))  # the JPEG decoder skips detail that scaling would remove
             image.load()
-            turn = _TO_UPRIGHT.get(_orientation(image))  # after loading, as some decoders rotate the image
+            with suppress(Exception):  # damaged EXIF data: struct.error, SyntaxError and others
+                ImageOps.exif_transpose(image, in_place=True)
             pixels = _eight_bits(image, path) if image.mode.startswith(("I", "F")) else image
             flat, transparent = _on_white(pixels)
-            seen.update([what for what, is_so in ((_DEEP, deep), (_TRANSPARENT, transparent)) if is_so])
-            return np.asarray(fit(flat if turn is None else flat.transpose(turn), size))
+            return np.asarray(fit(flat, size)), [_DEEP] * deep + [_TRANSPARENT] * transparent
     except RequestError:
         raise
     except Image.DecompressionBombError as error:
@@ -234,14 +199,6 @@ def _read(path: Path, size: int, seen: Counter[str]) -> NDArray[np.uint8]:
         raise RequestError(f"{path}: not a readable image") from error
     except Exception as error:  # decoders raise OSError, SyntaxError, RuntimeError, struct.error and others
         raise RequestError(f"{path}: damaged image: {' '.join(str(error).split())}") from error
-
-
-def _orientation(image: Image.Image) -> int:
-    """The EXIF orientation; 1 (upright) if it is missing or damaged."""
-    try:
-        return int(image.getexif().get(_ORIENTATION_TAG, 1))
-    except Exception:  # damaged EXIF data: struct.error, SyntaxError and others
-        return 1
 
 
 def _has_sixteen_bits(image: Image.Image) -> bool:
@@ -254,11 +211,7 @@ def _has_sixteen_bits(image: Image.Image) -> bool:
 
 
 def _eight_bits(image: Image.Image, path: Path) -> Image.Image:
-    """The upper 8 bits of a gray image of 16, as Pillow does with colour images.
-
-    Raises:
-        RequestError: the range of the values is unknown (32 bits, floating point).
-    """
+    """The upper 8 bits of a gray image of 16, as Pillow does with colour images."""
     if not image.mode.startswith("I;16") and not (image.mode == "I" and image.format in ("PNG", "PPM")):
         raise RequestError(f"{path}: has more than 16 bits a channel; convert it to 8 bits first")
     return Image.fromarray((np.asarray(image).astype(np.int64).clip(0, 65535) >> 8).astype(np.uint8))

@@ -53,7 +53,7 @@ def load_image_folder(
     base = Path(root)
     train_folder, test_folder = _layout(base, evaluated=class_names is not None)
     labelled = test_folder if class_names is not None and test_folder is not None else train_folder
-    names = _class_names(base / labelled)
+    names = _folders(base / labelled)
     if class_names is not None:
         if test_folder is None:
             log.info("All images below %s are evaluated", base)
@@ -66,7 +66,7 @@ def load_image_folder(
             )
         train = _list(base, train_folder, names, names)
         if test_folder is not None:
-            _check_same(base, train_folder, names, test_folder, _class_names(base / test_folder))
+            _check_same(base, train_folder, names, test_folder, _folders(base / test_folder))
             test = _list(base, test_folder, names, names)
         else:
             train, test = split_files(train, names, test_fraction=test_fraction, test_seed=test_seed)
@@ -115,11 +115,7 @@ def split_files(
 
 
 def check_known(where: Path, names: Sequence[str], class_names: tuple[str, ...]) -> None:
-    """Refuse classes that a trained network does not have.
-
-    Raises:
-        RequestError: lists them.
-    """
+    """Refuse classes that a trained network does not have."""
     if unknown := [name for name in names if as_text(name) not in class_names]:
         raise RequestError(
             f"{where}: the run's classes are not the data's: the network has no {_some(unknown)}; "
@@ -129,14 +125,11 @@ def check_known(where: Path, names: Sequence[str], class_names: tuple[str, ...])
 
 def _layout(base: Path, *, evaluated: bool) -> tuple[str, str | None]:
     """The folders of training and test classes, relative to the root; "." and None if the root holds the classes."""
-    try:
-        folders = _folders(base)
-    except FileNotFoundError as error:
-        raise RequestError(f"data.root={base}: no such folder; {_EXPECTED}") from error
-    except OSError as error:
-        raise RequestError(f"data.root={base}: cannot be read: {error.strerror}") from error
+    if not base.exists():
+        raise RequestError(f"data.root={base}: no such folder; {_EXPECTED}")
+    folders = _folders(base)
     named = {name.lower(): name for name in folders}
-    holding = [named[name] for name in (*_TRAIN, *_TEST) if name in named and _has_folders(base / named[name])]
+    holding = [named[name] for name in (*_TRAIN, *_TEST) if name in named and _folders(base / named[name])]
     train = [name for name in holding if name.lower() in _TRAIN]
     test = [name for name in holding if name.lower() in _TEST]
     if test and (train or evaluated):
@@ -150,15 +143,11 @@ def _layout(base: Path, *, evaluated: bool) -> tuple[str, str | None]:
 
 
 def _folders(folder: Path) -> list[str]:
-    with os.scandir(folder) as entries:
-        return sorted(entry.name for entry in entries if not is_hidden(entry.name) and entry.is_dir())
-
-
-def _has_folders(folder: Path) -> bool:
     try:
-        return bool(_folders(folder))
-    except OSError:
-        return False
+        with os.scandir(folder) as entries:
+            return sorted(entry.name for entry in entries if not is_hidden(entry.name) and entry.is_dir())
+    except OSError as error:
+        raise RequestError(f"{folder}: cannot be read: {error.strerror}") from error
 
 
 def _found(base: Path, folders: list[str]) -> str:
@@ -171,16 +160,6 @@ def _found(base: Path, folders: list[str]) -> str:
         described.append(f"{as_text(name)}/" + (f" (with {_some([f'{x}/' for x in inner])})" if inner else ""))
     more = f", ... ({len(folders)} folders)" if len(folders) > 5 else ""
     return f"{', '.join(described) or 'no folder'}{more} and {files:,} files"
-
-
-def _class_names(folder: Path) -> list[str]:
-    try:
-        names = _folders(folder)
-    except OSError as error:
-        raise RequestError(f"{folder}: cannot be read: {error.strerror}") from error
-    if "label" in names:
-        raise RequestError(f"{folder / 'label'}: a class cannot be named 'label', which is a column of the tables")
-    return names
 
 
 def _list(base: Path, folder: str, names: list[str], class_names: Sequence[str]) -> list[ImageFile]:

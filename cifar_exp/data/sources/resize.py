@@ -43,11 +43,7 @@ def resize_all(images: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
 
 
 def room_for(shape: tuple[int, ...], what: str) -> NDArray[np.uint8]:
-    """An uninitialized array for images, refused if it exceeds the machine's memory.
-
-    Raises:
-        RequestError: names the needed and the available memory.
-    """
+    """An uninitialized array for images, refused if it exceeds the machine's memory."""
     needed, available = math.prod(shape), memory_bytes()
     if available is not None and needed > available:
         raise RequestError(

@@ -68,7 +68,7 @@ def start(
     preamble = (
         "from cifar_exp import data\n"
         "from cifar_exp.data.sources import cifar\n"
-        f"cifar.PUBLISHED['cifar10'] = cifar.PUBLISHED['cifar10']._replace(sha256={sha256!r})\n"
+        f"cifar.SHA256['cifar10'] = {sha256!r}\n"
         "def load(_=None):\n"
         f"    return data.cifar10(root=None, url={server.url!r}, sha256={sha256!r}, cache={str(cache)!r},"
         " image_size=32).fingerprint\n"
@@ -115,7 +115,7 @@ def test_a_failure_names_the_problem_and_the_alternatives(
     [
         ("dead", "refused", False),
         ("missing", "Not Found", False),
-        ("redirect", "redirected to ftp://x/", False),
+        ("redirect", "not allowed", False),
         ("huge", "which no archive of CIFAR is", False),
         ("other content", "expected", False),
         ("cut", "the connection closed after", True),
@@ -137,7 +137,7 @@ def test_the_next_address_is_tried_and_the_log_has_the_reason(
     half = f"bytes={len(server.content) // 2}-"
     content = b"other" if behaviour == "other content" else server.content
     with serving(content, behaviour) as first:
-        first.location = "ftp://x/"
+        first.location = "file:///etc/passwd"
         url = unused_url() if behaviour == "dead" else first.url
         assert load(url=[url, server.url]).fingerprint == expected
     (warning,) = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
@@ -223,7 +223,7 @@ def test_a_download_over_the_limit_is_deleted(
     server.behaviour = behaviour
     with pytest.raises(RequestError, match="which no archive of CIFAR is"):
         load(url=server.url)
-    assert [path.name for path in (cache / "downloads").iterdir() if path.suffix != ".lock"] == []
+    assert sum(path.stat().st_size for path in (cache / "downloads").iterdir()) == 0
 
 
 @pytest.mark.parametrize("url", ["nonsense", "http://127.0.0.1:port/x.tar.gz", "http://[::1/x.tar.gz"])
