@@ -63,10 +63,7 @@ def run(
         try:
             fitted = stages.train(config, parts, out_dir, status, resume=resume, after_epoch=callbacks)
         except DivergedError:
-            with lifecycle.survived(out_dir, "The figures", status):
-                from cifar_exp import drawing
-
-                drawing.draw_progress(config, parts, outputs.used_schedule(config, parts, out_dir), out_dir, status)
+            _draw_progress(config, parts, out_dir, status)
             raise
         evaluation, validation = stages.final_evaluations(config, parts, fitted, out_dir)
         end_distributed_part()  # rank 0 does the rest
@@ -103,6 +100,14 @@ def _build(config: ExperimentConfig, out_dir: Path, *, known_max_lr: float | Non
     return parts
 
 
+def _draw_progress(config: ExperimentConfig, parts: Parts, out_dir: Path, status: dict[str, Any]) -> None:
+    """Draw the figures of a run that diverged; what fails is a warning."""
+    with lifecycle.survived(out_dir, "The figures", status):
+        from cifar_exp import drawing  # loads Matplotlib, which training does not need
+
+        drawing.draw_progress(config, parts, outputs.used_schedule(config, parts, out_dir), out_dir, status)
+
+
 def _explain_and_draw(
     config: ExperimentConfig,
     parts: Parts,
@@ -114,7 +119,7 @@ def _explain_and_draw(
     """Explain test images and draw the figures; what fails is a warning. Returns the Grad-CAM maps."""
     explanation = stages.explain_test_images(config, parts, evaluation, out_dir, status)
     with lifecycle.survived(out_dir, "The figures", status):
-        from cifar_exp import drawing  # loads Matplotlib, which training does not need
+        from cifar_exp import drawing
 
         drawing.draw_progress(config, parts, use, out_dir, status)
         drawing.draw_augmentations(config, parts, out_dir, status)
