@@ -48,7 +48,7 @@ def main(options: argparse.Namespace) -> int:
 
 
 def evaluate_run(run: SavedRun, overrides: list[str], weights: str | None, out: Path | None) -> dict[str, Any]:
-    """Evaluate a run's checkpoint and write the tables and figures of a run's evaluation.
+    """Evaluate a run's checkpoint, and write the tables and figures as at the end of a run.
 
     ``data=OPTION`` replaces the whole data node. By default the checkpoint is the one that the run itself evaluated.
 
@@ -67,7 +67,7 @@ def evaluate_run(run: SavedRun, overrides: list[str], weights: str | None, out: 
     evaluation = measure(config, parts, parts.splits.test)
     tta = measure_tta(config, parts)
     outputs.write_tables(parts, evaluation, tta, out_dir)
-    # The run's own predictions.csv belongs to the weights that the run evaluated.
+    # Predictions can be compared only if the run evaluated the same checkpoint.
     same_weights = which == run.config.evaluation.weights
     changed = _changed_predictions(run, parts, evaluation) if same_weights else None
     row = {
@@ -145,9 +145,11 @@ def _restore(config: ExperimentConfig, path: Path, run: SavedRun) -> tuple[Parts
     # Nothing is trained: no held-out split, no augmentation, no LR range test. Two batches of two images replace the
     # training split, because networks may refuse a batch of one image and schedules a single step.
     placeholder = test.take(np.zeros(4, np.int64))
-    unused = {"data.validation_fraction": 0.0, "augment": {"name": "none"}, "batch_size": 2, "compile": False}
+    without_training = {"data.validation_fraction": 0.0, "augment": {"name": "none"}, "batch_size": 2, "max_lr": 1.0}
+    # A split to select by is what `evaluation.weights=best` and `scheduler=plateau` need in any config.
+    without_training |= {"compile": False, "evaluate_test_each_epoch": True}
     trained = dataclasses.replace(dataset, train=placeholder), found.statistics
-    parts = build(parse.changed(config, unused | {"max_lr": 1.0}), trained=trained)
+    parts = build(parse.changed(config, without_training), trained=trained)
     found.load_into(parts.learner.model, path)
     return parts, found.state
 

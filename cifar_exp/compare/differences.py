@@ -9,7 +9,9 @@ from numpy.typing import NDArray
 SEED = "config.seed"
 
 # Keys of the config that never make two runs different experiments: names, and paths of files.
-_NAMES_AND_PLACES = ("name", "note", "tags", "trust", "precision", "data.root", "data.cache", "data.url")
+_NAMES_AND_PLACES = (
+    "name", "note", "tags", "trust", "precision", "data.root", "data.csv_file", "data.cache", "data.url",
+)  # fmt: skip
 # Nor do these, except where time or memory is compared: they change speed, figures and kept files, and metrics only
 # up to rounding.
 _NO_PART_OF_THE_RESULT = (
@@ -38,9 +40,9 @@ def result_columns(runs: pd.DataFrame, metric: str) -> list[str]:
     cost = any(part in metric for part in _COSTS)
     skipped = _NAMES_AND_PLACES if cost else _NAMES_AND_PLACES + _NO_PART_OF_THE_RESULT
     exact = {f"config.{skip}" for skip in skipped}
-    folders = tuple(f"config.{skip}" for skip in skipped if skip.endswith("."))
-    keys = [c for c in runs.columns if c.startswith("config.") and c not in exact and not c.startswith(folders)]
-    # The result of `precision: auto` and the images at the path count, not the config's text.
+    prefixes = tuple(f"config.{skip}" for skip in skipped if skip.endswith("."))
+    keys = [c for c in runs.columns if c.startswith("config.") and c not in exact and not c.startswith(prefixes)]
+    # The precision that `auto` chose and the images found at the path count, not the config's text.
     keys += [column for column in ("precision", "data_fingerprint") if column in runs.columns]
     return [*keys, "device"] if cost and "device" in runs.columns else keys
 
@@ -55,7 +57,7 @@ def partition(runs: pd.DataFrame, keys: Sequence[str], over: Sequence[str] = (SE
 
 
 def _divided(group: NDArray[np.int64], values: pd.Series) -> NDArray[np.int64]:
-    """The numbers of ``partition`` with one more key, in the order of the former and then of the key's values."""
+    """Divide the groups of ``partition`` by one more key, keeping their order."""
     codes = pd.factorize(values, use_na_sentinel=False)[0]
     if not codes.any():
         return group
@@ -63,7 +65,7 @@ def _divided(group: NDArray[np.int64], values: pd.Series) -> NDArray[np.int64]:
 
 
 def differing_columns(runs: pd.DataFrame, keys: Sequence[str], over: Sequence[str] = (SEED,)) -> list[str]:
-    """The keys to show: those with at least two values, without those that another shown one implies.
+    """The keys to show: they have two or more values, and no key already shown determines them.
 
     A key that only some runs have (another option of a group, or an older version) is shown only if no other key
     distinguishes those runs.

@@ -20,7 +20,7 @@ from cifar_exp.safe_io.untrusted import displayable, read_yaml_text
 
 # Raised when OmegaConf applies a schema; OverflowError for an integer that is too large for a float.
 SCHEMA_ERRORS = (OmegaConfBaseException, OverflowError)
-PATHS = ("data.root", "data.cache", "model.weights", "tracker.store")
+PATHS = ("data.root", "data.csv_file", "data.cache", "model.weights", "tracker.store")
 
 
 def resolve(config: DictConfig, base: str = "") -> ExperimentConfig:

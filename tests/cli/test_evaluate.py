@@ -29,6 +29,14 @@ def test_evaluating_on_other_images_of_the_same_classes(copied, capsys):
     assert "The test images differ from the run's" in capsys.readouterr().out
 
 
+def test_a_run_that_selects_by_a_validation_split(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    selecting = ("evaluation.weights=best", "scheduler=plateau", "early_stopping.patience=1", "explain.images=0")
+    run(composed(*TINY, *selecting), tmp_path / "run")
+    assert main(["evaluate", "run", "--out", "evaluated"]) == 0
+    assert read_table(tmp_path / "evaluated" / "evaluation.csv").iloc[0]["changed_predictions"] == 0
+
+
 def test_evaluating_on_other_classes_is_refused(copied, image_tree, capsys):
     assert main(["evaluate", str(copied), "data=image_folder", f"data.root={image_tree}"]) == 2
     assert "the run's classes are not the data's" in capsys.readouterr().err

@@ -260,6 +260,7 @@ def test_a_malformed_config_is_refused(tmp_path, text):
 def test_paths_become_absolute(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert composed("data.root=here.tar.gz").data.root == str(tmp_path / "here.tar.gz")
+    assert composed("data=image_csv", "data.csv_file=table.csv").data.csv_file == str(tmp_path / "table.csv")
 
 
 def test_flatten_by_hand():
