@@ -147,14 +147,16 @@ def read_runs(directories: Sequence[Path]) -> pd.DataFrame:
             continue
         frames.append(pd.DataFrame(index=positions))
         for position in positions:
-            own[position]["problem"] = f"its columns would make more than {untrusted.MOST_COLUMNS:,} in all"
+            own[position]["problem"] = (
+                f"not read: with its columns the table would have more than {untrusted.MOST_COLUMNS:,}"
+            )
     joined = pd.concat(frames).sort_index().drop(columns=OWN_COLUMNS, errors="ignore")
     # Copied into one block: a fragmented table is slow, and pandas warns about it.
     return pd.concat([pd.DataFrame(own, columns=OWN_COLUMNS, dtype=object), joined], axis=1).copy()
 
 
 def _fitting(headers: Iterable[tuple[str, ...]]) -> set[tuple[str, ...]]:
-    """The headers that together have at most ``MOST_COLUMNS``: short ones first, long ones only if they fit."""
+    """The headers to keep, shortest first, while they have at most ``MOST_COLUMNS`` columns together."""
     fitting: set[tuple[str, ...]] = set()
     columns: set[str] = set()
     for header in sorted(headers, key=len):

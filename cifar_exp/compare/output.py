@@ -96,7 +96,7 @@ def _write_tables(out: Path, results: Results) -> None:
 
 def _write_figures(out: Path, results: Results, *, page: bool) -> None:
     # These imports load Matplotlib, which a wrong request need not wait for.
-    from cifar_exp.compare.changed import changed_images
+    from cifar_exp.compare.changed_images import changed_images
     from cifar_exp.compare.draw import draw
     from cifar_exp.compare.figure_data import read_curves
     from cifar_exp.compare.page.build import MOST_IMAGES, comparison_page, curve_rows

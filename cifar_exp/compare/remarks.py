@@ -12,7 +12,7 @@ def remarks_about(runs: pd.DataFrame, metric: str) -> list[str]:
     if (count := usable["data_set"].nunique()) > 1:
         remarks.append(
             f"These runs are on {count} different data sets: values of {metric} are comparable only within one. "
-            "The best of each is marked; runs on other data than the baseline's come after it."
+            "The best of each is marked; runs on other data than the baseline's come last."
         )
     if len(usable) < 2:
         return remarks

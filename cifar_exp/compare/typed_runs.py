@@ -72,7 +72,7 @@ def _typed(name: str, cells: "pd.Series[Any]") -> "pd.Series[Any]":
 
 @cache
 def _text_keys() -> frozenset[str]:
-    """The config's columns of text by their schema: a name such as 0010 is not a number."""
+    """Config columns that the schema declares as text: a name such as 0010 is not a number."""
     return frozenset(
         f"config.{node}.{key}".replace("config..", "config.")
         for node, schemas in SCHEMAS.items()

@@ -33,7 +33,7 @@ class GraphedNetwork:
         self._previous: object = None
 
     def __call__(self, inputs: Tensor) -> Tensor:
-        """The forward pass. It is captured for the second of two batches alike, so never for the smaller last batch."""
+        """The forward pass. It is captured once two consecutive batches have the same shape."""
         kind = inputs.shape, tuple(parameter.requires_grad for parameter in self._parameters)
         if kind == self._previous and kind not in self._passes:
             self._passes[kind] = self._captured(inputs)
@@ -45,7 +45,7 @@ class GraphedNetwork:
         with suppress(AttributeError):  # PyTorch 2.10; the streams differ by design, and PyTorch synchronizes them
             torch.autograd.graph.set_warn_on_accumulate_grad_stream_mismatch(False)
         buffers = [(buffer, buffer.clone()) for buffer in self._model.buffers()]
-        # The container is what PyTorch changes; the network itself stays as it is.
+        # PyTorch replaces the `forward` of the module that it gets; so the network keeps its own.
         container = nn.Sequential(self._model).train()
         try:
             with generators_kept(self._compute.device), self._compute.autocast(cache_enabled=False):

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 # From glibc's malloc.h; see mallopt(3).
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_THRESHOLD = -1, -2, -3
 _TOP_PAD_BYTES = 64 * 2**20
-# A training batch of 128 takes ResNet-18 blocks of up to 32 MiB. An evaluation batch of 512 takes four times that:
-# kept, such blocks leave holes that raised the peak of a default run by 0.3 GB, so they still come from the system.
+# A training batch of 128 takes blocks of up to 32 MiB with ResNet-18, an evaluation batch of 512 four times as large.
+# Keeping the latter fragmented the memory (0.3 GB more at the peak of a default run), so they go back to the system.
 _MMAP_THRESHOLD_BYTES = 64 * 2**20
 
 
@@ -43,7 +43,7 @@ def keep_freed_memory() -> bool:
 def release_free_memory() -> None:
     """Return free memory to the system where ``keep_freed_memory`` works.
 
-    Called between training and evaluation, whose blocks differ in size: each would keep memory of its own.
+    Called between training and evaluation, whose blocks differ in size: otherwise the memory kept for both adds up.
     """
     libc = _glibc()
     if libc is not None:
@@ -75,10 +75,7 @@ def memory_bytes() -> int | None:
 
 
 def other_load(threads: int) -> float | None:
-    """CPUs that other programs use beside this one's ``threads``, by the load of the last minute.
-
-    None if there are enough CPUs for all, or if the load is unknown.
-    """
+    """CPUs that other programs use, if they and this program's ``threads`` exceed the machine's CPUs; else None."""
     if not hasattr(os, "getloadavg"):  # Windows
         return None
     others = os.getloadavg()[0] - threads

@@ -12,8 +12,8 @@ from compare_runs import make_run
 from composing import composed
 
 from cifar_exp.cli.main import main
-from cifar_exp.compare import changed
-from cifar_exp.compare.changed import load_test_images
+from cifar_exp.compare import changed_images
+from cifar_exp.compare.changed_images import load_test_images
 from cifar_exp.compare.discover import find_runs, natural
 from cifar_exp.compare.pairs import read_predictions
 from cifar_exp.config.resolved import to_yaml
@@ -62,7 +62,7 @@ def test_a_cached_data_set_that_is_a_pipe_is_not_waited_for(tmp_path):
 
 @pytest.mark.parametrize("data", ["mnist5k", "cifar10", "cifar100"])
 def test_no_gigabytes_are_loaded_for_a_figure(tmp_path, monkeypatch, data):
-    monkeypatch.setattr(changed, "load", lambda node: pytest.fail("loaded"))
+    monkeypatch.setattr(changed_images, "load", lambda node: pytest.fail("loaded"))
     found, reason = with_config(make_run(tmp_path / "run"), f"data={data}", "data.image_size=1024", "model=resnet9")
     assert (found, reason) == (None, "the data at 1024x1024 pixels are too large to be loaded for a figure")
 
@@ -71,7 +71,7 @@ def test_a_folder_of_images_is_counted_before_it_is_loaded(tmp_path, monkeypatch
     tree = tmp_path / "tree"
     (tree / "train" / "cat").mkdir(parents=True)
     (tree / "train" / "again").symlink_to(tree)  # to and fro
-    monkeypatch.setattr(changed, "load", lambda node: pytest.fail("loaded"))
+    monkeypatch.setattr(changed_images, "load", lambda node: pytest.fail("loaded"))
     node = ("data=image_folder", f"data.root={tree}", "data.image_size=1024")
     for number in range(200):
         (tree / "train" / "cat" / f"{number}.png").touch()

@@ -13,7 +13,7 @@ from composing import TINY, composed
 from PIL import Image
 
 from cifar_exp.cli.commands import run_command
-from cifar_exp.compare.changed import load_test_images
+from cifar_exp.compare.changed_images import load_test_images
 from cifar_exp.compare.pairs import read_predictions
 from cifar_exp.compare.result_tables import number_or_text, setting
 from cifar_exp.config.parse import as_containers

@@ -109,7 +109,7 @@ def test_verdicts_in_words(tmp_path, monkeypatch):
     main([".", "--baseline", "base"])
     html = Path("outputs/comparison/comparison.html").read_text()
     text = re.sub(r"\s+", " ", html[html.index("<main") : html.index("</main>")])
-    assert "These networks: 1 of 1 runs: better than max_lr 0.1" in text
+    assert "Single networks: 1 of 1 runs is better than max_lr 0.1" in text
     assert "max_lr 0.2 is 40.00 points better than the baseline (p = 0.008)" in text
     assert "Of 20 test images, 8 only this run gets right and 0 only the baseline." in text
     assert "max_lr 0.3 cannot be compared: no predictions.csv." in text

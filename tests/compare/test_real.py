@@ -13,7 +13,7 @@ from statsmodels.stats.contingency_tables import mcnemar
 from statsmodels.stats.multitest import multipletests
 
 from cifar_exp.cli.commands import run_command
-from cifar_exp.compare.changed import load_test_images
+from cifar_exp.compare.changed_images import load_test_images
 from cifar_exp.compare.pairs import read_predictions
 from cifar_exp.runner import run
 

@@ -28,7 +28,7 @@ CONTRACT = {
     "faithfulness.csv": "layer, target, map_height, map_width, n, infill, attended_drop, control_drop, difference, "
     "ci_low, ci_high, verdict, rank_correlation_reinitialized",
 }
-FIGURES = ("curves", "learning_rate", "confusion", "misclassified", "gradcam", "augmentations")
+FIGURES = ("curves", "learning_rate", "confusion", "misclassified", "calibration", "gradcam", "augmentations")
 TIMING = ["train_seconds", "eval_seconds", "images_per_second"]
 
 

@@ -74,11 +74,11 @@ def setting_in_words(comparison: Comparison, pair: GroupPair) -> str:
     if pair.outcome in ("better", "worse"):
         result = f"{pair.outcome} ({p_in_words(pair.p_value_corrected)})"
     else:
-        result = f"{'above' if pair.difference > 0 else 'below'}: {pair.verdict}"
+        result = f"{'above' if pair.difference > 0 else 'below'} the baseline: {pair.verdict}"
     interval = f"; {_interval(pair.interval)}" if pair.result else ""
     return (
-        f"{name} is {abs(100 * pair.difference):.2f} points {result}{interval}. Its run has the higher test accuracy "
-        f"in {pair.probability_b_better:.0%} of the pairs of runs."
+        f"{name} is {abs(100 * pair.difference):.2f} points {result}{interval}. "
+        f"In {pair.probability_b_better:.0%} of the pairs of one run each, its run has the higher test accuracy."
     )
 
 
@@ -114,12 +114,12 @@ def _about_networks(comparison: Comparison, pairs: Sequence[Pair]) -> list[Findi
             continue
         count, names = f"{len(found)} of {len(tested)} runs", _names(runs, found)
         if outcome == "within noise":
-            title = f"These networks: {count} do not differ significantly from {baseline}"
+            title = f"Single networks: {count} do not differ significantly from {baseline}"
             text = f"{names}: on these test images the difference is within noise. This does not prove that they are "
             text += "equal; the intervals show which differences are still possible."
         else:
             largest = max(found, key=lambda pair: abs(pair.difference))
-            title = f"These networks: {count}: {outcome} than {baseline}"
+            title = f"Single networks: {count} {'is' if len(found) == 1 else 'are'} {outcome} than {baseline}"
             text = f"{names}. The largest difference: {run_in_words(comparison, largest)}"
         made.append(_finding("note" if outcome == "within noise" else "plain", title, text, "pairs.csv"))
     return made

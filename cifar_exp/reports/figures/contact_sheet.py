@@ -14,7 +14,7 @@ _COLUMNS = 8
 def contact_sheet(
     images: NDArray[np.uint8], captions: Sequence[str], title: str, path: Path, heat: NDArray[np.float32] | None = None
 ) -> None:
-    """Draw a grid of images (N, H, W, C), at least one, under their Grad-CAM maps (N, H, W) if there are any."""
+    """Draw N >= 1 images (N, H, W, C) in a grid, each overlaid with its Grad-CAM map if ``heat`` (N, H, W) is given."""
     columns = min(_COLUMNS, len(images))
     rows = -(-len(images) // columns)
     with style.new_figure(path, max(columns, 4) * 1.3, rows * 1.6 + 0.5) as figure:

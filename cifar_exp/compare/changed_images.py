@@ -23,10 +23,10 @@ _CIFAR_IMAGES = 60_000
 
 
 def changed_images(comparison: Comparison, pairs: Sequence[Pair], most: int) -> Change | None:
-    """The baseline as A, and as B the best run of another group, or of the same group if there is no other.
+    """Compare the baseline (A) with the best run of another group (B), or of its own group if there is no other.
 
     Returns:
-        At most ``most`` images of each kind; None if no pair could be tested.
+        At most ``most`` fixed and ``most`` broken images; None if no pair could be tested.
     """
     runs, baseline = comparison.runs, comparison.baseline
     tested = [pair for pair in pairs if pair.counts is not None]
@@ -39,8 +39,8 @@ def changed_images(comparison: Comparison, pairs: Sequence[Pair], most: int) -> 
     row = runs.iloc[pair.position]
     test, reason = load_test_images(Path(row["path"]), row.get("data_fingerprint"), b)
 
-    def mistakes(of: pd.DataFrame) -> list[Mistake]:
-        first = of.sort_values("confidence", ascending=False, kind="stable").head(most)
+    def mistakes(predictions: pd.DataFrame) -> list[Mistake]:
+        first = predictions.sort_values("confidence", ascending=False, kind="stable").head(most)
         images = [None if test is None else test.images[at] for at in first.index]
         return list(map(Mistake, images, first["label"], first["prediction"], first["confidence"].astype(float)))
 
@@ -83,7 +83,7 @@ def _is_too_large(node: DataConfig) -> bool:
         return _IMAGES.get(node._target_, _CIFAR_IMAGES) > most
     found = 0
     for _, folders, files in os.walk(Path(node.root), followlinks=True):
-        found += len(folders) + len(files)  # folders too, so that a circle of links ends
+        found += len(folders) + len(files)  # folders count, too, so that a loop of links reaches the limit
         if found > most:
             return True
     return False
