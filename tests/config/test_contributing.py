@@ -11,6 +11,7 @@ from typing import Any
 
 import composing
 import pytest
+from hydra.core.config_store import ConfigStore
 
 from cifar_exp.config.compose import compose_config, compose_job
 from cifar_exp.config.schema import REGISTRY, ExperimentConfig
@@ -58,7 +59,7 @@ def test_an_example_works_as_it_is_written(title, tmp_path, monkeypatch, restore
         return compose_config(overrides, config_dir=tmp_path)
 
     monkeypatch.setattr(composing, "composed", composed)
-    for mapping in (REGISTRY[group].schemas, REGISTRY[group].targets):
+    for mapping in (REGISTRY[group].schemas, REGISTRY[group].targets, ConfigStore.instance().repo[group]):
         restored(mapping)
     (tmp_path / group).mkdir()
     (tmp_path / group / f"{option}.yaml").write_text(blocks.pop(yaml))
