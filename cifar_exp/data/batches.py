@@ -102,7 +102,7 @@ class TrainingBatches(Dataset[Batch]):
         return derived_seed(self.seed, "augment", epoch, batch, *own)
 
     def shrinks_in(self, epoch: int) -> LowResolution | None:
-        """The reduction of the images in an epoch; None if there is none."""
+        """The reduction of the images in an epoch; None for full resolution."""
         return self.low_resolution if self.low_resolution and epoch <= self.low_resolution.epochs else None
 
     def __getitem__(self, key: Key) -> Batch:

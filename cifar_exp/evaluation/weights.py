@@ -38,7 +38,7 @@ def read_weights(path: Path) -> Weights:
     """Read a checkpoint; no code in it runs.
 
     Raises:
-        RequestError: there is none, or it is damaged.
+        RequestError: the checkpoint is missing or damaged.
     """
     state = checkpoint.load(path, torch.device("cpu"))
     names, mean, std = (state.get(key) for key in ("class_names", "mean", "std"))

@@ -179,7 +179,7 @@ def _correlation(
 
 
 def rank_correlation(maps: NDArray[np.float32], others: NDArray[np.float32]) -> float | None:
-    """Mean of Spearman's correlation over the rows of (N, pixels) that are not constant; None if there is none."""
+    """Mean of Spearman's correlation over the rows of (N, pixels) that are not constant; None if all are."""
     varied = (np.ptp(maps, axis=1) > 0) & (np.ptp(others, axis=1) > 0)
     if not varied.any():
         return None

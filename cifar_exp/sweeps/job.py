@@ -114,7 +114,7 @@ def run_in_sweep(
     ``title`` holds the job's number and overrides. With ``fail_fast``, the sweep starts no more jobs if this one fails.
 
     Returns:
-        The accuracy on the validation split, which a search maximizes; None if there is none.
+        The accuracy on the validation split, which a search maximizes; None without a validation split.
     """
     with off_for_imports():
         from cifar_exp import data

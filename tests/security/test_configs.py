@@ -30,8 +30,8 @@ def test_a_config_folder_of_someone_else_decides_nothing_that_is_called(tmp_path
     body = EXPERIMENTS[name].format(tmp_path / "it-ran")
     mine.write_text(f"# @package _global_\ndefaults:\n  - quickstart\n{body}")
     assert main([*flags, "--config-dir", "theirs", "experiment=evil"]) == 2
-    told = capsys.readouterr().err
-    assert "command line" in told or "unknown key" in told
+    message = capsys.readouterr().err
+    assert "command line" in message or "unknown key" in message
     assert [path.name for path in tmp_path.iterdir()] == ["theirs"]
 
 

@@ -68,7 +68,7 @@ def locked(path: Path, doing: str) -> Iterator[None]:
 
 
 def decode_once(folder: Path, name: str, key: str, decode: Callable[[], Dataset]) -> Dataset:
-    """The data set cached under ``key``; decoded and cached if there is none.
+    """The data set cached under ``key``; decoded and cached if it is missing.
 
     Args:
         folder: the cache folder; if it is not writable, the data is decoded every time.
@@ -115,7 +115,7 @@ def _store(entry: Path, dataset: Dataset) -> None:
 
 
 def _load(entry: Path) -> Dataset | None:
-    """The stored data set; None if there is none or it is damaged."""
+    """The stored data set; None if it is missing or damaged."""
     try:
         with open_regular(entry) as file:
             *arrays, checksum = (np.load(file, allow_pickle=False) for _ in range(2 * len(_PARTS) + 3))

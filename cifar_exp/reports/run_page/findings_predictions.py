@@ -65,7 +65,7 @@ def classes(run: RunDirectory) -> Iterator[Finding]:
 
 
 def most_confused(run: RunDirectory) -> tuple[str, str, int] | None:
-    """The most frequent mistake: (true class, predicted class, images); None if there is none."""
+    """The most frequent mistake: (true class, predicted class, images); None without mistakes."""
     if run.confusion is None:
         return None
     counts = confusion_counts(run.confusion).astype(np.float64)
