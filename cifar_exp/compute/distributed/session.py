@@ -136,7 +136,7 @@ def follow_runs(run_on_rank: Callable[[dict[str, Any], bool], None]) -> int:
 
 
 def _wait_for_run(session: _Session) -> int | None:
-    """Wait for rank 0's next run; returns the exit code if there is none."""
+    """Wait for rank 0's next run: None once it starts, or the exit code if rank 0 ends without one."""
     while not session.store.check([f"run {session.runs}"]):
         if session.store.check([_EXIT_CODE]):
             return int(session.store.get(_EXIT_CODE))
