@@ -17,6 +17,8 @@ from cifar_exp.compute.cuda_graph import GraphedNetwork
 from cifar_exp.compute.device import Compute, compile_network
 from cifar_exp.compute.distributed.ranks import current_ranks
 from cifar_exp.config.fields import AUTO
+from cifar_exp.config.groups.model import LibraryConfig
+from cifar_exp.config.parse import OwnNode
 from cifar_exp.config.schema import ExperimentConfig
 from cifar_exp.data.augment.backend import choose
 from cifar_exp.data.augment.policy import Augmentation, LowResolution
@@ -206,8 +208,10 @@ def _training_form(
     """What training calls: the network, or its compiled or captured form."""
     if config.compile:
         return compile_network(network, compute.device)
-    is_own = type(network).__module__.startswith("cifar_exp.")  # known to run no Python code that a capture would lose
-    if config.cuda_graph and is_own and compute.device.type == "cuda" and config.accumulate == 1:
+    # This package's networks are known to run no Python code that a capture would lose.
+    is_known = not isinstance(config.model, LibraryConfig | OwnNode)
+    is_alone = not isinstance(network, torch.nn.parallel.DistributedDataParallel)
+    if config.cuda_graph and is_known and is_alone and compute.device.type == "cuda" and config.accumulate == 1:
         return GraphedNetwork(network, compute)
     return network
 

@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import pandas as pd
@@ -12,6 +13,7 @@ from composing import TINY, composed
 from runs import measured, state_of
 
 import cifar_exp
+from cifar_exp.compute import cuda_graph
 from cifar_exp.runner import run
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU that CUDA can use")
@@ -88,12 +90,24 @@ SPEEDRUN = ("experiment=speedrun", "data=mnist5k", "data.limit_train=300", "data
 
 @pytest.mark.parametrize(
     "overrides",
-    [TINY, (*TINY, "precision=float32"), (*TINY, "averaging=ema"), (*SPEEDRUN, "epochs=6", "explain.images=0")],
+    [
+        TINY,
+        (*TINY, "precision=float32"),
+        (*TINY, "averaging=ema"),
+        (*TINY, "model=resnet18"),
+        (*SPEEDRUN, "epochs=6", "explain.images=0"),
+    ],
 )
 def test_a_cuda_graph_changes_no_bit(tmp_path, overrides):
     for value in ("false", "true"):
         config = composed(*overrides, "device=cuda", "threads=2", f"cuda_graph={value}")
-        run(config, tmp_path / value)
+        with (
+            mock.patch.object(cuda_graph, "log") as log,
+            mock.patch.object(torch.cuda, "make_graphed_callables", wraps=torch.cuda.make_graphed_callables) as capture,
+        ):
+            run(config, tmp_path / value)
+        assert capture.called == (value == "true")
+        assert not log.warning.called
     assert measured(tmp_path / "true") == measured(tmp_path / "false")
 
 

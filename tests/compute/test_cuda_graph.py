@@ -4,11 +4,14 @@ from contextlib import nullcontext
 
 import pytest
 import torch
+from composing import composed
 from torch import nn
 
+from cifar_exp.build import _training_form
 from cifar_exp.compute import cuda_graph
 from cifar_exp.compute.cuda_graph import GraphedNetwork
 from cifar_exp.compute.device import Compute
+from cifar_exp.models.construct import make_network
 
 
 @pytest.fixture
@@ -43,3 +46,20 @@ def test_without_a_capture_training_goes_on(monkeypatch, network, caplog):
     assert len(captured_shapes(monkeypatch, network, [8, 8, 8], error="operation not permitted\nmore")) == 1
     assert network[1].num_batches_tracked == 3
     assert caplog.messages == ["No CUDA graph, so training is slower: operation not permitted"]
+
+
+@pytest.mark.parametrize(
+    ("overrides", "is_captured"),
+    [
+        *(([f"model={name}"], True) for name in ("resnet18", "resnet34", "resnet9", "speednet")),
+        (["model=torchvision"], False),
+        (["model=resnet9", "cuda_graph=false"], False),
+        (["model=resnet9", "accumulate=2"], False),
+    ],
+)
+def test_own_networks_are_captured_on_a_gpu(overrides, is_captured):
+    config = composed("data=mnist5k", *overrides)
+    network = make_network(config.model, num_classes=10, in_channels=1)
+    for device, expected in (("cuda", is_captured), ("cpu", False)):
+        compute = Compute(torch.device(device), torch.float32, torch.contiguous_format)
+        assert isinstance(_training_form(config, network, compute), GraphedNetwork) == expected
