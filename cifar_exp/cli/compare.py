@@ -2,7 +2,8 @@
 
 import argparse
 
-from cifar_exp.compare.compare_runs import compare_runs, print_report
+from cifar_exp.compare.compare_runs import compare_runs
+from cifar_exp.compare.render import print_report
 from cifar_exp.errors import DONE, RequestError
 
 

@@ -1,23 +1,18 @@
-"""The whole comparison of runs: find, order, test, write, print."""
+"""The whole comparison of runs: find, order, test, write."""
 
 import os
-import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import TextIO
 
 from cifar_exp.compare.comparison import Comparison, compare
 from cifar_exp.compare.discover import RUN_FILES, find_runs, read_runs
-from cifar_exp.compare.more_seeds import advice
-from cifar_exp.compare.output import as_csv, check_out, runs_frame, write
+from cifar_exp.compare.output import MARK, PAGE, WRITTEN_BY, Results, check_out, write_tables
 from cifar_exp.compare.pairs import against_baseline
-from cifar_exp.compare.render import TextTable, as_markdown, as_text, groups_legend, headline, legend, printed
-from cifar_exp.compare.result_tables import MOST_SETTINGS, runs_table, settings_table
-from cifar_exp.compare.results import Results
 from cifar_exp.errors import RequestError
+from cifar_exp.run_dir import run_status
 from cifar_exp.run_dir.read import require_run
-from cifar_exp.safe_io.console import for_terminal
+from cifar_exp.safe_io import atomic
 
 
 def compare_runs(
@@ -49,9 +44,11 @@ def compare_runs(
     usable = comparison.runs["usable"]
     pairs = against_baseline(comparison, [row for row in shown if usable.iloc[row] and row != comparison.baseline])
     request = {"paths": [str(path) for path in paths], "top": top, "over": list(over)}
-    remarks = [*remarks, *comparison.remarks]
-    results = Results(comparison, shown, pairs, range_tests, request, command, remarks)
-    write(out, results, page=page)
+    results = Results(comparison, shown, pairs, range_tests, request, command, [*remarks, *comparison.remarks])
+    try:
+        _write(out, results, page=page)
+    except OSError as error:
+        raise RequestError(f"--out {out}: cannot be written to: {error}") from error
     return results
 
 
@@ -79,46 +76,40 @@ def _shown(comparison: Comparison, top: int) -> list[int]:
     return best + [int(i) for i in (~usable).nonzero()[0][:top]]
 
 
-def print_report(results: Results, out: Path, form: str) -> None:
-    """Print a comparison as ``table``, ``markdown`` or ``csv`` (remarks go to stderr); ``out`` is its folder."""
-    written = f"Written to {out}: {', '.join(results.files)}"
-    if form == "csv":
-        _print(as_csv(runs_frame(results.comparison, results.pairs).iloc[results.shown]), sys.stdout)
-        _print(for_terminal("".join(f"{line}\n" for line in [*results.remarks, written])), sys.stderr)
+def _write(out: Path, results: Results, *, page: bool) -> None:
+    """Write tables, figures, page and mark into a folder that ``check_out`` accepted; extends files and remarks."""
+    # These imports load Matplotlib, which a wrong request need not wait for.
+    from cifar_exp.compare.changed_images import changed_images
+    from cifar_exp.compare.draw import draw
+    from cifar_exp.compare.figure_data import read_curves
+    from cifar_exp.compare.page.build import MOST_IMAGES, comparison_page, curve_rows
+
+    out.mkdir(parents=True, exist_ok=True)
+    # The mark comes first, so that an unfinished comparison can be replaced too.
+    atomic.write_json(out / MARK, {"written_by": WRITTEN_BY})
+    write_tables(out, results)
+    comparison = results.comparison
+    drawn = [row for row in results.shown if comparison.runs["usable"].iloc[row]]
+    change = changed_images(comparison, results.pairs, MOST_IMAGES)
+    rows = {row for row in drawn if comparison.on_main_data.iloc[row]}
+    curves = read_curves(comparison, sorted(rows.union(curve_rows(comparison) if page else ())))
+    figures, remarks = draw(comparison, drawn, curves, change, results.range_tests, out / "figures")
+    results.remarks.extend(remarks)
+    results.files.extend(f"figures/{name}" for name in figures)
+    if page:
+        atomic.write_text(out / PAGE, comparison_page(results, curves, change, out))
+        results.files.append(PAGE)
     else:
-        parts = _report(results, as_markdown if form == "markdown" else as_text)
-        _print(for_terminal("\n\n".join(part for part in [*parts, written] if part) + "\n"), sys.stdout)
-
-
-def _report(results: Results, as_table: Callable[[TextTable], str]) -> list[str]:
-    """The printed text: settings, runs, and the remarks."""
-    comparison, top = results.comparison, results.request["top"]
-    parts = [headline(comparison)]
-    if settings := settings_table(comparison, top):
-        parts += [f"Settings (runs that differ by {comparison.repetition} only):", as_table(printed(settings))]
-        parts += [_hidden(len(comparison.groups) - top, "groups.csv", top), groups_legend(comparison)]
-    parts.append("\n".join("\n    ".join([one.text, *one.commands]) for one in advice(comparison)))
-    if settings:
-        parts.append("Run by run (each verdict is about two networks, not about their settings):")
-    parts.append(as_table(printed(runs_table(comparison, results.shown, results.pairs))))
-    parts.append(_hidden(len(comparison.runs) - len(results.shown), "comparison.csv", top))
-    if comparison.experiments:
-        parts.append(f"The {len(comparison.varied):,} keys that differ between the experiments are in comparison.csv.")
-    elif (more := len(comparison.differing) - MOST_SETTINGS) > 1:
-        parts.append(f"{more:,} more settings that differ are in comparison.csv.")
-    parts += [legend(comparison, results.pairs), "\n".join(f"- {remark}" for remark in results.remarks)]
-    return parts
-
-
-def _hidden(count: int, file: str, top: int) -> str:
-    return f"{count:,} more in {file} (--top {top})." if count > 0 else ""
-
-
-def _print(text: str, stream: TextIO) -> None:
-    """Print; a reader that closes the pipe early (`| head`) is not an error."""
-    try:
-        stream.write(text)
-        stream.flush()
-    except BrokenPipeError:
-        # The buffered rest would raise again when the interpreter flushes it on exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+        (out / PAGE).unlink(missing_ok=True)
+    baseline = comparison.baseline
+    mark = {
+        "written_by": WRITTEN_BY,
+        "written_at": run_status.now(),
+        **results.request,
+        "metric": comparison.metric,
+        "baseline": None if baseline is None else comparison.runs["run"].iloc[baseline],
+        "baseline_by": comparison.baseline_by or None,
+        "files": results.files,
+        "remarks": results.remarks,
+    }
+    atomic.write_json(out / MARK, mark)

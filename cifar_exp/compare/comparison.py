@@ -23,7 +23,6 @@ from cifar_exp.compare.ordering import (
     metric_values,
     numbers_of,
 )
-from cifar_exp.compare.remarks import remarks_about
 from cifar_exp.config.suggestions import suggest_key
 from cifar_exp.errors import RequestError
 from cifar_exp.evaluation.statistics import LARGEST
@@ -114,40 +113,45 @@ def compare(
     shared, runs["label"] = short_names(list(runs["path"]))
     complete = (runs["state"] == "completed") & runs["problem"].isna()
     validation = numbers_of(runs, SELECTION)
-    without = complete & validation.isna()
-    by_validation = complete.any() and not without.any()
+    runs["without_selection"] = complete & validation.isna()
+    by_validation = complete.any() and not runs["without_selection"].any()
     metric = metric or (SELECTION if by_validation else TEST)
     runs["value"] = metric_values(runs, metric)
     runs["usable"] = complete & (runs["value"].abs() <= LARGEST)
-    runs["without_selection"] = without
-    runs["data_set"] = data_set = _data_sets(runs)
+    runs["data_set"] = _data_sets(runs)
     keys = result_columns(runs, metric)
     runs["group"] = partition(runs, keys, repeated)
     differing = differing_columns(runs, keys, repeated)
 
-    chosen: int | None
     if baseline is not None:
-        chosen, baseline_by = _named_baseline(runs, baseline, metric), ""
+        chosen: int | None = _named_baseline(runs, baseline, metric)
     elif by_validation:
-        chosen, baseline_by = _best_run(runs, validation), SELECTION
+        chosen = _best_run(runs, validation)
     else:
-        chosen, baseline_by = _best_run(runs, runs["value"] * (-1 if is_lower_better(metric) else 1)), metric
-    main = data_set[chosen] if chosen is not None else _most_common(data_set)
-    order = in_order(runs, main, is_lower_better(metric))
+        chosen = _best_run(runs, -runs["value"] if is_lower_better(metric) else runs["value"])
+    order = in_order(runs, int(runs["data_set"].iloc[chosen or 0]), is_lower_better(metric))
     runs = runs.iloc[order].reset_index(drop=True)
     runs["best"] = best_of_each(runs)
     chosen = None if chosen is None else order.index(chosen)
     varied = [column for column in differing if column not in repeated]
-    usable = runs[runs["usable"]]
-    experiments = are_experiments(usable["group"], column_of(usable, NAME), varied)
+    experiments = are_experiments(runs[runs["usable"]], varied)
     naming = [NAME] if experiments else varied
     runs["name"] = names(runs, [*naming, *(column for column in repeated if column in differing)], list(runs["label"]))
-    groups, repeats = grouped(runs, varied, naming, repeated, metric)
+    groups, remarks = grouped(runs, varied, naming, repeated, metric)
     named = int(runs["group"].iloc[chosen]) if chosen is not None and baseline is not None else None
     verdicts = against_baseline_group(groups, SELECTION if by_validation else TEST, named)
-    remarks = [*repeats, *remarks_about(runs, metric)]
     return Comparison(
-        metric, runs, repeated, differing, experiments, groups, verdicts, chosen, baseline_by, shared, remarks
+        metric=metric,
+        runs=runs,
+        over=repeated,
+        differing=differing,
+        experiments=experiments,
+        groups=groups,
+        verdicts=verdicts,
+        baseline=chosen,
+        baseline_by="" if baseline is not None else SELECTION if by_validation else metric,
+        shared=shared,
+        remarks=[*remarks, *_cautions(runs, metric)],
     )
 
 
@@ -173,17 +177,13 @@ def _data_sets(runs: pd.DataFrame) -> NDArray[np.int64]:
     )[0].astype(np.int64)
 
 
-def _most_common(numbers: NDArray[np.int64]) -> int:
-    return int(np.bincount(numbers).argmax())
-
-
 def _best_run(runs: pd.DataFrame, values: pd.Series) -> int | None:
     """Position of the usable run with the largest value on the data set that most usable runs share."""
-    usable = runs["usable"].to_numpy()
+    usable = runs["usable"]
     if not usable.any():
         return None
-    on_main = usable & (runs["data_set"] == _most_common(runs.loc[usable, "data_set"].to_numpy())).to_numpy()
-    return int(np.where(on_main, values, -np.inf).argmax())
+    main = np.bincount(runs.loc[usable, "data_set"]).argmax()
+    return int(np.where(usable & (runs["data_set"] == main), values, -np.inf).argmax())
 
 
 def _named_baseline(runs: pd.DataFrame, path: str, metric: str) -> int:
@@ -193,3 +193,43 @@ def _named_baseline(runs: pd.DataFrame, path: str, metric: str) -> int:
         reason = row["problem"] or (row["state"] if row["state"] != "completed" else f"it has no {metric}")
         raise RequestError(f"--baseline {row['run']}: cannot be the baseline ({reason}); name a completed run")
     return position
+
+
+def _cautions(runs: pd.DataFrame, metric: str) -> list[str]:
+    """What is not comparable, not known, or optimistic, in sentences."""
+    remarks = []
+    usable = runs[runs["usable"]]
+    if (count := usable["data_set"].nunique()) > 1:
+        remarks.append(
+            f"These runs are on {count} different data sets: values of {metric} are comparable only within one. "
+            "The best of each is marked; runs on other data than the baseline's come last."
+        )
+    if len(usable) < 2:
+        return remarks
+    unknown = usable[column_of(usable, "data_fingerprint").isna()]
+    if len(unknown):
+        remarks.append(
+            f"{_names(unknown, usable)} recorded no data fingerprint (older version), so the training data may differ."
+        )
+    on_test = usable[column_of(usable, "selection_split") == "test"]
+    if len(on_test):
+        remarks.append(
+            f"{_names(on_test, usable)} selected the best epoch on the test split (no validation split was held out): "
+            "the winner's test accuracy is optimistic."
+        )
+    if metric.startswith("test_"):
+        without = usable[usable["without_selection"]]
+        reason = f"{_names(without, usable)} {'has' if len(without) == 1 else 'have'} no {SELECTION}."
+        reason = reason if len(without) else f"Omit --metric to select by {SELECTION}."
+        remarks.append(
+            f"{reason} The best of {len(usable):,} runs by {metric} is selected on the test split, so the winner's "
+            f"{metric} is optimistic."
+        )
+    return remarks
+
+
+def _names(runs: pd.DataFrame, among: pd.DataFrame) -> str:
+    """The first three names of runs, and how many more there are."""
+    if len(runs) == len(among):
+        return f"All {len(runs):,} runs"
+    return "; ".join(runs["name"].iloc[:3]) + (f" and {len(runs) - 3:,} more" if len(runs) > 3 else "")

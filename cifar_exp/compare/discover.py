@@ -9,7 +9,8 @@ hostile, so they are only parsed as data. A run that cannot be read is listed wi
 import os
 import re
 import stat
-from collections.abc import Iterable, Iterator, Sequence
+import sys
+from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -127,43 +128,31 @@ def read_runs(directories: Sequence[Path]) -> pd.DataFrame:
     """
     here = os.getcwd() + os.sep
     own: list[dict[str, Any]] = []
-    # One frame per header: concatenating ten thousand small frames would take minutes.
-    by_header: dict[tuple[str, ...], tuple[list[int], list[list[str | None]]]] = {}
-    for position, path in enumerate(map(str, directories)):
+    summaries: list[tuple[tuple[str, ...], list[str | None]]] = []  # columns and cells of each run
+    for path in map(str, directories):
         try:
             from_files, summary = _read_run(path)
         except Exception as unexpected:  # one damaged run must not stop the comparison of the others
             problem = f"cannot be read ({type(unexpected).__name__}: {unexpected})"[:_MAX_ERROR_CHARACTERS]
             from_files, summary = {"state": "unknown", "problem": problem}, {}
         own.append({"path": path, "run": untrusted.displayable(path.removeprefix(here))} | from_files)
-        positions, rows = by_header.setdefault(tuple(summary), ([], []))
-        positions.append(position)
-        rows.append([cell or ("" if column.startswith("config.") else None) for column, cell in summary.items()])
-    fitting = _fitting(by_header)
-    frames = []
-    for header, (positions, rows) in by_header.items():
-        if header in fitting:
-            frames.append(pd.DataFrame(rows, index=positions, columns=list(header), dtype=object))
-            continue
-        frames.append(pd.DataFrame(index=positions))
-        for position in positions:
+        cells = [cell or ("" if column.startswith("config.") else None) for column, cell in summary.items()]
+        summaries.append((tuple(map(sys.intern, summary)), cells))
+    fitting: set[str] = set()
+    for header in sorted({header for header, _ in summaries}, key=len):  # absurdly many columns exclude their run only
+        if len(fitting.union(header)) <= untrusted.MOST_COLUMNS:
+            fitting.update(header)
+    table: dict[str, list[str | None]] = {}
+    for position, (header, cells) in enumerate(summaries):
+        if not fitting.issuperset(header):
             own[position]["problem"] = (
                 f"not read: with its columns the table would have more than {untrusted.MOST_COLUMNS:,}"
             )
-    joined = pd.concat(frames).sort_index().drop(columns=OWN_COLUMNS, errors="ignore")
-    # Copied into one block: a fragmented table is slow, and pandas warns about it.
-    return pd.concat([pd.DataFrame(own, columns=OWN_COLUMNS, dtype=object), joined], axis=1).copy()
-
-
-def _fitting(headers: Iterable[tuple[str, ...]]) -> set[tuple[str, ...]]:
-    """The headers to keep, shortest first, while they have at most ``MOST_COLUMNS`` columns together."""
-    fitting: set[tuple[str, ...]] = set()
-    columns: set[str] = set()
-    for header in sorted(headers, key=len):
-        if len(columns.union(header)) <= untrusted.MOST_COLUMNS:
-            columns.update(header)
-            fitting.add(header)
-    return fitting
+            continue
+        for column, cell in zip(header, cells, strict=True):
+            if column not in OWN_COLUMNS:
+                table.setdefault(column, [None] * len(own))[position] = cell
+    return pd.DataFrame({column: [one.get(column) for one in own] for column in OWN_COLUMNS} | table, dtype=object)
 
 
 def _read_run(path: str) -> tuple[dict[str, str | None], dict[str, str]]:
@@ -224,13 +213,13 @@ def read_config(directory: str) -> dict[str, str]:
     return {f"config.{key}": "" if value is None else str(value) for key, value in leaves.items() if key}
 
 
-def fingerprint_of(directory: Path) -> str | None:
-    """The data fingerprint in ``environment.json``; None if it cannot be read."""
+def fingerprint_of(directory: Path) -> dict[str, str]:
+    """``data_fingerprint`` of ``environment.json`` as a column of ``summary.csv``; {} if it cannot be read."""
     try:
-        fingerprint = untrusted.read_json(directory / "environment.json")["data_fingerprint"]
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-    return fingerprint if isinstance(fingerprint, str) else None
+        fingerprint = untrusted.read_json(directory / "environment.json").get("data_fingerprint")
+    except (OSError, ValueError):
+        return {}
+    return {"data_fingerprint": fingerprint} if isinstance(fingerprint, str) else {}
 
 
 def short_names(paths: Sequence[str]) -> tuple[str, list[str]]:

@@ -10,8 +10,8 @@ from cifar_exp.compare.comparison import Comparison
 from cifar_exp.compare.figure_data import MOST_LEVELS, Curves, by_two_numbers, main_groups
 from cifar_exp.compare.naming import heading, one_line
 from cifar_exp.compare.ordering import is_lower_better
-from cifar_exp.compare.range_tests import draw_over_range_tests, with_numbers
-from cifar_exp.compare.results import FIGURES
+from cifar_exp.compare.output import FIGURES
+from cifar_exp.compare.range_tests import draw_over_range_tests
 from cifar_exp.reports.figures.comparison import Curve, heat_map, line, overlaid_curves
 from cifar_exp.reports.figures.fixed_and_broken import Change, fixed_and_broken
 from cifar_exp.reports.figures.style import PALETTE
@@ -31,11 +31,10 @@ def draw(
     Returns:
         Names of the figures made, and remarks about those that could not be.
     """
-    numeric = with_numbers(comparison)
     parts: tuple[Callable[[Path], str | None], ...] = (  # they return a remark
         lambda path: _curves(comparison, shown, curves, path),
-        lambda path: _line(numeric, path),
-        lambda path: _heat_map(numeric, path),
+        lambda path: _line(comparison, path),
+        lambda path: _heat_map(comparison, path),
         lambda path: draw_over_range_tests(comparison, range_tests, path),
         lambda path: fixed_and_broken(change, path) if change else None,
     )

@@ -41,11 +41,12 @@ def names(table: pd.DataFrame, columns: Sequence[str], labels: Sequence[str]) ->
     ]
 
 
-def are_experiments(groups: pd.Series, config_names: pd.Series, varied: Sequence[str]) -> bool:
+def are_experiments(runs: pd.DataFrame, varied: Sequence[str]) -> bool:
     """Whether the configs' names identify the runs' groups, and more keys (``varied``) differ than a name has parts."""
-    pairs = pd.DataFrame({"group": groups, "name": config_names}).drop_duplicates()
-    one_to_one = pairs["group"].is_unique and pairs["name"].is_unique and pairs["name"].notna().all()
-    return len(varied) > _MOST_PARTS and len(pairs) > 1 and bool(one_to_one)
+    if len(varied) <= _MOST_PARTS or NAME not in runs:
+        return False
+    pairs = runs[["group", NAME]].drop_duplicates()
+    return len(pairs) > 1 and bool(pairs["group"].is_unique and pairs[NAME].is_unique and pairs[NAME].notna().all())
 
 
 def one_line(text: Any) -> str:

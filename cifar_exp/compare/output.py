@@ -1,8 +1,9 @@
-"""The folder of a comparison: its tables, its figures, and the mark by which the command knows its own folder."""
+"""The folder of a comparison: its tables, and the mark by which the command knows its own folder."""
 
 import os
 import stat
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,8 @@ from cifar_exp.compare.comparison import NOT_MEASURED, Comparison
 from cifar_exp.compare.discover import RUN_FILES, status_of
 from cifar_exp.compare.group_pairs import GROUP_PAIRS_COLUMNS, group_pair_rows
 from cifar_exp.compare.pairs import PAIRS_COLUMNS, Pair, pair_rows
-from cifar_exp.compare.results import FIGURES, MARK, PAGE, TABLES, Results
 from cifar_exp.errors import RequestError
-from cifar_exp.run_dir import run_status, tables
+from cifar_exp.run_dir import tables
 from cifar_exp.safe_io import atomic
 from cifar_exp.safe_io.untrusted import read_json, spreadsheet_safe
 
@@ -27,7 +27,25 @@ PAIR_COLUMNS_OF_RUNS = (
     "accuracy_difference", "difference_low", "difference_high", "p_value", "p_value_corrected", "verdict",
 )
 # fmt: on
-_WRITTEN_BY = "cifar-exp compare"
+TABLES = ("comparison.csv", "groups.csv", "group_pairs.csv", "pairs.csv")
+FIGURES = ("curves.png", "line.png", "heat_map.png", "max_lr.png", "fixed_and_broken.png")
+PAGE = "comparison.html"
+MARK = "comparison.json"  # marks the folder as a comparison's, and has the request
+WRITTEN_BY = "cifar-exp compare"
+
+
+@dataclass(frozen=True)
+class Results:
+    """A comparison with the tests of its runs, for the folder and the terminal."""
+
+    comparison: Comparison
+    shown: list[int]  # rows of the runs to print
+    pairs: list[Pair]  # the baseline against the other usable runs shown
+    range_tests: list[Path]  # directories with the curve of an LR range test
+    request: dict[str, Any]  # arguments of the command, for the mark
+    command: str  # repeats the comparison
+    remarks: list[str]  # cautions, and notes on unreadable files and missing figures
+    files: list[str] = field(default_factory=list)  # names of the files written
 
 
 def check_out(out: Path) -> None:
@@ -45,7 +63,7 @@ def check_out(out: Path) -> None:
         mark = read_json(out / MARK)
     except (OSError, ValueError):
         mark = {}
-    if mark.get("written_by") == _WRITTEN_BY:
+    if mark.get("written_by") == WRITTEN_BY:
         return
     names = [*TABLES, MARK, PAGE, *(f"figures/{name}" for name in FIGURES)]
     if foreign := [name for name in names if os.path.lexists(out / name)]:
@@ -54,35 +72,8 @@ def check_out(out: Path) -> None:
         )
 
 
-def write(out: Path, results: Results, *, page: bool) -> None:
-    """Write tables, figures, page and mark into a folder that ``check_out`` accepted; extends files and remarks.
-
-    Raises:
-        RequestError: the folder cannot be written to.
-    """
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        # The mark comes first, so that an unfinished comparison can be replaced too.
-        atomic.write_json(out / MARK, {"written_by": _WRITTEN_BY})
-        _write_tables(out, results)
-        _write_figures(out, results, page=page)
-        baseline = results.comparison.baseline
-        mark = {
-            "written_by": _WRITTEN_BY,
-            "written_at": run_status.now(),
-            **results.request,
-            "metric": results.comparison.metric,
-            "baseline": None if baseline is None else results.comparison.runs["run"].iloc[baseline],
-            "baseline_by": results.comparison.baseline_by or None,
-            "files": results.files,
-            "remarks": results.remarks,
-        }
-        atomic.write_json(out / MARK, mark)
-    except OSError as error:
-        raise RequestError(f"--out {out}: cannot be written to: {error}") from error
-
-
-def _write_tables(out: Path, results: Results) -> None:
+def write_tables(out: Path, results: Results) -> None:
+    """Write the CSVs."""
     comparison, verdicts = results.comparison, results.comparison.verdicts
     atomic.write_text(out / "comparison.csv", as_csv(runs_frame(comparison, results.pairs)))
     groups = comparison.groups[[*comparison.varied, *GROUPS_COLUMNS]].copy()
@@ -92,28 +83,6 @@ def _write_tables(out: Path, results: Results) -> None:
     tables.write_table(out / "group_pairs.csv", GROUP_PAIRS_COLUMNS, rows)
     tables.write_table(out / "pairs.csv", PAIRS_COLUMNS, pair_rows(comparison, results.pairs))
     results.files.extend(TABLES)
-
-
-def _write_figures(out: Path, results: Results, *, page: bool) -> None:
-    # These imports load Matplotlib, which a wrong request need not wait for.
-    from cifar_exp.compare.changed_images import changed_images
-    from cifar_exp.compare.draw import draw
-    from cifar_exp.compare.figure_data import read_curves
-    from cifar_exp.compare.page.build import MOST_IMAGES, comparison_page, curve_rows
-
-    comparison = results.comparison
-    drawn = [row for row in results.shown if comparison.runs["usable"].iloc[row]]
-    change = changed_images(comparison, results.pairs, MOST_IMAGES)
-    rows = {row for row in drawn if comparison.on_main_data.iloc[row]}
-    curves = read_curves(comparison, sorted(rows.union(curve_rows(comparison) if page else ())))
-    figures, remarks = draw(comparison, drawn, curves, change, results.range_tests, out / "figures")
-    results.remarks.extend(remarks)
-    results.files.extend(f"figures/{name}" for name in figures)
-    if page:
-        atomic.write_text(out / PAGE, comparison_page(results, curves, change, out))
-        results.files.append(PAGE)
-    else:
-        (out / PAGE).unlink(missing_ok=True)
 
 
 def runs_frame(comparison: Comparison, pairs: Sequence[Pair]) -> pd.DataFrame:

@@ -1,15 +1,20 @@
 """A comparison as text on the terminal and in Markdown."""
 
-from collections.abc import Sequence
+import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from cifar_exp.compare.comparison import Comparison
+from cifar_exp.compare.more_seeds import advice
 from cifar_exp.compare.naming import cut, one_line
 from cifar_exp.compare.ordering import SELECTION, TEST, is_lower_better
+from cifar_exp.compare.output import Results, as_csv, runs_frame
 from cifar_exp.compare.pairs import Pair
+from cifar_exp.compare.result_tables import MOST_SETTINGS, runs_table, settings_table
 from cifar_exp.reports.html.formats import FILTERS, is_missing
 from cifar_exp.reports.html.table import Table
+from cifar_exp.safe_io.console import for_terminal
 from cifar_exp.safe_io.plural import plural
 
 _RIGHT = frozenset("0123456789+-.")
@@ -113,3 +118,38 @@ def legend(comparison: Comparison, pairs: Sequence[Pair]) -> str:
 
 def _corrected(comparisons: int) -> str:
     return f", corrected for {comparisons:,} comparisons (Holm)" if comparisons > 1 else ""
+
+
+def print_report(results: Results, out: Path, form: str) -> None:
+    """Print a comparison as ``table``, ``markdown`` or ``csv`` (remarks go to stderr); ``out`` is its folder."""
+    written = f"Written to {out}: {', '.join(results.files)}"
+    if form == "csv":
+        print(as_csv(runs_frame(results.comparison, results.pairs).iloc[results.shown]), end="", flush=True)
+        print(for_terminal("\n".join([*results.remarks, written])), file=sys.stderr)
+    else:
+        parts = [*_report(results, as_markdown if form == "markdown" else as_text), written]
+        print(for_terminal("\n\n".join(filter(None, parts))), flush=True)
+
+
+def _report(results: Results, as_table: Callable[[TextTable], str]) -> list[str]:
+    """The printed text: settings, runs, and the remarks."""
+    comparison, top = results.comparison, results.request["top"]
+    parts = [headline(comparison)]
+    if settings := settings_table(comparison, top):
+        parts += [f"Settings (runs that differ by {comparison.repetition} only):", as_table(printed(settings))]
+        parts += [_hidden(len(comparison.groups) - top, "groups.csv", top), groups_legend(comparison)]
+    parts.append("\n".join("\n    ".join([one.text, *one.commands]) for one in advice(comparison)))
+    if settings:
+        parts.append("Run by run (each verdict is about two networks, not about their settings):")
+    parts.append(as_table(printed(runs_table(comparison, results.shown, results.pairs))))
+    parts.append(_hidden(len(comparison.runs) - len(results.shown), "comparison.csv", top))
+    if comparison.experiments:
+        parts.append(f"The {len(comparison.varied):,} keys that differ between the experiments are in comparison.csv.")
+    elif (more := len(comparison.differing) - MOST_SETTINGS) > 1:
+        parts.append(f"{more:,} more settings that differ are in comparison.csv.")
+    parts += [legend(comparison, results.pairs), "\n".join(f"- {remark}" for remark in results.remarks)]
+    return parts
+
+
+def _hidden(count: int, file: str, top: int) -> str:
+    return f"{count:,} more in {file} (--top {top})." if count > 0 else ""

@@ -206,7 +206,6 @@ def compared(paths, out, capsys):
 def test_compare_draws_accuracy_over_the_range_test(sweep, tmp_path, capsys):
     output = compared([sweep], tmp_path / "out", capsys)
     assert "figures/max_lr.png" in output
-    assert "figures/line.png" in output  # auto is drawn at the number that it found
     with Image.open(tmp_path / "out" / "figures" / "max_lr.png") as image:
         assert np.asarray(image.convert("L")).std() > 10
 

@@ -183,7 +183,7 @@ def test_figures_by_varied_keys(tmp_path, learning_rates, figure):
 def test_needs_no_torch_and_survives_a_closed_pipe(tmp_path):
     make_run(tmp_path / "a")
     make_run(tmp_path / "b", max_lr=0.2)
-    code = "import sys; from cifar_exp.cli.commands import run_command; code = run_command('compare', ['.'])"
+    code = "import sys; from cifar_exp.cli.main import main; code = main(['compare', '.'])"
     read, write = os.pipe()
     os.close(read)
     done = subprocess.run(

@@ -9,13 +9,13 @@ from cifar_exp.compare.figure_data import Curves, Points
 from cifar_exp.compare.more_seeds import advice
 from cifar_exp.compare.naming import heading, one_line
 from cifar_exp.compare.ordering import TEST
+from cifar_exp.compare.output import MARK, Results
 from cifar_exp.compare.page import charts
 from cifar_exp.compare.page.findings import accuracy_of, findings, run_in_words
 from cifar_exp.compare.page.settings_charts import HeatMap, heat_maps, parallel_coordinates
 from cifar_exp.compare.pairs import Pair
 from cifar_exp.compare.render import groups_legend, headline, legend
 from cifar_exp.compare.result_tables import pairs_table, runs_table, settings_table
-from cifar_exp.compare.results import MARK, Results
 from cifar_exp.reports.figures.fixed_and_broken import Change, Mistake
 from cifar_exp.reports.html import page
 from cifar_exp.reports.html.charts import thinned
