@@ -18,7 +18,7 @@ from cifar_exp.compute import seeding
 from cifar_exp.data.sources.image_files import as_text, has_image_suffix, image_file, list_folder, read_images
 from cifar_exp.errors import DONE, FAILED, RequestError
 from cifar_exp.loaded_run import TrainedNetwork, in_channels, load_network
-from cifar_exp.reports.figures.contact_sheet import contact_sheet
+from cifar_exp.reports.figures.images import contact_sheet
 from cifar_exp.reports.figures.style import shorten
 from cifar_exp.run_dir import tables
 from cifar_exp.run_dir.saved_run import new_output, open_run

@@ -10,6 +10,7 @@ from pathlib import Path
 import pandas as pd
 
 from cifar_exp.compare.comparison import Comparison
+from cifar_exp.compare.naming import one_line
 from cifar_exp.compare.pairs import Pair, predictions_of
 from cifar_exp.config.groups.data import CifarConfig, DataConfig, ImageCsvConfig, ImageFolderConfig
 from cifar_exp.config.resolved import load_saved
@@ -42,7 +43,8 @@ def changed_images(comparison: Comparison, pairs: Sequence[Pair], most: int) -> 
     def mistakes(predictions: pd.DataFrame) -> list[Mistake]:
         first = predictions.sort_values("confidence", ascending=False, kind="stable").head(most)
         images = [None if test is None else test.images[at] for at in first.index]
-        return list(map(Mistake, images, first["label"], first["prediction"], first["confidence"].astype(float)))
+        labels, predicted = (first[column].map(one_line) for column in ("label", "prediction"))
+        return list(map(Mistake, images, labels, predicted, first["confidence"].astype(float)))
 
     names = runs["name"].iloc[baseline], runs["name"].iloc[pair.position]
     return Change(names, mistakes(a[fixed]), mistakes(b[broken]), counts, reason, pair.verdict)

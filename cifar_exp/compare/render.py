@@ -13,7 +13,7 @@ from cifar_exp.compare.output import Results, as_csv, runs_frame
 from cifar_exp.compare.pairs import Pair
 from cifar_exp.compare.result_tables import MOST_SETTINGS, runs_table, settings_table
 from cifar_exp.reports.html.formats import FILTERS, is_missing
-from cifar_exp.reports.html.table import Table
+from cifar_exp.reports.html.parts import Table
 from cifar_exp.safe_io.console import for_terminal
 from cifar_exp.safe_io.plural import plural
 

@@ -16,7 +16,7 @@ from cifar_exp.compare.naming import heading, one_line
 from cifar_exp.compare.ordering import TEST
 from cifar_exp.compare.pairs import Pair
 from cifar_exp.reports.html.formats import kind_of, percent
-from cifar_exp.reports.html.table import Column, Table
+from cifar_exp.reports.html.parts import Column, Table
 
 # Shown beside the metric if they were measured; everything else is in comparison.csv.
 _MAIN_COLUMNS = (TEST, "val_accuracy", "test_loss", "train_seconds")

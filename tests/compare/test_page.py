@@ -89,9 +89,9 @@ def test_curves_and_maps_hold_the_runs_measurements(compared):
     assert curves["accuracy"] == [[[1.0, 0.5], [2.0, 0.5]]] * 8
     assert len(set(curves["groups"])) == 4
     # The mean of seeds 0 and 1 at each of (epochs, max_lr); differing keys stand in the order of the config.
-    names, levels = (page["data"]["maps"][0][key] for key in ("names", "values"))
-    assert (names, levels) == (["epochs", "max_lr"], [[2, 4], [0.01, 0.1]])
-    assert page["charts"]["map_0"]["data"]["values"] == [[8.5 / 16, 12.5 / 16], [10.5 / 16, 14.5 / 16]]
+    data = page["charts"]["map_0"]["data"]
+    assert (data["keys"], data["levels"]) == (["config.epochs", "config.max_lr"], [[2, 4], [0.01, 0.1]])
+    assert data["values"] == [[8.5 / 16, 12.5 / 16], [10.5 / 16, 14.5 / 16]]
     lines = page["charts"]["settings"]["data"]
     assert [axis["name"] for axis in lines["axes"]] == ["epochs", "max_lr", "val_accuracy"]
     assert {tuple(one["values"]) for one in lines["rows"]} == {

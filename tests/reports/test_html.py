@@ -15,9 +15,9 @@ from PIL import Image
 
 import cifar_exp.reports.html
 from cifar_exp.reports.figures import style
-from cifar_exp.reports.html import charts, formats, page
+from cifar_exp.reports.html import formats, page
 from cifar_exp.reports.html.embed import as_json_types, image_uri, json_text
-from cifar_exp.reports.html.table import Column, Table
+from cifar_exp.reports.html.parts import Column, Line, Table, lines
 
 FOLDER = Path(cifar_exp.reports.html.__file__).parent
 HOSTILE = ("</script><script>alert(1)</script>", "<!-- <script>", "'\"&\u2028", "]]>", "{{ 7 * 7 }}")
@@ -37,7 +37,7 @@ def tiny_page(monkeypatch):
     monkeypatch.setattr(page, "_text", lambda name: "" if name == "templates/tiny.css" else text_of(name))
 
     def render(text, **options):
-        chart = charts.lines([charts.Line(text, [(1, 0.5)], "train")], text, x_name=text, y_name=text)
+        chart = lines([Line(text, [(1, 0.5)], "train")], text, x_name=text, y_name=text)
         table = Table([Column(text)], [[text]])
         return page.render(
             "tiny", title=text, charts={"one": chart}, tables={"rows": table}, data={text: text}, **options

@@ -7,21 +7,18 @@ from typing import Any
 from cifar_exp.compare.comparison import Comparison
 from cifar_exp.compare.figure_data import Curves, Points
 from cifar_exp.compare.more_seeds import advice
-from cifar_exp.compare.naming import heading, one_line
+from cifar_exp.compare.naming import one_line
 from cifar_exp.compare.ordering import TEST
 from cifar_exp.compare.output import MARK, Results
 from cifar_exp.compare.page import charts
 from cifar_exp.compare.page.findings import accuracy_of, findings, run_in_words
-from cifar_exp.compare.page.settings_charts import HeatMap, heat_maps, parallel_coordinates
 from cifar_exp.compare.pairs import Pair
 from cifar_exp.compare.render import groups_legend, headline, legend
 from cifar_exp.compare.result_tables import pairs_table, runs_table, settings_table
-from cifar_exp.reports.figures.fixed_and_broken import Change, Mistake
+from cifar_exp.reports.figures.fixed_and_broken import Change
 from cifar_exp.reports.html import page
-from cifar_exp.reports.html.charts import thinned
-from cifar_exp.reports.html.embed import image_uri
 from cifar_exp.reports.html.formats import FILTERS, kind_of, percent
-from cifar_exp.reports.html.table import Table
+from cifar_exp.reports.html.parts import thinned
 from cifar_exp.safe_io.plural import plural
 
 MOST_IMAGES = 24  # of each kind
@@ -30,7 +27,6 @@ _MOST_CURVES = 1_000
 _MOST_DIFFERENCES = 50  # of settings, in the chart
 _MOST_POINTS = 120  # of a curve
 _SHOWN_FIRST = 10  # curves
-_LARGEST_IMAGE = 96  # pixels a side; larger ones are shown smaller
 
 
 def curve_rows(comparison: Comparison) -> list[int]:
@@ -53,12 +49,12 @@ def comparison_page(results: Results, curves: Curves, change: Change | None, out
     rows = curve_rows(comparison)
     with_curves = [row for row in rows if row not in curves.unreadable]
     best_on_top = rows[::-1]
-    lines, left_out = parallel_coordinates(comparison, best_on_top)
-    maps = heat_maps(comparison)
+    lines, left_out = charts.parallel_coordinates(comparison, best_on_top)
+    maps = charts.heat_maps(comparison)
     drawn = {
         **charts.curve_charts(curves),
         "settings": lines,
-        **{f"map_{number}": one.chart for number, one in enumerate(maps)},
+        **{f"map_{number}": chart for number, (_, _, chart) in enumerate(maps)},
         "setting_differences": charts.differences(comparison.groups, settings, "settings") if has_intervals else None,
         "differences": charts.differences(runs, tested, "runs") if tested else None,
         "by_class": charts.by_class(change) if change else None,
@@ -71,7 +67,6 @@ def comparison_page(results: Results, curves: Curves, change: Change | None, out
         data={
             "curves": _curve_data(comparison, curves, with_curves),
             "lines": best_on_top if lines else [],
-            "maps": [_cells(one, table) for one in maps],
         },
         scripts=("comparison.js",),
         headline=headline(comparison, "★"),
@@ -90,8 +85,6 @@ def comparison_page(results: Results, curves: Curves, change: Change | None, out
         hidden=len(runs) - len(table.rows),
         verdicts=[run_in_words(comparison, pair) for pair in pairs],
         change=change,
-        fixed=_cards(change.fixed, "A") if change else [],
-        broken=_cards(change.broken, "B") if change else [],
         files=[*results.files, MARK],
         command=results.command,
     )
@@ -134,23 +127,3 @@ def _curve_data(comparison: Comparison, curves: Curves, rows: Sequence[int]) -> 
         "accuracy": [short(curves.accuracy.get(row, [])) for row in rows],
         "first": _SHOWN_FIRST,
     }
-
-
-def _cells(one: HeatMap, table: Table) -> dict[str, Any]:
-    """The columns and values of the runs' table that the cells of a heat map represent."""
-    notes = [column.note for column in table.columns]
-    names = [heading(key) for key in one.keys]
-    return {"columns": [notes.index(key) for key in one.keys], "values": one.levels, "names": names}
-
-
-def _cards(images: Sequence[Mistake], mistaken: str) -> list[dict[str, str]]:
-    return [
-        {
-            "image": "" if one.image is None else image_uri(one.image, largest=_LARGEST_IMAGE),
-            "label": one_line(one.label),
-            "prediction": one_line(one.prediction),
-            "confidence": f"{100 * one.confidence:.0f}%",
-            "run": mistaken,
-        }
-        for one in images
-    ]

@@ -11,7 +11,7 @@ from cifar_exp.compare.ordering import TEST, numbers_of
 from cifar_exp.compare.pairs import Pair
 from cifar_exp.evaluation.statistics import p_in_words
 from cifar_exp.reports.html import formats
-from cifar_exp.reports.html.findings import Finding, Source
+from cifar_exp.reports.html.parts import Finding, Source
 
 _MOST_NAMES = 2
 

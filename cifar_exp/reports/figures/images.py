@@ -15,7 +15,8 @@ from cifar_exp.explain.layers import LayerMap
 from cifar_exp.explain.verdict import HEADLINES, MARKS, WRONG_PLACE, decimal
 from cifar_exp.reports.figures import style
 
-_COLUMNS = 5
+_COLUMNS = 5  # of mistakes
+_SHEET_COLUMNS = 8
 _CAPTION_WIDTH = 26  # characters that fit over an image
 # Of the Grad-CAM figure, in inches: a map, the space between maps, a row, its label, and what is above and below.
 _CELL, _GAP, _ROW, _LABEL, _HEADER, _LINE = 0.84, 0.09, 1.06, 1.15, 1.05, 0.19
@@ -51,6 +52,18 @@ def _caption(one: Judged) -> str:
     """Test index (for ``explain.indices``), prediction, confidence and label; long names are wrapped."""
     texts = (f"index {one.index}", f"predicted {one.prediction} ({one.confidence:.0%})", f"label {one.label}")
     return "\n".join(line for text in texts for line in textwrap.wrap(text, _CAPTION_WIDTH))
+
+
+def contact_sheet(
+    images: NDArray[np.uint8], captions: Sequence[str], title: str, path: Path, heat: NDArray[np.float32] | None = None
+) -> None:
+    """Draw N >= 1 images (N, H, W, C) in a grid, each overlaid with its Grad-CAM map if ``heat`` (N, H, W) is given."""
+    columns = min(_SHEET_COLUMNS, len(images))
+    rows = -(-len(images) // columns)
+    with style.new_figure(path, max(columns, 4) * 1.3, rows * 1.6 + 0.5) as figure:
+        figure.suptitle(title, fontsize=10)
+        grid = figure.subplots(rows, columns, squeeze=False).ravel()
+        style.show_images(grid, images, captions, 7, heat)
 
 
 def augmentations(

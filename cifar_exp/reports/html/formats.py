@@ -102,15 +102,7 @@ def memory(value: float) -> str:
     return f"{value / 2**30:.2f}\u00a0GiB" if value >= 2**30 else f"{value / 2**20:.0f}\u00a0MiB"
 
 
-FILTERS: dict[str, Callable[..., str]] = {
-    "percent": percent,
-    "points": points,
-    "number": number,
-    "loss": loss,
-    "integer": integer,
-    "seconds": seconds,
-    "memory": memory,
-}
+FILTERS = {write.__name__: write for write in (percent, points, number, loss, integer, seconds, memory)}
 _WHOLE = ("epochs_completed", "best_epoch", "misclassified", "parameters", "memory", "steps")
 
 

@@ -12,9 +12,8 @@ from markupsafe import Markup
 
 from cifar_exp import __version__
 from cifar_exp.reports.html import formats
-from cifar_exp.reports.html.charts import Chart
-from cifar_exp.reports.html.embed import json_text
-from cifar_exp.reports.html.table import Table
+from cifar_exp.reports.html.embed import image_uri, json_text
+from cifar_exp.reports.html.parts import Chart, Table
 
 _SCRIPTS = ("base.js", "options.js", "charts.js", "table.js")
 
@@ -69,7 +68,7 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= formats.FILTERS
+    environment.filters |= formats.FILTERS | {"image_uri": image_uri}
     return environment
 
 

@@ -5,8 +5,8 @@ from typing import Any
 import pandas as pd
 
 from cifar_exp.evaluation.statistics import wilson_interval
-from cifar_exp.reports.html.findings import Source
 from cifar_exp.reports.html.formats import integer, percent
+from cifar_exp.reports.html.parts import Source
 from cifar_exp.run_dir.read import RunDirectory
 
 

@@ -5,8 +5,8 @@ from itertools import pairwise
 import numpy as np
 import pandas as pd
 
-from cifar_exp.reports.html.charts import Chart, Line, lines, thinned
 from cifar_exp.reports.html.formats import integer, number, percent
+from cifar_exp.reports.html.parts import Chart, Line, lines, thinned
 from cifar_exp.reports.run_page.findings_predictions import confusion_counts, most_confused
 from cifar_exp.run_dir.read import RunDirectory
 

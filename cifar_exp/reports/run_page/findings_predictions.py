@@ -8,8 +8,8 @@ import pandas as pd
 
 from cifar_exp.evaluation.calibration import calibration_error
 from cifar_exp.explain.verdict import HEADLINES, MARKS, UNCLEAR, WRONG_PLACE, finding, sanity, verdict
-from cifar_exp.reports.html.findings import Finding, Source
 from cifar_exp.reports.html.formats import integer, number, percent, points_with_unit
+from cifar_exp.reports.html.parts import Finding, Source
 from cifar_exp.reports.run_page.cells import summary_cells, wilson_in_words
 from cifar_exp.run_dir import tables
 from cifar_exp.run_dir.read import RunDirectory

@@ -3,8 +3,8 @@
 from collections.abc import Iterator
 
 from cifar_exp.evaluation.statistics import independent_difference_interval
-from cifar_exp.reports.html.findings import Finding, Source
-from cifar_exp.reports.html.formats import integer, is_missing, number, percent, points_with_unit, seconds
+from cifar_exp.reports.html.formats import integer, number, percent, points_with_unit
+from cifar_exp.reports.html.parts import Finding, Source
 from cifar_exp.reports.run_page.cells import metrics_cell, summary_cells, wilson_in_words
 from cifar_exp.run_dir.read import RunDirectory
 from cifar_exp.safe_io.plural import plural
@@ -162,26 +162,3 @@ def published_loss(run: RunDirectory) -> Iterator[Finding]:
         )
         sources = summary_cells(run, "test_loss_as_published", "test_loss")
         yield Finding("note", "The published loss is too small", text, sources)
-
-
-def time_spent(run: RunDirectory) -> Iterator[Finding]:
-    """Time of training and evaluation."""
-    if run.metrics is None or not {"train_seconds", "eval_seconds", "images_per_second"} <= set(run.metrics.columns):
-        return
-    train, measured = run.metrics["train_seconds"].sum(), run.metrics["eval_seconds"].sum()
-    slowest, fastest = run.metrics["images_per_second"].min(), run.metrics["images_per_second"].max()
-    if is_missing(float(slowest)):
-        return
-    text = (
-        f"{seconds(train)} of training and {seconds(measured)} of evaluation in {len(run.metrics)} epochs, at "
-        f"{integer(slowest)} to {integer(fastest)} training images per second."
-    )
-    sources = tuple(
-        Source("metrics.csv", "all", column, value)
-        for column, value in (
-            ("train_seconds", f"sum {train:.4g}"),
-            ("eval_seconds", f"sum {measured:.4g}"),
-            ("images_per_second", f"{slowest:.4g} to {fastest:.4g}"),
-        )
-    )
-    yield Finding("plain", "Time of training and evaluation", text, sources)

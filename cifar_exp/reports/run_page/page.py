@@ -1,6 +1,7 @@
 """The page of a run, made from its directory."""
 
 import shlex
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -8,16 +9,35 @@ from typing import Any
 from cifar_exp.config.parse import flatten
 from cifar_exp.reports.html import page
 from cifar_exp.reports.html.formats import integer, is_missing, memory, number, percent, points_with_unit, seconds
-from cifar_exp.reports.run_page import REFRESH_SECONDS
+from cifar_exp.reports.html.parts import Finding
+from cifar_exp.reports.run_page import REFRESH_SECONDS, findings_predictions, findings_training
 from cifar_exp.reports.run_page.cells import wilson_in_words
 from cifar_exp.reports.run_page.charts import run_charts
-from cifar_exp.reports.run_page.config_tree import as_yaml, config_tree, default_leaves
-from cifar_exp.reports.run_page.findings import findings
+from cifar_exp.reports.run_page.config_groups import as_yaml, config_groups, default_leaves
 from cifar_exp.reports.run_page.gallery import explained_data, gallery_data, suspects
 from cifar_exp.reports.run_page.tables import run_tables
 from cifar_exp.run_dir.lifecycle import run_name
 from cifar_exp.run_dir.read import RunDirectory, read_run
 from cifar_exp.safe_io.plural import plural
+
+_URGENCY = {"bad": 0, "note": 1}
+_FINDINGS: tuple[Callable[[RunDirectory], Iterator[Finding]], ...] = (
+    findings_training.early_end,
+    findings_training.warnings,
+    findings_training.selection,
+    findings_predictions.accuracy,
+    findings_training.gap,
+    findings_training.validation,
+    findings_training.validation_and_test,
+    findings_training.schedule,
+    findings_training.range_test,
+    findings_predictions.explained_layers,
+    findings_predictions.attention,
+    findings_predictions.classes,
+    findings_predictions.confidence,
+    findings_predictions.label_issues,
+    findings_training.published_loss,
+)
 
 
 def run_page(path: Path, *, at_work: bool = False) -> str:
@@ -47,7 +67,7 @@ def run_page(path: Path, *, at_work: bool = False) -> str:
         tiles=_tiles(run),
         progress=_progress(run),
         findings=findings(run),
-        tree=config_tree(run.config, default_leaves()),
+        config=config_groups(run.config, default_leaves()),
         environment=_environment(run),
         started_by=None if run.overrides is None else shlex.join(["cifar-exp", *run.overrides]),
         quoted_name=shlex.quote(run_name(path)),
@@ -56,6 +76,12 @@ def run_page(path: Path, *, at_work: bool = False) -> str:
         written_at=datetime.now(UTC).isoformat(timespec="seconds") if running else None,
         **_image_counts(run),
     )
+
+
+def findings(run: RunDirectory) -> list[Finding]:
+    """All findings: warnings first, then cautions, then the rest in the order of a reader's questions."""
+    found = [finding for find in _FINDINGS for finding in find(run)]
+    return sorted(found, key=lambda finding: _URGENCY.get(finding.kind, 2))
 
 
 def _accuracy(run: RunDirectory) -> dict[str, str] | None:

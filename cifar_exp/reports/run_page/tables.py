@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from cifar_exp.reports.html.formats import integer
-from cifar_exp.reports.html.table import Column, Table
+from cifar_exp.reports.html.parts import Column, Table
 from cifar_exp.reports.run_page.findings_predictions import confusion_counts
 from cifar_exp.run_dir.read import RunDirectory
 

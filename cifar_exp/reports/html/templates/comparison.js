@@ -73,14 +73,15 @@
       select(kept, `the ${page.format(kept.length, "integer")} runs selected on the axes`, clear);
     });
   }
-  page.data("maps").forEach((map, number) => {
-    const none = () => {};
-    page.charts.on(`map_${number}`, "click", ({ value: cell }) => {
-      const [column, row] = cell, wanted = [map.values[0][row], map.values[1][column]];
+  for (const name of Object.keys(page.embedded.charts).filter((one) => one.startsWith("map_"))) {
+    const { keys, levels, row_name, column_name } = page.embedded.charts[name].data;
+    const places = keys.map((key) => table.columns.findIndex((column) => column.note === key));
+    page.charts.on(name, "click", ({ value: [column, row] }) => {
+      const wanted = [levels[0][row], levels[1][column]];
       const kept = table.rows.map((_, position) => position)
-        .filter((position) => map.columns.every((key, which) => value(table.rows[position][key]) === wanted[which]));
-      select(kept, `the ${page.format(kept.length, "integer")} runs with ${map.names[0]} ${wanted[0]} and ${map.names[1]} ${wanted[1]}`, none);
+        .filter((position) => places.every((place, which) => value(table.rows[position][place]) === wanted[which]));
+      select(kept, `the ${page.format(kept.length, "integer")} runs with ${row_name} ${wanted[0]} and ${column_name} ${wanted[1]}`, () => {});
       document.getElementById("runs-title").scrollIntoView();
     });
-  });
+  }
 })();

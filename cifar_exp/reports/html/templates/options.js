@@ -1,4 +1,4 @@
-// ECharts options from the data of a page's charts: one function for each kind of chart in charts.py.
+// ECharts options from the data of a page's charts: one function for each kind of chart (`Chart.kind`).
 "use strict";
 page.options = (() => {
   const escaped = (text) => echarts.format.encodeHTML(String(text));
