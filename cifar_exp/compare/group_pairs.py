@@ -1,5 +1,6 @@
 """Pairs of groups: whether one setting is better than another, by the test accuracies of their seeds."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -35,24 +36,12 @@ class GroupPair:
     position: int  # row of B in the comparison's groups
     a: tuple[float, ...]  # test accuracies of A's seeds
     b: tuple[float, ...]  # and of B's
-    result: group_tests.Welch | None  # B minus A; None if a group has one seed or no group has any spread
-    p_value_corrected: float = float("nan")  # for several comparisons (Holm); NaN without a verdict
+    difference: float  # mean test accuracy of B minus that of A
+    probability_a_better: float  # fraction of the pairs of seeds in which A has the higher test accuracy than B
+    interval: tuple[float, float]  # its 95% confidence interval; NaN if a group has one seed or none has any spread
+    p_value: float  # of Welch's test; NaN as the interval, and with too few seeds for a verdict
+    p_value_corrected: float = math.nan  # for several comparisons (Holm)
     plan: Plan | None = None  # None if there is a significant difference, or too few seeds for a plan
-
-    @property
-    def difference(self) -> float:
-        """Mean test accuracy of B minus that of A."""
-        return float(np.mean(self.b) - np.mean(self.a))
-
-    @property
-    def interval(self) -> tuple[float, float]:
-        """Its 95% confidence interval; NaN without a result."""
-        return (self.result.low, self.result.high) if self.result else (float("nan"), float("nan"))
-
-    @property
-    def probability_b_better(self) -> float:
-        """Fraction of the pairs of seeds in which B has the higher test accuracy than A."""
-        return 1 - group_tests.probability_better(self.a, self.b)
 
     @property
     def has_enough_seeds(self) -> bool:
@@ -73,7 +62,7 @@ class GroupPair:
         """The outcome in words, with its p-value."""
         if not self.has_enough_seeds:
             return "too few seeds for a verdict"
-        if self.result is None:
+        if math.isnan(self.p_value):
             return "no verdict: all seeds have the same accuracy"
         words = "no evidence of a difference" if self.outcome == "no evidence" else self.outcome
         return f"{words} ({p_in_words(self.p_value_corrected)})"
@@ -107,15 +96,12 @@ def against_baseline_group(groups: pd.DataFrame, by: str, named: int | None) -> 
     baseline = _baseline(here, by, named)
     if baseline is None or len(here) < 2:
         return None
-    a = tuple(here["tests"][baseline])
     pairs = [
-        GroupPair(int(str(position)), a, tuple(tests), group_tests.welch(a, tests))
+        _pair(int(str(position)), here["tests"][baseline], tests)
         for position, tests in here["tests"].items()
         if position != baseline
     ]
-    p_values = {
-        number: pair.result.p_value for number, pair in enumerate(pairs) if pair.has_enough_seeds and pair.result
-    }
+    p_values = {number: pair.p_value for number, pair in enumerate(pairs) if not math.isnan(pair.p_value)}
     comparisons = len(p_values)
     if named is None and by == "test_accuracy":  # any two groups could have been the pair with the largest difference
         able = int((here["tests"].map(len) >= group_tests.ENOUGH_SEEDS).sum())
@@ -124,6 +110,21 @@ def against_baseline_group(groups: pd.DataFrame, by: str, named: int | None) -> 
         pair = replace(pairs[number], p_value_corrected=p_value)
         pairs[number] = pair if p_value < SIGNIFICANCE else replace(pair, plan=_plan(pair, comparisons))
     return GroupVerdicts(baseline, "" if named is not None else by, pairs, comparisons)
+
+
+def _pair(position: int, a: Sequence[float], b: Sequence[float]) -> GroupPair:
+    """A pair before the correction of its p-value."""
+    test = group_tests.welch(a, b)
+    enough = min(len(a), len(b)) >= group_tests.ENOUGH_SEEDS
+    return GroupPair(
+        position,
+        tuple(a),
+        tuple(b),
+        difference=float(np.mean(b) - np.mean(a)),
+        probability_a_better=group_tests.probability_better(a, b),
+        interval=(test.low, test.high) if test else (math.nan, math.nan),
+        p_value=test.p_value if test and enough else math.nan,
+    )
 
 
 def _baseline(here: pd.DataFrame, by: str, named: int | None) -> int | None:
@@ -151,21 +152,13 @@ def group_pair_rows(baseline: int, pairs: Sequence[GroupPair]) -> list[dict[str,
     """Rows of ``group_pairs.csv``; groups by their row in ``groups.csv``, from 1."""
     rows = []
     for pair in pairs:
-        row: dict[str, Any] = {
-            "group_a": baseline + 1,
-            "group_b": pair.position + 1,
-            "n_a": len(pair.a),
-            "n_b": len(pair.b),
-            "mean_a": float(np.mean(pair.a)),
-            "mean_b": float(np.mean(pair.b)),
-            "difference": pair.difference,
-            "probability_a_better": group_tests.probability_better(pair.a, pair.b),
-        }
-        if pair.result:
-            row |= {"ci_low": pair.result.low, "ci_high": pair.result.high}
-        if pair.result and pair.has_enough_seeds:
-            row |= {"p_value": pair.result.p_value, "p_value_corrected": pair.p_value_corrected}
+        row: dict[str, Any] = {"group_a": baseline + 1, "group_b": pair.position + 1}
+        for name, values in (("a", pair.a), ("b", pair.b)):
+            row |= {f"n_{name}": len(values), f"mean_{name}": float(np.mean(values))}
+        row |= {"difference": pair.difference, "ci_low": pair.interval[0], "ci_high": pair.interval[1]}
+        row |= {"p_value": pair.p_value, "p_value_corrected": pair.p_value_corrected}
+        row["probability_a_better"] = pair.probability_a_better
         if pair.plan:
             row |= {"detectable_difference": pair.plan.detectable, "seeds_needed": pair.plan.seeds}
-        rows.append(row)
+        rows.append({name: None if value is None or math.isnan(value) else value for name, value in row.items()})
     return rows

@@ -11,7 +11,6 @@ from pathlib import Path
 import pandas as pd
 
 from cifar_exp.compare.comparison import Comparison
-from cifar_exp.compare.group_pairs import GroupPair
 from cifar_exp.compare.naming import one_line
 from cifar_exp.evaluation.group_tests import ENOUGH_SEEDS, MOST_SEEDS, RELEVANT_DIFFERENCE
 from cifar_exp.run_dir.read import read_overrides
@@ -35,44 +34,28 @@ def advice(comparison: Comparison) -> list[Advice]:
     verdicts = comparison.verdicts
     if verdicts is None:
         return []
-    few = [pair for pair in verdicts.pairs if not pair.has_enough_seeds]
-    found = [_for_too_few(comparison, verdicts.baseline, few)] if few else []
-    for pair in [pair for pair in verdicts.pairs if pair.plan][:_MOST_PAIRS]:
-        found += _for_no_evidence(comparison, verdicts.baseline, pair)
-    return found
-
-
-def _for_too_few(comparison: Comparison, baseline: int, few: Sequence[GroupPair]) -> Advice:
-    sizes = {pair.position: len(pair.b) for pair in few} | {baseline: len(few[0].a)}
-    lacking = sorted(position for position, size in sizes.items() if size < ENOUGH_SEEDS)
-    more = _SUGGESTED_SEEDS - min(sizes[position] for position in lacking)
-    what = "setting has" if len(lacking) == 1 else "settings have"
-    return Advice(
-        f"{len(lacking):,} {what} fewer than {ENOUGH_SEEDS} seeds, too few for a verdict. {more} more seeds of each:",
-        commands(comparison, lacking, more),
-    )
-
-
-def _for_no_evidence(comparison: Comparison, baseline: int, pair: GroupPair) -> list[Advice]:
-    assert pair.plan is not None
-    plan, existing = pair.plan, min(len(pair.a), len(pair.b))
-    a, b = (comparison.groups["name"].iloc[position] for position in (baseline, pair.position))
-    found = [
-        Advice(
-            f"{b} against {a}: these seeds detect a true difference of {100 * plan.detectable:.2f} points with a "
-            "probability of 80%."
-        )
-    ]
-    for difference, seeds, which in (
-        (abs(pair.difference), plan.seeds, "the measured difference"),
-        (RELEVANT_DIFFERENCE, plan.seeds_for_relevant, "half a point"),
-    ):
-        text = f"For {which} ({100 * difference:.2f} points):"
-        if seeds is None:
-            found.append(Advice(f"{text} more than {MOST_SEEDS} seeds of each."))
-        elif (more := seeds - existing) > 0:
-            text += f" {seeds} seeds of each, so {more} more:"
-            found.append(Advice(text, commands(comparison, [baseline, pair.position], more)))
+    found = []
+    baseline, sizes = verdicts.baseline, {pair.position: len(pair.b) for pair in verdicts.pairs}
+    sizes[baseline] = len(verdicts.pairs[0].a)
+    if lacking := sorted(position for position, size in sizes.items() if size < ENOUGH_SEEDS):
+        more = _SUGGESTED_SEEDS - min(sizes[position] for position in lacking)
+        what = "setting has" if len(lacking) == 1 else "settings have"
+        text = f"{len(lacking):,} {what} fewer than {ENOUGH_SEEDS} seeds, too few for a verdict."
+        found.append(Advice(f"{text} {more} more seeds of each:", commands(comparison, lacking, more)))
+    names = comparison.groups["name"]
+    for pair, plan in [(pair, pair.plan) for pair in verdicts.pairs if pair.plan][:_MOST_PAIRS]:
+        text = f"{names.iloc[pair.position]} against {names.iloc[baseline]}: these seeds detect a true difference of "
+        found.append(Advice(f"{text}{100 * plan.detectable:.2f} points with a probability of 80%."))
+        for difference, seeds, which in (
+            (abs(pair.difference), plan.seeds, "the measured difference"),
+            (RELEVANT_DIFFERENCE, plan.seeds_for_relevant, "half a point"),
+        ):
+            text = f"For {which} ({100 * difference:.2f} points):"
+            if seeds is None:
+                found.append(Advice(f"{text} more than {MOST_SEEDS} seeds of each."))
+            elif (more := seeds - min(len(pair.a), len(pair.b))) > 0:
+                text += f" {seeds} seeds of each, so {more} more:"
+                found.append(Advice(text, commands(comparison, [baseline, pair.position], more)))
     return found
 
 
@@ -100,11 +83,9 @@ def commands(comparison: Comparison, positions: Sequence[int], more: int) -> lis
             settings = [{str(c)[7:]: v or "null" for c, v in row.items() if isinstance(v, str)} for row in rows]
             break
         settings.append({key: value for key, value in overrides.items() if key not in keys})
-    made = [
-        shlex.join([*start, *(f"{key}={value}" for key, value in one.items()), *repeated])
-        for one in _combined(settings)
-    ]
-    return [one_line(command) for command in made] if sum(map(len, made)) <= _LONGEST_COMMAND else []
+    typed = [[*start, *(f"{key}={value}" for key, value in one.items()), *repeated] for one in _combined(settings)]
+    made = [one_line(shlex.join(words)) for words in typed]
+    return made if sum(map(len, made)) <= _LONGEST_COMMAND else []
 
 
 def _overrides(run: Path) -> dict[str, str] | None:

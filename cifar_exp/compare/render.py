@@ -85,8 +85,7 @@ def _from_here(folder: str) -> str:
 
 def groups_legend(comparison: Comparison) -> str:
     """The meaning of the verdicts about settings; empty if there are none."""
-    verdicts = comparison.verdicts
-    if verdicts is None:
+    if (verdicts := comparison.verdicts) is None:
         return ""
     chosen = f"with the best mean {verdicts.by}" if verdicts.by else "of the run named with --baseline"
     optimistic = (
@@ -102,15 +101,14 @@ def groups_legend(comparison: Comparison) -> str:
 
 def legend(comparison: Comparison, pairs: Sequence[Pair]) -> str:
     """The meaning of difference and verdict; empty if no pair was tested."""
-    tested = sum(pair.counts is not None for pair in pairs)
-    if not tested:
+    if not (tested := sum(pair.counts is not None for pair in pairs)):
         return ""
     by = comparison.baseline_by
-    chosen = f"with the best {by}" if by else "named with --baseline"
     every = ": every pair of runs counts, because the baseline was not chosen by validation accuracy"
     return (
-        f"Baseline: {comparison.runs['name'].iloc[comparison.baseline or 0]}, the run {chosen}. Difference: test "
-        "accuracy minus the baseline's, in points. Verdict: McNemar's exact test on the same test images"
+        f"Baseline: {comparison.runs['name'].iloc[comparison.baseline or 0]}, the run "
+        f"{f'with the best {by}' if by else 'named with --baseline'}. Difference: test accuracy minus the baseline's, "
+        "in points. Verdict: McNemar's exact test on the same test images"
         f"{_corrected(comparison.comparisons(tested))}{every if by not in ('', SELECTION) else ''}. It is about these "
         "two networks, not about their settings."
     )

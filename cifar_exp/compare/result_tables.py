@@ -170,7 +170,7 @@ def settings_table(comparison: Comparison, most: int = _MOST_GROUPS) -> Table | 
 
 def _add_effects(made: _Builder, pairs: Sequence[GroupPair | None]) -> None:
     made.add(map(_difference, pairs), DIFFERENCE, "points", printed=1, note=f"mean test accuracy {_MINUS_BASELINE}")
-    better = [f"{pair.probability_b_better:.2f}" if pair else "" for pair in pairs]
+    better = [f"{1 - pair.probability_a_better:.2f}" if pair else "" for pair in pairs]
     made.add(better, "P(better)", printed=1, note="fraction of the pairs of runs in which this setting's run is better")
     p_values = [pair.p_value_corrected if pair else None for pair in pairs]
     made.add(p_values, "p corrected", "number", note="Welch's t test, corrected for several comparisons (Holm)")

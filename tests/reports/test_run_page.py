@@ -14,8 +14,7 @@ from statsmodels.stats.proportion import confint_proportions_2indep, proportion_
 from cifar_exp.cli import main
 from cifar_exp.config.parse import as_containers
 from cifar_exp.reports.figures.images import TARGETS as EXPLAINED_TARGETS
-from cifar_exp.reports.run_page.config_groups import config_groups, default_leaves
-from cifar_exp.reports.run_page.page import findings, run_page
+from cifar_exp.reports.run_page.page import config_groups, default_leaves, findings, run_page
 from cifar_exp.run_dir import kept_images, tables
 from cifar_exp.run_dir.read import read_run
 from cifar_exp.runner import run

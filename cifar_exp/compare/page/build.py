@@ -1,5 +1,6 @@
 """The page of a comparison: tables, charts, findings and images."""
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,6 @@ from cifar_exp.compare.ordering import TEST
 from cifar_exp.compare.output import MARK, Results
 from cifar_exp.compare.page import charts
 from cifar_exp.compare.page.findings import accuracy_of, findings, run_in_words
-from cifar_exp.compare.pairs import Pair
 from cifar_exp.compare.render import groups_legend, headline, legend
 from cifar_exp.compare.result_tables import pairs_table, runs_table, settings_table
 from cifar_exp.reports.figures.fixed_and_broken import Change
@@ -45,7 +45,7 @@ def comparison_page(results: Results, curves: Curves, change: Change | None, out
         "pairs": pairs_table(comparison, pairs, out) if tested else None,
     }
     settings = comparison.verdicts.pairs[:_MOST_DIFFERENCES] if comparison.verdicts else []
-    has_intervals = any(pair.result for pair in settings)
+    has_intervals = any(not math.isnan(pair.interval[0]) for pair in settings)
     rows = curve_rows(comparison)
     with_curves = [row for row in rows if row not in curves.unreadable]
     best_on_top = rows[::-1]
@@ -71,7 +71,7 @@ def comparison_page(results: Results, curves: Curves, change: Change | None, out
         scripts=("comparison.js",),
         headline=headline(comparison, "★"),
         metric=comparison.metric,
-        tiles=_tiles(comparison, pairs),
+        tiles=_tiles(comparison),
         findings=findings(comparison, pairs),
         remarks=[one_line(remark) for remark in results.remarks],
         baseline=None if comparison.baseline is None else one_line(runs["name"].iloc[comparison.baseline]),
@@ -90,7 +90,7 @@ def comparison_page(results: Results, curves: Curves, change: Change | None, out
     )
 
 
-def _tiles(comparison: Comparison, pairs: Sequence[Pair]) -> list[tuple[str, str, str]]:
+def _tiles(comparison: Comparison) -> list[tuple[str, str, str]]:
     """Label, value and note of the page's main numbers."""
     runs, metric, verdicts, tiles = comparison.runs, comparison.metric, comparison.verdicts, []
     if verdicts and comparison.has_repeats:
@@ -104,11 +104,6 @@ def _tiles(comparison: Comparison, pairs: Sequence[Pair]) -> list[tuple[str, str
         accuracy = accuracy_of(comparison, runs.iloc[:1])
         note = one_line(runs["name"].iloc[0]) + (f", {TEST} {accuracy}" if accuracy else "")
         tiles.append((f"Best {metric}", FILTERS[kind_of(metric)](runs["value"].iloc[0]), note))
-    states = ", ".join(f"{count:,} {one_line(state)}" for state, count in runs["state"].value_counts().items())
-    tiles.append(("Runs", f"{len(runs):,}", states))
-    if tested := [pair.outcome for pair in pairs if pair.counts is not None]:
-        found = [f"{tested.count(one)} {one}" for one in ("better", "within noise", "worse") if one in tested]
-        tiles.append(("Networks against the baseline", str(len(tested)), ", ".join(found)))
     return tiles
 
 

@@ -1,11 +1,12 @@
 """What a comparison shows, in sentences with the file that they come from."""
 
+import math
 from collections.abc import Sequence
 
 import pandas as pd
 
 from cifar_exp.compare.comparison import Comparison
-from cifar_exp.compare.group_pairs import GroupPair
+from cifar_exp.compare.group_pairs import GroupPair, GroupVerdicts
 from cifar_exp.compare.naming import one_line
 from cifar_exp.compare.ordering import TEST, numbers_of
 from cifar_exp.compare.pairs import Pair
@@ -21,40 +22,34 @@ def findings(comparison: Comparison, pairs: Sequence[Pair]) -> list[Finding]:
     return [*_about_settings(comparison), *_best_run(comparison), *_about_networks(comparison, pairs)]
 
 
-def _finding(kind: str, title: str, text: str, file: str) -> Finding:
-    return Finding(kind, title, text, (Source(file),))
-
-
 def _about_settings(comparison: Comparison) -> list[Finding]:
     verdicts, groups = comparison.verdicts, comparison.groups
     if verdicts is None:
         return []
-    found = verdicts.by_outcome()
     baseline = one_line(groups["name"].iloc[verdicts.baseline])
-    made = [_baseline_setting(comparison, baseline)] if comparison.has_repeats else []
-
-    def count(outcome: str) -> str:
-        return f"{len(found[outcome]):,} of {len(verdicts.pairs):,} settings"
-
-    for outcome, kind in (("better", "good"), ("worse", "plain")):
-        if some := found[outcome]:
-            largest = max(some, key=lambda pair: abs(pair.difference))
-            text = f"{_names(groups, some)}. The largest difference: {setting_in_words(comparison, largest)}"
-            made.append(_finding(kind, f"{count(outcome)} {outcome} than {baseline}", text, "group_pairs.csv"))
-    if some := found["no evidence"]:
-        title = f"No evidence of a difference from {baseline}: {count('no evidence')}"
-        text = f"{setting_in_words(comparison, some[0])} This does not prove that they are equal (see More seeds)."
-        made.append(_finding("note", title, text, "group_pairs.csv"))
-    if found["too few seeds"]:
-        text = f"{count('too few seeds')} have no verdict: it needs three seeds of both settings. "
-        text += "A comparison of two networks does not compare their settings."
-        made.append(_finding("note", "Too few seeds for a verdict about settings", text, "group_pairs.csv"))
+    made = [_baseline_setting(comparison, verdicts, baseline)] if comparison.has_repeats else []
+    for outcome, some in verdicts.by_outcome().items():
+        count = f"{len(some):,} of {len(verdicts.pairs):,} settings"
+        if not some:
+            continue
+        if outcome == "no evidence":
+            title = f"No evidence of a difference from {baseline}: {count}"
+            text = f"{_setting_in_words(comparison, some[0])} This does not prove that they are equal (see More seeds)."
+        elif outcome == "too few seeds":
+            title, text = (
+                "Too few seeds for a verdict about settings",
+                f"{count} have no verdict: it needs three seeds of ",
+            )
+            text += "both settings. A comparison of two networks does not compare their settings."
+        else:
+            title, largest = f"{count} {outcome} than {baseline}", max(some, key=lambda pair: abs(pair.difference))
+            text = f"{_names(groups, some)}. The largest difference: {_setting_in_words(comparison, largest)}"
+        kind = {"better": "good", "worse": "plain"}.get(outcome, "note")
+        made.append(Finding(kind, title, text, (Source("group_pairs.csv"),)))
     return made
 
 
-def _baseline_setting(comparison: Comparison, name: str) -> Finding:
-    verdicts = comparison.verdicts
-    assert verdicts is not None
+def _baseline_setting(comparison: Comparison, verdicts: GroupVerdicts, name: str) -> Finding:
     group = comparison.groups.iloc[verdicts.baseline]
     decided = all(pair.outcome == "worse" for pair in verdicts.pairs)
     if verdicts.by:
@@ -65,20 +60,20 @@ def _baseline_setting(comparison: Comparison, name: str) -> Finding:
     text += f"Mean test accuracy {formats.percent(group['mean_test_accuracy'])} over {group['n']} runs."
     if verdicts.by == TEST:
         text += " The setting was selected by this mean, which is therefore optimistic."
-    return _finding("good" if decided else "note", title, text, "groups.csv")
+    return Finding("good" if decided else "note", title, text, (Source("groups.csv"),))
 
 
-def setting_in_words(comparison: Comparison, pair: GroupPair) -> str:
+def _setting_in_words(comparison: Comparison, pair: GroupPair) -> str:
     """The test of one setting against the baseline setting, in a sentence or two."""
     name = one_line(comparison.groups["name"].iloc[pair.position])
     if pair.outcome in ("better", "worse"):
         result = f"{pair.outcome} ({p_in_words(pair.p_value_corrected)})"
     else:
         result = f"{'above' if pair.difference > 0 else 'below'} the baseline: {pair.verdict}"
-    interval = f"; {_interval(pair.interval)}" if pair.result else ""
+    interval = f"; {_interval(pair.interval)}" if not math.isnan(pair.interval[0]) else ""
     return (
         f"{name} is {abs(100 * pair.difference):.2f} points {result}{interval}. "
-        f"In {pair.probability_b_better:.0%} of the pairs of one run each, its run has the higher test accuracy."
+        f"In {1 - pair.probability_a_better:.0%} of the pairs of one run each, its run has the higher test accuracy."
     )
 
 
@@ -95,7 +90,7 @@ def _best_run(comparison: Comparison) -> list[Finding]:
         text += f" The next run has {write(values.iloc[1])}."
     if accuracy := accuracy_of(comparison, runs.iloc[:1]):
         text += f" Its test accuracy is {accuracy}."
-    return [_finding("plain", f"Best run: {name}", text, "comparison.csv")]
+    return [Finding("plain", f"Best run: {name}", text, (Source("comparison.csv"),))]
 
 
 def accuracy_of(comparison: Comparison, run: pd.DataFrame) -> str:
@@ -112,16 +107,16 @@ def _about_networks(comparison: Comparison, pairs: Sequence[Pair]) -> list[Findi
         found = [pair for pair in tested if pair.outcome == outcome]
         if not found:
             continue
-        count, names = f"{len(found)} of {len(tested)} runs", _names(runs, found)
+        kind, title, text = "plain", f"Single networks: {len(found)} of {len(tested)} runs", _names(runs, found)
         if outcome == "within noise":
-            title = f"Single networks: {count} do not differ significantly from {baseline}"
-            text = f"{names}: on these test images the difference is within noise. This does not prove that they are "
-            text += "equal; the intervals show which differences are still possible."
+            kind, title = "note", f"{title} do not differ significantly from {baseline}"
+            text += ": on these test images the difference is within noise. This does not prove that they are equal; "
+            text += "the intervals show which differences are still possible."
         else:
+            title += f" {'is' if len(found) == 1 else 'are'} {outcome} than {baseline}"
             largest = max(found, key=lambda pair: abs(pair.difference))
-            title = f"Single networks: {count} {'is' if len(found) == 1 else 'are'} {outcome} than {baseline}"
-            text = f"{names}. The largest difference: {run_in_words(comparison, largest)}"
-        made.append(_finding("note" if outcome == "within noise" else "plain", title, text, "pairs.csv"))
+            text += f". The largest difference: {run_in_words(comparison, largest)}"
+        made.append(Finding(kind, title, text, (Source("pairs.csv"),)))
     return made
 
 

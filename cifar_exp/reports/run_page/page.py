@@ -1,10 +1,14 @@
 """The page of a run, made from its directory."""
 
 import shlex
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 from typing import Any
+
+from hydra.core.global_hydra import GlobalHydra
 
 from cifar_exp.config.parse import flatten
 from cifar_exp.reports.html import page
@@ -13,7 +17,6 @@ from cifar_exp.reports.html.parts import Finding
 from cifar_exp.reports.run_page import REFRESH_SECONDS, findings_predictions, findings_training
 from cifar_exp.reports.run_page.cells import wilson_in_words
 from cifar_exp.reports.run_page.charts import run_charts
-from cifar_exp.reports.run_page.config_groups import as_yaml, config_groups, default_leaves
 from cifar_exp.reports.run_page.gallery import explained_data, gallery_data, suspects
 from cifar_exp.reports.run_page.tables import run_tables
 from cifar_exp.run_dir.lifecycle import run_name
@@ -38,6 +41,16 @@ _FINDINGS: tuple[Callable[[RunDirectory], Iterator[Finding]], ...] = (
     findings_predictions.label_issues,
     findings_training.published_loss,
 )
+
+
+@dataclass(frozen=True)
+class Leaf:
+    """A value of the config."""
+
+    key: str  # dotted, below its group
+    value: str  # in YAML
+    default: str | None  # in YAML; None if the default config has no such key
+    changed: bool  # whether the value differs from the default
 
 
 def run_page(path: Path, *, at_work: bool = False) -> str:
@@ -169,3 +182,43 @@ def _environment(run: RunDirectory) -> list[tuple[str, str]]:
     if isinstance(leaves.get("command_line"), list):
         leaves["command_line"] = shlex.join(map(str, leaves["command_line"]))
     return [(key.removeprefix("packages."), as_yaml(value)) for key, value in leaves.items()]
+
+
+@cache
+def default_leaves() -> Mapping[str, Any]:
+    """The config without any override, by dotted key."""
+    from cifar_exp.config.compose import compose_config
+
+    # Composing replaces Hydra's global state, which a sweep around this run still needs.
+    state = GlobalHydra.instance()
+    before = state.hydra
+    try:
+        return flatten(compose_config())
+    finally:
+        state.hydra = before
+
+
+def config_groups(config: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, list[Leaf]]:
+    """The leaves of a resolved config (nested) by top-level key, compared with the defaults (by dotted key)."""
+    groups: dict[str, list[Leaf]] = {}
+    for dotted, value in flatten(config).items():
+        group, _, key = dotted.partition(".")
+        default = as_yaml(defaults[dotted]) if dotted in defaults else None
+        changed = dotted not in defaults or value != defaults[dotted]
+        groups.setdefault(group, []).append(Leaf(key or group, as_yaml(value), default, changed))
+    return groups
+
+
+def as_yaml(value: Any) -> str:
+    """A value of a config in YAML.
+
+    >>> as_yaml(None), as_yaml(True), as_yaml([1, 0.5]), as_yaml("a b")
+    ('null', 'true', '[1, 0.5]', 'a b')
+    """
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(map(as_yaml, value))}]"
+    return str(value)
