@@ -9,15 +9,10 @@ from functools import partial
 import pandas as pd
 import pytest
 from compare_runs import make_run, write_predictions
-from composing import TINY, composed
 from PIL import Image
 
 from cifar_exp.cli.commands import run_command
-from cifar_exp.compare.changed_images import load_test_images
-from cifar_exp.compare.pairs import read_predictions
 from cifar_exp.compare.result_tables import number_or_text, setting
-from cifar_exp.config.parse import as_containers
-from cifar_exp.config.resolved import to_yaml
 from cifar_exp.errors import RequestError
 
 main = partial(run_command, "compare")
@@ -215,31 +210,3 @@ def test_numbers_are_numbers_and_names_stay(text, value):
     assert number_or_text(text) == value
     assert type(number_or_text(text)) is type(value)
     assert setting(text) == ("null" if text == "" else value)
-
-
-# --- test images for a figure --------------------------------------------------------------------------
-def images_of(run, **changes):
-    """The result of `load_test_images` for a run with this config."""
-    config = as_containers(composed(*TINY))
-    config["data"] |= changes
-    (run / "config_resolved.yaml").write_text(to_yaml(config))
-    return load_test_images(run, None, read_predictions(run))
-
-
-def test_no_figure_downloads(tmp_path, monkeypatch):
-    monkeypatch.setattr("urllib.request.OpenerDirector.open", lambda *_, **__: pytest.fail("went to the network"))
-    url, sha256 = "https://example.org/cifar-10-python.tar.gz", "0" * 64
-    changes = {"_target_": "cifar_exp.data.cifar10", "name": "cifar10", "root": None, "url": url, "sha256": sha256}
-    images, reason = images_of(make_run(tmp_path / "run"), **changes)
-    assert images is None
-    assert reason == "cifar10 is not in the cache folder, and is not downloaded for a figure"
-
-
-def test_an_untrusted_config_calls_nothing_and_names_no_cache(tmp_path):
-    run = make_run(tmp_path / "run")
-    images, reason = images_of(run, _target_="os.system")
-    assert images is None
-    assert "os.system: not an allowed target" in reason
-    images, reason = images_of(run, cache=str(tmp_path / "elsewhere"))
-    assert (images, reason) == (None, "the available data have other test images than the run's predictions")
-    assert not (tmp_path / "elsewhere").exists()

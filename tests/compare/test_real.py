@@ -1,7 +1,10 @@
 """`cifar-exp compare` on runs that were trained, against numbers computed from their files by other means."""
 
+import base64
 import csv
+import io
 import math
+import re
 import statistics
 from functools import partial
 
@@ -13,8 +16,7 @@ from statsmodels.stats.contingency_tables import mcnemar
 from statsmodels.stats.multitest import multipletests
 
 from cifar_exp.cli.commands import run_command
-from cifar_exp.compare.changed_images import load_test_images
-from cifar_exp.compare.pairs import read_predictions
+from cifar_exp.data import load
 from cifar_exp.runner import run
 
 main = partial(run_command, "compare")
@@ -35,6 +37,7 @@ def sweep(tmp_path_factory):
                 "explain.images=0",
                 "batch_size=32",
                 "threads=1",
+                "report=true",
             )
             run(
                 composed(*TINY, *overrides, "model.width=8", "data.limit_train=600"),
@@ -105,14 +108,17 @@ def test_only_the_learning_rate_and_the_seed_differ(sweep):
     assert [name for name in columns if name.startswith("config.")] == ["config.seed", "config.max_lr"]
 
 
-def test_figures_are_made_with_the_images(sweep):
+def test_figures_and_page_show_the_images(sweep):
     runs, out = sweep
     assert {path.name for path in (out / "figures").iterdir()} == {"curves.png", "line.png", "fixed_and_broken.png"}
     with Image.open(out / "figures/fixed_and_broken.png") as image:
         assert min(image.size) > 600, "a figure without galleries is lower"
-    [row] = rows(runs / "0.2-0" / "summary.csv")
-    predictions = read_predictions(runs / "0.2-0", row["misclassified"])
-    test, reason = load_test_images(runs / "0.2-0", row["data_fingerprint"], predictions)
-    assert reason == ""
-    assert test.images.shape == (100, 32, 32, 1)
-    assert load_test_images(runs / "0.2-0", "0" * 64, predictions)[1].endswith("(other fingerprint)")
+    by_index = load(composed(*TINY).data).test.images[:, :, :, 0]
+    wrong = {name: {int(row["index"]) for row in rows(runs / name / "predictions.csv") if row["correct"] == "False"}
+             for name in ("0.2-0", "0.01-0", "0.01-1", "0.01-2")}  # fmt: skip
+    shown = re.findall(r'class="pixels" src="data:image/png;base64,([^"]+)"', (out / "comparison.html").read_text())
+    assert shown
+    for text in shown:
+        pixels = np.asarray(Image.open(io.BytesIO(base64.b64decode(text))))
+        [index] = np.flatnonzero((by_index == pixels).all(axis=(1, 2)))
+        assert any((index in wrong["0.2-0"]) != (index in wrong[name]) for name in wrong)

@@ -20,7 +20,7 @@ _MOST_CLASSES = 20
 class Mistake:
     """A test image that exactly one of two networks classifies correctly, with the other's wrong prediction."""
 
-    image: NDArray[np.uint8] | None  # (H, W, C)
+    image: NDArray[np.uint8] | None  # (H, W, C); None if neither run kept it
     label: str
     prediction: str
     confidence: float
@@ -31,7 +31,7 @@ class Change:
     """The differences between the predictions of run B and those of run A."""
 
     names: tuple[str, str]  # of run A and run B
-    fixed: Sequence[Mistake]  # images that only B predicts correctly, with A's mistake, the most confident first
+    fixed: Sequence[Mistake]  # images that only B predicts correctly, with A's mistake
     broken: Sequence[Mistake]  # images that only A predicts correctly, with B's mistake
     by_class: pd.DataFrame  # ``fixed``, ``broken`` and ``images``: counts for each class, named by the index
     why_no_images: str  # why the images cannot be shown; empty if they can
@@ -44,7 +44,7 @@ class Change:
 
 
 def fixed_and_broken(change: Change, path: Path) -> None:
-    """Draw the most confident mistakes of each kind, and the counts of each class."""
+    """Draw the first images of each kind, and the counts of each class."""
     shown = _most_changed(change.by_class)
     fixed, broken, images = (change.totals[name] for name in ("fixed", "broken", "images"))
     galleries = 0.9 if change.why_no_images else 1.65 * 2
@@ -69,7 +69,7 @@ def fixed_and_broken(change: Change, path: Path) -> None:
 
 def _gallery(part: Any, images: Sequence[Mistake], run: str, title: str, total: int, colour: str) -> None:
     shown = images[:_COLUMNS]
-    count = f"{total:,}" if len(shown) == total else f"the {len(shown)} most confident mistakes of {total:,}"
+    count = f"{total:,}" if len(shown) == total else f"{len(shown)} of {total:,}"
     part.suptitle(f"{title} ({count})", fontsize=9, fontweight="bold", color=colour, ha="left", x=0.01)
     grid = part.subplots(1, _COLUMNS)
     captions = [

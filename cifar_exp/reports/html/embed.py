@@ -42,15 +42,10 @@ def as_json_types(value: Any) -> Any:
     return value if isinstance(value, str | int | float | bool) or value is None else str(value)
 
 
-def image_uri(image: NDArray[np.uint8], palette: NDArray[np.uint8] | None = None, largest: int | None = None) -> str:
-    """An image (H, W) or (H, W, 1 or 3) as a ``data:`` URI of a PNG of at most ``largest`` pixels a side.
-
-    ``palette`` (256, 3) has the colour of each value of a gray image.
-    """
+def image_uri(image: NDArray[np.uint8], palette: NDArray[np.uint8] | None = None) -> str:
+    """An image (H, W) or (H, W, 1 or 3) as a ``data:`` URI; ``palette`` (256, 3) colours the values of a gray one."""
     pixels = image[:, :, 0] if image.ndim == 3 and image.shape[2] == 1 else image
     drawn = Image.fromarray(np.ascontiguousarray(pixels))
-    if largest is not None:
-        drawn.thumbnail((largest, largest))
     if palette is not None:
         drawn = drawn.convert("L")
         drawn.putpalette(palette.tobytes())

@@ -15,7 +15,7 @@ from PIL import Image
 
 from cifar_exp import data
 from cifar_exp.data.sources import image_files
-from cifar_exp.data.sources.cache import cache_folder, decode_once
+from cifar_exp.data.sources.cache import _entry, _load, cache_folder, decode_once
 
 Load = Callable[..., data.Dataset]
 
@@ -190,3 +190,13 @@ def test_where_the_cache_is(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> 
     assert cache_folder(None) == Path("/xdg/cifar_exp")
     monkeypatch.delenv("XDG_CACHE_HOME")
     assert cache_folder(None) == tmp_path / ".cache" / "cifar_exp"
+
+
+def test_a_cached_data_set_that_is_a_pipe_is_not_waited_for(tmp_path):
+    entry = _entry(tmp_path, "name", "key")
+    entry.parent.mkdir()
+    os.mkfifo(entry)
+    reader = threading.Thread(target=_load, args=(entry,), daemon=True)
+    reader.start()
+    reader.join(20)
+    assert not reader.is_alive()
