@@ -13,6 +13,7 @@ from cifar_exp.compare.comparison import Comparison
 from cifar_exp.evaluation.statistics import LARGEST
 from cifar_exp.run_dir import tables
 
+LOG_FROM = 8.0  # ratio of largest to smallest value from which an axis is logarithmic
 MOST_LEVELS = 20  # values of one number up to which a heat map is readable
 Points = list[tuple[float, float]]
 _COLUMNS = ("train_loss", "val_accuracy", "test_accuracy")

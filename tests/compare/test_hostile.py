@@ -83,7 +83,7 @@ def test_a_figure_that_fails_is_left_out_with_a_remark(tmp_path, compare, monkey
     def failing(*arguments: object) -> None:
         raise OverflowError("too large\nto draw")
 
-    monkeypatch.setattr("cifar_exp.compare.draw.overlaid_curves", failing)
+    monkeypatch.setattr("cifar_exp.compare.draw.new_figure", failing)
     make_run(tmp_path / "runs" / "a")
     code, out, _ = compare()
     assert code == 0

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from cifar_exp.compare.changed_images import Change
 from cifar_exp.compare.comparison import Comparison
 from cifar_exp.compare.figure_data import Curves, Points
 from cifar_exp.compare.more_seeds import advice
@@ -15,7 +16,6 @@ from cifar_exp.compare.page import charts
 from cifar_exp.compare.page.findings import accuracy_of, findings, run_in_words
 from cifar_exp.compare.render import groups_legend, headline, legend
 from cifar_exp.compare.result_tables import pairs_table, runs_table, settings_table
-from cifar_exp.reports.figures.fixed_and_broken import Change
 from cifar_exp.reports.html import page
 from cifar_exp.reports.html.formats import FILTERS, kind_of, percent
 from cifar_exp.reports.html.parts import thinned

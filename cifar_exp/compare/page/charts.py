@@ -8,17 +8,16 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from cifar_exp.compare.changed_images import Change
 from cifar_exp.compare.comparison import Comparison
 from cifar_exp.compare.discover import natural
-from cifar_exp.compare.figure_data import MOST_LEVELS, Curves, are_numbers, by_two_numbers, main_groups
+from cifar_exp.compare.figure_data import LOG_FROM, MOST_LEVELS, Curves, are_numbers, by_two_numbers, main_groups
 from cifar_exp.compare.group_pairs import GroupPair
 from cifar_exp.compare.naming import heading, one_line
 from cifar_exp.compare.ordering import is_lower_better
 from cifar_exp.compare.pairs import Pair
 from cifar_exp.compare.result_tables import number_or_text, setting
 from cifar_exp.evaluation.statistics import SIGNIFICANCE
-from cifar_exp.reports.figures.comparison import LOG_FROM
-from cifar_exp.reports.figures.fixed_and_broken import Change
 from cifar_exp.reports.html.formats import FILTERS, kind_of
 from cifar_exp.reports.html.parts import Chart, lines
 

@@ -2,7 +2,6 @@
 
 import contextlib
 import logging
-import unicodedata
 from functools import cache
 
 from matplotlib import font_manager
@@ -13,7 +12,6 @@ from matplotlib.text import Text
 log = logging.getLogger(__name__)
 
 _DEFAULT = "DejaVu Sans"  # comes with Matplotlib
-_CJK = ("CJK", "HIRAGANA", "KATAKANA", "HANGUL", "BOPOMOFO", "FULLWIDTH", "HALFWIDTH")
 
 
 def choose_fonts(figure: Figure) -> None:
@@ -31,25 +29,20 @@ def choose_fonts(figure: Figure) -> None:
 def _families(letters: frozenset[str]) -> tuple[str, ...]:
     """Installed families that together have the letters that the default font lacks; logs the other letters."""
     missing = _missing_from(font_manager.findfont(_DEFAULT), letters)
-    families: list[str] = []
-    for search in (lambda: None, _add_new_fonts):
-        if missing:
-            search()
-        fonts = [font for font in font_manager.fontManager.ttflist if "Last Resort" not in font.name]
-        fonts.sort(key=lambda font: ("Sans" not in font.name, font.style != "normal", font.weight != 400, font.name))
-        for font in fonts:
-            if not missing:
-                break
-            if found := missing - _missing_from(font.fname, missing):
-                families.append(font.name)
-                missing -= found
     if missing:
-        packages = sorted({_package(letter) for letter in missing})
+        _add_new_fonts()
+    families: list[str] = []
+    fonts = [font for font in font_manager.fontManager.ttflist if "Last Resort" not in font.name]
+    fonts.sort(key=lambda font: ("Sans" not in font.name, font.style != "normal", font.weight != 400, font.name))
+    for font in fonts:
+        if missing and (found := missing - _missing_from(font.fname, missing)):
+            families.append(font.name)
+            missing -= found
+    if missing:
         log.warning(
             "No installed font has %s: figures show boxes instead. Install a font that has them (Debian, Ubuntu: "
-            "apt-get install %s).",
+            "apt-get install fonts-noto-cjk fonts-noto-core fonts-symbola).",
             "".join(sorted(missing)[:20]),
-            " ".join(packages),
         )
     return tuple(families)
 
@@ -69,9 +62,3 @@ def _add_new_fonts() -> None:
         if path not in known:
             with contextlib.suppress(Exception):  # whatever a damaged font makes Matplotlib raise
                 font_manager.fontManager.addfont(path)
-
-
-def _package(letter: str) -> str:
-    if unicodedata.category(letter) == "So":
-        return "fonts-symbola"
-    return "fonts-noto-cjk" if unicodedata.name(letter, "").startswith(_CJK) else "fonts-noto-core"
