@@ -11,17 +11,26 @@ from matplotlib.ticker import FixedLocator, MaxNLocator, NullLocator, PercentFor
 
 from cifar_exp.compare.changed_images import Change, fixed_and_broken
 from cifar_exp.compare.comparison import Comparison
+from cifar_exp.compare.differences import SEED, partition, result_columns
+from cifar_exp.compare.discover import fingerprint_of, read_config
 from cifar_exp.compare.figure_data import LOG_FROM, MOST_LEVELS, Curves, by_two_numbers, main_groups
 from cifar_exp.compare.naming import heading, one_line
-from cifar_exp.compare.ordering import is_lower_better
+from cifar_exp.compare.ordering import is_lower_better, numbers_of
 from cifar_exp.compare.output import FIGURES
-from cifar_exp.compare.range_tests import draw_over_range_tests
+from cifar_exp.config.fields import AUTO
+from cifar_exp.reports.figures.lr_range_test import draw_over_lr_range_tests
 from cifar_exp.reports.figures.style import DARK, PALETTE, new_figure
 from cifar_exp.safe_io.plural import plural
+from cifar_exp.training.lr_range_test import FILE, LRRangeTest, read_lr_range_test
 
 _DASHES: tuple[Any, ...] = ("solid", (0, (5, 2)), (0, (1, 1.3)))
 _LABEL_LENGTH = 44
 _MOST_TICKS = 10
+_MAX_LR = "config.max_lr"
+_MOST_NAMED = 8  # settings in a line's label
+
+# Keys that an LR range test does not depend on; any seed will do.
+_NOT_IN_A_TEST = {_MAX_LR, SEED, "config.epochs", "config.evaluate_test_each_epoch", "precision"}
 
 
 def draw(
@@ -41,7 +50,7 @@ def draw(
         lambda path: _curves(comparison, shown, curves, path),
         lambda path: _line(comparison, path),
         lambda path: _heat_map(comparison, path),
-        lambda path: draw_over_range_tests(comparison, range_tests, path),
+        lambda path: _over_range_tests(comparison, range_tests, path),
         lambda path: fixed_and_broken(change, path) if change else None,
     )
     paths = [folder / name for name in FIGURES]
@@ -193,3 +202,46 @@ def _cell_text(value: float, std: float, metric: str) -> str:
     if metric.endswith("accuracy"):
         return f"{100 * value:.2f}%" + ("" if np.isnan(std) else f"\n± {100 * std:.2f}")
     return f"{value:.4g}" + ("" if np.isnan(std) else f"\n± {std:.2g}")
+
+
+def _over_range_tests(comparison: Comparison, directories: Sequence[Path], path: Path) -> str:
+    """The metric against ``max_lr`` over the LR range tests of the same experiment."""
+    runs = comparison.runs[comparison.on_main_data]
+    if not directories or not len(runs) or _MAX_LR not in comparison.varied:
+        return ""
+    used = numbers_of(runs, "max_lr_used").fillna(numbers_of(runs, _MAX_LR))  # older versions did not record it
+    runs = runs.assign(max_lr=used.where(used > 0), auto=runs[_MAX_LR] == AUTO).dropna(subset=["max_lr"])
+    if runs["max_lr"].nunique() < 2:
+        return ""
+    keys = [key for key in result_columns(runs, comparison.metric) if not key.startswith("config.evaluation.")]
+    experiments = runs[[key for key in keys if key not in _NOT_IN_A_TEST]].drop_duplicates().to_dict("records")
+    curves: dict[tuple[float, ...], LRRangeTest] = {}  # each once: runs that differ by their epochs have the same curve
+    others, remarks = 0, []
+    for directory in directories:
+        try:
+            curve = read_lr_range_test(directory / FILE)
+        except (OSError, ValueError, TypeError, OverflowError) as error:
+            remarks.append(f"{directory / FILE}: cannot be read ({error}).")
+            continue
+        config: dict[Any, str] = read_config(str(directory)) | fingerprint_of(directory)
+        # By the keys that both have.
+        if config and any(
+            all(config.get(key, value) == value for key, value in one.items() if isinstance(value, str))
+            for one in experiments
+        ):
+            curves[tuple(curve.losses)] = curve
+        else:
+            others += 1
+    if others:
+        are = "is" if others == 1 else "are"
+        remarks.append(f"{plural(others, 'LR range test')} of other experiments {are} not drawn.")
+    varied = [column for column in comparison.varied if column != _MAX_LR and len(runs[column].unique()) > 1]
+    series = {}
+    for _, members in runs.groupby(partition(runs, varied), sort=False):
+        parts = [f"{heading(column)} {members[column].iloc[0] or 'null'}" for column in varied[:_MOST_NAMED]]
+        series[", ".join([*parts, *("…" for _ in varied[_MOST_NAMED : _MOST_NAMED + 1])])] = members
+    if curves and len(series) > len(PALETTE):
+        remarks.append(f"No {path.name}: the settings other than max_lr have more than {len(PALETTE)} combinations.")
+    elif curves:
+        draw_over_lr_range_tests(series, list(curves.values()), comparison.metric, path)
+    return " ".join(remarks)

@@ -2,6 +2,7 @@
 
 import math
 import os
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -21,6 +22,8 @@ from cifar_exp.reports.html.parts import Column, Table
 # Shown beside the metric if they were measured; everything else is in comparison.csv.
 _MAIN_COLUMNS = (TEST, "val_accuracy", "test_loss", "train_seconds")
 _NOTES = ("config.note", "config.tags")
+# `1_000`, ` 5` and `0010` are numbers for Python, but the user wrote them as names.
+_NUMBER = re.compile(r"-?(?!0[0-9])([0-9]+(\.[0-9]+)?|\.[0-9]+)(e[+-]?[0-9]+)?", re.ASCII | re.IGNORECASE)
 _MOST_GROUPS = 1_000
 MOST_SETTINGS = 12  # that differ, in a printed table; comparison.csv and the page have all
 DIFFERENCE = "difference [95% interval]"
@@ -232,12 +235,6 @@ def number_or_text(value: Any) -> Any:
     """A cell of a CSV: a number if a browser writes it with the same digits, otherwise text; None if empty."""
     if not isinstance(value, str) or not value:
         return None
-    try:
-        number = float(value)
-    except ValueError:
-        return one_line(value)
-    # `1_000`, ` 5` and `0010` are numbers for Python, but the user wrote them as names.
-    plain = value[-1].isdigit() and value[0] in "-.0123456789" and "_" not in value
-    if not (plain and math.isfinite(number)) or (value[0] == "0" and value[1:2].isdigit()):
+    if not _NUMBER.fullmatch(value) or not math.isfinite(number := float(value)):
         return one_line(value)
     return int(number) if number.is_integer() and abs(number) < 2**53 else number

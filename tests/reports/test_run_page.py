@@ -144,10 +144,6 @@ def _finding(path, title):
 
 
 def test_findings_about_a_run_written_by_hand(by_hand):
-    low, high = proportion_confint(17, 20, alpha=0.05, method="wilson")
-    sure = _finding(by_hand, "Uncertainty of the accuracy").text
-    assert "17 of 20 test images are right: 85.00%" in sure
-    assert f"95% interval {100 * low:.2f}% to {100 * high:.2f}% (Wilson)" in sure
     assert _finding(by_hand, "Overfitting").kind == "note"
     assert "a gap of +10.00\u00a0points" in _finding(by_hand, "Overfitting").text
     assert "lowest in epoch 2 (0.5) and 0.75 at the end" in _finding(by_hand, "The validation loss rose again").text

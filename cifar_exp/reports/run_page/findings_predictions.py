@@ -10,7 +10,7 @@ from cifar_exp.evaluation.calibration import calibration_error
 from cifar_exp.explain.verdict import HEADLINES, MARKS, UNCLEAR, WRONG_PLACE, finding, sanity, verdict
 from cifar_exp.reports.html.formats import integer, number, percent, points_with_unit
 from cifar_exp.reports.html.parts import Finding, Source
-from cifar_exp.reports.run_page.cells import summary_cells, wilson_in_words
+from cifar_exp.reports.run_page.findings_training import summary_cells
 from cifar_exp.run_dir import tables
 from cifar_exp.run_dir.read import RunDirectory
 from cifar_exp.safe_io.plural import plural
@@ -23,23 +23,6 @@ _TITLES = {
     "underconfident": "Underconfident",
     "mixed": "Overconfident in some images, underconfident in others",
 }
-
-
-def accuracy(run: RunDirectory) -> Iterator[Finding]:
-    """The accuracy with its interval, by the number of test images."""
-    if run.predictions is None:
-        return
-    n, right = len(run.predictions), int(run.predictions["correct"].sum())
-    text = (
-        f"{right:,} of {n:,} test images are right: {percent(right / n)}, {wilson_in_words(right, n)} "
-        "(Wilson). The interval covers the choice of the test images, not the seed: "
-        "repeat the run with seed=1,2,... and compare."
-    )
-    sources = (
-        Source("predictions.csv", f"all {n:,}", "correct", f"{right:,} True"),
-        *summary_cells(run, "test_accuracy"),
-    )
-    yield Finding("plain", "Uncertainty of the accuracy", text, sources)
 
 
 def classes(run: RunDirectory) -> Iterator[Finding]:

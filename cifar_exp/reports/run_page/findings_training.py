@@ -1,11 +1,13 @@
 """Findings about a run's training."""
 
 from collections.abc import Iterator
+from typing import Any
 
-from cifar_exp.evaluation.statistics import independent_difference_interval
+import pandas as pd
+
+from cifar_exp.evaluation.statistics import independent_difference_interval, wilson_interval
 from cifar_exp.reports.html.formats import integer, number, percent, points_with_unit
 from cifar_exp.reports.html.parts import Finding, Source
-from cifar_exp.reports.run_page.cells import metrics_cell, summary_cells, wilson_in_words
 from cifar_exp.run_dir.read import RunDirectory
 from cifar_exp.safe_io.plural import plural
 
@@ -72,7 +74,7 @@ def validation(run: RunDirectory) -> Iterator[Finding]:
             f"The validation loss was lowest in epoch {integer(lowest['epoch'])} ({number(lowest['val_loss'])}) and "
             f"{number(last['val_loss'])} at the end: since then the confidence of wrong predictions has grown."
         )
-        sources = (metrics_cell(lowest, "val_loss"), metrics_cell(last, "val_loss"))
+        sources = (_metrics_cell(lowest, "val_loss"), _metrics_cell(last, "val_loss"))
         yield Finding("note", "The validation loss rose again", text, sources)
     before = measured.iloc[-2]
     rise = float(last["val_accuracy"] - before["val_accuracy"])
@@ -81,7 +83,7 @@ def validation(run: RunDirectory) -> Iterator[Finding]:
             f"Validation accuracy rose by {points_with_unit(rise).lstrip('+')} in the last epoch, to "
             f"{percent(last['val_accuracy'])}, its highest: more epochs may help."
         )
-        sources = (metrics_cell(before, "val_accuracy"), metrics_cell(last, "val_accuracy"))
+        sources = (_metrics_cell(before, "val_accuracy"), _metrics_cell(last, "val_accuracy"))
         yield Finding("plain", "Still improving at the end", text, sources)
 
 
@@ -162,3 +164,25 @@ def published_loss(run: RunDirectory) -> Iterator[Finding]:
         )
         sources = summary_cells(run, "test_loss_as_published", "test_loss")
         yield Finding("note", "The published loss is too small", text, sources)
+
+
+# --- sources and intervals, also of other findings ---
+def summary_cells(run: RunDirectory, *columns: str) -> tuple[Source, ...]:
+    """The cells of ``summary.csv`` in these columns, without empty ones."""
+    values = ((column, run.summary.get(column)) for column in columns)
+    return tuple(
+        Source("summary.csv", "the only one", column, f"{value:.6g}" if isinstance(value, float) else str(value))
+        for column, value in values
+        if value is not None
+    )
+
+
+def _metrics_cell(row: "pd.Series[Any]", column: str) -> Source:
+    """The cell of ``metrics.csv`` in this row and column."""
+    return Source("metrics.csv", f"epoch {integer(row['epoch'])}", column, f"{row[column]:.6g}")
+
+
+def wilson_in_words(right: float, n: float) -> str:
+    """The interval of the accuracy of ``right`` among ``n`` predictions."""
+    low, high = wilson_interval(int(right), int(n))
+    return f"95% interval {percent(low)} to {percent(high)}"

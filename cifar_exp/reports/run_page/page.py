@@ -15,8 +15,8 @@ from cifar_exp.reports.html import page
 from cifar_exp.reports.html.formats import integer, is_missing, memory, number, percent, points_with_unit, seconds
 from cifar_exp.reports.html.parts import Finding
 from cifar_exp.reports.run_page import REFRESH_SECONDS, findings_predictions, findings_training
-from cifar_exp.reports.run_page.cells import wilson_in_words
 from cifar_exp.reports.run_page.charts import run_charts
+from cifar_exp.reports.run_page.findings_training import wilson_in_words
 from cifar_exp.reports.run_page.gallery import explained_data, gallery_data, suspects
 from cifar_exp.reports.run_page.tables import run_tables
 from cifar_exp.run_dir.lifecycle import run_name
@@ -28,7 +28,6 @@ _FINDINGS: tuple[Callable[[RunDirectory], Iterator[Finding]], ...] = (
     findings_training.early_end,
     findings_training.warnings,
     findings_training.selection,
-    findings_predictions.accuracy,
     findings_training.gap,
     findings_training.validation,
     findings_training.validation_and_test,
@@ -101,7 +100,7 @@ def _accuracy(run: RunDirectory) -> dict[str, str] | None:
     """The headline: from the predictions, otherwise from the last epoch with an accuracy."""
     if run.predictions is not None:
         n, right = len(run.predictions), int(run.predictions["correct"].sum())
-        note = f"{wilson_in_words(right, n)} (Wilson), {n:,} test images"
+        note = f"{wilson_in_words(right, n)} (Wilson), {n:,} test images; other seeds give other accuracies"
         return {"label": "Test accuracy", "value": percent(right / n), "note": note}
     for column, label in (("test_accuracy", "Test"), ("val_accuracy", "Validation"), ("train_accuracy", "Training")):
         if run.metrics is not None and column in run.metrics and run.metrics[column].notna().any():
