@@ -139,7 +139,7 @@ def test_a_chart_has_its_numbers_as_a_table(opened):
     assert "train from 1.5 in epoch 1 to 0.2 in epoch 3" in label
 
 
-def test_a_table_is_sorted_and_filtered(opened):
+def test_a_table_is_sorted(opened):
     tab = opened("by hand")
     table = tab.locator("#table-per_class")
 
@@ -155,11 +155,6 @@ def test_a_table_is_sorted_and_filtered(opened):
     assert column(2) == ["8", "6", "6"]
     tab.keyboard.press("Enter")  # the focus stayed where it was
     assert column(2) == ["6", "6", "8"]
-    maps = tab.locator("#table-gradcam")
-    tab.get_by_text("All maps as a table").click()
-    maps.locator("input[type=search]").fill("layer2 true")
-    assert maps.locator(".count").inner_text() == "3 of 12 rows"
-    assert all("layer2" in row and "true" in row for row in maps.locator("tbody tr").all_inner_texts())
 
 
 @pytest.mark.parametrize("viewport", [WIDE, PHONE], ids=["wide", "phone"])

@@ -16,7 +16,7 @@ from PIL import Image
 import cifar_exp.reports.html
 from cifar_exp.reports.figures import style
 from cifar_exp.reports.html import formats, page
-from cifar_exp.reports.html.embed import as_json_types, image_uri, json_text
+from cifar_exp.reports.html.page import as_json_types, image_uri, json_text
 from cifar_exp.reports.html.parts import Column, Line, Table, lines
 
 FOLDER = Path(cifar_exp.reports.html.__file__).parent

@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from cifar_exp.reports.html.embed import image_uri
+from cifar_exp.reports.html.page import image_uri
 from cifar_exp.reports.run_page.findings_predictions import headline_layer
 from cifar_exp.run_dir.kept_images import MOST_SUSPECTS, TARGETS
 from cifar_exp.run_dir.read import RunDirectory

@@ -5,7 +5,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from cifar_exp.reports.html.formats import integer
 from cifar_exp.reports.html.parts import Column, Table
 from cifar_exp.reports.run_page.findings_predictions import confusion_counts
 from cifar_exp.run_dir.read import RunDirectory
@@ -28,16 +27,6 @@ _LABEL_ISSUES = {
     "suggested": Column("suggested", key=True),
     "suggested_probability": Column("probability of the suggestion", "percent"),
     "source": Column("file"),
-}
-_GRADCAM = {
-    "index": Column("image", "integer"),
-    **{name: Column(name) for name in ("label", "prediction", "target", "layer", "map")},
-}
-_DROPS = {
-    "attended_drop": "with the fifth of the pixels that the map marks hidden",
-    "control_drop": "with the places hidden that other shown images' maps mark",
-    "deletion_drop": "with the fifth that the map marks in the mean colour",
-    "random_drop": "with scattered random pixels in the mean colour: a weak control",
 }
 _FAITHFULNESS = {
     "layer": Column("layer"),
@@ -69,15 +58,6 @@ def run_tables(run: RunDirectory) -> dict[str, Table]:
         made["confusions"] = _confusions(confusion_counts(run.confusion), names)
     if run.label_issues is not None:
         made["label_issues"] = _table(run.label_issues, _LABEL_ISSUES, sort=(0, False), shown=20)
-    if run.gradcam is not None:
-        sizes = zip(run.gradcam["map_height"], run.gradcam["map_width"], strict=True)
-        shown = run.gradcam.assign(map=[f"{integer(height)}x{integer(width)}" for height, width in sizes])
-        drops = {
-            name: Column(name, "number", note=f"drop in the target's probability {note}")
-            for name, note in _DROPS.items()
-            if name in shown
-        }
-        made["gradcam"] = _table(shown, _GRADCAM | drops, shown=20)
     if run.faithfulness is not None and run.faithfulness["difference"].notna().any():
         made["faithfulness"] = _table(run.faithfulness, _FAITHFULNESS, find=False)
     return made
