@@ -15,21 +15,10 @@ _NAMES_AND_PLACES = (
 # Nor do these, except where time or memory is compared: they change speed, figures and kept files, and metrics only
 # up to rounding.
 _NO_PART_OF_THE_RESULT = (
-    "device",
-    "threads",
-    "memory_format",
-    "compile",
-    "cuda_graph",
-    "deterministic",
-    "data.workers",
-    "figures",
-    "explain.",
-    "evaluation.batch_size",
-    "evaluation.gallery_images",
-    "evaluation.published_loss",
-    "checkpoint.",
+    "device", "threads", "memory_format", "compile", "cuda_graph", "deterministic", "data.workers", "figures",
+    "explain.", "evaluation.batch_size", "evaluation.gallery_images", "evaluation.published_loss", "checkpoint.",
     "tracker.",
-)
+)  # fmt: skip
 _IMPLIED_BY_NAME = ("_target_", "sha256")  # by the name of a group's option
 
 _COSTS = ("seconds", "images_per_second", "memory")

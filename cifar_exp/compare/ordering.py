@@ -29,15 +29,16 @@ def metric_values(runs: pd.DataFrame, metric: str) -> NDArray[np.float64]:
     Raises:
         RequestError: there is no such column, or it holds text.
     """
-    measured = [column for column in runs.columns if not column.startswith("config.") and column not in _NOT_METRICS]
-    if metric in measured or metric in _NOT_METRICS:
-        values = np.array([_number(text) for text in column_of(runs, metric)])
+    measured = [column for column in runs.columns if not column.startswith("config.")]
+    if metric in measured:
+        values = np.array([_number(text) for text in runs[metric]])
         if metric in _NOT_METRICS or (np.isnan(values).all() and runs[metric].notna().any()):
             raise RequestError(
                 f"--metric {metric}: is text, not a number; use test_accuracy, val_loss or another metric"
             )
         return values
     numeric = [c for c in measured if any(not math.isnan(_number(text)) for text in runs[c].dropna().iloc[:1])]
+    numeric = [column for column in numeric if column not in _NOT_METRICS]
     if metric in tables.SUMMARY_COLUMNS or not numeric:  # no run has measured it yet: list the states
         return np.full(len(runs), np.nan)
     near = difflib.get_close_matches(metric, numeric, n=1)

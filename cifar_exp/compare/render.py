@@ -71,16 +71,12 @@ def headline(comparison: Comparison, mark: str = "*") -> str:
     """The number of runs in each state, and their order; ``mark`` marks the best one."""
     states = ", ".join(f"{count:,} {state}" for state, count in comparison.runs["state"].value_counts().items())
     direction = "lower" if is_lower_better(comparison.metric) else "higher"
+    folder = Path(comparison.shared)
+    folder = folder.relative_to(Path.cwd()) if folder.is_relative_to(Path.cwd()) else folder
     return (
-        f"{plural(len(comparison.runs), 'run')} under {one_line(_from_here(comparison.shared))}: {states}. "
+        f"{plural(len(comparison.runs), 'run')} under {one_line(folder)}: {states}. "
         f"By {comparison.metric}, {direction} is better; {mark} is the best."
     )
-
-
-def _from_here(folder: str) -> str:
-    """A folder, relative to the current one if it lies below it."""
-    path = Path(folder)
-    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else folder
 
 
 def groups_legend(comparison: Comparison) -> str:

@@ -16,7 +16,7 @@ from PIL import Image
 from cifar_exp.explain.faithfulness import Effect, Explanation, Faithfulness
 from cifar_exp.explain.gradcam import CamMap, LayerMap
 from cifar_exp.reports.figures import curves as curves_module
-from cifar_exp.reports.figures import fonts, style
+from cifar_exp.reports.figures import style
 from cifar_exp.reports.figures.confusion import confusion
 from cifar_exp.reports.figures.curves import curves, learning_rate
 from cifar_exp.reports.figures.images import Judged, augmentations, gradcam, misclassified
@@ -196,7 +196,7 @@ def test_a_font_is_chosen_that_has_the_letters_or_the_log_names_its_package(tmp_
     """The font was installed after Matplotlib listed the fonts of the system."""
     own = [font for font in font_manager.fontManager.ttflist if font.name == "DejaVu Sans"]
     for installed in ([], [square_font(tmp_path / "square.ttf", "猫")]):
-        fonts._families.cache_clear()
+        style._families.cache_clear()
         monkeypatch.setattr(font_manager.fontManager, "ttflist", list(own))
         monkeypatch.setattr(font_manager, "findSystemFonts", lambda installed=installed: installed)
         caplog.clear()
@@ -210,4 +210,4 @@ def test_a_font_is_chosen_that_has_the_letters_or_the_log_names_its_package(tmp_
         else:
             assert "No installed font has 猫: figures show boxes instead" in caplog.text
             assert "apt-get install fonts-noto-cjk" in caplog.text
-    fonts._families.cache_clear()
+    style._families.cache_clear()

@@ -1,19 +1,24 @@
-"""The look of all figures: colours, sizes, saving."""
+"""The look of all figures: colours, sizes, fonts, saving."""
 
 import io
+import logging
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from matplotlib import rc_context
+from matplotlib import font_manager, rc_context
 from matplotlib.figure import Figure
+from matplotlib.ft2font import FT2Font
+from matplotlib.text import Text
 from numpy.typing import NDArray
 
-from cifar_exp.reports.figures.fonts import choose_fonts
 from cifar_exp.safe_io import atomic
+
+log = logging.getLogger(__name__)
 
 # The colours of Okabe and Ito, distinct for colour-blind readers.
 TRAIN, VALIDATION, TEST, GRAY = "#0072B2", "#E69F00", "#D55E00", "#767676"
@@ -21,6 +26,7 @@ RIGHT, WRONG, DARK = "#009E73", "#D55E00", "#222222"
 # Without their yellow, which is hardly visible as a line; the darkest first.
 PALETTE = (TRAIN, TEST, RIGHT, "#CC79A7", VALIDATION, "#56B4E9", DARK)
 
+_DEFAULT_FONT = "DejaVu Sans"  # comes with Matplotlib
 _STYLE: Any = {
     "font.size": 9,
     "axes.titlesize": 10,
@@ -48,7 +54,7 @@ def new_figure(path: Path, width: float, height: float, layout: Any = "constrain
 
 def save(figure: Figure, path: Path) -> None:
     """Write a figure as PNG, atomically and without a display."""
-    choose_fonts(figure)
+    _choose_fonts(figure)
     buffer = io.BytesIO()
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph .* missing from font")  # the log has named those letters
@@ -56,6 +62,56 @@ def save(figure: Figure, path: Path) -> None:
         figure.savefig(buffer, format="png", metadata={"Software": None}, bbox_inches="tight", pad_inches=0.12)
     path.parent.mkdir(parents=True, exist_ok=True)
     atomic.write_bytes(path, buffer.getvalue())
+
+
+def _choose_fonts(figure: Figure) -> None:
+    """Give every text of a figure an installed font for each of its letters; log which letters have none."""
+    texts = [text for text in figure.findobj(Text) if not text.get_text().isascii()]
+    letters = frozenset(
+        letter for text in texts for letter in text.get_text() if letter.isprintable() and letter != " "
+    )
+    if letters and (families := _families(letters)):
+        for text in texts:
+            text.set_fontfamily([_DEFAULT_FONT, *families])
+
+
+@cache
+def _families(letters: frozenset[str]) -> tuple[str, ...]:
+    """Installed families that together have the letters that the default font lacks; logs the other letters."""
+    missing = _missing_from(font_manager.findfont(_DEFAULT_FONT), letters)
+    if missing:
+        _add_new_fonts()
+    families: list[str] = []
+    fonts = [font for font in font_manager.fontManager.ttflist if "Last Resort" not in font.name]
+    fonts.sort(key=lambda font: ("Sans" not in font.name, font.style != "normal", font.weight != 400, font.name))
+    for font in fonts:
+        if missing and (found := missing - _missing_from(font.fname, missing)):
+            families.append(font.name)
+            missing -= found
+    if missing:
+        log.warning(
+            "No installed font has %s: figures show boxes instead. Install a font that has them (Debian, Ubuntu: "
+            "apt-get install fonts-noto-cjk fonts-noto-core fonts-symbola).",
+            "".join(sorted(missing)[:20]),
+        )
+    return tuple(families)
+
+
+def _missing_from(path: str, letters: frozenset[str]) -> frozenset[str]:
+    try:
+        font = FT2Font(path)
+        return frozenset(letter for letter in letters if not font.get_char_index(ord(letter)))
+    except (OSError, RuntimeError, ValueError):  # gone, or no font that FreeType reads
+        return letters
+
+
+def _add_new_fonts() -> None:
+    """Add fonts that were installed after Matplotlib listed them in its cache."""
+    known = {font.fname for font in font_manager.fontManager.ttflist}
+    for path in font_manager.findSystemFonts():
+        if path not in known:
+            with suppress(Exception):  # whatever a damaged font makes Matplotlib raise
+                font_manager.fontManager.addfont(path)
 
 
 def draw_message(message: str, path: Path) -> None:
