@@ -9,9 +9,8 @@ hostile, so they are only parsed as data. A run that cannot be read is listed wi
 import os
 import re
 import stat
-import sys
 from collections.abc import Iterator, Sequence
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -129,6 +128,7 @@ def read_runs(directories: Sequence[Path]) -> pd.DataFrame:
     here = os.getcwd() + os.sep
     own: list[dict[str, Any]] = []
     summaries: list[tuple[tuple[str, ...], list[str | None]]] = []  # columns and cells of each run
+    headers: dict[tuple[str, ...], tuple[str, ...]] = {}  # thousands of runs share one
     for path in map(str, directories):
         try:
             from_files, summary = _read_run(path)
@@ -137,21 +137,26 @@ def read_runs(directories: Sequence[Path]) -> pd.DataFrame:
             from_files, summary = {"state": "unknown", "problem": problem}, {}
         own.append({"path": path, "run": untrusted.displayable(path.removeprefix(here))} | from_files)
         cells = [cell or ("" if column.startswith("config.") else None) for column, cell in summary.items()]
-        summaries.append((tuple(map(sys.intern, summary)), cells))
+        header = tuple(summary)
+        summaries.append((headers.setdefault(header, header), cells))
     fitting: set[str] = set()
-    for header in sorted({header for header, _ in summaries}, key=len):  # absurdly many columns exclude their run only
+    excluded = set()
+    for header in sorted(headers, key=len):  # so that absurdly many columns exclude their run only
         if len(fitting.union(header)) <= untrusted.MOST_COLUMNS:
             fitting.update(header)
-    table: dict[str, list[str | None]] = {}
+        else:
+            excluded.add(header)
+    columns = dict.fromkeys(chain.from_iterable(header for header in headers if header not in excluded))
+    table: dict[str, list[str | None]] = {column: [None] * len(own) for column in columns if column not in OWN_COLUMNS}
     for position, (header, cells) in enumerate(summaries):
-        if not fitting.issuperset(header):
+        if header in excluded:
             own[position]["problem"] = (
                 f"not read: with its columns the table would have more than {untrusted.MOST_COLUMNS:,}"
             )
             continue
         for column, cell in zip(header, cells, strict=True):
-            if column not in OWN_COLUMNS:
-                table.setdefault(column, [None] * len(own))[position] = cell
+            if column in table:
+                table[column][position] = cell
     return pd.DataFrame({column: [one.get(column) for one in own] for column in OWN_COLUMNS} | table, dtype=object)
 
 
