@@ -98,7 +98,7 @@ def build(
     splits = Splits(*data.hold_out(dataset.train, node.validation_fraction, node.split_seed, names), dataset.test)
     statistics = statistics or data.statistics(splits.train.images, node.statistics_decimals)
     make_batches = _batch_maker(config, splits.train, dataset.train.images.nbytes, statistics, compute)
-    batches = make_batches(shard=current_ranks().shard)
+    batches = make_batches(ranks=current_ranks())
     # --- network ---
     steps_per_epoch = math.ceil(batches.per_epoch / config.accumulate)
     total_steps = config.epochs * steps_per_epoch  # the only place that converts epochs to steps
@@ -136,7 +136,7 @@ def _check_limits(config: ExperimentConfig, total_steps: int, test_images: int) 
 def _batch_maker(
     config: ExperimentConfig, train: data.Split, data_bytes: int, statistics: data.Statistics, compute: Compute
 ) -> Callable[..., TrainingBatches]:
-    """Returns a function that makes the training batches of a shard."""
+    """Returns a function that makes the training batches of a rank."""
     world_size = current_ranks().world_size
     if config.batch_size < world_size:
         raise RequestError(f"batch_size={config.batch_size}: {world_size} processes need at least one image each")
