@@ -247,11 +247,13 @@ def test_checkpoints_within_an_epoch(tmp_path, monkeypatch):
 
 
 def test_rows_are_kept_up_to_an_epoch(tmp_path):
-    path = tmp_path / "steps.csv"
+    path, columns = tmp_path / "steps.csv", ("step", "epoch", "loss")
     path.write_text("step,epoch,loss\n1,1,0.5\n2,1,0.25\n3,2,0.125\n4,2,0.0")
-    tables.keep_epochs(path, 1)
+    tables.keep_epochs(path, columns, 1)
     assert path.read_text() == "step,epoch,loss\n1,1,0.5\n2,1,0.25\n"
-    tables.keep_epochs(path, 0)
+    with pytest.raises(ValueError, match="its columns are not those that this version"):
+        tables.keep_epochs(path, tables.STEPS_COLUMNS, 1)
+    tables.keep_epochs(path, columns, 0)
     assert not path.exists()
 
 
