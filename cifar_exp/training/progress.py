@@ -2,6 +2,7 @@
 
 import logging
 import time
+from typing import Any
 
 import torch
 from tqdm.auto import tqdm
@@ -31,20 +32,12 @@ class EpochProgress:
     def __init__(
         self, epoch: int, epochs: int, images: int, *, done: int, visible: bool, clock: RunClock | None
     ) -> None:
-        self._epoch, self._clock = epoch, clock
+        self._epoch, self._clock, self._images = epoch, clock, images
         self._title = f"epoch {epoch}/{epochs}"
-        self._images = images
         self._done = self._done_at_start = done
         self._has_bar = visible and shows_bars()
-        self._bar = tqdm(
-            total=images,
-            initial=done,
-            desc=self._title,
-            unit=" images",
-            disable=not self._has_bar,
-            leave=False,
-            dynamic_ncols=True,
-        )
+        bar: dict[str, Any] = {"desc": self._title, "unit": " images", "leave": False, "dynamic_ncols": True}
+        self._bar = tqdm(total=images, initial=done, disable=not self._has_bar, **bar)
         self._started = self._shown = time.monotonic()
 
     def close(self) -> None:
@@ -65,13 +58,13 @@ class EpochProgress:
     def show(self, loss: float, accuracy: float, learning_rate: float) -> None:
         """Show a step's loss, the epoch's accuracy up to it and the learning rate."""
         left = None if self._clock is None else self._clock.seconds_left
-        all_left = "" if left is None else f", {duration(left)} for all epochs"
+        all_left = "" if left is None else f", {duration(round(left))} for all epochs"
+        metrics = f"loss {loss:.3f}, accuracy {accuracy:.1%}, lr {learning_rate:.4g}"
         if self._has_bar:
-            self._bar.set_postfix_str(f"loss {loss:.3f}, accuracy {accuracy:.1%}, lr {learning_rate:.4g}{all_left}")
+            self._bar.set_postfix_str(metrics + all_left)
             return
         rate = (self._done - self._done_at_start) / (self._shown - self._started)
-        minutes, seconds = divmod(round((self._images - self._done) / rate), 60)
         log.info(
-            f"{self._title}: {self._done} of {self._images} images, loss {loss:.3f}, accuracy {accuracy:.1%}, "
-            f"lr {learning_rate:.4g}, {rate:.0f} images/s, {minutes}:{seconds:02d} left{all_left}"
+            f"{self._title}: {self._done} of {self._images} images, {metrics}, {rate:.0f} images/s, "
+            f"{duration(round((self._images - self._done) / rate))} left{all_left}"
         )

@@ -2,7 +2,6 @@
 
 import logging
 import time
-from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -19,7 +18,6 @@ _FORWARD_ONLY = 1 / 3  # of the arithmetic of a forward and a backward pass
 _WARM_UP_STEPS = 2
 _SECONDS_UNTIL_LOGGED = 10.0
 _LONG_SECONDS = 3600.0  # from which on the log names shorter ways to train
-_FEW_IMAGES = 5000
 
 
 class RunClock:
@@ -31,9 +29,7 @@ class RunClock:
         shorter: what would shorten a long run.
     """
 
-    def __init__(
-        self, training: NDArray[np.float64], evaluation: NDArray[np.float64], shorter: Sequence[str] = ()
-    ) -> None:
+    def __init__(self, training: NDArray[np.float64], evaluation: NDArray[np.float64], shorter: str = "") -> None:
         self._training, self._shorter = training, shorter
         self._work_before = np.concatenate([[0.0], np.cumsum(training + evaluation)])
         self._steps = 0
@@ -51,9 +47,7 @@ class RunClock:
         tests = np.full(config.epochs, float(config.evaluate_test_each_epoch))
         tests[-1] = 1.0
         validation = 0 if splits.validation is None else len(splits.validation)
-        shorter = ["experiment=speedrun"]
-        shorter += [f"data.limit_train={_FEW_IMAGES}"] * (len(splits.train) > _FEW_IMAGES)
-        shorter += ["a GPU"] * (device.type != "cuda")
+        shorter = "experiment=speedrun or data.limit_train=5000" + (" or a GPU" if device.type != "cuda" else "")
         return cls(len(splits.train) * scale, _FORWARD_ONLY * (validation + tests * len(splits.test)), shorter)
 
     @property
@@ -81,5 +75,5 @@ class RunClock:
         left = self.seconds_left
         if left is not None and not self._is_logged and self._now[0] - self._start[0] >= _SECONDS_UNTIL_LOGGED:
             self._is_logged = True
-            hint = f" Shorter: {' or '.join(self._shorter)}." if left > _LONG_SECONDS and self._shorter else ""
-            log.info("About %s left for %s.%s", duration(left), plural(len(self._training), "epoch"), hint)
+            hint = f" Shorter: {self._shorter}." if left > _LONG_SECONDS else ""
+            log.info("About %s left for %s.%s", duration(round(left)), plural(len(self._training), "epoch"), hint)
