@@ -38,8 +38,6 @@ class Muon(torch.optim.Optimizer):
         weight_decay: float = 0.0,
         iteration_dtype: torch.dtype | None = None,
     ) -> None:
-        if not (lr >= 0 and 0 <= momentum < 1):
-            raise ValueError(f"lr must be at least 0 and momentum in [0, 1), not {lr} and {momentum}")
         self._iteration_dtype = iteration_dtype
         super().__init__(params, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay, "orthogonal": False})
 
