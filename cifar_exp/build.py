@@ -73,14 +73,11 @@ def build(
     """Build what ``config`` describes; seeds all generators.
 
     With ``max_lr=auto`` an LR range test runs first. It depends on the config alone and changes no state, so the parts
-    are the same as with its result set in the config.
+    are the same as with its result set in the config. A resumed run passes that as ``known_max_lr``, because a test on
+    another machine could have another result.
 
-    Args:
-        config: resolved.
-        known_max_lr: earlier result of the LR range test, used with ``max_lr=auto``. A resumed run passes it, because a
-            test on another machine could have another result.
-        trained: data to evaluate a trained network on, and the statistics of its training images; None loads the data
-            of the config.
+    ``trained`` is the data to evaluate a trained network on, and the statistics of its training images; None loads the
+    data of the config.
 
     Raises:
         RequestError: the config asks for something that does not exist, or for parts that do not fit together.
@@ -231,10 +228,8 @@ def _find_max_lr(
     result = run_lr_range_test(config, model, batches, training_step, lr_range)
     suggestion = result.suggest()
     if suggestion.max_lr is None:
-        raise RequestError(
-            "max_lr=auto: the LR range test has no suggestion; set a number, or look at the curve: cifar-exp lr-find.\n"
-            f"{suggestion.reason}"
-        )
+        advice = "set a number, or look at the curve: cifar-exp lr-find"
+        raise RequestError(f"max_lr=auto: the LR range test has no suggestion; {advice}.\n{suggestion.reason}")
     for line in (f"max_lr={suggestion.max_lr:g}. {suggestion.reason}", *suggestion.cautions):
         log.info(line)
     return suggestion.max_lr, result
@@ -246,12 +241,12 @@ def describe(name: str, parts: Parts) -> list[str]:
     held_out = 0 if splits.validation is None else len(splits.validation)
     world_size = current_ranks().world_size
     processes = f"{world_size} processes, each with " if world_size > 1 else ""
+    precision = str(compute.precision).removeprefix("torch.")
+    augmented_by = "the device" if parts.batches.backend == "device" else "Albumentations"
     return [
         f"{name}: {len(splits.train):,} training, {held_out:,} validation and {len(splits.test):,} test images of "
         f"{len(parts.class_names)} classes; {plural(parts.steps_per_epoch, 'step')} an epoch, "
         f"{learner.total_steps:,} in all",
-        f"{count_parameters(learner.model):,} parameters on {compute.device} in "
-        f"{str(compute.precision).removeprefix('torch.')}, {processes}"
-        f"{plural(torch.get_num_threads(), 'CPU thread')}; augmented by "
-        f"{'the device' if parts.batches.backend == 'device' else 'Albumentations'}",
+        f"{count_parameters(learner.model):,} parameters on {compute.device} in {precision}, {processes}"
+        f"{plural(torch.get_num_threads(), 'CPU thread')}; augmented by {augmented_by}",
     ]

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import nn
 
 from cifar_exp import outputs
@@ -117,14 +118,11 @@ def measure_tta(config: ExperimentConfig, parts: Parts) -> Evaluation | None:
     return None if views == "none" else measure(config, parts, parts.splits.test, views=views)
 
 
-def images_to_explain(config: ExperimentConfig, evaluation: Evaluation) -> np.ndarray[Any, np.dtype[np.int64]]:
+def images_to_explain(config: ExperimentConfig, evaluation: Evaluation) -> NDArray[np.int64]:
     """Positions of the test images that the config wants explained; none with ``explain.images=0``."""
-    if not is_wanted(config.explain):
-        return np.zeros(0, dtype=np.int64)
-    named = config.explain.indices
-    if named is not None:
-        return np.array(named, dtype=np.int64)
-    return evaluation.most_confidently_wrong()[: config.explain.images]
+    if is_wanted(config.explain) and config.explain.indices is None:
+        return evaluation.most_confidently_wrong()[: config.explain.images]
+    return np.array(config.explain.indices if is_wanted(config.explain) else [], np.int64)
 
 
 def explain_test_images(
@@ -147,7 +145,7 @@ def explain_test_images(
 
 
 def explain_images(
-    config: ExperimentConfig, parts: Parts, evaluation: Evaluation, indices: np.ndarray[Any, np.dtype[np.int64]]
+    config: ExperimentConfig, parts: Parts, evaluation: Evaluation, indices: NDArray[np.int64]
 ) -> list[CamMap]:
     """Grad-CAM of test images for the predicted and the true class."""
     classes = {"predicted": evaluation.predictions[indices], "true": evaluation.labels[indices]}

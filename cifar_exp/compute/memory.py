@@ -26,14 +26,12 @@ def keep_freed_memory() -> bool:
     """Keep freed memory in the process instead of returning it to the system; returns whether that was done.
 
     A training step on a CPU allocates and frees a gigabyte of activations. By default glibc maps each large block anew
-    and unmaps it at once, and the system zeroes its pages every time. Blocks of up to 64 MiB are kept instead. This
-    changes no result.
+    and unmaps it at once, and the system zeroes its pages every time.
 
     Does nothing with another C library, or if the user has configured glibc's allocator by the environment
     (``MALLOC_TRIM_THRESHOLD_``, ``MALLOC_MMAP_THRESHOLD_``, ``MALLOC_TOP_PAD_`` or ``GLIBC_TUNABLES``).
     """
-    libc = _glibc()
-    if libc is None:
+    if (libc := _glibc()) is None:
         return False
     settings = {_M_TRIM_THRESHOLD: -1, _M_TOP_PAD: _TOP_PAD_BYTES, _M_MMAP_THRESHOLD: _MMAP_THRESHOLD_BYTES}
     accepted = [libc.mallopt(option, value) for option, value in settings.items()]
@@ -45,8 +43,7 @@ def release_free_memory() -> None:
 
     Called between training and evaluation, whose blocks differ in size: otherwise the memory kept for both adds up.
     """
-    libc = _glibc()
-    if libc is not None:
+    if (libc := _glibc()) is not None:
         libc.malloc_trim(0)
 
 
