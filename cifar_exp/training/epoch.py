@@ -115,7 +115,7 @@ def train_epoch(
             step_sizes = [sizes(first + position) for position in range(len(step_batches))]
             result = learner.take_step(step_batches, step_sizes)
             state.add(result, learner.learning_rate, momentum_of(learner.optimizer))
-            learner.end_step()
+            learner.advance_schedule("step")
             state.seconds = time.perf_counter() - started
             if learner.device.type == "cpu" and any(learner.ranks.max(not torch.isfinite(result.loss))):
                 raise DivergedError(_step_rows(learner, state))
