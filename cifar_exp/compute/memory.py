@@ -3,15 +3,19 @@
 Importing this module does not import PyTorch: `compare` does without it, and other commands import it later.
 """
 
-import ctypes
+import atexit
+import gc
 import os
 import sys
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    import ctypes
+
     import torch
 
 # From glibc's malloc.h; see mallopt(3).
@@ -48,8 +52,10 @@ def release_free_memory() -> None:
 
 
 @cache
-def _glibc() -> ctypes.CDLL | None:
+def _glibc() -> "ctypes.CDLL | None":
     """The C library if it is a glibc that the user has not configured."""
+    import ctypes
+
     if any(name.startswith("MALLOC_") for name in os.environ) or "glibc.malloc" in os.environ.get("GLIBC_TUNABLES", ""):
         return None
     try:
@@ -58,6 +64,28 @@ def _glibc() -> ctypes.CDLL | None:
         return None
     # macOS and musl have no such function.
     return libc if hasattr(libc, "gnu_get_libc_version") and hasattr(libc, "mallopt") else None
+
+
+@contextmanager
+def off_for_imports() -> Iterator[None]:
+    """Import libraries without the collector, and exempt the objects they made from later collections.
+
+    PyTorch and the others make about a million objects that live as long as the program. The collector would traverse
+    all of them again and again during the imports: a quarter of the time to the first training step.
+
+    Nothing is exempted if PyTorch was imported before: the garbage of an earlier run, and in a notebook the networks of
+    the user's own, would never be collected.
+    """
+    enabled, had_torch = gc.isenabled(), "torch" in sys.modules
+    gc.disable()
+    try:
+        yield
+    finally:
+        if not had_torch:
+            gc.freeze()
+            atexit.register(gc.unfreeze)  # some libraries complain at exit about objects that were not collected
+        if enabled:
+            gc.enable()
 
 
 _NEGLIGIBLE_LOAD = 0.7  # of other programs, in CPUs

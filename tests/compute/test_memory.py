@@ -1,5 +1,6 @@
 """The allocator's setting, seen by what the system counts: page faults and resident memory."""
 
+import ctypes
 import os
 import subprocess
 import sys
@@ -64,7 +65,7 @@ def test_the_users_own_setting_is_left_alone(name):
 
 
 def test_another_c_library_is_left_alone(monkeypatch):
-    monkeypatch.setattr(memory.ctypes, "CDLL", lambda _name: object())
+    monkeypatch.setattr(ctypes, "CDLL", lambda _name: object())
     memory._glibc.cache_clear()
     assert not memory.keep_freed_memory()
     memory.release_free_memory()
