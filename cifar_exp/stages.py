@@ -25,9 +25,9 @@ from cifar_exp.explain.gradcam import CamMap, Explainer, explain
 from cifar_exp.explain.layers import is_wanted
 from cifar_exp.run_dir import checkpoint, lifecycle
 from cifar_exp.training.fit import Fitted, Training
+from cifar_exp.training.progress import RunClock
 from cifar_exp.training.recorder import Recorder
 from cifar_exp.training.savepoint import Savepoint
-from cifar_exp.training.time_left import RunClock
 
 log = logging.getLogger(__name__)
 
@@ -138,7 +138,7 @@ def explain_test_images(
     with lifecycle.survived(out_dir, "Grad-CAM", status):
         maps = explain_images(config, parts, evaluation, indices)
     with lifecycle.survived(out_dir, "The test of Grad-CAM", status):
-        tests = measure_faithfulness(config, parts, evaluation)
+        tests = _measure_faithfulness(config, parts, evaluation)
     explanation = faithfulness.Explanation(indices, maps, tests)
     outputs.write_gradcam(parts, evaluation, explanation, out_dir)
     return explanation
@@ -153,7 +153,7 @@ def explain_images(
     return explain(_explainer(config, parts), images, indices, classes, layers, config.seed)
 
 
-def measure_faithfulness(
+def _measure_faithfulness(
     config: ExperimentConfig, parts: Parts, evaluation: Evaluation
 ) -> list[faithfulness.Faithfulness]:
     """Whether each layer's Grad-CAM maps matter, on a random sample of test images."""

@@ -87,8 +87,8 @@ class LRRangeTest:
     def diverged(self) -> bool:
         """Whether the test can stop.
 
-        The loss is not finite, or it has lost half of its fall, by more than noise. Others stop at a multiple of the
-        lowest loss. Networks with batch normalization never reach that: they recover and show a second, false minimum.
+        The loss is not finite, or it has lost half of its fall, by more than noise. (Networks with batch normalization
+        never reach the usual limit, a multiple of the lowest loss: they recover and show a second, false minimum.)
         """
         if not np.isfinite(self.losses[-1]):
             return True
@@ -109,19 +109,15 @@ class LRRangeTest:
             return Suggestion(None, f"The loss is {self.losses[0]} at the first step: the network cannot be trained.")
         rates = np.array(self.learning_rates)
         if not finite[:FIRST_STEPS].all() or self.initial_loss > _DIVERGED_AT_ONCE * self.losses[0]:
-            return Suggestion(
-                None, f"The loss diverged at once, at learning rates from {rates[0]:.2g} on: start lower (--min-lr)."
-            )
+            reason = f"The loss diverged at once, at learning rates from {rates[0]:.2g} on: start lower (--min-lr)."
+            return Suggestion(None, reason)
         smoothed = np.where(finite, smoothed, np.inf)
         begin = FIRST_STEPS - 1  # the values before are means of few batches
         lowest = begin + int(smoothed[begin:].argmin())
         fall = self.initial_loss - smoothed[lowest]
         if not fall > _LEAST_FALL * self.noise:
-            return Suggestion(
-                None,
-                f"The loss did not fall at any learning rate from {rates[0]:.2g} to {rates[-1]:.2g}: take more steps "
-                "(--steps) or another range (--min-lr, --max-lr).",
-            )
+            reason = f"The loss did not fall at any learning rate from {rates[0]:.2g} to {rates[-1]:.2g}"
+            return Suggestion(None, f"{reason}: take more steps (--steps) or another range (--min-lr, --max-lr).")
         half = begin + int(np.argmax(smoothed[begin:] <= self.initial_loss - fall / 2))
         reason = (
             f"Half of the loss's fall from {self.initial_loss:.3g} to {smoothed[lowest]:.3g} is done at "

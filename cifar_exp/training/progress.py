@@ -1,32 +1,89 @@
-"""Progress of an epoch for people: a live bar in a terminal or notebook, a log line every 30 seconds elsewhere."""
+"""Progress of training for people: a live bar in a terminal or notebook, log lines elsewhere, and the time left."""
 
 import logging
 import time
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from tqdm.auto import tqdm
 
+from cifar_exp.config.schema import ExperimentConfig
+from cifar_exp.data.augment.policy import LowResolution
+from cifar_exp.data.dataset import Splits
 from cifar_exp.safe_io.console import shows_bars
-from cifar_exp.safe_io.plural import duration
+from cifar_exp.safe_io.plural import duration, plural
 from cifar_exp.training.step import StepResult
-from cifar_exp.training.time_left import RunClock
 
 log = logging.getLogger(__name__)
 
 _BAR_SECONDS, _LINE_SECONDS = 1.0, 30.0  # reading metrics waits for a GPU, so not after every step
+_FORWARD_ONLY = 1 / 3  # of the arithmetic of a forward and a backward pass
+_WARM_UP_STEPS = 2
+_SECONDS_UNTIL_LOGGED = 10.0
+_LONG_SECONDS = 3600.0  # from which on the log names shorter ways to train
+
+
+class RunClock:
+    """Estimates the time left for all epochs, from the run's own steps.
+
+    ``training`` and ``evaluation`` are the (epochs,) work of each epoch, in training images of full size. ``shorter``
+    says what would shorten a long run.
+    """
+
+    def __init__(self, training: NDArray[np.float64], evaluation: NDArray[np.float64], shorter: str = "") -> None:
+        self._training, self._shorter = training, shorter
+        self._work_before = np.concatenate([[0.0], np.cumsum(training + evaluation)])
+        self._steps = 0
+        self._start = self._now = (0.0, 0.0)  # time, work
+        self._is_logged = False
+
+    @classmethod
+    def of(
+        cls, config: ExperimentConfig, splits: Splits, low_resolution: LowResolution | None, device: torch.device
+    ) -> "RunClock":
+        """The clock of a run. Smaller images cost in proportion to their pixels."""
+        scale = np.ones(config.epochs)
+        if low_resolution is not None:
+            scale[: low_resolution.epochs] = (low_resolution.size / config.data.image_size) ** 2
+        tests = np.full(config.epochs, float(config.evaluate_test_each_epoch))
+        tests[-1] = 1.0
+        validation = 0 if splits.validation is None else len(splits.validation)
+        shorter = "experiment=speedrun or data.limit_train=5000" + (" or a GPU" if device.type != "cuda" else "")
+        return cls(len(splits.train) * scale, _FORWARD_ONLY * (validation + tests * len(splits.test)), shorter)
+
+    @property
+    def work(self) -> float:
+        """Work of the whole run."""
+        return float(self._work_before[-1])
+
+    @property
+    def seconds_left(self) -> float | None:
+        """For all epochs; None in the first steps, which are slower."""
+        seconds, work = (now - start for now, start in zip(self._now, self._start, strict=True))
+        return (self.work - self._now[1]) * seconds / work if self._steps > _WARM_UP_STEPS else None
+
+    def update(self, epoch: int, fraction: float) -> None:
+        """Measure after a step of an epoch (from 1) that has processed a fraction of its images.
+
+        Soon after the first steps, the time left is logged.
+        """
+        self._steps += 1
+        self._now = time.monotonic(), float(self._work_before[epoch - 1] + fraction * self._training[epoch - 1])
+        if self._steps == _WARM_UP_STEPS:
+            self._start = self._now
+        left = self.seconds_left
+        if left is not None and not self._is_logged and self._now[0] - self._start[0] >= _SECONDS_UNTIL_LOGGED:
+            self._is_logged = True
+            hint = f" Shorter: {self._shorter}." if left > _LONG_SECONDS else ""
+            log.info("About %s left for %s.%s", duration(round(left)), plural(len(self._training), "epoch"), hint)
 
 
 class EpochProgress:
-    """Progress through the steps of one epoch.
+    """Progress through the steps of one epoch (from 1), which has ``images``, ``done`` of them before.
 
-    Args:
-        epoch: the epoch, from 1.
-        epochs: epochs of the run.
-        images: training images of the epoch.
-        done: images of the steps before.
-        visible: whether there may be a bar.
-        clock: estimates the time left for all epochs; None for no estimate.
+    There is a bar only if ``visible``, and no estimate for all epochs if ``clock`` is None.
     """
 
     def __init__(
