@@ -1,7 +1,6 @@
 """The network: built, completed, and tried on a copy before training.
 
-The trial refuses networks that cannot be trained or explained. Weights, statistics and all random generators of the
-network itself are unchanged.
+The trial refuses networks that cannot be trained or explained. It changes neither the network nor any generator.
 """
 
 import copy
@@ -82,10 +81,8 @@ def _check_size(node: ModelConfig, to_classify: dict[str, Any]) -> None:
         return
     needed = 3 * 4 * count_parameters(blueprint(node, **to_classify))  # float32, with a gradient and a momentum each
     if needed > available:
-        raise RequestError(
-            f"model={node.name}: weights, gradients and momentum take {needed / 1e9:,.1f} GB, and this machine has "
-            f"{available / 1e9:,.1f} GB of memory; choose a smaller width"
-        )
+        sizes = f"{needed / 1e9:,.1f} GB, and this machine has {available / 1e9:,.1f} GB"
+        raise RequestError(f"model={node.name}: weights, gradients and momentum take {sizes}; choose a smaller width")
 
 
 def count_parameters(model: nn.Module) -> int:

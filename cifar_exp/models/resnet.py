@@ -28,11 +28,6 @@ def use_cifar_stem(network: nn.Module, name: str, in_channels: int) -> nn.Module
 
     A single first convolution becomes a new one of 3x3; of a stem of several, the first gets stride 1.
 
-    Args:
-        network: a network of torchvision or timm.
-        name: the network's name in the message.
-        in_channels: channels of the images.
-
     Raises:
         RequestError: the network's stem is built in another way.
     """
