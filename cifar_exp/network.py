@@ -125,7 +125,10 @@ def _initialize(model: nn.Module, key: str, train: Split, normalize: Normalizer)
 
 @dataclass(frozen=True)
 class Trial:
-    """A copy of the initialized network, and the images that it is tried on."""
+    """A copy of the initialized network, and the images that it is tried on.
+
+    The methods raise ``RequestError`` if a pass fails, the output is not (N, classes), or nothing can be trained.
+    """
 
     key: str  # the setting that names the network, for messages
     model: nn.Module  # the copy
@@ -140,11 +143,7 @@ class Trial:
         return Normalizer(self.statistics, self.compute)(torch.from_numpy(self.images))
 
     def with_working_layout(self, memory_format: str) -> "Trial":
-        """Check the network; ``memory_format=auto`` falls back to contiguous tensors if only those work.
-
-        Raises:
-            RequestError: the network cannot be trained, or only in another layout than the one set.
-        """
+        """Check the network; ``memory_format=auto`` falls back to contiguous tensors if only those work."""
         try:
             self.check()
             return self
@@ -166,11 +165,7 @@ class Trial:
             return contiguous
 
     def check(self) -> None:
-        """Make a forward pass in both modes and a backward pass in training mode.
-
-        Raises:
-            RequestError: a pass fails, the output is not (N, classes), or nothing can be trained.
-        """
+        """Make a forward pass in both modes and a backward pass in training mode."""
         begin_epoch = getattr(self.model, "begin_epoch", None)
         if begin_epoch is not None:
             begin_epoch(1)

@@ -47,7 +47,7 @@ def train(
     learner, batches, statistics = parts.learner, parts.batches, parts.statistics
     # What a checkpoint needs beside the config, so that its weights can be used.
     about = {"class_names": list(parts.class_names), "mean": list(statistics.mean), "std": list(statistics.std)}
-    learner.clock = RunClock.of(config, parts.splits, batches.low_resolution, learner.device)
+    learner.clock = RunClock.of(config, parts.splits, batches.low_resolution)
     on_gpu = parts.compute.device.type == "cuda"
     workers = _loader_workers(config.data.workers, on_gpu=on_gpu) if batches.backend == "albumentations" else 0
     return Training(

@@ -22,27 +22,24 @@ _BAR_SECONDS, _LINE_SECONDS = 1.0, 30.0  # reading metrics waits for a GPU, so n
 _FORWARD_ONLY = 1 / 3  # of the arithmetic of a forward and a backward pass
 _WARM_UP_STEPS = 2
 _SECONDS_UNTIL_LOGGED = 10.0
-_LONG_SECONDS = 3600.0  # from which on the log names shorter ways to train
+_LONG_SECONDS, _SHORTER = 3600.0, " Shorter: experiment=speedrun, data.limit_train=5000 or a faster device."
 
 
 class RunClock:
     """Estimates the time left for all epochs, from the run's own steps.
 
-    ``training`` and ``evaluation`` are the (epochs,) work of each epoch, in training images of full size. ``shorter``
-    says what would shorten a long run.
+    ``training`` and ``evaluation`` are the (epochs,) work of each epoch, in training images of full size.
     """
 
-    def __init__(self, training: NDArray[np.float64], evaluation: NDArray[np.float64], shorter: str = "") -> None:
-        self._training, self._shorter = training, shorter
+    def __init__(self, training: NDArray[np.float64], evaluation: NDArray[np.float64]) -> None:
+        self._training = training
         self._work_before = np.concatenate([[0.0], np.cumsum(training + evaluation)])
         self._steps = 0
         self._start = self._now = (0.0, 0.0)  # time, work
         self._is_logged = False
 
     @classmethod
-    def of(
-        cls, config: ExperimentConfig, splits: Splits, low_resolution: LowResolution | None, device: torch.device
-    ) -> "RunClock":
+    def of(cls, config: ExperimentConfig, splits: Splits, low_resolution: LowResolution | None) -> "RunClock":
         """The clock of a run. Smaller images cost in proportion to their pixels."""
         scale = np.ones(config.epochs)
         if low_resolution is not None:
@@ -50,8 +47,7 @@ class RunClock:
         tests = np.full(config.epochs, float(config.evaluate_test_each_epoch))
         tests[-1] = 1.0
         validation = 0 if splits.validation is None else len(splits.validation)
-        shorter = "experiment=speedrun or data.limit_train=5000" + (" or a GPU" if device.type != "cuda" else "")
-        return cls(len(splits.train) * scale, _FORWARD_ONLY * (validation + tests * len(splits.test)), shorter)
+        return cls(len(splits.train) * scale, _FORWARD_ONLY * (validation + tests * len(splits.test)))
 
     @property
     def work(self) -> float:
@@ -76,7 +72,7 @@ class RunClock:
         left = self.seconds_left
         if left is not None and not self._is_logged and self._now[0] - self._start[0] >= _SECONDS_UNTIL_LOGGED:
             self._is_logged = True
-            hint = f" Shorter: {self._shorter}." if left > _LONG_SECONDS else ""
+            hint = _SHORTER if left > _LONG_SECONDS else ""
             log.info("About %s left for %s.%s", duration(round(left)), plural(len(self._training), "epoch"), hint)
 
 

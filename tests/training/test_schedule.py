@@ -40,7 +40,7 @@ def one_cycle_formula(step: int, *, total: int, max_lr: float) -> float:
     return end + (max_lr - end) * (1 + math.cos(math.pi * (step - top) / (total - 1 - top))) / 2
 
 
-def test_the_published_run_hardly_moves_its_learning_rate():
+def test_the_published_run_uses_20_of_7820_planned_steps():
     config = composed("experiment=published")
     assert (config.epochs, config.batch_size) == (EPOCHS, 128)
     rates, _ = trace(config, EPOCHS * STEPS_PER_EPOCH, STEPS_PER_EPOCH)
@@ -57,7 +57,7 @@ def test_the_published_run_hardly_moves_its_learning_rate():
     )
 
 
-def test_onecycle_is_the_policy_as_it_was_meant():
+def test_onecycle_advances_the_one_cycle_policy_per_step():
     config = composed("experiment=onecycle")
     rates, momenta = trace(config, EPOCHS * STEPS_PER_EPOCH, STEPS_PER_EPOCH)
     np.testing.assert_allclose(
@@ -136,7 +136,7 @@ def test_triangle_is_straight_between_its_corners(total):
     assert set(momenta) == {0.9}
 
 
-def test_triangle_can_start_at_its_peak_and_end_at_nothing():
+def test_triangle_can_start_at_its_peak_and_end_at_zero():
     config = composed("experiment=speedrun")
     rates, _ = trace(config, 400, 50)
     np.testing.assert_allclose(rates, config.max_lr * (1 - np.arange(400) / 400), rtol=1e-12)
