@@ -84,20 +84,18 @@ def resolve_device(name: str) -> torch.device:
     return device
 
 
-def has_fast_bfloat16(device: torch.device) -> bool:
-    """Whether the hardware computes in bfloat16; emulated, it is slower than float32."""
-    if device.type == "cuda":
-        return torch.cuda.get_device_capability(device) >= (8, 0)
-    if device.type == "cpu":
-        return bool(_cpu_flags() & {"amx_bf16", "avx512_bf16", "bf16"})  # bf16: ARM
-    return False
-
-
 def resolve_precision(name: str, device: torch.device) -> torch.dtype:
-    """The type in which convolutions and matrix products compute. ``auto`` selects bfloat16 if the hardware has it."""
-    if name == "auto":
-        return torch.bfloat16 if has_fast_bfloat16(device) else torch.float32
-    return {"float32": torch.float32, "bfloat16": torch.bfloat16}[name]
+    """The type in which convolutions and matrix products compute.
+
+    ``auto`` selects bfloat16 if the hardware has it; emulated, it is slower than float32.
+    """
+    if name != "auto":
+        return {"float32": torch.float32, "bfloat16": torch.bfloat16}[name]
+    if device.type == "cuda":
+        fast = torch.cuda.get_device_capability(device) >= (8, 0)
+    else:
+        fast = device.type == "cpu" and not _cpu_flags().isdisjoint({"amx_bf16", "avx512_bf16", "bf16"})  # bf16: ARM
+    return torch.bfloat16 if fast else torch.float32
 
 
 def resolve_memory_format(name: str, device: torch.device, precision: torch.dtype) -> torch.memory_format:
