@@ -30,7 +30,7 @@ def keep_freed_memory() -> bool:
     """Keep freed memory in the process instead of returning it to the system; returns whether that was done.
 
     A training step on a CPU allocates and frees a gigabyte of activations. By default glibc maps each large block anew
-    and unmaps it at once, and the system zeroes its pages every time.
+    and unmaps it at once, and the system zeroes its pages every time. Keeping it changes no result.
 
     Does nothing with another C library, or if the user has configured glibc's allocator by the environment
     (``MALLOC_TRIM_THRESHOLD_``, ``MALLOC_MMAP_THRESHOLD_``, ``MALLOC_TOP_PAD_`` or ``GLIBC_TUNABLES``).
