@@ -185,6 +185,14 @@ def test_a_damaged_checkpoint_is_reported(interrupted, capsys):
     assert state(interrupted) == "failed"
 
 
+@pytest.mark.parametrize("table", ["metrics.csv", "steps.csv"])
+def test_a_table_with_the_columns_of_another_version_is_refused(interrupted, capsys, table):
+    content = "epoch,step,speed\n1,3,0.5\n"
+    (interrupted / table).write_text(content)
+    refused(capsys, ["resume", str(interrupted)], table, "its columns are not those that this version")
+    assert (interrupted / table).read_text() == content
+
+
 def test_other_data_is_refused(interrupted, capsys):
     environment = json.loads((interrupted / "environment.json").read_text())
     (interrupted / "environment.json").write_text(json.dumps(environment | {"data_fingerprint": "0" * 64}))
