@@ -10,7 +10,7 @@ from typing import Any
 
 from hydra.core.global_hydra import GlobalHydra
 
-from cifar_exp.config.parse import flatten
+from cifar_exp.config.parse import as_yaml, flatten
 from cifar_exp.reports.html import page
 from cifar_exp.reports.html.formats import integer, is_missing, memory, number, percent, points_with_unit, seconds
 from cifar_exp.reports.html.parts import Finding
@@ -206,18 +206,3 @@ def config_groups(config: Mapping[str, Any], defaults: Mapping[str, Any]) -> dic
         changed = dotted not in defaults or value != defaults[dotted]
         groups.setdefault(group, []).append(Leaf(key or group, as_yaml(value), default, changed))
     return groups
-
-
-def as_yaml(value: Any) -> str:
-    """A value of a config in YAML.
-
-    >>> as_yaml(None), as_yaml(True), as_yaml([1, 0.5]), as_yaml("a b")
-    ('null', 'true', '[1, 0.5]', 'a b')
-    """
-    if value is None:
-        return "null"
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, list | tuple):
-        return f"[{', '.join(map(as_yaml, value))}]"
-    return str(value)
