@@ -45,7 +45,7 @@ def decoded(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Path]]:
 
 
 def entry_of(cache: Path) -> Path:
-    (entry,) = (cache / "decoded").glob("*.npy")
+    (entry,) = (cache / "decoded").glob("*.npz")
     return entry
 
 
@@ -158,7 +158,7 @@ def test_damaged_entry_is_made_again(
 
 def test_failed_decoding_leaves_nothing_behind(load: Load, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr(np, "save", lambda *arguments: (_ for _ in ()).throw(OSError(28, "No space left on device")))
+        patch.setattr(np, "savez", lambda *arguments: (_ for _ in ()).throw(OSError(28, "No space left on device")))
         dataset = load()
     assert len(dataset.train) == 24
     assert [path for path in (cache / "decoded").iterdir() if path.suffix != ".lock"] == []
