@@ -27,7 +27,7 @@ class Statistics:
         return tuple(255 * value for value in self.mean)
 
 
-def statistics(images: NDArray[np.uint8], decimals: int | None) -> Statistics:
+def channel_statistics(images: NDArray[np.uint8], decimals: int | None) -> Statistics:
     """Channel mean and (population) standard deviation over all pixels, computed exactly from counts.
 
     Args:

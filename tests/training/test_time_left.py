@@ -7,9 +7,8 @@ import pytest
 import torch
 from composing import composed
 
-from cifar_exp.data import Split
 from cifar_exp.data.augment.policy import LowResolution
-from cifar_exp.data.dataset import Splits
+from cifar_exp.data.dataset import Split, Splits
 from cifar_exp.training import time_left
 from cifar_exp.training.time_left import RunClock
 

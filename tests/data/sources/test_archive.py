@@ -12,10 +12,11 @@ from PIL import Image
 from torchvision.transforms import functional
 
 from cifar_exp import data
+from cifar_exp.data.dataset import Dataset
 from cifar_exp.data.sources import cifar
 from cifar_exp.errors import RequestError
 
-Load = Callable[..., data.Dataset]
+Load = Callable[..., Dataset]
 
 
 @pytest.fixture

@@ -14,10 +14,11 @@ import pytest
 from PIL import Image
 
 from cifar_exp import data
+from cifar_exp.data.dataset import Dataset
 from cifar_exp.data.sources import image_files
 from cifar_exp.data.sources.cache import cache_folder, decode_once
 
-Load = Callable[..., data.Dataset]
+Load = Callable[..., Dataset]
 
 
 @pytest.fixture
@@ -66,7 +67,7 @@ def test_simultaneous_starts_decode_once(cache: Path, load: Load) -> None:
     dataset = load()
     everybody, calls = threading.Barrier(4), []
 
-    def decode() -> data.Dataset:
+    def decode() -> Dataset:
         calls.append(1)
         time.sleep(0.3)  # time enough for the others to get to the lock
         return dataset

@@ -20,9 +20,10 @@ from cifar_format import Archive
 from programs import started
 
 from cifar_exp import data
+from cifar_exp.data.dataset import Dataset
 from cifar_exp.errors import RequestError
 
-Load = Callable[..., data.Dataset]
+Load = Callable[..., Dataset]
 HINTS = ("data.root=PATH", "data.url=URL", "experiment=quickstart")
 
 

@@ -14,10 +14,11 @@ from PIL import Image
 from torchvision.transforms import functional
 
 from cifar_exp import data
+from cifar_exp.data.dataset import Dataset
 from cifar_exp.data.sources import image_files
 from cifar_exp.errors import RequestError
 
-Load = Callable[..., data.Dataset]
+Load = Callable[..., Dataset]
 RNG = np.random.default_rng(0)
 NOISE = RNG.integers(0, 256, (32, 32, 3), dtype=np.uint8)
 
