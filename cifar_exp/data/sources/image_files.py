@@ -135,7 +135,7 @@ def read_images(paths: list[Path], size: int, what: str) -> tuple[NDArray[np.uin
     # Processes, as small images are mostly decoded in Python code, where threads block each other. For few files,
     # starting processes takes longer than decoding.
     parallel = Parallel(1 if len(paths) < 4 * _CHUNK else -1, batch_size=_CHUNK, return_as="generator")
-    decoded = parallel(delayed(_read_or_problem)(path, size) for path in paths)
+    decoded = parallel(delayed(_read)(path, size) for path in paths)
     problems: dict[int, str] = {}
     seen: Counter[str] = Counter()
     bar = tqdm(decoded, f"decoding {what}", len(paths), unit=" images", disable=not shows_bars(), leave=False)
@@ -153,13 +153,6 @@ def as_text(name: str) -> str:
     return printable(name.encode("utf-8", "backslashreplace").decode())
 
 
-def _read_or_problem(path: Path, size: int) -> tuple[NDArray[np.uint8], list[str]] | str:
-    try:
-        return _read(path, size)
-    except RequestError as error:
-        return str(error)
-
-
 def has_image_suffix(name: str) -> bool:
     """Whether a file's name ends like those of the image formats that can be read."""
     _formats()  # makes Pillow know its suffixes
@@ -173,32 +166,34 @@ def _formats() -> list[str]:
     return [name for name in _FORMATS if name in Image.OPEN]
 
 
-def _read(path: Path, size: int) -> tuple[NDArray[np.uint8], list[str]]:
+def _read(path: Path, size: int) -> tuple[NDArray[np.uint8], list[str]] | str:
     """One image as (size, size, 3) uint8, upright, gray to RGB, transparency on white; and what was converted.
 
-    Raises:
-        RequestError: names the file and the reason.
+    A text instead says why it cannot be read.
     """
     try:
         with warnings.catch_warnings(action="ignore"), Image.open(path, formats=_formats()) as image:
             if image.width * image.height > _MAX_PIXELS:
-                raise RequestError(f"{path}: {image.width}x{image.height} pixels are more than {_MAX_PIXELS:,}")
+                return f"{path}: {image.width}x{image.height} pixels are more than {_MAX_PIXELS:,}"
             deep = _has_sixteen_bits(image)
             image.draft("RGB", (size, size))  # the JPEG decoder skips detail that scaling would remove
             image.load()
             with suppress(Exception):  # damaged EXIF data: struct.error, SyntaxError and others
                 ImageOps.exif_transpose(image, in_place=True)
-            pixels = _eight_bits(image, path) if image.mode.startswith(("I", "F")) else image
+            pixels: Image.Image = image
+            if image.mode.startswith("I;16") or (image.mode == "I" and image.format in ("PNG", "PPM")):
+                # The upper 8 bits of gray, as Pillow takes them of colours.
+                pixels = Image.fromarray((np.asarray(image).astype(np.int64).clip(0, 65535) >> 8).astype(np.uint8))
+            elif image.mode in ("I", "F"):
+                return f"{path}: has more than 16 bits a channel; convert it to 8 bits first"
             flat, transparent = _on_white(pixels)
             return np.asarray(fit(flat, size)), [_DEEP] * deep + [_TRANSPARENT] * transparent
-    except RequestError:
-        raise
     except Image.DecompressionBombError as error:
-        raise RequestError(f"{path}: {error}") from error
-    except UnidentifiedImageError as error:
-        raise RequestError(f"{path}: not a readable image") from error
+        return f"{path}: {error}"
+    except UnidentifiedImageError:
+        return f"{path}: not a readable image"
     except Exception as error:  # decoders raise OSError, SyntaxError, RuntimeError, struct.error and others
-        raise RequestError(f"{path}: damaged image: {' '.join(str(error).split())}") from error
+        return f"{path}: damaged image: {' '.join(str(error).split())}"
 
 
 def _has_sixteen_bits(image: Image.Image) -> bool:
@@ -208,13 +203,6 @@ def _has_sixteen_bits(image: Image.Image) -> bool:
         if isinstance(raw, str) and _SIXTEEN_BITS.fullmatch(raw):
             return True
     return image.mode.startswith("I;16")
-
-
-def _eight_bits(image: Image.Image, path: Path) -> Image.Image:
-    """The upper 8 bits of a gray image of 16, as Pillow does with colour images."""
-    if not image.mode.startswith("I;16") and not (image.mode == "I" and image.format in ("PNG", "PPM")):
-        raise RequestError(f"{path}: has more than 16 bits a channel; convert it to 8 bits first")
-    return Image.fromarray((np.asarray(image).astype(np.int64).clip(0, 65535) >> 8).astype(np.uint8))
 
 
 def _on_white(image: Image.Image) -> tuple[Image.Image, bool]:

@@ -66,7 +66,11 @@ def load_image_folder(
             )
         train = _list(base, train_folder, names, names)
         if test_folder is not None:
-            _check_same(base, train_folder, names, test_folder, _folders(base / test_folder))
+            if one_sided := sorted(set(names) ^ set(_folders(base / test_folder))):
+                raise RequestError(
+                    f"{base}: {train_folder}/ and {test_folder}/ must hold the same class folders; "
+                    f"only one of them holds {_some(one_sided)}"
+                )
             test = _list(base, test_folder, names, names)
         else:
             train, test = split_files(train, names, test_fraction=test_fraction, test_seed=test_seed)
@@ -138,7 +142,8 @@ def _layout(base: Path, *, evaluated: bool) -> tuple[str, str | None]:
         return (train or test)[0], test[0]
     splits = [name for name in named if name in (*_TRAIN, *_TEST)]  # two of these without class folders
     if holding or len(splits) > 1 or len(folders) < (1 if evaluated else 2):
-        raise RequestError(f"data.root={base}: {_EXPECTED}; found {_found(base, folders)}")
+        found = _some([f"{name}/" for name in folders]) or "no folder"
+        raise RequestError(f"data.root={base}: {_EXPECTED}; found {found}")
     return ".", None
 
 
@@ -148,18 +153,6 @@ def _folders(folder: Path) -> list[str]:
             return sorted(entry.name for entry in entries if not is_hidden(entry.name) and entry.is_dir())
     except OSError as error:
         raise RequestError(f"{folder}: cannot be read: {error.strerror}") from error
-
-
-def _found(base: Path, folders: list[str]) -> str:
-    """The content of a folder of unknown layout, for the error message."""
-    with os.scandir(base) as entries:
-        files = sum(not entry.is_dir() for entry in entries)
-    described = []
-    for name in folders[:5]:
-        inner = _folders(base / name) if os.access(base / name, os.R_OK | os.X_OK) else []
-        described.append(f"{as_text(name)}/" + (f" (with {_some([f'{x}/' for x in inner])})" if inner else ""))
-    more = f", ... ({len(folders)} folders)" if len(folders) > 5 else ""
-    return f"{', '.join(described) or 'no folder'}{more} and {files:,} files"
 
 
 def _list(base: Path, folder: str, names: list[str], class_names: Sequence[str]) -> list[ImageFile]:
@@ -173,12 +166,6 @@ def _list(base: Path, folder: str, names: list[str], class_names: Sequence[str])
             raise RequestError(f"{base / relative}: the class folder is empty")
         files += found
     return files
-
-
-def _check_same(base: Path, train: str, in_train: list[str], test: str, in_test: list[str]) -> None:
-    missing = {train: sorted(set(in_test) - set(in_train)), test: sorted(set(in_train) - set(in_test))}
-    if described := [f"{split}/ has no {', '.join(absent)}" for split, absent in missing.items() if absent]:
-        raise RequestError(f"{base}: {train}/ and {test}/ must hold the same class folders: {'; '.join(described)}")
 
 
 def _some(names: Sequence[str]) -> str:

@@ -74,10 +74,10 @@ def test_a_class_may_be_called_train(load: Load, image_tree: Path) -> None:
     ("remove", "found"),
     [
         ((".",), "no such folder"),
-        (("test",), r"found train/ \(with cat/, dog/\) and 0 files"),
-        (("train",), r"found test/ \(with cat/, dog/\) and 0 files"),
-        (("train", "test"), "found no folder and 0 files"),
-        (("train/cat", "train/dog", "test/cat", "test/dog"), "found test/, train/ and 0 files"),
+        (("test",), "found train/$"),
+        (("train",), "found test/$"),
+        (("train", "test"), "found no folder$"),
+        (("train/cat", "train/dog", "test/cat", "test/dog"), "found test/, train/$"),
     ],
 )
 def test_another_layout_is_described(load: Load, image_tree: Path, remove: tuple[str, ...], found: str) -> None:
@@ -89,7 +89,7 @@ def test_another_layout_is_described(load: Load, image_tree: Path, remove: tuple
 
 
 def test_a_folder_too_high(load: Load, image_tree: Path) -> None:
-    with pytest.raises(RequestError, match=r"found .*tree/ \(with test/, train/\)"):
+    with pytest.raises(RequestError, match=r"found .*tree/$"):
         load(root=str(image_tree.parent))
 
 
