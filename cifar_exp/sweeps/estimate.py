@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from cifar_exp.build import Parts, build
@@ -32,13 +33,10 @@ _WARM_UP_STEPS, _STEPS, _SECONDS = 2, 10, 5.0
 _PLACEHOLDER_LR = 1e-3  # instead of max_lr=auto: the time of a step does not depend on it
 # Measured bytes: a line of steps.csv, all figures and tables, report.html with its images.
 _STEPS_ROW, _FIGURES, _PAGE = 80, 1.5e6, 1.4e6
-# fmt: off
 _COST_KEYS = (  # they affect the time of a step
     "model", "data", "augment", "augment_backend", "optimizer", "batch_size", "device", "precision", "memory_format",
-    "compile",
-    "cuda_graph",
-)
-# fmt: on
+    "compile", "cuda_graph",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -103,19 +101,21 @@ def _measure(job: Job) -> Cost:
         parts = build(job.config, known_max_lr=_PLACEHOLDER_LR)
     except RequestError as error:
         raise RequestError(f"{job.title}: {error}") from error
-    step = _step_seconds(parts)
-    held_out = parts.splits.validation
-    size = job.config.evaluation.batch_size
-    sample = parts.splits.test.take(torch.arange(min(size, len(parts.splits.test))).numpy())
+    step, splits, model, size = (
+        _step_seconds(parts),
+        parts.splits,
+        parts.learner.model,
+        job.config.evaluation.batch_size,
+    )
+    sample = splits.test.take(np.arange(min(size, len(splits.test))))
     started = time.perf_counter()
-    evaluate(parts.learner.model, sample, compute=parts.compute, normalize=parts.normalize, batch_size=size)
+    evaluate(model, sample, compute=parts.compute, normalize=parts.normalize, batch_size=size)
     image = (time.perf_counter() - started) / len(sample)
-    parameters = count_parameters(parts.learner.model)
     states = parts.learner.optimizer.state.values()
     slots = sum(value.numel() for state in states for value in state.values() if torch.is_tensor(value))
-    checkpoint = 4.0 * ((2 if job.config.checkpoint.best else 1) * parameters + slots)
-    validation = 0 if held_out is None else len(held_out)
-    return Cost(step, image, parts.steps_per_epoch, validation, len(parts.splits.test), checkpoint)
+    checkpoint = 4.0 * ((2 if job.config.checkpoint.best else 1) * count_parameters(model) + slots)
+    validation = 0 if splits.validation is None else len(splits.validation)
+    return Cost(step, image, parts.steps_per_epoch, validation, len(splits.test), checkpoint)
 
 
 def _step_seconds(parts: Parts) -> float:
@@ -130,25 +130,17 @@ def _step_seconds(parts: Parts) -> float:
             torch.cuda.synchronize()
         times.append(time.perf_counter())
 
+    def batches() -> Iterator[Batch]:
+        for number, batch in enumerate(parts.batches.epoch(1)):
+            enough = number > _WARM_UP_STEPS and time.perf_counter() - times[0] > _SECONDS
+            if enough or number == _WARM_UP_STEPS + _STEPS:
+                return
+            yield batch
+
+    start, images = EpochState.start(parts.compute.device), len(parts.splits.train)
     train_epoch(
-        parts.learner,
-        _limited(parts.batches.epoch(1)),
-        EpochState.start(parts.compute.device),
-        images=len(parts.splits.train),
-        epochs=1,
-        sizes=parts.batches.sizes,
-        after_step=after_step,
+        parts.learner, batches(), start, images=images, epochs=1, sizes=parts.batches.sizes, after_step=after_step
     )
     gaps = [after - before for before, after in itertools.pairwise(times)]
     warm = gaps[_WARM_UP_STEPS:] or gaps
     return sum(warm) / len(warm)
-
-
-def _limited(batches: Iterator[Batch]) -> Iterator[Batch]:
-    """Batches for the measurement: limited in number and time."""
-    started = time.perf_counter()
-    for number, batch in enumerate(batches):
-        enough = number > _WARM_UP_STEPS and time.perf_counter() - started > _SECONDS
-        if enough or number == _WARM_UP_STEPS + _STEPS:
-            return
-        yield batch

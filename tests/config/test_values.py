@@ -153,8 +153,8 @@ BAD = {
     "two channels": (PIXELS[..., :2], LABELS, SOURCES, "1 or 3"),
     "a label too many": (PIXELS, np.array([0, 1, 1]), SOURCES, "2 images, 3 labels and 2 sources"),
     "a source too few": (PIXELS, LABELS, SOURCES[:1], "2 images, 2 labels and 1 sources"),
-    "no images": (PIXELS[:0], LABELS[:0], SOURCES[:0], "has no images"),
-    "images without pixels": (PIXELS[:, :0], LABELS, SOURCES, "are empty"),
+    "no images": (PIXELS[:0], LABELS[:0], SOURCES[:0], r"not \(0, 8, 8, 3\) uint8"),
+    "images without pixels": (PIXELS[:, :0], LABELS, SOURCES, r"not \(2, 0, 8, 3\) uint8"),
     "no array": ("images", LABELS, SOURCES, "did not return a data set"),
 }
 

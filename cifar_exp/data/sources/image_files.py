@@ -34,7 +34,7 @@ _MOST_NAMED = 10  # files that an error lists
 _FORMATS = ("JPEG", "JPEG2000", "PNG", "WEBP", "AVIF", "GIF", "BMP", "TIFF", "PPM", "TGA")
 # Made by file managers, archives and network storage, in any case; as are names with a leading dot.
 _NOT_IMAGES = {"thumbs.db", "ehthumbs.db", "desktop.ini", "@eadir", "__macosx", "$recycle.bin"}
-_SIXTEEN_BITS = re.compile(r"(I|L|LA|RGB|RGBA|RGBX|RGBa|CMYK);16[BLN]?")  # Pillow's names of raw pixels
+_SIXTEEN_BITS = re.compile(r"'(I|L|LA|RGB|RGBA|RGBX|RGBa|CMYK);16[BLN]?'")  # Pillow's names of raw pixels
 _TRANSPARENT, _DEEP = "transparency composited on white", "16 bits a channel scaled to 8"
 
 
@@ -65,11 +65,7 @@ def image_file(path: str, relative: str, label: int, status: os.stat_result) -> 
 def list_folder(folder: Path, relative: str, label: int, above: tuple[tuple[int, int], ...] = ()) -> list[ImageFile]:
     """The files in a folder and below it, in no particular order.
 
-    Args:
-        folder: the folder to list.
-        relative: its path relative to the root.
-        label: the label of all its files.
-        above: its parent folders, to detect loops of links.
+    ``relative`` is its path relative to the root; ``above`` are its parent folders, to detect loops of links.
 
     Raises:
         RequestError: a folder or file cannot be read, or links form a loop.
@@ -122,10 +118,7 @@ def decode(base: Path, train: list[ImageFile], test: list[ImageFile], size: int)
 def read_images(paths: list[Path], size: int, what: str) -> tuple[NDArray[np.uint8], dict[int, str], Counter[str]]:
     """Read image files, many of them in parallel.
 
-    Args:
-        paths: paths of regular files.
-        size: height and width of the images in pixels; see ``resize.fit``.
-        what: the images are, for the progress bar.
+    ``what`` they are is for the progress bar.
 
     Returns:
         (N, size, size, 3) images, black if the file cannot be read; by position, why it cannot; how many images were
@@ -198,11 +191,8 @@ def _read(path: Path, size: int) -> tuple[NDArray[np.uint8], list[str]] | str:
 
 def _has_sixteen_bits(image: Image.Image) -> bool:
     """Whether the file has 16 bits a channel; Pillow silently keeps the upper 8 of colour images."""
-    for _, _, _, arguments in getattr(image, "tile", ()):
-        raw = arguments[0] if isinstance(arguments, tuple) and arguments else arguments
-        if isinstance(raw, str) and _SIXTEEN_BITS.fullmatch(raw):
-            return True
-    return image.mode.startswith("I;16")
+    raw_modes = repr([arguments for *_, arguments in getattr(image, "tile", ())])
+    return image.mode.startswith("I;16") or _SIXTEEN_BITS.search(raw_modes) is not None
 
 
 def _on_white(image: Image.Image) -> tuple[Image.Image, bool]:
@@ -210,7 +200,5 @@ def _on_white(image: Image.Image) -> tuple[Image.Image, bool]:
     if not image.has_transparency_data:
         return image.convert("RGB"), False
     layers = image.convert("RGBA")
-    lowest, _ = layers.getchannel("A").getextrema()
-    if lowest == 255:
-        return layers.convert("RGB"), False
-    return Image.alpha_composite(Image.new("RGBA", layers.size, "white"), layers).convert("RGB"), True
+    is_opaque = layers.getchannel("A").getextrema()[0] == 255
+    return Image.alpha_composite(Image.new("RGBA", layers.size, "white"), layers).convert("RGB"), not is_opaque
