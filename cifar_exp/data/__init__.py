@@ -2,6 +2,7 @@
 
 import json
 from contextlib import suppress
+from dataclasses import fields
 from functools import partial
 
 from cifar_exp.config.groups.data import DataConfig, ImageFolderConfig
@@ -22,15 +23,7 @@ image_folder = load_image_folder
 mnist5k = load_mnist5k
 
 # Keys of a data node that concern the use of the data set, not its content.
-_USE_KEYS = (
-    "validation_fraction",
-    "split_seed",
-    "limit_train",
-    "limit_test",
-    "workers",
-    "sampler",
-    "statistics_decimals",
-)
+_USE_KEYS = tuple({one.name for one in fields(DataConfig)} - {"_target_", "name", "cache", "image_size"})
 
 # The data set that was loaded last, by its node as text; None: not shared.
 _shared: dict[str, Dataset] | None = None
@@ -57,13 +50,8 @@ def load_to_evaluate(
 ) -> Dataset:
     """The data set of a resolved ``data`` node, for testing a trained network.
 
-    Image files need no training split, and not all classes. The network's own data set keeps its split.
-
-    Args:
-        node: the data.
-        class_names: the network's class names.
-        trained_on: the ``data`` node of its training.
-        fingerprint: fingerprint of the data set of its training, if known.
+    Image files need no training split, and not all classes of the network. The network's own data set keeps its split:
+    that of the node ``trained_on``, or with the same ``fingerprint``.
 
     Raises:
         RequestError: the data is missing or malformed, or has other classes.

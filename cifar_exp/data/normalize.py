@@ -28,11 +28,9 @@ class Statistics:
 
 
 def channel_statistics(images: NDArray[np.uint8], decimals: int | None) -> Statistics:
-    """Channel mean and (population) standard deviation over all pixels, computed exactly from counts.
+    """Channel mean and (population) standard deviation of (N, H, W, C) uint8 images, computed exactly from counts.
 
-    Args:
-        images: (N, H, W, C) uint8.
-        decimals: number of decimals that both are rounded to; None keeps them exact.
+    Both are rounded to ``decimals``, if given.
 
     Raises:
         RequestError: a channel is constant, or a deviation is rounded to 0.

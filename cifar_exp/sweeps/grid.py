@@ -88,8 +88,8 @@ def expand(parsed: Sequence[Override]) -> list[list[str]]:
 
 
 def _values(override: Override) -> list[str]:
-    """The values of a swept override, at most ``MOST_JOBS + 1``."""
-    value = override.value()
+    """The values of a swept override, at most ``MOST_JOBS + 1`` of a range."""
+    value: Any = override.value()
     if isinstance(value, IntervalSweep):
         raise RequestError(f"{override.input_line}: an interval has no list of values; use hydra/sweeper=optuna")
     if isinstance(value, RangeSweep):

@@ -38,13 +38,10 @@ _RESULTS = "optimization_results.yaml"
 
 
 def search(launcher: Launcher, config: DictConfig, arguments: Sequence[str]) -> None:
-    """Run the jobs of ``conf/hydra/sweeper/optuna.yaml`` by a launcher, with values chosen by Optuna.
+    """Run a search with the settings of ``conf/hydra/sweeper/optuna.yaml``, which are in ``config.hydra.sweeper``.
 
-    Args:
-        launcher: runs the jobs.
-        config: with its ``hydra`` node, whose ``sweeper`` holds the settings of the search.
-        arguments: overrides of the command line: one value holds for every job, several are searched. They replace
-            ``params`` of the settings with the same key.
+    ``arguments`` are overrides of the command line: one value holds for every job, several are searched. They replace
+    ``params`` of the settings with the same key.
     """
     import optuna
 
@@ -60,21 +57,25 @@ def search(launcher: Launcher, config: DictConfig, arguments: Sequence[str]) -> 
     study = open_study(sweep_dir, settings.pruner)
 
     def run(trials: Mapping[int, "FrozenTrial | Trial"]) -> None:
-        _record(study, sweep_dir)
+        # Record the jobs chosen so far, for the table of results.
+        record = read_json(sweep_dir / RECORD) if (sweep_dir / RECORD).exists() else {}
+        record["jobs"] = [
+            {"job": job, "run": str(job), "overrides": {key: _text(value) for key, value in trial.params.items()}}
+            for job, trial in sorted(trials_by_job(study).items())
+        ]
+        atomic.write_json(sweep_dir / RECORD, record)
         # A launcher numbers its jobs from the first one: one launch for each group of consecutive numbers.
         for _, group in itertools.groupby(enumerate(sorted(trials)), key=lambda one: one[1] - one[0]):
             numbers = [number for _, number in group]
-            overrides = [
-                [*fixed, *(f"{key}={_text(value)}" for key, value in trials[n].params.items())] for n in numbers
-            ]
-            results = launcher.launch(overrides, initial_job_idx=numbers[0])
+            chosen = [[f"{key}={_text(value)}" for key, value in trials[job].params.items()] for job in numbers]
+            results = launcher.launch([[*fixed, *texts] for texts in chosen], initial_job_idx=numbers[0])
             for job, result in zip(numbers, results, strict=True):
                 _tell(study, trials[job].number, result, sweep_dir / str(job))
 
     kept = (optuna.trial.TrialState.COMPLETE, optuna.trial.TrialState.PRUNED)
     unfinished = {job: trial for job, trial in trials_by_job(study).items() if trial.state not in kept}
-    for trial in unfinished.values():
-        _check_known(trial, space, sweep_dir)
+    for old in unfinished.values():
+        _check_known(old, space, sweep_dir)
     for start in range(0, len(unfinished), n_jobs):
         batch = sorted(unfinished)[start : start + n_jobs]
         for job in batch:
@@ -83,8 +84,8 @@ def search(launcher: Launcher, config: DictConfig, arguments: Sequence[str]) -> 
     while (done := len(trials_by_job(study))) < n_trials:
         study.sampler = _sampler(settings.sampler, derived_seed(settings.seed, "search", done), several=n_jobs > 1)
         trials = {job: study.ask(space) for job in range(done, min(done + n_jobs, n_trials))}
-        for job, chosen in trials.items():
-            chosen.set_user_attr(JOB, job)
+        for job, trial in trials.items():
+            trial.set_user_attr(JOB, job)
         run(trials)
     _write_best(study, sweep_dir)
 
@@ -159,16 +160,6 @@ def _check_known(trial: "FrozenTrial", space: Mapping[str, Any], sweep_dir: Path
         )
 
 
-def _record(study: "Study", sweep_dir: Path) -> None:
-    """Write the jobs chosen so far to the sweep's record, for its table of results."""
-    record = read_json(sweep_dir / RECORD) if (sweep_dir / RECORD).exists() else {}
-    record["jobs"] = [
-        {"job": job, "run": str(job), "overrides": {key: _text(value) for key, value in trial.params.items()}}
-        for job, trial in sorted(trials_by_job(study).items())
-    ]
-    atomic.write_json(sweep_dir / RECORD, record)
-
-
 def _reopen(study: "Study", trial: "FrozenTrial") -> None:
     """Add a running trial with the values of a failed one, for the job that runs again."""
     from optuna.trial import TrialState, create_trial
@@ -206,12 +197,8 @@ def _write_best(study: "Study", sweep_dir: Path) -> None:
         log.warning("No trial finished with a validation accuracy.")
         return
     best = max(finished, key=lambda trial: (trial.value, -trial.user_attrs[JOB]))
-    result = {
-        "name": "optuna",
-        "best_job": best.user_attrs[JOB],
-        "best_params": {key: _rounded(value) for key, value in best.params.items()},
-        "best_value": best.value,
-    }
+    job, params = best.user_attrs[JOB], {key: _rounded(value) for key, value in best.params.items()}
+    result = {"name": "optuna", "best_job": job, "best_params": params, "best_value": best.value}
     OmegaConf.save(OmegaConf.create(result), sweep_dir / _RESULTS)
-    chosen = ", ".join(f"{key}={_text(value)}" for key, value in best.params.items())
-    log.info("Best of %d jobs: %d with %s (accuracy %.4f)", len(trials), result["best_job"], chosen, best.value)
+    chosen = ", ".join(f"{key}={_text(value)}" for key, value in params.items())
+    log.info("Best of %d jobs: %d with %s (accuracy %.4f)", len(trials), job, chosen, best.value)

@@ -36,13 +36,8 @@ def choose(wanted: str, augmentation: Augmentation, device: torch.device, image_
     """Choose the backend.
 
     ``auto`` selects the device if it is a CUDA GPU with enough memory for the images. Both ``auto`` and ``device``
-    fall back to Albumentations if a transform has no batched equivalent.
-
-    Args:
-        wanted: auto | albumentations | device.
-        augmentation: the transforms.
-        device: the device of training.
-        image_bytes: size of the training images, held-out ones included.
+    fall back to Albumentations if a transform has no batched equivalent. ``image_bytes`` is the size of the training
+    images, held-out ones included.
     """
     if wanted == "albumentations" or (wanted == "auto" and device.type != "cuda"):
         return Backend()

@@ -21,18 +21,13 @@ Parameters = dict[str, NDArray[np.generic]]  # (N,) each
 
 @dataclass(frozen=True)
 class PadCrop:
-    """Pads an image and crops it to its old size at a random place.
+    """Pads an image and crops it to its old size at a random place."""
 
-    Attributes:
-        top: pixels of padding, like ``bottom``, ``left`` and ``right``.
-        fill: colour of the padding; None reflects the image without repeating its border (OpenCV's REFLECT_101).
-    """
-
-    top: int
+    top: int  # pixels of padding
     bottom: int
     left: int
     right: int
-    fill: Colour | None
+    fill: Colour | None  # None reflects the image without repeating its border (OpenCV's REFLECT_101)
 
     def draw(self, count: int, size: tuple[int, int], rng: np.random.Generator) -> Parameters:
         """``row`` and ``column`` of the crop's corner in the padded image."""
@@ -75,16 +70,9 @@ class HorizontalFlip:
 
 @dataclass(frozen=True)
 class Cutout:
-    """One rectangular hole inside the image, with probability ``p``.
+    """One rectangular hole inside the image, with probability ``p``."""
 
-    Attributes:
-        heights: the smallest and the largest height in pixels.
-        widths: the same for the width.
-        fill: the colour of the hole.
-        p: probability of a hole.
-    """
-
-    heights: tuple[int, int]
+    heights: tuple[int, int]  # the smallest and the largest, in pixels
     widths: tuple[int, int]
     fill: Colour
     p: float
@@ -121,9 +109,6 @@ class DeviceAugmentation:
         Args:
             images: (N, H, W, C) uint8, on any device; N is the sum over the batches.
             batches: number of images and seed of each batch.
-
-        Returns:
-            (N, H, W, C) uint8 on the same device; with no transforms, the images themselves.
         """
         drawn = []
         for count, seed in batches:

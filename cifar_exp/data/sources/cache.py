@@ -38,11 +38,9 @@ def cache_folder(configured: str | None) -> Path:
 
 @contextmanager
 def locked(path: Path, doing: str) -> Iterator[None]:
-    """Hold a lock, which the system releases if the process dies.
+    """Hold the lock of a file that is to be made. The system releases it if the process dies.
 
-    Args:
-        path: the file or folder to be made; the lock file lies beside it.
-        doing: the work under the lock, for the log of a waiting process.
+    A waiting process logs what the other one is ``doing``.
 
     Raises:
         OSError: the folder is not writable, or its file system has no locks.
@@ -63,13 +61,10 @@ def locked(path: Path, doing: str) -> Iterator[None]:
 
 
 def decode_once(folder: Path, name: str, key: str, decode: Callable[[], Dataset]) -> Dataset:
-    """The data set cached under ``key``; decoded and cached if it is missing.
+    """The data set ``name`` in the cache ``folder``; decoded and cached if it is missing.
 
-    Args:
-        folder: the cache folder; if it is not writable, the data is decoded every time.
-        name: name of the data set, as part of the entry's name.
-        key: text that differs if the decoded content differs.
-        decode: returns the decoded data set.
+    ``key`` is a text that differs if the decoded content differs. If the folder is not writable, the data is decoded
+    every time.
     """
     digest = hashlib.sha256(f"{_FORMAT}:{key}".encode()).hexdigest()
     entry = folder / "decoded" / f"{name}-{digest[:20]}.npz"

@@ -44,10 +44,10 @@ def _members(kind: Any) -> dict[str, str]:
 def load_cifar(
     name: str, *, root: str | None, url: str | Sequence[str], sha256: str, cache: str | None, image_size: int
 ) -> Dataset:
-    """Load CIFAR-10 or CIFAR-100.
+    """Load ``cifar10`` or ``cifar100``.
 
     Args:
-        name: ``cifar10`` or ``cifar100``.
+        name: which one.
         root: a local archive, or a folder that holds it or its unpacked batches; None downloads.
         url: address or addresses to download from, in the order to try.
         sha256: SHA-256 of the archive; must be that of the published one.

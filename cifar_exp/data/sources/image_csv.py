@@ -33,15 +33,10 @@ def load_image_csv(
 ) -> Dataset:
     """Load the images that a table lists, in its order.
 
-    Args:
-        csv_file: UTF-8, with a header. A column ``split``, if present, holds ``train`` or ``test`` (or ``val``).
-        root: folder of the images, to which the paths are relative; None means the folder of the table.
-        cache: cache folder (see ``cache_folder``).
-        image_size: pixels.
-        file_column: the column of the paths.
-        label_column: the column of the class names.
-        class_names: as in ``load_image_folder``.
-        test_split: ``test_fraction`` and ``test_seed``, likewise; used if the table has no column ``split``.
+    The keys are those of ``ImageCsvConfig``; for ``class_names``, see ``load_image_folder``.
+
+    The paths are relative to ``root``, or else to the table's folder. A column ``split``, if present, holds ``train``
+    or ``test`` (or ``val``); otherwise ``test_split`` (``test_fraction`` and ``test_seed``) decides.
 
     Raises:
         RequestError: the table lacks a column, or a path is outside the folder or not a readable image.

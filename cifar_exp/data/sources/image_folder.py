@@ -31,19 +31,13 @@ def load_image_folder(
     test_seed: int = 0,
     class_names: tuple[str, ...] | None = None,
 ) -> Dataset:
-    """Load the images below ``root``.
+    """Load the images below ``root``, ordered by class name, then by path. The keys are those of ``ImageFolderConfig``.
 
     The decoded images are cached by the paths, sizes and modification times of all files, so a later start only lists
-    the files. Order: by class name, then by path.
+    the files.
 
-    Args:
-        root: the folder.
-        cache: cache folder (see ``cache_folder``).
-        image_size: pixels; images of another size are scaled and cropped to a square.
-        test_fraction: fraction of test images, stratified by class, if ``root`` holds class folders directly.
-        test_seed: seed of their choice.
-        class_names: classes of a trained network that is evaluated. Only a test split with some of them is needed; all
-            images are the test split if there is no folder for it. The training split is the same as the test split.
+    ``class_names`` are the classes of a trained network that is evaluated. Then a test split with some of them is
+    enough; without a folder for it, all images are the test split. The training split is the same as the test split.
 
     Raises:
         RequestError: the layout is unknown, train and test have different classes, or a file is not a readable image.

@@ -66,11 +66,7 @@ class Job:
 
 
 def compose_jobs(
-    context: HydraContext,
-    config: DictConfig,
-    task: TaskFunction,
-    job_overrides: Sequence[Sequence[str]],
-    first: int,
+    context: HydraContext, config: DictConfig, task: TaskFunction, job_overrides: Sequence[Sequence[str]], first: int
 ) -> list[Job]:
     """Compose the jobs of a sweep, numbered from ``first``, and create the sweep's directory."""
     sweep_dir = Path(config.hydra.sweep.dir).absolute()
@@ -108,14 +104,13 @@ def report(job: Job, message: str) -> None:
 @contextmanager
 def _stop_on_signals() -> Iterator[None]:
     """Turn the signals of a scheduler into exceptions; a run in progress saves first."""
-    numbers = (signal.SIGTERM, signal.SIGUSR2)
-    previous = {number: signal.signal(number, _stop) for number in numbers}
+
+    def stop(_signal: int, _frame: FrameType | None) -> NoReturn:
+        raise StoppedError
+
+    previous = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGUSR2)}
     try:
         yield
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)
-
-
-def _stop(_signal: int, _frame: FrameType | None) -> NoReturn:
-    raise StoppedError

@@ -57,11 +57,8 @@ def _gpus() -> list[str]:
     """The visible GPUs, as named in CUDA_VISIBLE_DEVICES."""
     import torch
 
-    named = os.environ.get("CUDA_VISIBLE_DEVICES")
-    count = torch.cuda.device_count()
-    if named:
-        return named.split(",")[:count]
-    return [str(number) for number in range(count)]
+    named, count = os.environ.get("CUDA_VISIBLE_DEVICES"), torch.cuda.device_count()
+    return named.split(",")[:count] if named else [str(number) for number in range(count)]
 
 
 def _work(job: Job, connection: Connection, environment: dict[str, str]) -> None:
