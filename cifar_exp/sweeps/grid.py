@@ -123,7 +123,7 @@ def compose_sweep(request: Request) -> Sweep:
         configs = [check_job(job) for job in composed]
         options.check_search(composed)
     expected = shipped([*protected_overrides(parsed), directory_override])
-    values = [by_key(overrides) for overrides in grid]
+    values = [dict(override.lstrip("+~").partition("=")[::2] for override in overrides) for overrides in grid]
     varied = [key for key in dict.fromkeys(itertools.chain(*values)) if len({one.get(key) for one in values}) > 1]
     jobs = []
     for number, (job, config) in enumerate(zip(composed, configs, strict=True)):
@@ -132,14 +132,12 @@ def compose_sweep(request: Request) -> Sweep:
             job.hydra.job.num, job.hydra.job.id = number, str(number)
         shown = {key: values[number][key] for key in varied if key in values[number]}
         jobs.append(Job(number, directory / hydra_path(job, "hydra.sweep.subdir"), shown, grid[number], config))
-    is_search = options.is_search(master.hydra) or not _is_basic(master.hydra)
-    return Sweep(master, directory, jobs, is_search, loader)
+    return Sweep(master, directory, jobs, options.is_search(master.hydra), loader)
 
 
 def _grid(request: Request, master: DictConfig, parsed: Sequence[Override], loader: ConfigLoader) -> list[list[str]]:
     """Overrides of each job."""
-    experiment = [override for override in parsed if not override.is_hydra_override()]
-    given = [override.input_line or "" for override in experiment]
+    given = [override.input_line or "" for override in parsed if not override.is_hydra_override()]
     if request.jobs is not None:
         return [[*job, *given] for job in request.jobs]
     if options.is_search(master.hydra):
@@ -148,14 +146,8 @@ def _grid(request: Request, master: DictConfig, parsed: Sequence[Override], load
         from cifar_exp.sweeps.search import corners
 
         return corners(master.hydra.sweeper.params, given)
-    if not _is_basic(master.hydra):  # another package's sweeper: check the overrides that all its jobs share
-        return [[override.input_line or "" for override in experiment if not override.is_sweep_override()]]
     params = [f"{key}={value}" for key, value in (master.hydra.sweeper.params or {}).items()]
     return _in_recorded_order(expand(parse_overrides([*params, *given], loader)), Path(master.hydra.sweep.dir))
-
-
-def _is_basic(hydra: DictConfig) -> bool:
-    return bool(hydra.runtime.choices["hydra/sweeper"] == "basic")
 
 
 def _in_recorded_order(grid: list[list[str]], directory: Path) -> list[list[str]]:
@@ -165,11 +157,6 @@ def _in_recorded_order(grid: list[list[str]], directory: Path) -> list[list[str]
         return recorded if sorted(recorded) == sorted(grid) else grid
     except (OSError, ValueError, KeyError, TypeError):
         return grid
-
-
-def by_key(overrides: Sequence[str]) -> dict[str, str]:
-    """The values of overrides."""
-    return dict(override.lstrip("+~").partition("=")[::2] for override in overrides)
 
 
 def duplicates(jobs: Sequence[Job]) -> dict[int, int]:

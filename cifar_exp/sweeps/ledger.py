@@ -13,9 +13,9 @@ from cifar_exp.errors import DONE, FAILED, RequestError
 from cifar_exp.run_dir import lifecycle, run_status, tables
 from cifar_exp.safe_io.console import log_to_console
 from cifar_exp.safe_io.plural import duration
-from cifar_exp.safe_io.untrusted import read_json, read_yaml
+from cifar_exp.safe_io.untrusted import read_json
 from cifar_exp.sweeps import RECORD, STOP_MARK
-from cifar_exp.sweeps.grid import Request, Sweep, by_key, duplicates
+from cifar_exp.sweeps.grid import Request, Sweep, duplicates
 from cifar_exp.sweeps.record import write_record
 
 if TYPE_CHECKING:
@@ -39,12 +39,11 @@ def begin(sweep: Sweep, request: Request) -> None:
     write_record(sweep, request)
 
 
-def title_of(sweep_dir: Path, number: int, given: Sequence[str]) -> str:
-    """A job's number and its overrides by the record; without an entry there, all its overrides."""
-    overrides = by_key(given)
-    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-        known = {job["job"]: job["overrides"] for job in read_json(sweep_dir / RECORD)["jobs"]}
-        overrides = known.get(number, overrides)
+def title_of(sweep_dir: Path, number: int) -> str:
+    """A job's number, and its overrides by the sweep's record."""
+    overrides: dict[str, str] = {}
+    with contextlib.suppress(OSError, ValueError, LookupError, TypeError):
+        [overrides] = [job["overrides"] for job in read_json(sweep_dir / RECORD)["jobs"] if job["job"] == number]
     return " ".join([f"Job {number}:", *(f"{key}={value}" for key, value in overrides.items())])
 
 
@@ -58,7 +57,7 @@ def finish(sweep_dir: Path) -> int:
     log_to_console()
     with contextlib.suppress(OSError):
         (sweep_dir / STOP_MARK).unlink(missing_ok=True)
-    rows = [_row(sweep_dir, job) for job in _recorded_jobs(sweep_dir)]
+    rows = [_row(sweep_dir, job) for job in read_json(sweep_dir / RECORD)["jobs"]]
     pruned_last = sorted(rows, key=lambda row: row["state"] == "pruned")
     varied = list(dict.fromkeys(key for row in rows for key in row if key not in SWEEP_COLUMNS))
     tables.write_table(sweep_dir / "sweep.csv", [*SWEEP_COLUMNS, *varied], rows)
@@ -76,19 +75,6 @@ def finish(sweep_dir: Path) -> int:
     if any(row["state"] not in ("completed", "diverged", "pruned", "running") for row in rows):
         log.info("Run the remaining jobs with `cifar-exp resume %s`.", shlex.quote(shown))
     return DONE if all(row["state"] in ("completed", "pruned", "running") for row in rows) else FAILED
-
-
-def _recorded_jobs(sweep_dir: Path) -> list[dict[str, Any]]:
-    """The jobs of the record; of another package's sweeper, whose jobs are not recorded, the job directories."""
-    jobs: list[dict[str, Any]] = read_json(sweep_dir / RECORD)["jobs"]
-    if jobs:
-        return jobs
-    for run in [path.parent for path in sweep_dir.glob("*/status.json") if path.parent.name.isdecimal()]:
-        overrides: dict[str, str] = {}
-        with contextlib.suppress(OSError, ValueError, TypeError):
-            overrides = by_key([str(item) for item in read_yaml(run / ".hydra" / "overrides.yaml")])
-        jobs.append({"job": int(run.name), "run": run.name, "overrides": overrides})
-    return sorted(jobs, key=lambda job: job["job"])
 
 
 def _row(sweep_dir: Path, job: Mapping[str, Any]) -> dict[str, Any]:

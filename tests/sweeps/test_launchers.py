@@ -118,6 +118,17 @@ def test_a_wrong_request_writes_nothing(tmp_path, monkeypatch, capsys, arguments
     assert list(tmp_path.iterdir()) == []
 
 
+def test_another_packages_sweeper_is_refused(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    store = ConfigStore.instance()
+    store.store(group="hydra/sweeper", name="theirs", node={"_target_": "theirs.Sweeper"})
+    try:
+        assert main(["-m", "hydra/sweeper=theirs", "max_lr=0.1,0.2"]) == 2
+    finally:
+        store.repo["hydra"]["sweeper"].pop("theirs.yaml")
+    assert "hydra/sweeper=theirs: must be basic or optuna" in capsys.readouterr().err
+
+
 def test_another_packages_option_of_the_same_name_is_replaced():
     @dataclass
     class Theirs:

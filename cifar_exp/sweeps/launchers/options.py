@@ -51,6 +51,9 @@ def check(hydra: DictConfig) -> None:
         for key, least in _AT_LEAST.items():
             if isinstance(value := node.get(key), int | float) and value < least:
                 raise RequestError(f"hydra.{kind}.{key}={value}: must be at least {least}")
+    choice = hydra.runtime.choices["hydra/sweeper"]
+    if choice != "basic" and not is_search(hydra):
+        raise RequestError(f"hydra/sweeper={choice}: must be basic or optuna")
     for key, allowed in _ALLOWED.items() if is_search(hydra) else ():
         if hydra.sweeper[key] not in allowed:
             raise RequestError(f"hydra.sweeper.{key}={hydra.sweeper[key]}: must be {' or '.join(allowed)}")
