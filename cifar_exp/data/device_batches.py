@@ -10,7 +10,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from cifar_exp.compute.distributed.shard import Shard
 from cifar_exp.data.augment.device_transforms import DeviceAugmentation, send
 from cifar_exp.data.batches import Batch, TrainingBatches
 
@@ -40,11 +39,9 @@ class DeviceBatches(TrainingBatches):
         """(N,) int64; read-only."""
         return torch.from_numpy(self.split.labels).to(self.device)
 
-    def images(
-        self, epoch: int, batch: int, indices: NDArray[np.int64], shard: Shard | None = None
-    ) -> NDArray[np.uint8]:
+    def images(self, epoch: int, batch: int, indices: NDArray[np.int64]) -> NDArray[np.uint8]:
         """See ``TrainingBatches``."""
-        seed = self.augmentation_seed(epoch, batch, shard or self.shard)
+        seed = self.augmentation_seed(epoch, batch)
         made: NDArray[np.uint8] = self._make_batches(epoch, indices, [(len(indices), seed)])[0].cpu().numpy()
         return made
 
@@ -55,7 +52,7 @@ class DeviceBatches(TrainingBatches):
             batches = range(start, min(start + self._at_once, self.per_epoch))
             indices = [order[self.own_rows(batch)] for batch in batches]
             counts = [len(own) for own in indices]
-            seeds = [self.augmentation_seed(epoch, batch, self.shard) for batch in batches]
+            seeds = [self.augmentation_seed(epoch, batch) for batch in batches]
             made = self._make_batches(epoch, np.concatenate(indices), list(zip(counts, seeds, strict=True)))
             yield from zip(*(tensor.split(counts) for tensor in made), strict=True)
 

@@ -69,12 +69,17 @@ def load_cifar(
         if found.is_dir():
             stats = [(found / member).stat() for member in _members(kind)]
             key = f"folder {found} {image_size} {[(stat.st_size, stat.st_mtime_ns) for stat in stats]}"
-            return decode_once(folder, name, key, lambda: _decode(kind, _read_folder(found, kind), image_size))
-        content = _verified(found, sha256)
+
+            def decode_folder() -> Dataset:
+                batches = {member: _read(found / member, "md5", md5) for member, md5 in _members(kind).items()}
+                return _decode(kind, batches, image_size)
+
+            return decode_once(folder, name, key, decode_folder)
+        content = _read(found, "sha256", sha256)
 
     def decode() -> Dataset:
         kind = published(name)
-        archive = content or _verified(_downloaded(folder, kind, url, sha256), sha256)
+        archive = content or _read(_downloaded(folder, kind, url, sha256), "sha256", sha256)
         return _decode(kind, _read_archive(archive, kind), image_size)
 
     return decode_once(folder, name, f"archive {sha256} {image_size}", decode)
@@ -117,18 +122,17 @@ def _downloaded(folder: Path, kind: Any, url: str | Sequence[str], sha256: str) 
     return archive
 
 
-def _read(path: Path) -> bytes:
+def _read(path: Path, algorithm: str, expected: str) -> bytes:
+    """The content of a published file. It is read once, so that what is checked is what is decoded."""
     try:
-        return read_bytes(path, _MAX_BYTES)
+        content = read_bytes(path, _MAX_BYTES)
     except (OSError, ValueError) as error:
         raise RequestError(f"{path}: cannot be read: {error}") from error
-
-
-def _verified(archive: Path, sha256: str) -> bytes:
-    """The content of the published archive. It is read once, so that what is checked is what is decoded."""
-    content = _read(archive)
-    if (digest := hashlib.sha256(content).hexdigest()) != sha256:
-        raise RequestError(f"{archive}: SHA-256 is {digest}, expected {sha256}; the archive is damaged or another one")
+    digest = hashlib.new(algorithm, content, usedforsecurity=False).hexdigest()
+    if digest != expected:
+        raise RequestError(
+            f"{path}: its {algorithm.upper()} is {digest}, expected {expected}; it is damaged or not the published file"
+        )
     return content
 
 
@@ -137,15 +141,6 @@ def _read_archive(content: bytes, kind: Any) -> dict[str, bytes]:
     # In the archive's order: seeking is slow.
     with tarfile.open(fileobj=io.BytesIO(content), mode="r|gz") as tar:
         return {wanted[entry.name]: tar.extractfile(entry).read() for entry in tar if entry.name in wanted}  # type: ignore[union-attr]
-
-
-def _read_folder(folder: Path, kind: Any) -> dict[str, bytes]:
-    batches = {}
-    for member, md5 in _members(kind).items():
-        batches[member] = _read(folder / member)
-        if hashlib.md5(batches[member], usedforsecurity=False).hexdigest() != md5:
-            raise RequestError(f"{folder / member}: its MD5 is not {md5}; the file is damaged or not the published one")
-    return batches
 
 
 def _decode(kind: Any, batches: dict[str, bytes], image_size: int) -> Dataset:

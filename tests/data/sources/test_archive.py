@@ -140,7 +140,7 @@ def test_a_changed_batch_is_named_and_not_unpickled(
     trace = tmp_path / "it-ran"
     evil = f"cos\nsystem\n(S{'touch ' + str(trace)!r}\ntR.".encode()
     batches = unpack(cifar10_archive.members | {member: evil}, tmp_path / "evil")
-    with pytest.raises(RequestError, match=f"{batches / member}: its MD5 is not"):
+    with pytest.raises(RequestError, match=f"{batches / member}: its MD5 is"):
         load(root=str(batches))
     assert not trace.exists()
 
