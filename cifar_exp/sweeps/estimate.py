@@ -41,7 +41,7 @@ _COST_KEYS = (  # they affect the time of a step
 
 @dataclass(frozen=True)
 class Cost:
-    """The measured cost of one combination of model, data and batch size."""
+    """The measured cost of one combination of the values of ``_COST_KEYS``."""
 
     step: float  # seconds of a training step
     image: float  # seconds of the evaluation of an image
@@ -52,11 +52,9 @@ class Cost:
 
     def seconds(self, config: ExperimentConfig) -> float:
         """Seconds of all epochs of a job, without its figures."""
-        epochs = config.epochs
-        tests = epochs if config.evaluate_test_each_epoch else 1
-        search = LRRange().steps * self.step if config.max_lr == AUTO else 0.0
-        training = epochs * (self.steps * self.step + self.validation * self.image)
-        return search + training + tests * self.test * self.image
+        tests = config.epochs if config.evaluate_test_each_epoch else 1
+        steps = config.epochs * self.steps + (LRRange().steps if config.max_lr == AUTO else 0)
+        return steps * self.step + (config.epochs * self.validation + tests * self.test) * self.image
 
     def bytes(self, config: ExperimentConfig) -> float:
         """Bytes on disk after the job."""
@@ -77,17 +75,16 @@ def show_plan(jobs: Sequence[Job], sweep_dir: Path) -> int:
         key = json.dumps([as_containers(getattr(job.config, name)) for name in _COST_KEYS])
         if key not in costs:
             costs[key] = _measure(job)
-        cost = costs[key]
+        time_of_job, size = costs[key].seconds(job.config), costs[key].bytes(job.config)
         remark = f"same as job {repeated[job.number]}" if job.number in repeated else ""
         if state in ("completed", "diverged", "running"):
             remark = f"{state}: skipped"
         else:
             todo += 1
-            seconds += cost.seconds(job.config)
-            disk += cost.bytes(job.config)
+            seconds += time_of_job
+            disk += size
             remark = f"{state}: would be resumed" if state else remark
-        size = f"{cost.bytes(job.config) / 1e6:.1f} MB"
-        rows.append([job.title, duration(cost.seconds(job.config)), size, remark])
+        rows.append([job.title, duration(time_of_job), f"{size / 1e6:.1f} MB", remark])
     disk += _PAGE if todo else 0  # comparison.html
     log.info("%s", as_text((["", "time", "disk", ""], rows)))
     text = "%s, %d to run: about %s one after the other, and %.0f MB in %s. Nothing was trained or written."

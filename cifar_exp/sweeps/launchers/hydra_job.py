@@ -51,13 +51,7 @@ class Job:
         os.chdir(self.folder)
         import_matplotlib()
         with _stop_on_signals():
-            done = run_job(
-                task_function=self.task,
-                config=self.config,
-                job_dir_key="hydra.sweep.dir",
-                job_subdir_key="hydra.sweep.subdir",
-                hydra_context=self.context,
-            )
+            done = run_job(self.task, self.config, "hydra.sweep.dir", "hydra.sweep.subdir", self.context)
         if done.status is not JobStatus.COMPLETED:
             report(self, f"{type(done._return_value).__name__}: {done._return_value}")
             return None
@@ -84,16 +78,7 @@ def compose_jobs(
 
 def job_returns(jobs: Sequence[Job], values: Mapping[int, float | None]) -> list[JobReturn]:
     """The jobs' results for Hydra. None counts as failed: each job has recorded its own state."""
-    return [
-        JobReturn(
-            overrides=list(job.config.hydra.overrides.task),
-            cfg=None,
-            hydra_cfg=None,
-            status=JobStatus.COMPLETED,
-            _return_value=values.get(job.number),
-        )
-        for job in jobs
-    ]
+    return [JobReturn(status=JobStatus.COMPLETED, _return_value=values.get(job.number)) for job in jobs]
 
 
 def report(job: Job, message: str) -> None:
