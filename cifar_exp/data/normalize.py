@@ -43,12 +43,12 @@ def channel_statistics(images: NDArray[np.uint8], decimals: int | None) -> Stati
     values = np.arange(256) / 255
     means, stds = [], []
     for channel_counts in counts:
+        if np.count_nonzero(channel_counts) == 1:
+            raise RequestError("a channel of the training images is constant, so they cannot be normalized")
         mean = float(channel_counts @ values / channel_counts.sum())
         variance = float(channel_counts @ (values - mean) ** 2 / channel_counts.sum())
         means.append(mean)
         stds.append(variance**0.5)
-    if any(np.count_nonzero(channel_counts) == 1 for channel_counts in counts):
-        raise RequestError("a channel of the training images is constant, so they cannot be normalized")
     if decimals is not None:
         means, stds = ([round(value, decimals) for value in numbers] for numbers in (means, stds))
         if min(stds) == 0:

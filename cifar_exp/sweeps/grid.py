@@ -4,6 +4,7 @@ import itertools
 import math
 import os
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -147,16 +148,12 @@ def _grid(request: Request, master: DictConfig, parsed: Sequence[Override], load
 
         return corners(master.hydra.sweeper.params, given)
     params = [f"{key}={value}" for key, value in (master.hydra.sweeper.params or {}).items()]
-    return _in_recorded_order(expand(parse_overrides([*params, *given], loader)), Path(master.hydra.sweep.dir))
-
-
-def _in_recorded_order(grid: list[list[str]], directory: Path) -> list[list[str]]:
-    """The jobs in the order of the sweep's record: ``shuffle(...)`` gives a new order each time."""
-    try:
-        recorded = [job["arguments"] for job in read_json(directory / RECORD)["jobs"]]
-        return recorded if sorted(recorded) == sorted(grid) else grid
-    except (OSError, ValueError, KeyError, TypeError):
-        return grid
+    grid = expand(parse_overrides([*params, *given], loader))
+    with suppress(OSError, ValueError, KeyError, TypeError):  # the recorded order: ``shuffle(...)`` gives a new one
+        recorded = [job["arguments"] for job in read_json(Path(master.hydra.sweep.dir, RECORD))["jobs"]]
+        if sorted(recorded) == sorted(grid):
+            return recorded
+    return grid
 
 
 def duplicates(jobs: Sequence[Job]) -> dict[int, int]:

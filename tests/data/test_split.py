@@ -37,7 +37,7 @@ def split_of(labels: np.ndarray) -> Split:
         ((5, 3, 2), 10, [5, 3, 2]),
     ],
 )
-def test_each_class_gets_its_share(sizes: tuple[int, ...], count: int, shares: list[int]) -> None:
+def test_each_class_gets_its_quota(sizes: tuple[int, ...], count: int, shares: list[int]) -> None:
     labels = labels_of(*sizes)
     chosen = stratified_choice(labels, count, seed=3)
     assert np.bincount(labels[chosen], minlength=3).tolist() == shares

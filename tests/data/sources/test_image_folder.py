@@ -192,7 +192,7 @@ def test_damaged_file_is_named_from_another_process(
 HIDDEN = (".DS_Store", "._00.png", "Thumbs.db", "thumbs.db", "desktop.ini", "Desktop.ini")
 
 
-def test_what_file_managers_leave_is_ignored(load: Load, image_tree: Path) -> None:
+def test_files_of_file_managers_are_ignored(load: Load, image_tree: Path) -> None:
     before = load()
     for name in HIDDEN:
         (image_tree / "train" / "cat" / name).write_bytes(b"not an image")

@@ -1,4 +1,4 @@
-"""Which folders and tables of images are data sets, and what is said of others."""
+"""Layouts of image folders and tables: the accepted ones, and the messages about others."""
 
 import shutil
 from collections.abc import Callable
