@@ -135,7 +135,8 @@ def _distribution(override: Override) -> "BaseDistribution":
         choices: Any = list(override.sweep_iterator(transformer=Transformer.encode))
         return CategoricalDistribution(choices)
     except (ValueError, IndexError, HydraException) as error:
-        raise RequestError(f"{override.input_line}: cannot be searched: {error}") from error
+        hint = "use a list, range(...) or interval(...), with tag(log, ...) above 0"
+        raise RequestError(f"{override.input_line}: cannot be searched ({error}); {hint}") from error
 
 
 def _text(value: Any) -> str:

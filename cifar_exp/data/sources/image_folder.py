@@ -46,29 +46,27 @@ def load_image_folder(
         raise RequestError("data=image_folder: set data.root=FOLDER (train/CLASS/* and test/CLASS/*, or CLASS/*)")
     base = Path(root)
     train_folder, test_folder = _layout(base, evaluated=class_names is not None)
-    labelled = test_folder if class_names is not None and test_folder is not None else train_folder
-    names = _folders(base / labelled)
     if class_names is not None:
+        folder = test_folder or train_folder
         if test_folder is None:
             log.info("All images below %s are evaluated", base)
-        check_known(base / labelled, names, class_names)
-        train = test = _list(base, labelled, names, class_names)
+        names = _folders(base / folder)
+        check_known(base / folder, names, class_names)
+        files = _list(base, folder, names, class_names)
+        return load_files(base, files, files, class_names, "image_folder", cache, image_size)
+    names = _folders(base / train_folder)
+    if len(names) < 2:
+        found = plural(len(names), "class folder")
+        raise RequestError(f"{base / train_folder}: holds {found}; a classifier needs at least 2")
+    train = _list(base, train_folder, names, names)
+    if test_folder is None:
+        train, test = split_files(train, names, test_fraction=test_fraction, test_seed=test_seed)
+    elif one_sided := sorted(set(names) ^ set(_folders(base / test_folder))):
+        both = f"{train_folder}/ and {test_folder}/ must hold the same class folders"
+        raise RequestError(f"{base}: {both}; only one of them holds {_some(one_sided)}")
     else:
-        if len(names) < 2:
-            raise RequestError(
-                f"{base / labelled}: holds {plural(len(names), 'class folder')}; a classifier needs at least 2"
-            )
-        train = _list(base, train_folder, names, names)
-        if test_folder is not None:
-            if one_sided := sorted(set(names) ^ set(_folders(base / test_folder))):
-                raise RequestError(
-                    f"{base}: {train_folder}/ and {test_folder}/ must hold the same class folders; "
-                    f"only one of them holds {_some(one_sided)}"
-                )
-            test = _list(base, test_folder, names, names)
-        else:
-            train, test = split_files(train, names, test_fraction=test_fraction, test_seed=test_seed)
-    return load_files(base, train, test, tuple(class_names or names), "image_folder", cache, image_size)
+        test = _list(base, test_folder, names, names)
+    return load_files(base, train, test, tuple(names), "image_folder", cache, image_size)
 
 
 def load_files(
