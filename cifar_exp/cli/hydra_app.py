@@ -149,7 +149,7 @@ def _sweep_task(config: Any) -> float | None:
         resolved,
         out_dir,
         sweep_dir,
-        title=title_of(sweep_dir, node.job.num, node.overrides.task),
+        title=title_of(sweep_dir, node.job.num),
         fail_fast=config.sweep.fail_fast,
         after_epoch=after_epoch,
     )

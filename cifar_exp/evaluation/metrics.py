@@ -14,7 +14,7 @@ from tqdm.auto import tqdm
 
 from cifar_exp.compute.device import Compute
 from cifar_exp.compute.distributed.ranks import current_ranks
-from cifar_exp.data import Split
+from cifar_exp.data.dataset import Split
 from cifar_exp.data.normalize import Normalizer
 from cifar_exp.evaluation.tta import view_logits
 from cifar_exp.safe_io.console import shows_bars

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from cifar_exp.data import Statistics
+from cifar_exp.data.normalize import Statistics
 from cifar_exp.errors import RequestError
 from cifar_exp.run_dir import checkpoint
 

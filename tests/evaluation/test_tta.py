@@ -6,8 +6,8 @@ import torch
 from torch import nn
 
 from cifar_exp.compute.device import Compute
-from cifar_exp.data import Split, Statistics
-from cifar_exp.data.normalize import Normalizer
+from cifar_exp.data.dataset import Split
+from cifar_exp.data.normalize import Normalizer, Statistics
 from cifar_exp.evaluation.metrics import evaluate
 from cifar_exp.evaluation.tta import view_logits
 

@@ -11,8 +11,7 @@ from torch.nn import functional as F
 from cifar_exp import models
 from cifar_exp.compute.device import Compute
 from cifar_exp.config.schema import ExplainConfig
-from cifar_exp.data import Statistics
-from cifar_exp.data.normalize import Normalizer
+from cifar_exp.data.normalize import Normalizer, Statistics
 from cifar_exp.errors import RequestError
 from cifar_exp.explain.gradcam import Explainer, explain, gradcam_rows
 from cifar_exp.explain.layers import ExplainedLayers, LayerMap, choose_layers

@@ -15,9 +15,8 @@ from torch.nn import functional as F
 from torchvision.transforms import v2
 
 from cifar_exp.compute.device import Compute
-from cifar_exp.data import Statistics
 from cifar_exp.data.batches import balanced_order
-from cifar_exp.data.normalize import Normalizer
+from cifar_exp.data.normalize import Normalizer, Statistics
 from cifar_exp.errors import RequestError
 from cifar_exp.evaluation.metrics import Evaluation, selection_score
 from cifar_exp.run_dir import tables
