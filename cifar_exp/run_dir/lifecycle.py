@@ -74,8 +74,8 @@ class Leftovers:
         """Remove them, unless the directory holds a run that can be resumed or that belongs to another process."""
         if self.keep:
             return
-        with suppress(OSError):
-            if self._out_dir.exists() and not run_status.is_taken(self._out_dir):
+        with suppress(OSError, RequestError):  # a status that cannot be read may be another run's
+            if self._out_dir.exists() and run_status.job_state(self._out_dir) is None:
                 for path in self._out_dir.iterdir():
                     if path.name not in self._kept:
                         shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()

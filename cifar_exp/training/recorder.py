@@ -56,7 +56,7 @@ class Recorder:
             for path in (self._out_dir / "steps.csv", metrics):
                 tables.keep_epochs(path, epochs)
             rows = tables.metrics_rows(metrics)
-        except ValueError as error:
+        except (ValueError, IndexError) as error:
             raise RequestError(f"{self._out_dir}: metrics.csv or steps.csv is damaged: {error}") from error
         if len(rows) != epochs:
             raise RequestError(f"{metrics}: has {len(rows)} of the {epochs} epochs in checkpoints/last.pt")

@@ -108,7 +108,8 @@ def _write_for_ever(run: Path, telling: int) -> None:
     """Go on with the run that is there."""
     status = run_status.claim_again(run)
     epoch = _check(run)
-    tables.keep_epochs(run / "steps.csv", epoch)
+    for name in ("steps.csv", "metrics.csv"):
+        tables.keep_epochs(run / name, epoch)
     while True:
         epoch += 1
         first = (epoch - 1) * STEPS_PER_EPOCH
