@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import nn
+from torch.nn import functional as F
 
 from cifar_exp.compute.device import Compute
 from cifar_exp.compute.seeding import derived_seed
@@ -78,7 +79,10 @@ class Explainer:
         for part in self._batches(len(images)):
             wanted = torch.from_numpy(classes[part]).to(self.compute.device)
             found = grad_cam(self.model, layer, self.normalize(torch.from_numpy(images[part])), wanted)  # (n, 1, h, w)
-            raw, positive = (_upsampled(one, images.shape[1:3]) for one in (found, found.relu()))
+            raw, positive = (
+                F.interpolate(one, images.shape[1:3], mode="bilinear").squeeze(1).cpu().numpy()
+                for one in (found, found.relu())
+            )
             coarse.append(found.squeeze(1).cpu().numpy())
             heat.append(positive)
             attended.append(most_attended(positive, raw))
@@ -171,14 +175,6 @@ def control_rows(images: int, seed: int) -> NDArray[np.int64]:
     return rows
 
 
-def _upsampled(maps: torch.Tensor, size: tuple[int, ...]) -> NDArray[np.float32]:
-    """(N, 1, h, w) to (N, H, W), bilinearly."""
-    from captum.attr import LayerAttribution  # imported when there is a map, as in ``grad_cam``
-
-    found: torch.Tensor = LayerAttribution.interpolate(maps, size, interpolate_mode="bilinear")
-    return found.squeeze(1).cpu().numpy()
-
-
 def _random_masks(images: NDArray[np.uint8], indices: NDArray[np.int64], seed: int) -> NDArray[np.bool_]:
     """Scattered random pixels of each image, (draws, N, H, W)."""
     height, width = images.shape[1:3]
@@ -198,10 +194,9 @@ def most_attended(heat: NDArray[np.float32], raw: NDArray[np.float32]) -> NDArra
 
     The second key matters where less than a fifth of the image has any heat: it prefers the least negative pixels.
     """
-    count = _hidden_pixels(*heat.shape[1:])
-    hidden = np.zeros((len(heat), heat[0].size), bool)
-    for row in range(len(heat)):
-        hidden[row, np.lexsort((-raw[row].ravel(), -heat[row].ravel()))[:count]] = True
+    order = np.lexsort((-raw.reshape(len(raw), -1), -heat.reshape(len(heat), -1)))
+    hidden = np.zeros(order.shape, bool)
+    np.put_along_axis(hidden, order[:, : _hidden_pixels(*heat.shape[1:])], True, axis=1)
     return hidden.reshape(heat.shape)
 
 
