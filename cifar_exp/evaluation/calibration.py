@@ -59,17 +59,16 @@ def calibration_rows(confidences: NDArray[np.float64], correct: NDArray[np.bool_
     bins = equal_mass_bins(confidences)
     rows: list[Mapping[str, Any]] = []
     for number in range(int(bins.max()) + 1):
-        inside = bins == number
-        images, right = int(inside.sum()), int(correct[inside].sum())
-        low, high = wilson_interval(right, images)
+        inside, right = confidences[bins == number], int(correct[bins == number].sum())
+        low, high = wilson_interval(right, len(inside))
         rows.append(
             {
                 "bin": number + 1,
-                "images": images,
-                "lowest_confidence": float(confidences[inside].min()),
-                "highest_confidence": float(confidences[inside].max()),
-                "mean_confidence": float(confidences[inside].mean()),
-                "accuracy": right / images,
+                "images": len(inside),
+                "lowest_confidence": float(inside.min()),
+                "highest_confidence": float(inside.max()),
+                "mean_confidence": float(inside.mean()),
+                "accuracy": right / len(inside),
                 "accuracy_low": low,
                 "accuracy_high": high,
             }
@@ -77,15 +76,9 @@ def calibration_rows(confidences: NDArray[np.float64], correct: NDArray[np.bool_
     return rows
 
 
-def expected_calibration_error(
-    confidences: NDArray[np.float64], correct: NDArray[np.bool_], bins: NDArray[np.int64] | None = None
-) -> float:
-    """Mean over the images of |accuracy - mean confidence| of their bin (Naeini et al. 2015, Guo et al. 2017).
-
-    ``bins`` (N,) are by default 15 of equal mass.
-    """
-    bins = equal_mass_bins(confidences) if bins is None else bins
-    return float(np.abs(np.bincount(bins, confidences - correct)).sum()) / len(bins)
+def expected_calibration_error(confidences: NDArray[np.float64], correct: NDArray[np.bool_]) -> float:
+    """Mean over the images of |accuracy - mean confidence| of their bin (Naeini et al. 2015, Guo et al. 2017)."""
+    return float(np.abs(np.bincount(equal_mass_bins(confidences), confidences - correct)).sum()) / len(confidences)
 
 
 def calibration_error(confidences: NDArray[np.float64], correct: NDArray[np.bool_]) -> CalibrationError:
@@ -98,8 +91,8 @@ def calibration_error(confidences: NDArray[np.float64], correct: NDArray[np.bool
     """
     n, bins = len(confidences), equal_mass_bins(confidences)
     difference = confidences - correct
-    ece = expected_calibration_error(confidences, correct, bins)
     sums, images = np.bincount(bins, difference), np.bincount(bins)
+    ece = float(np.abs(sums).sum()) / n
     spread = np.sqrt(np.maximum(np.bincount(bins, difference**2) - sums**2 / images, 0))
     ideal_spread = np.sqrt(np.bincount(bins, confidences * (1 - confidences)))
     noise = np.random.default_rng(0).standard_normal((_RESAMPLES, len(images)))

@@ -40,20 +40,17 @@ def label_issue_rows(
     class_names: Sequence[str],
 ) -> list[Mapping[str, Any]]:
     """Rows of ``label_issues.csv``: the label, and the most probable other class."""
-    rows: list[Mapping[str, Any]] = []
-    for rank, index in enumerate(issues.tolist(), start=1):
-        others = probabilities[index].copy()
-        others[labels[index]] = -1
-        suggested = int(others.argmax())
-        rows.append(
-            {
-                "rank": rank,
-                "index": index,
-                "source": str(sources[index]),
-                "label": class_names[labels[index]],
-                "suggested": class_names[suggested],
-                "label_probability": float(probabilities[index, labels[index]]),
-                "suggested_probability": float(probabilities[index, suggested]),
-            }
-        )
-    return rows
+    others = probabilities[issues].copy()
+    others[np.arange(len(issues)), labels[issues]] = -1
+    return [
+        {
+            "rank": rank,
+            "index": index,
+            "source": str(sources[index]),
+            "label": class_names[labels[index]],
+            "suggested": class_names[suggested],
+            "label_probability": float(probabilities[index, labels[index]]),
+            "suggested_probability": float(probabilities[index, suggested]),
+        }
+        for rank, (index, suggested) in enumerate(zip(issues.tolist(), others.argmax(axis=1), strict=True), start=1)
+    ]
