@@ -72,10 +72,12 @@ class Explanation:
     @property
     def read_first(self) -> str | None:
         """The layer with the highest faithfulness for the predicted class; without a test, the deepest one."""
-        measured = [test for test in self.tests if test.target == "predicted" and test.effect is not None]
-        if not measured:
+        differences = {
+            test.layer.name: test.effect.difference for test in self.tests if test.target == "predicted" and test.effect
+        }
+        if not differences:
             return self.maps[-1].layer.name if self.maps else None
-        return max(measured, key=lambda test: test.effect.difference if test.effect else 0.0).layer.name
+        return max(differences, key=lambda name: differences[name])
 
 
 def measure(
@@ -183,8 +185,7 @@ def rank_correlation(maps: NDArray[np.float32], others: NDArray[np.float32]) -> 
     varied = (np.ptp(maps, axis=1) > 0) & (np.ptp(others, axis=1) > 0)
     if not varied.any():
         return None
-    # SciPy's statistics take half a second to import.
-    from scipy.stats import rankdata
+    from scipy.stats import rankdata  # takes half a second to import
 
     ranks, other_ranks = (rankdata(rows[varied], axis=1) for rows in (maps, others))
     ranks -= ranks.mean(axis=1, keepdims=True)
@@ -197,6 +198,7 @@ def faithfulness_rows(tests: Sequence[Faithfulness]) -> list[Mapping[str, Any]]:
     """Rows of ``faithfulness.csv``."""
     return [
         {
+            **{name: getattr(test.effect, name.removeprefix("ci_"), None) for name in _EFFECT_COLUMNS},
             "layer": test.layer.name,
             "target": test.target,
             "map_height": test.layer.height,
@@ -205,7 +207,6 @@ def faithfulness_rows(tests: Sequence[Faithfulness]) -> list[Mapping[str, Any]]:
             "infill": test.infill,
             "verdict": test.verdict,
             "rank_correlation_reinitialized": test.correlation,
-            **{name: getattr(test.effect, name.removeprefix("ci_"), None) for name in _EFFECT_COLUMNS},
         }
         for test in tests
     ]

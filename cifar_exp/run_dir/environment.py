@@ -51,9 +51,8 @@ def changes(run: Path, then: dict[str, Any], now: dict[str, Any], diff: str | No
     then_diff = None
     with suppress(OSError, ValueError):  # no changes, or unreadable ones
         then_diff = read_bytes(run / "code.diff").decode(errors="replace")
-    then, now = (
-        {**_UNRECORDED, **one, "code": code} for one, code in ((then, _digest(then_diff)), (now, _digest(diff)))
-    )
+    then = {**_UNRECORDED, **then, "code": _digest(then_diff)}
+    now = {**_UNRECORDED, **now, "code": _digest(diff)}
     recorded = then.get("packages")
     packages = recorded if isinstance(recorded, dict) else {}
     pairs = [(name, packages.get(name), version) for name, version in now["packages"].items()]
@@ -130,14 +129,11 @@ def current_environment(compute: Compute, augment_backend: str, fingerprint: str
 
 def describe_environment(compute: Compute) -> dict[str, Any]:
     """Machine and software as plain values."""
-    device = compute.device
-    versions: dict[str, str | None] = {}
+    device, on_gpu = compute.device, compute.device.type == "cuda"
+    versions: dict[str, str | None] = dict.fromkeys(_PACKAGES)
     for package in _PACKAGES:
-        try:
+        with suppress(metadata.PackageNotFoundError):
             versions[package] = metadata.version(package)
-        except metadata.PackageNotFoundError:
-            versions[package] = None
-    gpu = torch.cuda.get_device_name(device) if device.type == "cuda" else None
     return {
         "cifar_exp": __version__,
         "python": platform.python_version(),
@@ -149,9 +145,9 @@ def describe_environment(compute: Compute) -> dict[str, Any]:
         "cpu_capability": torch.backends.cpu.get_cpu_capability(),
         "threads": torch.get_num_threads(),
         "device": str(device),
-        "gpu": gpu,
-        "cuda": torch.version.cuda if device.type == "cuda" else None,
-        "cudnn": torch.backends.cudnn.version() if device.type == "cuda" else None,
+        "gpu": torch.cuda.get_device_name(device) if on_gpu else None,
+        "cuda": torch.version.cuda if on_gpu else None,
+        "cudnn": torch.backends.cudnn.version() if on_gpu else None,
         "precision": str(compute.precision).removeprefix("torch."),
         "memory_format": str(compute.memory_format).removeprefix("torch."),
         "world_size": torchrun.world_size(),

@@ -156,14 +156,10 @@ def state_after(error: BaseException) -> str:
 def _message(error: BaseException) -> str:
     if isinstance(error, RequestError | DivergedError | PrunedError):
         return str(error)
-    if isinstance(error, KeyboardInterrupt):
-        return str(error) or "stopped by a signal"
-    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+    return str(error) or "stopped by a signal" if isinstance(error, KeyboardInterrupt) else in_a_line(error)
 
 
 def write_traceback(out_dir: Path, headline: str) -> None:
     """Append the current traceback to ``run.log`` only; the terminal gets one line from the caller."""
     with suppress(OSError), (out_dir / "run.log").open("a", encoding="utf-8", errors="backslashreplace") as file:
         file.write(f"{headline}\n{traceback.format_exc()}")
-        file.flush()
-        os.fsync(file.fileno())

@@ -77,10 +77,7 @@ class RunDirectory:
     def number(self, column: str) -> float | None:
         """A number of ``summary.csv``; None if it was not measured."""
         value = self.summary.get(column)
-        try:
-            return float(value) if isinstance(value, Real) and math.isfinite(value) else None
-        except OverflowError:  # a whole number of hundreds of digits
-            return None
+        return float(value) if isinstance(value, Real) and math.isfinite(value) else None
 
     def setting(self, key: str) -> Any:
         """A leaf of the config by its dotted key; None if it does not exist."""
@@ -168,11 +165,7 @@ def _read_file(root: Path, name: str, read: Callable[[Path], T], default: T, pro
 
 
 def _table(path: Path, needed: Sequence[str], text: set[str] = _TEXT) -> pd.DataFrame | None:
-    """A table whose columns but ``text`` are float64; None if it is empty.
-
-    Raises:
-        OverflowError: a whole number is larger than any float64.
-    """
+    """A table whose columns but ``text`` are float64; None if it is empty."""
     table = tables.read_table(path, needed)
     for column in table.columns.difference(list(text), sort=False):
         numbers = pd.to_numeric(table[column], errors="coerce").astype(np.float64)
@@ -217,10 +210,11 @@ def _config(path: Path) -> dict[str, Any]:
 
 def read_overrides(path: Path) -> list[str] | None:
     """The overrides in a file that Hydra saved; None if it cannot be read."""
-    with suppress(OSError, ValueError):
+    try:
         overrides = untrusted.read_yaml(path)
         return [str(one) for one in overrides] if isinstance(overrides, list) else None
-    return None
+    except (OSError, ValueError):
+        return None
 
 
 def _log_tail(path: Path) -> str:

@@ -58,7 +58,7 @@ def is_locked(directory: Path) -> bool:
     Only reads: a run directory may belong to someone else, and its ``.lock`` may be a link or a pipe.
     """
     try:
-        descriptor = os.open(directory / _LOCK, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        descriptor = os.open(directory / _LOCK, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
     except OSError:
         return False
     try:
@@ -115,10 +115,7 @@ def refuse_taken(directory: Path) -> None:
 
 
 def claim(directory: Path, config_hash: str) -> dict[str, Any]:
-    """Claim a directory, whose lock the caller holds, for a new run by writing its ``status.json``.
-
-    Returns:
-        The status, for ``update_status``.
+    """Claim a directory, whose lock the caller holds, for a new run by writing its status, which is returned.
 
     Raises:
         RequestError: the directory already holds a run; nothing in it was changed.
@@ -140,10 +137,7 @@ def claim(directory: Path, config_hash: str) -> dict[str, Any]:
 
 
 def claim_again(directory: Path) -> dict[str, Any]:
-    """Claim a directory to resume the run in it.
-
-    Returns:
-        The status, for ``update_status``.
+    """Claim a directory, whose lock the caller holds, to resume the run in it; returns its status.
 
     Raises:
         OSError, ValueError: it has no readable status.

@@ -67,11 +67,7 @@ _MOST_TABLE_BYTES = 2 * 2**30  # ten million steps take 0.6 GB
 
 
 def write_table(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> None:
-    """Write a whole CSV; a missing value and None become an empty cell.
-
-    Raises:
-        ValueError: a row has a column that is not in ``columns``.
-    """
+    """Write a whole CSV; a missing value and None become an empty cell. Other columns raise a ValueError."""
     write_text(path, _csv_text(rows, columns, header=True))
 
 
