@@ -1,7 +1,4 @@
-"""Calibration: whether confidence matches accuracy, and the temperature that corrects it.
-
-Confidence is the softmax probability of the predicted class. Nothing here imports torch: the run page uses it.
-"""
+"""Calibration: whether confidence (of the predicted class) matches accuracy, and the temperature that corrects it."""
 
 import math
 from collections.abc import Mapping
@@ -124,10 +121,12 @@ def fit_temperature(probabilities: NDArray[np.float32], labels: NDArray[np.int64
     The cross-entropy is convex in the inverse temperature, so it is lowest where its slope is 0.
 
     Returns:
-        None if the best one lies outside [0.05, 20], as it does if all images are right.
+        None if the best one lies outside [0.05, 20], as it does if all images are right, or a probability is NaN.
     """
     from scipy.optimize import brentq  # the run page, which imports this module, does not need it
 
+    if not np.isfinite(probabilities).all():
+        return None
     log_p = np.log(np.maximum(probabilities, _TINY, dtype=np.float64))
     of_labels = log_p[np.arange(len(labels)), labels]
 

@@ -19,7 +19,6 @@ from cifar_exp.data.normalize import Normalizer
 from cifar_exp.safe_io.console import shows_bars
 
 _AT_ONCE_BYTES = 2**30  # of images copied to the device at once; CIFAR-10's test split has 31 MB
-
 _PUBLISHED_BATCH = 128  # images; of the published run, in evaluation too
 
 
@@ -96,7 +95,9 @@ def evaluate(
     # On a CPU the 10,000 test images of CIFAR-10 take a ResNet a minute.
     hidden = not (ranks.is_rank_0 and shows_bars())
     starts = tqdm(range(0, len(split), batch_size), desc="evaluating", unit=" batches", disable=hidden, leave=False)
-    all_images, all_labels = _on_device(split, compute.device)
+    all_images, all_labels = torch.from_numpy(split.images), torch.from_numpy(split.labels).to(compute.device)
+    if all_images.nbytes <= _AT_ONCE_BYTES:  # each copy from pageable memory can wait for the GPU's earlier work
+        all_images = all_images.to(compute.device)
     for start in starts:
         rows, counted = ranks.shard.rows(start, min(start + batch_size, len(split)))
         labels = all_labels[rows]
@@ -111,13 +112,6 @@ def evaluate(
     probabilities, losses = map(ranks.concatenate, (probabilities, losses))
     p, nats = (torch.cat(parts).cpu().numpy() for parts in (probabilities, losses))
     return Evaluation(split.labels, p, nats.astype(np.float64))
-
-
-def _on_device(split: Split, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
-    """A split's images and labels on the device; too many images stay on the CPU and are copied batch by batch."""
-    images, labels = torch.from_numpy(split.images), torch.from_numpy(split.labels).to(device)
-    # One transfer: each copy from pageable memory can wait for the GPU's earlier work.
-    return images.to(device) if images.nbytes <= _AT_ONCE_BYTES else images, labels
 
 
 def view_logits(model: nn.Module, inputs: torch.Tensor, views: str) -> torch.Tensor:

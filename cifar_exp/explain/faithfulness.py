@@ -1,7 +1,7 @@
-"""Does a layer's Grad-CAM map matter? Hide what it marks, against hiding what the maps of other images mark.
+"""Tests a layer's Grad-CAM maps: the effect of hiding what they mark, against what the maps of other images mark.
 
-The control has the shape, the area and the usual place of a map, and differs from the image's own map only in belonging
-to another image. Scattered random pixels are no such control: their holes disturb a network more than a connected one.
+The control has the shape, the area and the usual place of a map. Scattered random pixels are no such control: their
+holes disturb a network more than a connected one.
 """
 
 import copy
@@ -88,10 +88,7 @@ def measure(
     layers: Sequence[LayerMap],
     seed: int,
 ) -> list[Faithfulness]:
-    """Test each layer's maps on a sample of images, for the predicted class and, of the mistakes, for the true one.
-
-    The sample is (N, H, W, C), with (N,) labels and predictions.
-    """
+    """Test each layer's maps on images (N, H, W, C), for the predicted class and, of mistakes, for the true one."""
     scrambled = reinitialized(explainer, derived_seed(seed, "re-initialized"))
     found = []
     for target, rows in (("predicted", np.arange(len(images))), ("true", np.flatnonzero(labels != predictions))):
@@ -110,10 +107,7 @@ def measure(
 
 
 def affordable(count: int, test_images: int, layers: int) -> int:
-    """At most ``count`` images, so that testing so many layers costs no more than evaluating the test split.
-
-    Never fewer than 30, unless the test split has fewer.
-    """
+    """At most ``count`` images, so that testing costs no more than evaluating the test split; at least 30 of them."""
     return min(count, max(test_images // (_PASSES * layers), _LEAST_SAMPLE), test_images)
 
 

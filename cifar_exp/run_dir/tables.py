@@ -10,7 +10,7 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any
 
 from cifar_exp.safe_io import untrusted
 from cifar_exp.safe_io.atomic import write_bytes, write_text
@@ -152,7 +152,7 @@ def read_table(path: Path, needed: Sequence[str] = ()) -> "pd.DataFrame":
     try:
         content = untrusted.read_bytes(path, _MOST_TABLE_BYTES)
         untrusted.check_header(content)
-        table = _parsed(io.BytesIO(_whole_rows(content) if path.name in _APPENDED else content))
+        table = _parsed(_whole_rows(content) if path.name in _APPENDED else content)
     except MemoryError as error:
         raise ValueError("it does not fit into memory") from error
     if absent := [column for column in needed if column not in table.columns]:
@@ -163,15 +163,15 @@ def read_table(path: Path, needed: Sequence[str] = ()) -> "pd.DataFrame":
 _LARGEST_WHOLE = 2**64  # beyond it pandas keeps Python's integers, which can be too large for a float
 
 
-def _parsed(content: BinaryIO) -> "pd.DataFrame":
+def _parsed(content: bytes) -> "pd.DataFrame":
     import pandas as pd  # not at the top, as a run only writes tables before and during training
 
-    columns = pd.read_csv(content, nrows=0).columns
-    content.seek(0)
+    columns = pd.read_csv(io.BytesIO(content), nrows=0).columns
     # A loss can be `nan`, but a class can have that name.
     text = {name for name in columns if name in _TEXT_COLUMNS or name.startswith("config.")}
     missing = {name: [""] if name in text else ["", "nan"] for name in columns}
-    table = pd.read_csv(content, keep_default_na=False, na_values=missing, dtype=dict.fromkeys(_TEXT_COLUMNS, str))
+    types = dict.fromkeys(_TEXT_COLUMNS, str)
+    table = pd.read_csv(io.BytesIO(content), keep_default_na=False, na_values=missing, dtype=types)
     for name in table.columns[[not pd.api.types.is_numeric_dtype(dtype) for dtype in table.dtypes]]:
         if any(isinstance(cell, str) and cell.startswith("'") for cell in table[name]):
             table[name] = table[name].map(lambda cell: spreadsheet_text(cell) if isinstance(cell, str) else cell)

@@ -116,11 +116,7 @@ def read_json(path: str | Path) -> dict[str, Any]:
 
 
 def check_header(content: bytes) -> None:
-    """Refuse a CSV of too many columns.
-
-    Raises:
-        ValueError: it has more than ``MOST_COLUMNS``, or its first rows are not CSV.
-    """
+    """Raise a ValueError for a CSV of more than ``MOST_COLUMNS``, or whose first rows are not CSV."""
     try:
         # Two rows: pandas makes an index of the cells that the second has beyond the first.
         rows = list(islice(csv.reader(line.decode("utf-8", "replace") for line in io.BytesIO(content)), 2))
@@ -183,11 +179,7 @@ def read_yaml_text(path: str | Path, loader: Any = yaml.SafeLoader) -> str:
 
 
 def read_yaml(path: str | Path) -> Any:
-    """The content of a YAML file as plain containers.
-
-    Raises:
-        OSError, ValueError: as ``read_yaml_text``.
-    """
+    """The content of a YAML file as plain containers. Raises the errors of ``read_yaml_text``."""
     try:
         return yaml.load(read_yaml_text(path, _YamlLoader), Loader=_YamlLoader)
     except (OSError, ValueError):
@@ -203,10 +195,10 @@ def address_problem(url: str) -> str | None:
     """
     try:
         parts = urlsplit(url)
+        if parts.scheme in ("https", "http") and parts.netloc:
+            return None
     except ValueError as error:
         return f"is not an address: {error}"
-    if parts.scheme in ("https", "http") and parts.netloc:
-        return None
     return "does not start with https:// or http:// (a local archive is named by data.root=PATH)"
 
 
