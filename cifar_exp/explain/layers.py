@@ -2,7 +2,9 @@
 
 import logging
 from collections.abc import Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import nn
@@ -90,21 +92,15 @@ def feature_maps(model: nn.Module, inputs: torch.Tensor) -> dict[str, LayerMap |
     """For each submodule in the order of its last call, its feature map, or the reason why its output is none."""
     found: dict[str, LayerMap | str] = {}
 
-    def keep(name: str, output: object) -> None:
+    def keep(name: str, _module: nn.Module, _inputs: object, output: object) -> None:
         found.pop(name, None)  # called again: now it is the last one
         found[name] = _feature_map(name, output, inputs)
 
-    handles = [
-        module.register_forward_hook(lambda _m, _i, output, name=name: keep(name, output))
-        for name, module in model.named_modules()
-        if name
-    ]
-    try:
-        with torch.no_grad():
-            model(inputs.clone())
-    finally:
-        for handle in handles:
-            handle.remove()
+    with ExitStack() as hooks, torch.no_grad():
+        for name, module in model.named_modules():
+            if name:
+                hooks.enter_context(module.register_forward_hook(partial(keep, name)))
+        model(inputs.clone())
     return found
 
 

@@ -90,9 +90,8 @@ def shrunk(images: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
         return images
     size = (max(1, round(width * scale)), max(1, round(height * scale)))
     squeezed = [Image.fromarray(one[:, :, 0] if one.shape[2] == 1 else one) for one in images]
-    return np.stack([np.asarray(one.resize(size, Image.Resampling.LANCZOS)) for one in squeezed]).reshape(
-        len(images), size[1], size[0], images.shape[3]
-    )
+    small = np.stack([np.asarray(one.resize(size, Image.Resampling.LANCZOS)) for one in squeezed])
+    return small.reshape(*small.shape[:3], images.shape[3])
 
 
 def write_images(
@@ -110,8 +109,7 @@ def write_images(
     """
     peak = heat.max(axis=(-2, -1), keepdims=True, initial=0)
     scaled = np.round(255 * heat / np.where(peak > 0, peak, 1)).astype(np.uint8)
-    flat = scaled.reshape(-1, *scaled.shape[-2:], 1)
-    small = shrunk(flat, _MOST_EXPLAINED_SIDE)[:, :, :, 0]
+    small = shrunk(scaled.reshape(-1, *scaled.shape[-2:], 1), _MOST_EXPLAINED_SIDE)[:, :, :, 0]
     write_arrays(
         path,
         index=index,
