@@ -62,7 +62,7 @@ def main(options: argparse.Namespace) -> int:
     if indices is not None:
         _compare_with_predictions_csv(run, network, found, indices)
     path.parent.mkdir(parents=True, exist_ok=True)
-    atomic.create(path, content)
+    atomic.write_bytes(path, content)
     size, channels = network.image_size, network.channels
     log.info("Input: uint8 images (N, %d, %d, %d), 0 to 255, N of any size", channels, size, size)
     log.info("Written to %s (%.1f MB)", path, len(content) / 1e6)

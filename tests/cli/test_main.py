@@ -72,7 +72,7 @@ def test_a_wrong_request_writes_nothing(here, capsys, arguments, message):
         (["optimizer.momentum=0"], "Nesterov momentum requires"),
         (["+optimizer.lr=3"], "did you mean 'max_lr'?"),
         (["data.image_size=5", "augment=none"], "cannot process 5x5x1 images"),
-        (["explain.layers=[layer9]"], "no layer 'layer9'; it has stem, layer1"),
+        (["explain.layers=[layer9]"], "'layer9' cannot be explained: no such layer; the model has stem, layer1"),
         (["explain.indices=[100]"], "has images 0 to 99"),
         (["augment.transforms.pad.paddding=4", "augment.transforms.pad.padding=4"], "unknown key"),
         (["augment=randaugment", "augment.transforms.policy.magnitude=99"], "must be below num_magnitude_bins=31"),
