@@ -1,6 +1,7 @@
 """The text of ``--help``: usage, the options of each group, each key with its value and description."""
 
 from collections.abc import Iterator
+from dataclasses import fields
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -8,9 +9,8 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from cifar_exp.cli.commands import COMMANDS, run_command
-from cifar_exp.config.compose import compose_job, composition, without_hydra
-from cifar_exp.config.fields import descriptions
-from cifar_exp.config.hydra_errors import CONFIG_MODULE, group_options
+from cifar_exp.config.compose import compose_job, without_hydra
+from cifar_exp.config.hydra_errors import CONFIG_MODULE
 from cifar_exp.config.schema import GROUPS, SCHEMAS, group_schema
 from cifar_exp.config.suggestions import suggest_key
 from cifar_exp.errors import DONE, RequestError
@@ -74,8 +74,8 @@ def help_text(overrides: list[str], *, config_dir: str | None = None) -> str:
 def _topic_text(topic: str, overrides: list[str], config_dir: str | None) -> str:
     """The help on a group with its options, or on a node or a key."""
     job = without_hydra(compose_job(overrides, config_dir=config_dir, checked=False))
-    with composition(config_dir):
-        options = [f"  {topic}={name}".ljust(32) + _purpose(topic, name, config_dir) for name in group_options(topic)]
+    names = _options(topic, config_dir)
+    options = [f"  {topic}={name}".ljust(32) + _purpose(topic, name, config_dir) for name in names]
     keys = [] if topic == "experiment" else [line for _, line in _lines(job, topic)]
     if not options and not keys:
         known = [*_GROUPS, *(key for key, _ in _lines(job, ""))]
@@ -140,5 +140,6 @@ def _line(node: DictConfig, name: str, key: str) -> str:
         text = text.lower().replace("none", "null")
     elif isinstance(value, list | tuple):
         text = text.replace("'", "")
-    description = "" if schema is None else descriptions(schema).get(key, "")
-    return f"  {f'{name}.{key}'.lstrip('.').ljust(_NAME_WIDTH)} {text.ljust(_VALUE_WIDTH)} {description}".rstrip()
+    described = {} if schema is None else {one.name: one.metadata.get("description", "") for one in fields(schema)}
+    shown = f"  {f'{name}.{key}'.lstrip('.').ljust(_NAME_WIDTH)} {text.ljust(_VALUE_WIDTH)} {described.get(key, '')}"
+    return shown.rstrip()

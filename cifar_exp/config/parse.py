@@ -7,11 +7,11 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import fields, is_dataclass
 from functools import cache
-from typing import TYPE_CHECKING, Any, TypeVar, get_type_hints
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from cifar_exp.config.groups.model import LibraryConfig
 from cifar_exp.config.groups.scheduler import SCHEDULERS, PlateauConfig
-from cifar_exp.config.schema import REGISTRY, SCHEMAS, ExperimentConfig, group_schema
+from cifar_exp.config.schema import REGISTRY, ExperimentConfig, group_schema, known_keys
 from cifar_exp.config.suggestions import suggest_key
 from cifar_exp.config.targets import check_targets
 from cifar_exp.config.version_0_1 import with_current_targets
@@ -38,7 +38,7 @@ class OwnNode(dict[str, Any]):
 
     def __init__(self, group: str, node: Mapping[str, Any]) -> None:
         super().__init__(node)
-        self.__dict__ = {one.name: one.default for one in fields(REGISTRY[group].shared)} | dict(node)  # type: ignore[arg-type]
+        self.__dict__ = {one.name: one.default for one in fields(REGISTRY[group].shared)} | dict(node)
         if self.__dict__["name"] == _MISSING:
             self.__dict__["name"] = str(node.get("_target_", group)).rpartition(".")[2]
 
@@ -71,7 +71,7 @@ def _parse_group(group: str, node: Any, problems: list[str]) -> Any:
     if schema is not None:
         return _parse(schema, node, f"{group}.", problems) or node
     shared = REGISTRY[group].shared
-    known = {one.name for one in fields(shared)}  # type: ignore[arg-type]
+    known = {one.name for one in fields(shared)}
     _parse(shared, {"name": group} | {key: value for key, value in node.items() if key in known}, f"{group}.", problems)
     return OwnNode(group, node)
 
@@ -90,20 +90,6 @@ def _parse(schema: type[T], node: Mapping[str, Any], prefix: str, problems: list
     return None if missing else parsed
 
 
-def value_problem(key: str, value: Any) -> str | None:
-    """Why a value is wrong for a key of the schemas, with what is allowed; None if it is right or the key unknown."""
-    from pydantic import ValidationError
-
-    node, _, name = key.rpartition(".")
-    for kind in (get_type_hints(schema, include_extras=True).get(name) for schema in SCHEMAS.get(node, ())):
-        if kind is not None:
-            try:
-                _adapter(kind).validate_python(value)
-            except ValidationError as error:
-                return error.errors()[0]["msg"].replace("Input should be", "must be")
-    return None
-
-
 @cache
 def _adapter(schema: Any) -> "TypeAdapter[Any]":
     from pydantic import TypeAdapter
@@ -115,15 +101,17 @@ def _in_words(error: "ErrorDetails", prefix: str) -> str:
     key = prefix + ".".join(map(str, error["loc"]))
     value, message = error["input"], error["msg"]
     if error["type"] == "unexpected_keyword_argument":
-        return f"{key}: unknown key{suggest_key(key, [])}"
+        return f"{key}: unknown key{suggest_key(key, known_keys())}; `cifar-exp --cfg job` lists all"
     if value == _MISSING or error["type"] == "missing":
         return f"{key}: is required"
+    if error["type"] == "dataclass_type":
+        return f"{key}={_shown(value)}: must be keys with values; set one of them: {key}.KEY=VALUE"
     return f"{key}={_shown(value)}: {message.replace('Input should be', 'must be')}"
 
 
 def _shown(value: Any) -> str:
     try:
-        text = str(value)
+        text = "null" if value is None else str(value)
     except ValueError:  # Python does not convert an integer with thousands of digits
         text = "(a number with thousands of digits)"
     return text if len(text) <= _MOST_SHOWN else f"{text[:_MOST_SHOWN]}..."

@@ -57,6 +57,7 @@ _USUAL = _by_name(
         "the number of classes is read from the data": "num_classes n_classes",
         "tracker.experiment": "wandb_project",
         "use tracker=NAME or 'tracker=[NAME,NAME]'": "tracker.name",
+        "the first line of a file in experiment/ must be `# @package _global_`": "experiment",
     }
 )
 
@@ -110,8 +111,8 @@ def usual_name(key: str) -> str | None:
 
 def suggest_key(key: str, known: Sequence[str]) -> str:
     """`` (did you mean 'x'?)``, or an empty text if no known key is close."""
-    if key in known:  # a known key that must not be removed
-        return ""
+    if key in known:
+        return "; only another option of its group has it"
     meant = usual_name(key)
     # Parents of the unknown key are no suggestion.
     known = [one for one in known if not key.startswith(f"{one}.")]

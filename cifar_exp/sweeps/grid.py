@@ -118,7 +118,7 @@ def compose_sweep(request: Request) -> Sweep:
         RequestError: the first mistake found, in one or two lines.
     """
     overrides = [*with_quotes(request.overrides), "hydra.mode=MULTIRUN"]
-    with composition(request.config_dir, overrides, request.config_name) as loader:
+    with composition(request.config_dir, request.config_name) as loader:
         parsed = parse_overrides(overrides, loader)
         master = loader.load_configuration(request.config_name, overrides, RunMode.MULTIRUN)
         options.check(master.hydra)
