@@ -9,7 +9,7 @@ import logging
 import os
 import re
 import time
-from collections.abc import Iterable
+from collections.abc import Sequence
 from pathlib import Path
 
 from filelock import FileLock
@@ -17,7 +17,7 @@ from filelock import FileLock
 from cifar_exp.config.schema import ExperimentConfig
 from cifar_exp.run_dir.lifecycle import run_name
 from cifar_exp.safe_io import atomic
-from cifar_exp.trackers.tracker import Scalar, Tracker, settings
+from cifar_exp.trackers.tracker import Tracker, settings
 
 RUN_FILE = "mlflow_run.json"  # which of the store's runs a run directory is
 _STATES = {"completed": "FINISHED", "interrupted": "KILLED", "pruned": "KILLED"}  # any other end is FAILED
@@ -74,12 +74,12 @@ class MLflow(Tracker):
         for start in range(0, len(leaves), _MOST_PARAMS):
             self._client.log_batch(self._run, params=leaves[start : start + _MOST_PARAMS])
 
-    def log(self, scalars: Iterable[Scalar]) -> None:
+    def log(self, rows: Sequence[tuple[int, dict[str, float]]]) -> None:
         """See ``Tracker``."""
         from mlflow.entities import Metric
 
         now = int(1000 * time.time())
-        metrics = [Metric(one.name, one.value, now, one.step) for one in scalars]
+        metrics = [Metric(name, value, now, step) for step, row in rows for name, value in row.items()]
         for start in range(0, len(metrics), _MOST_METRICS):
             self._client.log_batch(self._run, metrics[start : start + _MOST_METRICS])
 
@@ -98,11 +98,6 @@ class MLflow(Tracker):
 
 
 begin = MLflow
-
-
-def has_store(config: ExperimentConfig, out_dir: Path) -> bool:
-    """Whether the run directory's run is in a store that exists."""
-    return (out_dir / RUN_FILE).is_file() and is_store(config.tracker.store or "")
 
 
 def is_store(folder: str | Path) -> bool:
