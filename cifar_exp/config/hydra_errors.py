@@ -9,8 +9,8 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import MarkedYAMLError, YAMLError
 
 from cifar_exp.config.resolved import first_line
-from cifar_exp.config.schema import GROUPS, known_keys
-from cifar_exp.config.suggestions import suggest_key, suggest_option
+from cifar_exp.config.schema import GROUPS
+from cifar_exp.config.suggestions import suggest_option, unknown_key
 
 CONFIG_MODULE = "cifar_exp.conf"
 # Hydra raises ValueError if a group's option is a number, and does not wrap YAML's own errors.
@@ -63,7 +63,7 @@ def _about_override(key: str) -> str:
             f"override {group}: not found from the file's position; start your file in {node}/ with "
             f"`# @package _global_`, and write `override /{group}: OPTION` in its defaults"
         )
-    return f"{key}: unknown key{suggest_key(key, known_keys())}; `cifar-exp --cfg job` lists all"
+    return unknown_key(key)
 
 
 def _owner(key: str) -> str:

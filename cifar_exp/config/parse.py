@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from cifar_exp.config.groups.model import LibraryConfig
 from cifar_exp.config.groups.scheduler import SCHEDULERS, PlateauConfig
-from cifar_exp.config.schema import REGISTRY, ExperimentConfig, group_schema, known_keys
-from cifar_exp.config.suggestions import suggest_key
+from cifar_exp.config.schema import REGISTRY, ExperimentConfig, group_schema
+from cifar_exp.config.suggestions import unknown_key
 from cifar_exp.config.targets import check_targets
 from cifar_exp.config.version_0_1 import with_current_targets
 from cifar_exp.errors import RequestError
@@ -101,7 +101,7 @@ def _in_words(error: "ErrorDetails", prefix: str) -> str:
     key = prefix + ".".join(map(str, error["loc"]))
     value, message = error["input"], error["msg"]
     if error["type"] == "unexpected_keyword_argument":
-        return f"{key}: unknown key{suggest_key(key, known_keys())}; `cifar-exp --cfg job` lists all"
+        return unknown_key(key)
     if value == _MISSING or error["type"] == "missing":
         return f"{key}: is required"
     if error["type"] == "dataclass_type":

@@ -43,8 +43,8 @@ class Tracker(ABC):
                 rows = table[table.index > self._last[name]]
                 self._last[name] = int(max(self._last[name], *rows.index, 0))
                 new.append(rows.drop(columns="epoch" if prefix else []).add_prefix(prefix).astype(float))
-        by_step = pd.concat(new, axis=1).sort_index()
-        self.log([(int(step), row.dropna().to_dict()) for step, row in by_step.iterrows()])  # type: ignore[misc]
+        by_step: Any = pd.concat(new, axis=1).sort_index()
+        self.log([(int(step), row.dropna().to_dict()) for step, row in by_step.iterrows()])
 
     def end(self, state: str) -> None:
         """Log the remaining rows, the summary and the figures; ``state`` is the run's final state."""
