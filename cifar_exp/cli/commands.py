@@ -38,10 +38,17 @@ def run_command(name: str, arguments: Sequence[str]) -> int:
         RequestError: the request itself is wrong.
         SystemExit: argparse printed the help, or a message about wrong arguments.
     """
-    parser = argparse.ArgumentParser(prog=f"cifar-exp {name}")
-    COMMANDS[name].add_arguments(parser)
+    from cifar_exp.cli.run_names import find_run
+
+    command = COMMANDS[name]
+    purpose = f"{command.purpose[0].upper()}{command.purpose[1:]}."
+    parser = argparse.ArgumentParser(prog=f"cifar-exp {name}", description=purpose)
+    parser.set_defaults(overrides=[])
+    command.add_arguments(parser)
     options = parser.parse_intermixed_args(arguments)  # an override may follow an option
-    _find_runs(options)
+    for key in vars(options).keys() & {"run", "path", "runs"}:  # shortened names of runs
+        given = getattr(options, key)
+        setattr(options, key, [find_run(one) for one in given] if isinstance(given, list) else find_run(given))
     options.command = shlex.join(["cifar-exp", name, *arguments])
     with off_for_imports():
         module = import_module(f"cifar_exp.cli.{name.replace('-', '_')}")
@@ -53,17 +60,6 @@ def run_command(name: str, arguments: Sequence[str]) -> int:
         packages, options.overrides = split_trust(options.overrides)
         options.trust += packages
     return int(module.main(options))
-
-
-def _find_runs(options: argparse.Namespace) -> None:
-    """Replace shortened names of runs by their directories."""
-    from cifar_exp.cli.run_names import find_run
-
-    for name in ("run", "path"):
-        if name in options:
-            setattr(options, name, find_run(getattr(options, name)))
-    if "runs" in options:
-        options.runs = [find_run(run) for run in options.runs]
 
 
 def _add_out(parser: argparse.ArgumentParser, folder: str) -> None:
@@ -91,10 +87,6 @@ def _add_overrides(parser: argparse.ArgumentParser, metavar: str, what: str) -> 
     _add_trust(parser)
 
 
-def _add_config_dir(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--config-dir", metavar="DIR", help="folder with your own config options")
-
-
 @_command("lr-find", "[KEY=VALUE ...]", "suggest a max_lr by an LR range test")
 def _lr_find(parser: argparse.ArgumentParser) -> None:
     parser.description = (
@@ -110,7 +102,7 @@ def _lr_find(parser: argparse.ArgumentParser) -> None:
     what = "optimizer steps, each at its own learning rate; fewer if the loss diverges (default: %(default)s)"
     parser.add_argument("--steps", metavar="N", type=int, default=100, help=what)
     _add_out(parser, "lr_find")
-    _add_config_dir(parser)
+    parser.add_argument("--config-dir", metavar="DIR", help="folder with your own config options")
 
 
 @_command("compare", "PATH...", "what differs, by how much, and whether that is significant")
@@ -144,12 +136,11 @@ def _resume(parser: argparse.ArgumentParser) -> None:
     parser.epilog = "A sweep does not record --config-dir, trust=... and Hydra's own settings: give them again."
     parser.add_argument("path", metavar="RUN_OR_SWEEP", type=Path, help="directory of a run or a sweep")
     _add_overrides(parser, "KEY=VALUE", "of a sweep: hydra.KEY=... and sweep.fail_fast=...; of a run: explain.images=N")
-    _add_config_dir(parser)
+    parser.add_argument("--config-dir", metavar="DIR", help="folder with your own config options")
 
 
 @_command("reproduce", "RUN", "run the saved config again and compare the metrics")
 def _reproduce(parser: argparse.ArgumentParser) -> None:
-    parser.description = "Run a saved config again in a new directory and compare the metrics row by row."
     _add_run(parser)
     _add_overrides(parser, "trust=[PACKAGE]", "the same as --trust PACKAGE")
     _add_out(parser, "reproductions")
@@ -162,7 +153,6 @@ def _reproduce(parser: argparse.ArgumentParser) -> None:
 def _evaluate(parser: argparse.ArgumentParser) -> None:
     from cifar_exp.config.schema import OVERRIDABLE
 
-    parser.description = "Evaluate a run's checkpoint again: metrics, predictions, per-class accuracy, Grad-CAM."
     parser.epilog = "Example: cifar-exp evaluate outputs/2026-11-22/10-00-00-000000 data=image_folder data.root=/data/x"
     _add_run(parser)
     _add_overrides(parser, "KEY=VALUE", f"overrides of {', '.join(OVERRIDABLE)}")
@@ -185,7 +175,6 @@ def _predict(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", metavar="DEVICE", help=what)
     _add_out(parser, "predictions")
     _add_trust(parser)
-    parser.set_defaults(overrides=[])
 
 
 @_command("export", "RUN", "write the network as ONNX, torch.export or safetensors")
@@ -202,12 +191,10 @@ def _export(parser: argparse.ArgumentParser) -> None:
     what = "new file (default: outputs/exports/DATE/TIME/model.SUFFIX)"
     parser.add_argument("--out", metavar="FILE", type=Path, help=what)
     _add_trust(parser)
-    parser.set_defaults(overrides=[])
 
 
 @_command("list", "[PATH...]", "list the runs, newest first")
 def _list(parser: argparse.ArgumentParser) -> None:
-    parser.description = "List the runs under the paths, newest first."
     parser.add_argument("paths", metavar="PATH", nargs="*", type=Path, help="folder (default: outputs)")
     what = "column of the list or of summary.csv, or config key; the best first, settings in ascending order"
     parser.add_argument("--sort", metavar="COLUMN", help=what)
@@ -217,6 +204,5 @@ def _list(parser: argparse.ArgumentParser) -> None:
 
 @_command("report", "RUN...", "write report.html again, from the run directory alone")
 def _report(parser: argparse.ArgumentParser) -> None:
-    parser.description = "Write report.html of runs again, whatever their state, from their directories alone."
     parser.epilog = "Example: cifar-exp report outputs/2026-11-22/10-00-00-000000"
     parser.add_argument("runs", metavar="RUN", nargs="+", type=Path, help="run directory")
