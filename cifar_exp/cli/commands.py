@@ -43,7 +43,6 @@ def run_command(name: str, arguments: Sequence[str]) -> int:
     command = COMMANDS[name]
     purpose = f"{command.purpose[0].upper()}{command.purpose[1:]}."
     parser = argparse.ArgumentParser(prog=f"cifar-exp {name}", description=purpose)
-    parser.set_defaults(overrides=[])
     command.add_arguments(parser)
     options = parser.parse_intermixed_args(arguments)  # an override may follow an option
     for key in vars(options).keys() & {"run", "path", "runs"}:  # shortened names of runs
@@ -57,7 +56,7 @@ def run_command(name: str, arguments: Sequence[str]) -> int:
         from cifar_exp.safe_io.console import log_to_console
 
         log_to_console()
-        packages, options.overrides = split_trust(options.overrides)
+        packages, options.overrides = split_trust(vars(options).get("overrides", []))
         options.trust += packages
     return int(module.main(options))
 

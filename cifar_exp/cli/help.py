@@ -11,6 +11,7 @@ from omegaconf import DictConfig, OmegaConf
 from cifar_exp.cli.commands import COMMANDS, run_command
 from cifar_exp.config.compose import compose_job, without_hydra
 from cifar_exp.config.hydra_errors import CONFIG_MODULE
+from cifar_exp.config.parse import as_yaml
 from cifar_exp.config.schema import GROUPS, SCHEMAS, group_schema
 from cifar_exp.config.suggestions import suggest_key
 from cifar_exp.errors import DONE, RequestError
@@ -135,11 +136,6 @@ def _line(node: DictConfig, name: str, key: str) -> str:
     if name in GROUPS and name != "augment":
         schema = group_schema(name, node.get("_target_"))
     value: Any = OmegaConf.to_container(node)[key]  # type: ignore[call-overload, index]  # keeps interpolations
-    text = str(value)
-    if value is None or isinstance(value, bool):
-        text = text.lower().replace("none", "null")
-    elif isinstance(value, list | tuple):
-        text = text.replace("'", "")
     described = {} if schema is None else {one.name: one.metadata.get("description", "") for one in fields(schema)}
-    shown = f"  {f'{name}.{key}'.lstrip('.').ljust(_NAME_WIDTH)} {text.ljust(_VALUE_WIDTH)} {described.get(key, '')}"
-    return shown.rstrip()
+    dotted = f"{name}.{key}".lstrip(".")
+    return f"  {dotted:{_NAME_WIDTH}} {as_yaml(value):{_VALUE_WIDTH}} {described.get(key, '')}".rstrip()

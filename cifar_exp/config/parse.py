@@ -111,7 +111,7 @@ def _in_words(error: "ErrorDetails", prefix: str) -> str:
 
 def _shown(value: Any) -> str:
     try:
-        text = "null" if value is None else str(value)
+        text = as_yaml(value)
     except ValueError:  # Python does not convert an integer with thousands of digits
         text = "(a number with thousands of digits)"
     return text if len(text) <= _MOST_SHOWN else f"{text[:_MOST_SHOWN]}..."
@@ -128,30 +128,24 @@ def _contradictions(config: ExperimentConfig) -> Iterator[str]:
     small, full = config.augment.low_resolution.size, config.data.image_size
     if small is not None and small > full:
         yield f"augment.low_resolution.size={small}: must be at most data.image_size={full}"
-    selects = config.data.validation_fraction > 0 or config.evaluate_test_each_epoch
-    yield from _early_stopping_contradictions(config, selects=selects)
-    if config.evaluation.weights == "best" and not selects:
-        yield (
-            "evaluation.weights=best: needs an accuracy to select by; set data.validation_fraction above 0 "
-            "or evaluate_test_each_epoch=true"
-        )
-
-
-def _early_stopping_contradictions(config: ExperimentConfig, *, selects: bool) -> Iterator[str]:
     schedule, patience = config.scheduler, config.early_stopping.patience
     if patience is not None and not isinstance(schedule, OwnNode) and not schedule.open_ended:
         options = SCHEDULERS.schemas.items()
-        *most, last = sorted(name.removeprefix("base_") for name, one in options if getattr(one, "open_ended", False))
+        able = sorted(name.removeprefix("base_") for name, one in options if getattr(one, "open_ended", False))
         yield (
             f"early_stopping.patience={patience}: scheduler={schedule.name} plans the learning rate up to the last "
-            f"epoch and cannot stop early; use scheduler={', '.join(most)} or {last}"
+            f"epoch and cannot stop early; use a scheduler of {', '.join(able)}"
         )
-    is_plateau = isinstance(schedule, PlateauConfig)
-    if is_plateau and schedule.interval != "step":
-        yield "scheduler.interval=epoch: scheduler=plateau always acts at the end of an epoch; leave interval=step"
-    if not selects and (patience is not None or is_plateau):
-        what = "scheduler=plateau" if is_plateau else f"early_stopping.patience={patience}"
-        yield f"{what}: needs a selection split; set data.validation_fraction above 0"
+    if config.data.validation_fraction > 0 or config.evaluate_test_each_epoch:
+        return
+    for what, selects in (
+        ("evaluation.weights=best", config.evaluation.weights == "best"),
+        (f"early_stopping.patience={patience}", patience is not None),
+        ("scheduler=plateau", isinstance(schedule, PlateauConfig)),
+    ):
+        if selects:
+            what_to_do = "set data.validation_fraction above 0 or evaluate_test_each_epoch=true"
+            yield f"{what}: needs an accuracy to select by; {what_to_do}"
 
 
 def as_containers(node: Any) -> Any:
@@ -202,3 +196,18 @@ def flatten(node: Any, prefix: str = "") -> dict[str, Any]:
     for key, value in items:
         leaves |= flatten(value, f"{prefix}.{key}" if prefix else key)
     return leaves
+
+
+def as_yaml(value: Any) -> str:
+    """A value of a config in YAML.
+
+    >>> as_yaml(None), as_yaml(True), as_yaml([1, 0.5]), as_yaml("a b")
+    ('null', 'true', '[1, 0.5]', 'a b')
+    """
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(map(as_yaml, value))}]"
+    return str(value)

@@ -130,7 +130,7 @@ def test_an_experiment_accepts_other_options(experiment):
         (["optimizer.grad_clip=1"], r"did you mean 'optimizer\.clip_grad_norm'"),
         (["mixup=0.2"], r"did you mean 'mixing\.mixup_alpha'"),
         (["early_stopping=5"], r"early_stopping=5: must be keys with values; set one of them: early_stopping\.KEY"),
-        (["seed=true"], r"seed=True: must be between 0"),
+        (["seed=true"], r"seed=true: must be between 0"),
         (["figures=maybe"], r"figures=maybe: must be a valid boolean"),
         (["model.width=4"], r"model\.width: unknown key; only another option of its group has it"),
         (["early_stop=3"], r"did you mean 'early_stopping\.patience'"),

@@ -100,6 +100,7 @@ class PlateauConfig(SchedulerConfig):
 
     open_ended = True
     _target_: str = "cifar_exp.training.schedule.plateau"
+    interval: Annotated[str, one_of("step")] = key("always step; the schedule acts at the end of an epoch", "step")
     factor: FractionInside = key("factor of each reduction")
     patience: Count = key("epochs without improvement before a reduction")
     threshold: NotNegative = key("smallest change of the selection metric that counts as an improvement", 0.0)
