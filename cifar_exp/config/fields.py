@@ -79,13 +79,11 @@ def one_of(*choices: str) -> Allowed:
 Fraction = Annotated[float, between(0, 1)]
 FractionInside = Annotated[float, Allowed("above 0 and below 1", lambda value: 0 < value < 1)]
 FractionBelowOne = Annotated[float, Allowed("at least 0 and below 1", lambda value: 0 <= value < 1)]
-Positive = Annotated[
-    float,
-    Allowed(
-        f"a finite number above 0, between {1 / _LARGEST:g} and {_LARGEST:g}",
-        lambda value: 1 / _LARGEST <= value <= _LARGEST,
-    ),
-]
+_POSITIVE = Allowed(
+    f"a finite number above 0, between {1 / _LARGEST:g} and {_LARGEST:g}",
+    lambda value: 1 / _LARGEST <= value <= _LARGEST,
+)
+Positive = Annotated[float, _POSITIVE]
 NotNegative = Annotated[
     float, Allowed(f"at least 0 and a finite number, at most {_LARGEST:g}", lambda value: 0 <= value <= _LARGEST)
 ]
@@ -107,9 +105,5 @@ def _as_learning_rate(value: Any) -> Any:
 
 LearningRate = Annotated[
     Any,
-    Allowed(
-        f"a finite number above 0, between {1 / _LARGEST:g} and {_LARGEST:g}, or {AUTO}",
-        lambda value: value == AUTO or 1 / _LARGEST <= value <= _LARGEST,
-        _as_learning_rate,
-    ),
+    Allowed(f"{_POSITIVE.what}, or {AUTO}", lambda value: value == AUTO or _POSITIVE.accepts(value), _as_learning_rate),
 ]

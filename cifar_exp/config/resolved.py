@@ -13,7 +13,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from cifar_exp.config.parse import as_containers, flatten, parse
 from cifar_exp.config.schema import ExperimentConfig, group_schema
-from cifar_exp.config.version_0_1 import drop_removed_keys, with_tracker_names
+from cifar_exp.config.version_0_1 import upgraded
 from cifar_exp.errors import RequestError
 from cifar_exp.safe_io.untrusted import displayable, read_yaml_text
 
@@ -73,10 +73,8 @@ def load_saved(path: Path, trust: Sequence[str] = ()) -> ExperimentConfig:
     interpolated = [key for key, value in flatten(saved).items() if "${" in str(value)]
     if interpolated:
         raise RequestError(f"{path}: {interpolated[0]} contains an interpolation, which a saved config must not")
-    saved = with_tracker_names(saved) | {"trust": list(trust)}
     try:
-        drop_removed_keys(saved)
-        return parse(_displayable(_with_absolute_paths(saved)))
+        return parse(_displayable(_with_absolute_paths(upgraded(saved) | {"trust": list(trust)})))
     except RequestError as error:
         raise RequestError(f"{path}: {error}") from error
 

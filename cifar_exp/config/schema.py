@@ -27,10 +27,9 @@ from cifar_exp.config.fields import (
     one_of,
 )
 from cifar_exp.config.groups.augment import AUGMENTATIONS, AugmentConfig, LowResolutionConfig
-from cifar_exp.config.groups.averaging import AVERAGING, AveragingConfig
 from cifar_exp.config.groups.data import DATA_SETS
 from cifar_exp.config.groups.model import MODELS
-from cifar_exp.config.groups.optimizer import OPTIMIZERS
+from cifar_exp.config.groups.optimizer import AVERAGING, OPTIMIZERS, AveragingConfig
 from cifar_exp.config.groups.scheduler import SCHEDULERS
 from cifar_exp.config.groups.tracker import TRACKERS, TrackerConfig
 from cifar_exp.config.registry import Group
