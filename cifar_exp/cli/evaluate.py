@@ -4,13 +4,11 @@ import argparse
 import dataclasses
 import logging
 import math
-from collections.abc import Sequence
 from functools import reduce
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from omegaconf import OmegaConf
@@ -138,9 +136,7 @@ def _restore(config: ExperimentConfig, path: Path, run: SavedRun) -> tuple[Parts
     fingerprint = run.environment.get("data_fingerprint")
     dataset = data.load_to_evaluate(config.data, names, run.config.data, fingerprint)
     if names != dataset.class_names:
-        raise RequestError(
-            f"the classes differ: the run has {_listed(names)}; the data has {_listed(dataset.class_names)}"
-        )
+        raise RequestError(f"the run's classes differ from the data's, {', '.join(dataset.class_names)[:200]}")
     test = dataset.test
     if len(found.statistics.mean) != test.images.shape[3]:
         raise RequestError(f"{path}: the run's images are not of the data's {test.images.shape[3]} channels")
@@ -156,16 +152,13 @@ def _restore(config: ExperimentConfig, path: Path, run: SavedRun) -> tuple[Parts
     return parts, found.state
 
 
-def _listed(names: Sequence[str]) -> str:
-    return ", ".join(names[:4]) + (f", ... ({len(names)})" if len(names) > 4 else "")
-
-
 def _temperature(run: SavedRun) -> float | None:
     """The temperature that the run fitted on its validation split; None if it has none."""
-    found = run.table("summary.csv", ("run",)).get("temperature") if (run.path / "summary.csv").exists() else None
-    if found is None or not pd.api.types.is_numeric_dtype(found) or not 0 < found.iloc[0] < math.inf:
+    try:
+        temperature = float(run.table("summary.csv", ("temperature",))["temperature"].iloc[0])
+    except (RequestError, ValueError):
         return None
-    return float(found.iloc[0])
+    return temperature if 0 < temperature < math.inf else None
 
 
 def _changed_predictions(run: SavedRun, parts: Parts, evaluation: Evaluation) -> int | None:
