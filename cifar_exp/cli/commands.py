@@ -3,32 +3,19 @@
 import argparse
 import shlex
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
+from typing import NamedTuple
 
 from cifar_exp.compute.collector import off_for_imports
 
 
-@dataclass(frozen=True)
-class Command:
+class Command(NamedTuple):
     """A command. ``main(options)`` of the module ``cifar_exp.cli.NAME`` runs it and returns the exit code."""
 
     usage: str  # its arguments, for ``--help``
     purpose: str  # one line, for ``--help``
     add_arguments: Callable[[argparse.ArgumentParser], None]
-
-
-COMMANDS: dict[str, Command] = {}
-
-
-def _command(name: str, usage: str, purpose: str) -> Callable[[Callable[[argparse.ArgumentParser], None]], None]:
-    """Register the decorated function, which adds the arguments of the command to a parser."""
-
-    def register(add_arguments: Callable[[argparse.ArgumentParser], None]) -> None:
-        COMMANDS[name] = Command(usage, purpose, add_arguments)
-
-    return register
 
 
 def run_command(name: str, arguments: Sequence[str]) -> int:
@@ -86,7 +73,6 @@ def _add_overrides(parser: argparse.ArgumentParser, metavar: str, what: str) -> 
     _add_trust(parser)
 
 
-@_command("lr-find", "[KEY=VALUE ...]", "suggest a max_lr by an LR range test")
 def _lr_find(parser: argparse.ArgumentParser) -> None:
     parser.description = (
         "Run an LR range test: train a copy of the network at a rising learning rate, record the loss and suggest a "
@@ -104,7 +90,6 @@ def _lr_find(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--config-dir", metavar="DIR", help="folder with your own config options")
 
 
-@_command("compare", "PATH...", "what differs, by how much, and whether that is significant")
 def _compare(parser: argparse.ArgumentParser) -> None:
     parser.description = "Find the runs under the paths and compare them: a table, CSVs and figures."
     parser.epilog = "A run that failed, diverged or is still running is listed with its state and never averaged in."
@@ -126,7 +111,6 @@ def _compare(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--format", choices=("table", "csv", "markdown"), default="table", help=what)
 
 
-@_command("resume", "RUN", "continue an interrupted run or sweep")
 def _resume(parser: argparse.ArgumentParser) -> None:
     parser.description = (
         "Resume an interrupted or failed run from its last checkpoint; results are identical to an uninterrupted run. "
@@ -138,7 +122,6 @@ def _resume(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--config-dir", metavar="DIR", help="folder with your own config options")
 
 
-@_command("reproduce", "RUN", "run the saved config again and compare the metrics")
 def _reproduce(parser: argparse.ArgumentParser) -> None:
     _add_run(parser)
     _add_overrides(parser, "trust=[PACKAGE]", "the same as --trust PACKAGE")
@@ -148,7 +131,6 @@ def _reproduce(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--tolerance", metavar="T", type=float, default=0.0, help=what)
 
 
-@_command("evaluate", "RUN", "evaluate the checkpoint again, on its own or on other data")
 def _evaluate(parser: argparse.ArgumentParser) -> None:
     from cifar_exp.config.schema import OVERRIDABLE
 
@@ -159,7 +141,6 @@ def _evaluate(parser: argparse.ArgumentParser) -> None:
     _add_out(parser, "evaluations")
 
 
-@_command("predict", "RUN PATH...", "classify images, from the run directory alone")
 def _predict(parser: argparse.ArgumentParser) -> None:
     parser.description = "Classify images by a run's network, from the run directory alone; no labels are needed."
     parser.epilog = "Example: cifar-exp predict latest photo.jpg folder --explain"
@@ -176,7 +157,6 @@ def _predict(parser: argparse.ArgumentParser) -> None:
     _add_trust(parser)
 
 
-@_command("export", "RUN", "write the network as ONNX, torch.export or safetensors")
 def _export(parser: argparse.ArgumentParser) -> None:
     parser.description = (
         "Export a run's network and check that the file computes the same. The formats onnx and torch include "
@@ -192,7 +172,6 @@ def _export(parser: argparse.ArgumentParser) -> None:
     _add_trust(parser)
 
 
-@_command("list", "[PATH...]", "list the runs, newest first")
 def _list(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("paths", metavar="PATH", nargs="*", type=Path, help="folder (default: outputs)")
     what = "column of the list or of summary.csv, or config key; the best first, settings in ascending order"
@@ -201,7 +180,19 @@ def _list(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--format", choices=("table", "csv", "json"), default="table", help=what)
 
 
-@_command("report", "RUN...", "write report.html again, from the run directory alone")
 def _report(parser: argparse.ArgumentParser) -> None:
     parser.epilog = "Example: cifar-exp report outputs/2026-11-22/10-00-00-000000"
     parser.add_argument("runs", metavar="RUN", nargs="+", type=Path, help="run directory")
+
+
+COMMANDS = {
+    "lr-find": Command("[KEY=VALUE ...]", "suggest a max_lr by an LR range test", _lr_find),
+    "compare": Command("PATH...", "what differs, by how much, and whether that is significant", _compare),
+    "resume": Command("RUN", "continue an interrupted run or sweep", _resume),
+    "reproduce": Command("RUN", "run the saved config again and compare the metrics", _reproduce),
+    "evaluate": Command("RUN", "evaluate the checkpoint again, on its own or on other data", _evaluate),
+    "predict": Command("RUN PATH...", "classify images, from the run directory alone", _predict),
+    "export": Command("RUN", "write the network as ONNX, torch.export or safetensors", _export),
+    "list": Command("[PATH...]", "list the runs, newest first", _list),
+    "report": Command("RUN...", "write report.html again, from the run directory alone", _report),
+}

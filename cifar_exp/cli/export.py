@@ -80,11 +80,7 @@ FORMATS: dict[str, tuple[str, tuple[str, ...], Callable[[Classifier, torch.Tenso
 
 
 def main(options: argparse.Namespace) -> int:
-    """Run the command; returns 0, or 1 if the exported network's outputs differ from the run's.
-
-    Raises:
-        RequestError: the request itself is wrong.
-    """
+    """Run the command; returns 0, or 1 if the exported network's outputs differ from the run's."""
     suffix, packages, export = FORMATS[options.format]
     if missing := [package for package in packages if find_spec(package) is None]:
         raise RequestError(

@@ -24,11 +24,7 @@ _SHOWN = ("run", "name", "state", "epochs", "val_accuracy", "test_accuracy", "di
 
 
 def main(options: argparse.Namespace) -> int:
-    """Run the command; returns the exit code.
-
-    Raises:
-        RequestError: a path does not exist or holds no run, or there is no such column to sort by.
-    """
+    """Run the command; returns the exit code."""
     raw, remarks = raw_runs(options.paths or [Path("outputs")])
     runs = _listed(raw, options.sort)
     if options.format == "csv":

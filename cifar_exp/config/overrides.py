@@ -47,7 +47,7 @@ def _with_quotes(override: str, parser: OverridesParser) -> str:
     def is_kept(part: str) -> bool:
         try:
             read = parser.parse_override(f"{key}={part}").value()
-        except HydraException:
+        except (HydraException, ValueError):  # ValueError: an integer of thousands of digits
             return False
         return not (is_text and isinstance(read, int | float))
 

@@ -99,22 +99,15 @@ def _adapter(schema: Any) -> "TypeAdapter[Any]":
 
 def _in_words(error: "ErrorDetails", prefix: str) -> str:
     key = prefix + ".".join(map(str, error["loc"]))
-    value, message = error["input"], error["msg"]
+    value, text, message = error["input"], as_yaml(error["input"]), error["msg"]
+    shown = text if len(text) <= _MOST_SHOWN else f"{text[:_MOST_SHOWN]}..."
     if error["type"] == "unexpected_keyword_argument":
         return unknown_key(key)
     if value == _MISSING or error["type"] == "missing":
         return f"{key}: is required"
     if error["type"] == "dataclass_type":
-        return f"{key}={_shown(value)}: must be keys with values; set one of them: {key}.KEY=VALUE"
-    return f"{key}={_shown(value)}: {message.replace('Input should be', 'must be')}"
-
-
-def _shown(value: Any) -> str:
-    try:
-        text = as_yaml(value)
-    except ValueError:  # Python does not convert an integer with thousands of digits
-        text = "(a number with thousands of digits)"
-    return text if len(text) <= _MOST_SHOWN else f"{text[:_MOST_SHOWN]}..."
+        return f"{key}={shown}: must be keys with values; set one of them: {key}.KEY=VALUE"
+    return f"{key}={shown}: {message.replace('Input should be', 'must be')}"
 
 
 def _contradictions(config: ExperimentConfig) -> Iterator[str]:

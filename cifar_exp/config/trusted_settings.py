@@ -38,11 +38,11 @@ def check_group_choices(overrides: Sequence[Override], loader: ConfigLoader) -> 
     for override in overrides:
         key, value = override.key_or_group, override.value()
         choices = value.list if isinstance(value, ChoiceSweep) else [value]
-        if is_path(key) or (is_path(choices) and loader.get_group_options(key)):
+        is_group = bool(loader.get_group_options(key))
+        if is_path(key) or (is_path(choices) and is_group):
             raise RequestError(f"{override.input_line}: must be the name of an option, not a path; {_OWN_OPTIONS}")
-        for names in choices:
-            if isinstance(names, list) and len(names) > 1 and "none" in names and loader.get_group_options(key):
-                raise RequestError(f"{override.input_line}: none cannot be combined with other options; leave it out")
+        if is_group and any(isinstance(names, list) and len(names) > 1 and "none" in names for names in choices):
+            raise RequestError(f"{override.input_line}: none cannot be combined with other options; leave it out")
 
 
 def check_choices(choices: Mapping[Any, Any]) -> None:

@@ -41,7 +41,10 @@ class MLflow(Tracker):
         # Two processes that create the tables at once would both fail.
         with FileLock(store / "mlflow.lock"):
             self._client = MlflowClient(tracking_uri=f"sqlite:///{store / 'mlflow.db'}")
-            experiment = self._experiment(config.tracker.experiment, store)
+            name, artifacts = config.tracker.experiment, (store / "artifacts").as_uri()
+            known = self._client.get_experiment_by_name(name)
+            created = None if known else self._client.create_experiment(name, artifact_location=artifacts)
+            experiment = str(known.experiment_id if known else created)
         logged = self._resume_run(out_dir)
         super().__init__(out_dir, logged)
         if logged is None:
@@ -49,12 +52,6 @@ class MLflow(Tracker):
             atomic.write_json(out_dir / RUN_FILE, {"run_id": self._run, "experiment_id": experiment})
             self._log_settings(config)
         self.after_epoch()
-
-    def _experiment(self, name: str, store: Path) -> str:
-        known = self._client.get_experiment_by_name(name)
-        if known is not None:
-            return str(known.experiment_id)
-        return str(self._client.create_experiment(name, artifact_location=(store / "artifacts").as_uri()))
 
     def _resume_run(self, out_dir: Path) -> dict[str, int] | None:
         """Resume the directory's earlier MLflow run; returns the last logged step of each CSV, None without a run."""
