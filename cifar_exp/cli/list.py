@@ -72,17 +72,17 @@ def _differences(raw: pd.DataFrame) -> list[str]:
 
 
 def _table(runs: pd.DataFrame) -> tuple[list[str], list[list[str]]]:
+    def cell(name: str, value: Any) -> str:
+        if pd.isna(value):
+            return ""
+        return percent(float(value)) if name.endswith("accuracy") else for_terminal(cut(value))
+
     now = datetime.now(UTC)
     columns = [name for name in _SHOWN if name in ("run", "state") or runs[name].replace("", None).notna().any()]
     rows = runs.to_dict("records")
-    cells = [[*(_cell(name, row[name]) for name in columns), _age(row["started_at"], now)] for row in rows]
-    return [*columns, "age"], cells
-
-
-def _cell(name: str, value: Any) -> str:
-    if pd.isna(value):
-        return ""
-    return percent(float(value)) if name.endswith("accuracy") else for_terminal(cut(value))
+    return [*columns, "age"], [
+        [*(cell(name, row[name]) for name in columns), _age(row["started_at"], now)] for row in rows
+    ]
 
 
 def _age(started: Any, now: datetime) -> str:

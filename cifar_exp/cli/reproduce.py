@@ -49,32 +49,15 @@ def main(options: argparse.Namespace) -> int:
     """Run the command; returns 0 if the numbers are the same, 1 if they differ."""
     if not options.tolerance >= 0:
         raise RequestError(f"--tolerance {options.tolerance}: must be at least 0")
-    out = new_output(options.out, "reproductions")
+    out_dir = new_output(options.out, "reproductions")
     for override in options.overrides:
         raise RequestError(f"{override}: a reproduction runs the saved config; only trust=[...] can be set")
     saved = open_run(options.run, trust=options.trust)
-    verdict = reproduce(saved, out, data_root=options.data_root, tolerance=options.tolerance)
-    return DONE if verdict["same"] else FAILED
-
-
-def reproduce(
-    saved: SavedRun, out_dir: Path, *, data_root: Path | None = None, tolerance: float = 0.0
-) -> dict[str, Any]:
-    """Run ``saved`` again in ``out_dir`` and compare.
-
-    ``tolerance`` is the largest difference between two values that count as the same; 0 requires the same bits.
-
-    Returns:
-        The content of ``reproduction.json``.
-
-    Raises:
-        RequestError: the config cannot be run on this machine.
-    """
     config = initial_weights.from_run(saved.config, saved.path)
-    if data_root is not None:
+    if options.data_root is not None:
         if not hasattr(config.data, "root"):
             raise RequestError(f"--data-root: data={config.data.name} has no root")
-        config = parse.changed(config, {"data.root": str(data_root.absolute())})
+        config = parse.changed(config, {"data.root": str(options.data_root.absolute())})
     if not config.deterministic:
         log.warning("The run used deterministic=false: identical bits are not guaranteed.")
     # Read first, so that a damaged table is reported before the training.
@@ -90,13 +73,13 @@ def reproduce(
         log.warning("The reproduction diverged, the run did not: %s", error)
     path = out_dir / "metrics.csv"
     again = tables.read_table(path) if path.exists() else metrics.iloc[:0]
-    first = first_difference(metrics, again, tolerance)
+    first = first_difference(metrics, again, options.tolerance)
     predictions = _compare_predictions(predictions_then, out_dir)
-    single_predictions_differ = tolerance == 0 and predictions is not None and predictions["changed"] > 0
+    single_predictions_differ = options.tolerance == 0 and predictions is not None and predictions["changed"] > 0
     verdict: dict[str, Any] = {
         "same": first is None and not single_predictions_differ,
         "run": str(saved.path.absolute()),
-        "tolerance": tolerance,
+        "tolerance": options.tolerance,
         "epochs_compared": min(len(metrics), len(again)),
         "first_difference": None if first is None else {"table": "metrics.csv", **asdict(first)},
         "final_differences": _final_differences(metrics, again),
@@ -105,7 +88,7 @@ def reproduce(
     }
     atomic.write_json(out_dir / "reproduction.json", verdict)
     _log_verdict(verdict, first, out_dir)
-    return verdict
+    return DONE if verdict["same"] else FAILED
 
 
 def first_difference(then: pd.DataFrame, now: pd.DataFrame, tolerance: float) -> Difference | None:

@@ -67,7 +67,7 @@ def compose_job(
             check_job(job)
     searches_elsewhere = any(override.key_or_group == "hydra.searchpath" for override in parsed)
     if config_dir or config_name != "config" or searches_elsewhere:
-        check_hydra_settings(job, shipped(protected_overrides(parsed)), parsed)
+        check_hydra_settings(job, shipped(protected_overrides(parsed)))
     return job
 
 

@@ -132,7 +132,7 @@ def compose_sweep(request: Request) -> Sweep:
         options.check_search(composed)
     expected = shipped([*protected_overrides(parsed), directory_override])
     for job in composed:
-        check_hydra_settings(job, expected, parsed)
+        check_hydra_settings(job, expected)
     is_search = options.is_search(master.hydra) or not _is_basic(master.hydra)
     jobs = _jobs(grid, list(zip(composed, configs, strict=True)), directory)
     return Sweep(master, directory, jobs, is_search, loader)

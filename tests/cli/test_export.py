@@ -151,7 +151,7 @@ def test_the_code_of_the_page_runs_as_it_stands(folder, monkeypatch, capsys):
     assert [float(line[1]) for line in printed] == pytest.approx([recorded["confidence"]] * 3, abs=1e-4)
 
 
-def test_what_was_checked_is_printed(run_dir, tmp_path, capsys):
+def test_the_check_is_printed(run_dir, tmp_path, capsys):
     assert main(["export", str(run_dir), "--format", "safetensors", "--out", str(tmp_path / "x")]) == 0
     printed = capsys.readouterr().out
     assert re.search(r"Checked: on \d+ test images of the run, no predictions differ", printed)
