@@ -100,7 +100,7 @@ def test_an_unfinished_row_is_neither_read_nor_kept(tmp_path, torn):
     with path.open("ab") as file:
         file.write(torn.encode()[:-1] if torn.endswith("\xe4") else torn.encode())
     assert tables.read_table(path)["epoch"].tolist() == [1]
-    tables.keep_epochs(path, 1)
+    tables.keep_epochs(path, COLUMNS, 1)
     tables.append_rows(path, COLUMNS, [{"epoch": 2, "loss": 0.25}])
     assert path.read_text() == "epoch,loss,note\n1,0.5,\n2,0.25,\n"
 
@@ -109,6 +109,6 @@ def test_an_unfinished_row_is_neither_read_nor_kept(tmp_path, torn):
 def test_a_table_without_a_complete_header_is_rewritten(tmp_path, left):
     path = tmp_path / "metrics.csv"
     path.write_bytes(left)
-    tables.keep_epochs(path, 1)
+    tables.keep_epochs(path, COLUMNS, 1)
     tables.append_rows(path, COLUMNS, [{"epoch": 1, "loss": 0.5}])
     assert path.read_text() == "epoch,loss,note\n1,0.5,\n"
