@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Dataset
 
-from cifar_exp.compute.distributed.shard import WHOLE_BATCH, Shard
+from cifar_exp.compute.distributed.ranks import SINGLE, Ranks
 from cifar_exp.compute.seeding import derived_seed
 from cifar_exp.data.augment.policy import Augmentation, LowResolution
 from cifar_exp.data.dataset import Split
@@ -32,7 +32,7 @@ class TrainingBatches(Dataset[Batch]):
     augmentation: Augmentation  # applied to each batch
     batch_size: int  # images in a batch; the last one of an epoch may be smaller
     seed: int  # of order and augmentation
-    shard: Shard = WHOLE_BATCH  # this rank's part of each batch
+    ranks: Ranks = SINGLE  # whose shard of each batch is made
     # Mirror each image in every other epoch, half of the images in the first (Jordan 2024, arXiv 2404.00498). In two
     # epochs the network sees both sides of each image; random flips do not ensure that.
     alternating_flip: bool = field(default=False, kw_only=True)
@@ -72,11 +72,11 @@ class TrainingBatches(Dataset[Batch]):
     def sizes(self, batch: int) -> tuple[int, int]:
         """The number of images in this rank's shard of a batch (counted from 0), and in the batch."""
         start, stop = self._bounds(batch)
-        return self.shard.rows(start, stop)[1], stop - start
+        return self.ranks.rows(start, stop)[1], stop - start
 
     def own_rows(self, batch: int) -> slice:
         """This rank's shard of a batch, as rows in the order of an epoch; at least one row."""
-        return self.shard.rows(*self._bounds(batch))[0]
+        return self.ranks.rows(*self._bounds(batch))[0]
 
     def images(self, epoch: int, batch: int, indices: NDArray[np.int64]) -> NDArray[np.uint8]:
         """The augmented images at ``indices``, which are this rank's shard of a batch (counted from 0) of an epoch."""
@@ -94,7 +94,7 @@ class TrainingBatches(Dataset[Batch]):
 
     def augmentation_seed(self, epoch: int, batch: int) -> int:
         """The seed of the random draws for this rank's shard of a batch."""
-        own = () if self.shard.world_size == 1 else (self.shard.rank, self.shard.world_size)
+        own = (self.ranks.rank, self.ranks.world_size) if self.ranks.is_distributed else ()
         return derived_seed(self.seed, "augment", epoch, batch, *own)
 
     def shrinks_in(self, epoch: int) -> LowResolution | None:
@@ -113,8 +113,8 @@ class TrainingBatches(Dataset[Batch]):
         place = int(np.flatnonzero(order == index)[0])
         batch = place // self.batch_size
         rank = copy(self)
-        for number in range(self.shard.world_size):
-            rank.shard = Shard(number, self.shard.world_size)
+        for number in range(self.ranks.world_size):
+            rank.ranks = Ranks(number, self.ranks.world_size)
             rows = rank.own_rows(batch)
             if rows.start <= place < rows.stop:
                 return rank.images(epoch, batch, order[rows])[place - rows.start]

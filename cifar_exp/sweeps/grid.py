@@ -111,7 +111,7 @@ def compose_sweep(request: Request) -> Sweep:
         RequestError: the first mistake found, in one or two lines.
     """
     overrides = [*with_quotes(request.overrides), "hydra.mode=MULTIRUN"]
-    with composition(request.config_dir, overrides, request.config_name) as loader:
+    with composition(request.config_dir, request.config_name) as loader:
         parsed = parse_overrides(overrides, loader)
         master = loader.load_configuration(request.config_name, overrides, RunMode.MULTIRUN)
         options.check(master.hydra)
@@ -128,7 +128,7 @@ def compose_sweep(request: Request) -> Sweep:
     varied = [key for key in dict.fromkeys(itertools.chain(*values)) if len({one.get(key) for one in values}) > 1]
     jobs = []
     for number, (job, config) in enumerate(zip(composed, configs, strict=True)):
-        check_hydra_settings(job, expected, parsed)
+        check_hydra_settings(job, expected)
         with open_dict(job):
             job.hydra.job.num, job.hydra.job.id = number, str(number)
         shown = {key: values[number][key] for key in varied if key in values[number]}

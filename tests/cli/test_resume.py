@@ -162,7 +162,7 @@ def refused(capsys, arguments, *words):
         assert word in said
 
 
-def test_what_resume_refuses(tmp_path, interrupted, capsys):
+def test_resume_refuses_changed_settings_and_running_runs(tmp_path, interrupted, capsys):
     before = contents(interrupted)
     run_dir = str(interrupted)
     refused(capsys, ["resume", run_dir, "epochs=30"], "epochs=30", "the schedule was planned for 2", "start a new run")
@@ -183,6 +183,14 @@ def test_a_damaged_checkpoint_is_reported(interrupted, capsys):
     (interrupted / "checkpoints" / "last.pt").write_bytes(b"not a checkpoint")
     refused(capsys, ["resume", str(interrupted)], "last.pt", "not a checkpoint")
     assert state(interrupted) == "failed"
+
+
+@pytest.mark.parametrize("table", ["metrics.csv", "steps.csv"])
+def test_a_table_with_the_columns_of_another_version_is_refused(interrupted, capsys, table):
+    content = "epoch,step,speed\n1,3,0.5\n"
+    (interrupted / table).write_text(content)
+    refused(capsys, ["resume", str(interrupted)], table, "its columns are not those that this version")
+    assert (interrupted / table).read_text() == content
 
 
 def test_other_data_is_refused(interrupted, capsys):
@@ -247,11 +255,13 @@ def test_checkpoints_within_an_epoch(tmp_path, monkeypatch):
 
 
 def test_rows_are_kept_up_to_an_epoch(tmp_path):
-    path = tmp_path / "steps.csv"
+    path, columns = tmp_path / "steps.csv", ("step", "epoch", "loss")
     path.write_text("step,epoch,loss\n1,1,0.5\n2,1,0.25\n3,2,0.125\n4,2,0.0")
-    tables.keep_epochs(path, 1)
+    tables.keep_epochs(path, columns, 1)
     assert path.read_text() == "step,epoch,loss\n1,1,0.5\n2,1,0.25\n"
-    tables.keep_epochs(path, 0)
+    with pytest.raises(ValueError, match="its columns are not those that this version"):
+        tables.keep_epochs(path, tables.STEPS_COLUMNS, 1)
+    tables.keep_epochs(path, columns, 0)
     assert not path.exists()
 
 

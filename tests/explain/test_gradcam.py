@@ -166,7 +166,7 @@ def test_nothing_to_explain():
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("layer9", r"no layer 'layer9'; it has conv1, .*layer4"),
+        ("layer9", r"'layer9' cannot be explained: no such layer; the model has conv1, .*layer4"),
         ("fc", r"'fc' cannot be explained: its output shape is \(1, 10\), not that of a feature map"),
     ],
 )
