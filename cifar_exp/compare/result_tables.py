@@ -144,7 +144,7 @@ def settings_table(comparison: Comparison, most: int = _MOST_GROUPS) -> Table | 
     if verdicts:
         words = [pair.verdict if pair else "" for pair in pairs]
         words = ["baseline" if row == verdicts.baseline else word for row, word in enumerate(words)]
-        note = "Welch's t test against the baseline, corrected (Holm)"
+        note = "Welch's t test against the baseline, corrected for several comparisons"
         made.add(words, "verdict", printed=2, key=True, note=note)
     made.add_settings(groups, comparison.varied, hidden=True, printed=not named)
     made.add(groups["n"], "n", "integer", note="repetitions", printed=1)
@@ -173,7 +173,7 @@ def _add_effects(made: _Builder, pairs: Sequence[GroupPair | None]) -> None:
     better = [f"{pair.probability_b_better:.2f}" if pair else "" for pair in pairs]
     made.add(better, "P(better)", printed=1, note="fraction of the pairs of runs in which this setting's run is better")
     p_values = [pair.p_value_corrected if pair else None for pair in pairs]
-    made.add(p_values, "p corrected", "number", note="Welch's t test, corrected for several comparisons (Holm)")
+    made.add(p_values, "p corrected", "number", note="Welch's t test, corrected for several comparisons")
     plans = [pair.plan if pair else None for pair in pairs]
     note = "smallest true difference that these seeds detect with probability 80%"
     made.add([plan.detectable if plan else None for plan in plans], "detectable", "points", note=note)
