@@ -88,6 +88,14 @@ class GroupVerdicts:
     pairs: list[GroupPair]  # A against each other group, in the order of the groups
     comparisons: int  # how many the p-values are corrected for
 
+    @property
+    def candidates(self) -> tuple[int, str]:
+        """From how many groups ``by`` chose the baseline, and in words which ones, if not from all of them."""
+        able = sum(pair.has_enough_seeds for pair in self.pairs) + 1
+        if able > len(self.pairs) or len(self.pairs[0].a) < group_tests.ENOUGH_SEEDS:
+            return len(self.pairs) + 1, ""
+        return able, f" among those with at least {group_tests.ENOUGH_SEEDS} seeds"
+
     def by_outcome(self) -> dict[str, list[GroupPair]]:
         """The pairs by their outcome."""
         return {outcome: [pair for pair in self.pairs if pair.outcome == outcome] for outcome in OUTCOMES}

@@ -83,7 +83,11 @@ def groups_legend(comparison: Comparison) -> str:
     verdicts = comparison.verdicts
     if verdicts is None:
         return ""
-    chosen = f"with the best mean {verdicts.by}" if verdicts.by else "of the run named with --baseline"
+    chosen = (
+        f"with the best mean {verdicts.by}{verdicts.candidates[1]}"
+        if verdicts.by
+        else "of the run named with --baseline"
+    )
     choice = " and for the choice of the baseline (Games-Howell)" if verdicts.by and verdicts.comparisons > 1 else ""
     optimistic = ". The baseline was chosen by test accuracy, so its mean is optimistic" if verdicts.by == TEST else ""
     return (

@@ -142,9 +142,7 @@ def settings_table(comparison: Comparison, most: int = _MOST_GROUPS) -> Table | 
     by_position = {pair.position: pair for pair in verdicts.pairs} if verdicts else {}
     pairs = [by_position.get(position) for position in range(len(groups))]
     if verdicts:
-        made.add(
-            map(_difference, pairs), DIFFERENCE, "points", key=True, printed=2, note=f"mean {TEST} {_MINUS_BASELINE}"
-        )
+        made.add(map(_difference, pairs), DIFFERENCE, "points", printed=2, note=f"mean {TEST} {_MINUS_BASELINE}")
         better = [f"{pair.probability_b_better:.2f}" if pair else "" for pair in pairs]
         note = "fraction of the pairs of runs in which this setting's run is better"
         made.add(better, "P(better)", printed=2, note=note)

@@ -77,7 +77,7 @@ def test_group_pairs_are_scipys(tmp_path, capsys):
     assert pairs["p_value_corrected"].dropna().tolist() == pytest.approx(np.maximum(by_holm, by_games_howell), abs=1e-6)
     assert "no evidence of a difference (p = " in out
     assert out.index("worse (p < 0.001)") < out.index("Run by run"), "settings come first"
-    assert "Baseline: max_lr 0.1, the setting with the best mean val_accuracy." in out
+    assert "Baseline: max_lr 0.1, the setting with the best mean val_accuracy among those with at least 3 seeds." in out
     assert "1 setting has fewer than 3 seeds, too few for a verdict. 3 more seeds of each:" in out
     commands = [shlex.split(line) for line in out.splitlines() if line.startswith("    cifar-exp -m")]
     fixed = ["cifar-exp", "-m", "experiment=quickstart", "model.widths=[16,32]"]
@@ -91,6 +91,10 @@ def test_the_baseline_is_the_best_mean_not_the_setting_of_the_best_run(tmp_path,
     sweep(tmp_path, {0.1: (20, 12, 12), 0.2: (16, 17, 18)})
     assert main(["."]) == 0
     assert "Baseline: max_lr 0.2, the setting with the best mean val_accuracy." in capsys.readouterr().out
+    sweep(tmp_path / "better", {0.3: (20, 20)})
+    assert main(["."]) == 0
+    sentence = "the setting with the best mean val_accuracy among those with at least 3 seeds."
+    assert f"Baseline: max_lr 0.2, {sentence}" in capsys.readouterr().out
     assert main([".", "--baseline", "0.1-1"]) == 0
     assert "Baseline: max_lr 0.1, the setting of the run named with --baseline." in capsys.readouterr().out
 
