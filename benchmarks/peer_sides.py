@@ -22,7 +22,7 @@ def ours_side(options: argparse.Namespace, watch: Stopwatch) -> None:
     from cifar_exp.training import fit, recorder, step
 
     train_epoch, take_step = fit.train_epoch, step.TrainingStep.__call__
-    append_epoch = recorder.Recorder.append_epoch
+    append = recorder.Recorder.append
 
     def watched_epoch(*args: Any, **options: Any) -> Any:
         watch.start_epoch()
@@ -36,12 +36,13 @@ def ours_side(options: argparse.Namespace, watch: Stopwatch) -> None:
         watch.end_step()
         return result
 
-    def watched_row(self: recorder.Recorder, row: Any) -> None:
-        append_epoch(self, row)
-        watch.evaluated(row["test_accuracy"] or 0.0)
+    def watched_rows(self: recorder.Recorder, table: str, rows: Any) -> None:
+        append(self, table, rows)
+        if table == "metrics.csv":
+            watch.evaluated(rows[0]["test_accuracy"] or 0.0)
 
     fit.train_epoch, step.TrainingStep.__call__ = watched_epoch, watched_step
-    recorder.Recorder.append_epoch = watched_row
+    recorder.Recorder.append = watched_rows
     folder = Path(options.folder)
     data = overrides_for_synthetic_data()
     if options.data:

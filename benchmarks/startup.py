@@ -21,7 +21,7 @@ PROGRAM = [sys.executable, "-m", "cifar_exp"]
 FIRST_STEP = """\
 import sys, time
 from cifar_exp.cli.main import main
-from cifar_exp.compute.collector import off_for_imports
+from cifar_exp.compute.memory import off_for_imports
 from cifar_exp.sweeps import job  # imports nothing that a run needs
 
 run_job = job.run_job

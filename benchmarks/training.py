@@ -13,7 +13,15 @@ import time
 from pathlib import Path
 from typing import Any
 
-from measuring import Limit, Report, Result, arguments, cpu_features, overrides_for_synthetic_data
+from measuring import (
+    Limit,
+    Report,
+    Result,
+    arguments,
+    cpu_features,
+    overrides_for_synthetic_data,
+    print_measurement,
+)
 from sides import Clock, Orders, Side
 
 BATCH = 128
@@ -163,11 +171,13 @@ def main() -> None:
         precision = product.ready
         flops = product.order("flops")
         with Side(plain_side, threads) as plain:
-            for _ in range(rounds):
+            for turn in range(rounds):
                 plain_times.append(plain.order("steps", options.steps))
                 product_times.append(product.order("epoch"))
                 bare_times.append(product.order("bare", options.steps))
                 rates.append(product.order("matmul", precision))
+                seconds = {"ours": product_times[-1][0], "plain": plain_times[-1][0], "bare": bare_times[-1][0]}
+                print_measurement("seconds", turn - 1, seconds)
 
     def per_second(times: list[tuple[float, float]]) -> list[float]:
         return [images / wall for wall, _ in times[1:]]

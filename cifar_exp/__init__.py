@@ -7,7 +7,7 @@ it is first used.
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from cifar_exp.compute.collector import off_for_imports
+from cifar_exp.compute.memory import off_for_imports
 
 if TYPE_CHECKING:
     from cifar_exp.compare.typed_runs import read_runs

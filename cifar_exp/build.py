@@ -4,7 +4,7 @@ import logging
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,7 +15,7 @@ from cifar_exp import data
 from cifar_exp.compute import memory, seeding
 from cifar_exp.compute.cuda_graph import GraphedNetwork
 from cifar_exp.compute.device import Compute, compile_network
-from cifar_exp.compute.distributed.ranks import current_ranks
+from cifar_exp.compute.distributed.ranks import SINGLE, current_ranks
 from cifar_exp.config.fields import AUTO
 from cifar_exp.config.groups.model import LibraryConfig
 from cifar_exp.config.parse import OwnNode
@@ -73,14 +73,11 @@ def build(
     """Build what ``config`` describes; seeds all generators.
 
     With ``max_lr=auto`` an LR range test runs first. It depends on the config alone and changes no state, so the parts
-    are the same as with its result set in the config.
+    are the same as with its result set in the config. A resumed run passes that as ``known_max_lr``, because a test on
+    another machine could have another result.
 
-    Args:
-        config: resolved.
-        known_max_lr: earlier result of the LR range test, used with ``max_lr=auto``. A resumed run passes it, because a
-            test on another machine could have another result.
-        trained: data to evaluate a trained network on, and the statistics of its training images; None loads the data
-            of the config.
+    ``trained`` is the data to evaluate a trained network on, and the statistics of its training images; None loads the
+    data of the config.
 
     Raises:
         RequestError: the config asks for something that does not exist, or for parts that do not fit together.
@@ -97,8 +94,7 @@ def build(
     names = dataset.class_names
     splits = Splits(*data.hold_out(dataset.train, node.validation_fraction, node.split_seed, names), dataset.test)
     statistics = statistics or data.statistics(splits.train.images, node.statistics_decimals)
-    make_batches = _batch_maker(config, splits.train, dataset.train.images.nbytes, statistics, compute)
-    batches = make_batches(shard=current_ranks().shard)
+    batches = _training_batches(config, splits.train, dataset.train.images.nbytes, statistics, compute)
     # --- network ---
     steps_per_epoch = math.ceil(batches.per_epoch / config.accumulate)
     total_steps = config.epochs * steps_per_epoch  # the only place that converts epochs to steps
@@ -114,7 +110,7 @@ def build(
     if max_lr == AUTO:
         max_lr, lr_range_test = current_ranks().broadcast(
             # On rank 0 alone, with whole batches.
-            lambda: _find_max_lr(config, model, make_batches(), training_step, known_max_lr)
+            lambda: _find_max_lr(config, model, replace(batches, ranks=SINGLE), training_step, known_max_lr)
         )
     learner, planned = _build_learner(config, model, max_lr, total_steps, training_step)
     return Parts(
@@ -133,33 +129,28 @@ def _check_limits(config: ExperimentConfig, total_steps: int, test_images: int) 
         raise RequestError(f"explain.indices={missing[0]}: the test split has images 0 to {test_images - 1}")
 
 
-def _batch_maker(
+def _training_batches(
     config: ExperimentConfig, train: data.Split, data_bytes: int, statistics: data.Statistics, compute: Compute
-) -> Callable[..., TrainingBatches]:
-    """Returns a function that makes the training batches of a shard."""
-    world_size = current_ranks().world_size
-    if config.batch_size < world_size:
-        raise RequestError(f"batch_size={config.batch_size}: {world_size} processes need at least one image each")
+) -> TrainingBatches:
+    ranks, low = current_ranks(), config.augment.low_resolution
+    if config.batch_size < ranks.world_size:
+        raise RequestError(f"batch_size={config.batch_size}: {ranks.world_size} processes need at least one image each")
     height, width, channels = train.images.shape[1:]
     augmentation = Augmentation(config.augment.transforms, statistics.colour, (height, width, channels))
     backend = choose(config.augment_backend, augmentation, compute.device, data_bytes)
     if backend.reason:
         level = logging.WARNING if config.augment_backend == "device" else logging.INFO
         log.log(level, "Albumentations augments on the CPU: %s", backend.reason)
-    maker: Callable[..., TrainingBatches] = TrainingBatches
+    options: dict[str, Any] = {
+        "alternating_flip": config.augment.alternating_flip,
+        "low_resolution": None if low.size is None else LowResolution(low.size, low.fraction, config.epochs),
+        "balanced": config.data.sampler == "balanced",
+    }
+    maker: type[TrainingBatches] = TrainingBatches
     if backend.device_augmentation is not None:
-        maker = partial(DeviceBatches, device_augmentation=backend.device_augmentation, device=compute.device)
-    low = config.augment.low_resolution
-    return partial(
-        maker,
-        train,
-        augmentation,
-        config.batch_size,
-        config.seed,
-        alternating_flip=config.augment.alternating_flip,
-        low_resolution=None if low.size is None else LowResolution(low.size, low.fraction, config.epochs),
-        balanced=config.data.sampler == "balanced",
-    )
+        maker = DeviceBatches
+        options |= {"device_augmentation": backend.device_augmentation, "device": compute.device}
+    return maker(train, augmentation, config.batch_size, config.seed, ranks, **options)
 
 
 def _training_step(
@@ -231,10 +222,8 @@ def _find_max_lr(
     result = run_lr_range_test(config, model, batches, training_step, lr_range)
     suggestion = result.suggest()
     if suggestion.max_lr is None:
-        raise RequestError(
-            "max_lr=auto: the LR range test has no suggestion; set a number, or look at the curve: cifar-exp lr-find.\n"
-            f"{suggestion.reason}"
-        )
+        advice = "set a number, or look at the curve: cifar-exp lr-find"
+        raise RequestError(f"max_lr=auto: the LR range test has no suggestion; {advice}.\n{suggestion.reason}")
     for line in (f"max_lr={suggestion.max_lr:g}. {suggestion.reason}", *suggestion.cautions):
         log.info(line)
     return suggestion.max_lr, result
@@ -246,12 +235,12 @@ def describe(name: str, parts: Parts) -> list[str]:
     held_out = 0 if splits.validation is None else len(splits.validation)
     world_size = current_ranks().world_size
     processes = f"{world_size} processes, each with " if world_size > 1 else ""
+    precision = str(compute.precision).removeprefix("torch.")
+    augmented_by = "the device" if parts.batches.backend == "device" else "Albumentations"
     return [
         f"{name}: {len(splits.train):,} training, {held_out:,} validation and {len(splits.test):,} test images of "
         f"{len(parts.class_names)} classes; {plural(parts.steps_per_epoch, 'step')} an epoch, "
         f"{learner.total_steps:,} in all",
-        f"{count_parameters(learner.model):,} parameters on {compute.device} in "
-        f"{str(compute.precision).removeprefix('torch.')}, {processes}"
-        f"{plural(torch.get_num_threads(), 'CPU thread')}; augmented by "
-        f"{'the device' if parts.batches.backend == 'device' else 'Albumentations'}",
+        f"{count_parameters(learner.model):,} parameters on {compute.device} in {precision}, {processes}"
+        f"{plural(torch.get_num_threads(), 'CPU thread')}; augmented by {augmented_by}",
     ]

@@ -29,6 +29,7 @@ from cifar_exp.network import build_network
 from cifar_exp.run_dir import tables
 from cifar_exp.run_dir.saved_run import SavedRun, open_run
 
+# (N, H, W, C) or (N, H, W), or paths or Pillow images.
 Images = NDArray[np.uint8] | Sequence[str | Path | Image.Image]
 
 
@@ -60,9 +61,6 @@ class TrainedNetwork:
     def fitted(self, images: Images) -> NDArray[np.uint8]:
         """Images as the network takes them, (N, size, size, C).
 
-        Args:
-            images: uint8 (N, H, W, C) or (N, H, W), or a list of paths or Pillow images.
-
         Raises:
             RequestError: a file that is no readable image, or an array of another shape or type.
         """
@@ -77,11 +75,10 @@ class TrainedNetwork:
         for place, image in enumerate(images):
             if isinstance(image, Image.Image):
                 pixels[place] = np.asarray(fit(image.convert("RGB"), self.image_size))
-            else:
-                one, problems, _ = read_images([Path(image)], self.image_size, "images")
-                if problems:
-                    raise RequestError(problems[0])
-                pixels[place] = one[0]
+                continue
+            pixels[place : place + 1], problems, _ = read_images([Path(image)], self.image_size, "images")
+            if problems:
+                raise RequestError(problems[0])
         return in_channels(pixels, self.channels)
 
     def probabilities(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -97,12 +94,9 @@ class TrainedNetwork:
     def gradcam(
         self, images: NDArray[np.uint8], classes: NDArray[np.int64], layer: str | None = None
     ) -> NDArray[np.float32]:
-        """Grad-CAM of fitted images, (N, H, W): how much each pixel speaks for the class; at least 0.
+        """Grad-CAM of fitted images, (N, H, W): how much each pixel speaks for the image's class; at least 0.
 
-        Args:
-            images: (N, H, W, C).
-            classes: (N,) the class to explain for each image.
-            layer: name of a submodule; None takes the deepest one with a large enough map.
+        ``layer`` names a submodule; None takes the deepest one with a large enough map.
 
         Raises:
             RequestError: the network has no such layer, or none that can be explained.
@@ -123,19 +117,15 @@ def in_channels(images: NDArray[np.uint8], channels: int) -> NDArray[np.uint8]:
         return images
     if channels == 3:
         return np.repeat(images, 3, axis=3)
-    gray = np.empty((*images.shape[:3], 1), np.uint8)
-    for place, image in enumerate(images):
-        gray[place, :, :, 0] = np.asarray(Image.fromarray(image).convert("L"))
-    return gray
+    gray = [np.asarray(Image.fromarray(image).convert("L")) for image in images]
+    return np.array(gray, np.uint8).reshape(*images.shape[:3], 1)
 
 
 def load_network(run: SavedRun, *, weights: str | None = None, device: str | None = None) -> TrainedNetwork:
     """Build a run's network and load its weights. The data set is not needed.
 
-    Args:
-        run: the run.
-        weights: checkpoint ``last`` or ``best``; None takes the one that the run evaluated.
-        device: as the config's ``device``; None takes the config's.
+    ``weights`` is the checkpoint, ``last`` or ``best``; None takes the one that the run evaluated. ``device`` is as the
+    config's, which None takes.
 
     Raises:
         RequestError: the checkpoint is missing, is damaged or does not fit; or there is no such device.
@@ -179,10 +169,7 @@ class LoadedRun:
         return sorted(path.stem for path in self.path.glob("*.csv"))
 
     def table(self, name: str) -> pd.DataFrame:
-        """One of the run's tables.
-
-        Args:
-            name: such as ``metrics``, ``summary`` or ``predictions``.
+        """One of the run's tables, such as ``metrics``, ``summary`` or ``predictions``.
 
         Raises:
             RequestError: there is no such table, or it cannot be read.
@@ -209,11 +196,7 @@ class LoadedRun:
         return self.network.model
 
     def probabilities(self, images: Images) -> pd.DataFrame:
-        """Softmax probabilities of images, a column for each class.
-
-        Args:
-            images: uint8 (N, H, W, C) or (N, H, W), or a list of paths or Pillow images; of any size.
-        """
+        """Softmax probabilities of images of any size, a column for each class."""
         values = self.network.probabilities(self.network.fitted(images))
         return pd.DataFrame(values, columns=list(self.class_names))
 
@@ -227,10 +210,8 @@ class LoadedRun:
     ) -> NDArray[np.float32]:
         """Grad-CAM maps (N, H, W) in the network's image size; at least 0.
 
-        Args:
-            images: see ``probabilities``.
-            classes: the class to explain for each image; None explains the predicted ones.
-            layer: name of a submodule; None takes the deepest one with a large enough map.
+        ``classes`` are the classes to explain, one for each image; None explains the predicted ones. ``layer`` names a
+        submodule; None takes the deepest one with a large enough map.
 
         Raises:
             RequestError: there is no such class or layer.
@@ -250,10 +231,8 @@ class LoadedRun:
 def load_run(path: str | Path, *, trust: Sequence[str] = (), device: str | None = None) -> LoadedRun:
     """Open a run directory, whatever its state.
 
-    Args:
-        path: the directory.
-        trust: your own packages that the run's config may call.
-        device: device to compute on: auto, cpu, cuda or mps; None takes the config's.
+    ``trust`` names your own packages that the run's config may call. ``device`` is auto, cpu, cuda or mps; None takes
+    the config's.
 
     Raises:
         RequestError: it is not a run directory, or its config is not allowed.

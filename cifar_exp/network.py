@@ -1,7 +1,6 @@
 """The network: built, completed, and tried on a copy before training.
 
-The trial refuses networks that cannot be trained or explained. Weights, statistics and all random generators of the
-network itself are unchanged.
+The trial refuses networks that cannot be trained or explained. It changes neither the network nor any generator.
 """
 
 import copy
@@ -17,7 +16,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import nn
-from torch.nn import functional as F
 from torch.nn.parameter import is_lazy
 
 from cifar_exp.compute import memory, seeding
@@ -68,10 +66,8 @@ def build_network(
         except Exception:  # PyTorch cannot copy computed tensors, such as the weight of the old weight_norm
             copied = make()
         trial = Trial(key, copied, train.images[:_TRIED_IMAGES], classes, statistics, compute)
-        trial.check_smallest_batch(len(train), config.batch_size)
         trial = trial.with_working_layout(config.memory_format)
-        if config.augment.low_resolution.size is not None:
-            trial.check_low_resolution(config.augment.low_resolution.size)
+        trial.check_other_inputs(config, len(train))
         explained = choose_layers(trial.model.eval(), trial.inputs[:1], config.explain)
     if explained.note is not None:
         log.info(explained.note)
@@ -85,10 +81,8 @@ def _check_size(node: ModelConfig, to_classify: dict[str, Any]) -> None:
         return
     needed = 3 * 4 * count_parameters(blueprint(node, **to_classify))  # float32, with a gradient and a momentum each
     if needed > available:
-        raise RequestError(
-            f"model={node.name}: weights, gradients and momentum take {needed / 1e9:,.1f} GB, and this machine has "
-            f"{available / 1e9:,.1f} GB of memory; choose a smaller width"
-        )
+        sizes = f"{needed / 1e9:,.1f} GB, and this machine has {available / 1e9:,.1f} GB"
+        raise RequestError(f"model={node.name}: weights, gradients and momentum take {sizes}; choose a smaller width")
 
 
 def count_parameters(model: nn.Module) -> int:
@@ -131,7 +125,10 @@ def _initialize(model: nn.Module, key: str, train: Split, normalize: Normalizer)
 
 @dataclass(frozen=True)
 class Trial:
-    """A copy of the initialized network, and the images that it is tried on."""
+    """A copy of the initialized network, and the images that it is tried on.
+
+    The methods raise ``RequestError`` if a pass fails, the output is not (N, classes), or nothing can be trained.
+    """
 
     key: str  # the setting that names the network, for messages
     model: nn.Module  # the copy
@@ -146,13 +143,10 @@ class Trial:
         return Normalizer(self.statistics, self.compute)(torch.from_numpy(self.images))
 
     def with_working_layout(self, memory_format: str) -> "Trial":
-        """Check the network; ``memory_format=auto`` falls back to contiguous tensors if only those work.
-
-        Raises:
-            RequestError: the network cannot be trained, or only in another layout than the one set.
-        """
+        """Check the network; ``memory_format=auto`` falls back to contiguous tensors if only those work."""
         try:
             self.check()
+            return self
         except RequestError as error:
             if self.compute.memory_format is torch.contiguous_format:
                 raise
@@ -165,38 +159,29 @@ class Trial:
             # The image size, which the whole message names, is not the reason.
             reason = in_a_line(error.__cause__) if error.__cause__ else error
             if memory_format != AUTO:
-                raise RequestError(
-                    f"memory_format={memory_format}: {reason}; memory_format=contiguous works"
-                ) from error
+                text = f"memory_format={memory_format}: {reason}; memory_format=contiguous works"
+                raise RequestError(text) from error
             log.warning("memory_format=auto: contiguous, as channels_last fails: %s", reason)
             return contiguous
-        return self
 
     def check(self) -> None:
-        """Make a forward pass in both modes and a backward pass in training mode.
-
-        Raises:
-            RequestError: a pass fails, the output is not (N, classes), or nothing can be trained.
-        """
+        """Make a forward pass in both modes and a backward pass in training mode."""
         begin_epoch = getattr(self.model, "begin_epoch", None)
         if begin_epoch is not None:
             begin_epoch(1)
         if not any(parameter.requires_grad for parameter in self.model.parameters()):
-            raise RequestError(
-                f"{self.key}: none of its {count_parameters(self.model):,} parameter values requires a "
-                "gradient, so it cannot be trained"
-            )
-        for training in (True, False):
-            self.model.train(training)
-            with nullcontext() if training else torch.inference_mode(), self.compute.autocast():
-                mode = "training" if training else "evaluation"
+            values = f"{count_parameters(self.model):,} parameter values"
+            raise RequestError(f"{self.key}: none of its {values} requires a gradient, so it cannot be trained")
+        for mode in ("training", "evaluation"):
+            self.model.train(mode == "training")
+            with nullcontext() if mode == "training" else torch.inference_mode(), self.compute.autocast():
                 output = _forward(self.model, self.inputs, f"{self.key}, in {mode} mode")
             if wrong := self._wrong_output(output):
                 raise RequestError(
                     f"{self.key}: must return (N, classes), returned {wrong} in {mode} mode; "
                     f"the data has {self.classes} classes"
                 )
-            if training:
+            if mode == "training":
                 self._backward(output)
         self.model.zero_grad(set_to_none=True)
 
@@ -214,32 +199,23 @@ class Trial:
                 f"{self.key}: the logits in training mode have no gradient; forward must not detach them or use no_grad"
             )
         try:
-            F.cross_entropy(logits.float(), torch.zeros_like(logits[:, 0], dtype=torch.int64)).backward()
+            logits.float().sum().backward()
         except Exception as error:
             raise RequestError(f"{self.key}: the backward pass fails: {in_a_line(error)}") from error
 
-    def check_low_resolution(self, size: int) -> None:
-        """Refuse training images of ``size`` pixels if the network cannot process them."""
-        zeros = torch.zeros(len(self.images), self.images.shape[3], size, size, device=self.compute.device)
-        self.model.eval()
-        with torch.no_grad():
-            _forward(self.model, zeros, f"augment.low_resolution.size={size}")
+    def check_other_inputs(self, config: ExperimentConfig, images: int) -> None:
+        """Refuse low-resolution images, and a last batch of a single image, that the network cannot process.
 
-    def check_smallest_batch(self, images: int, batch_size: int) -> None:
-        """Refuse a last batch of one image if the network cannot train on it (batch normalization of 1x1 maps)."""
-        if images > 1 and batch_size > 1 and images % batch_size != 1:
-            return
-        self.model.train()
-        try:
+        Batch normalization of 1x1 feature maps needs two images. ``images`` is the number of training images.
+        """
+        if (size := config.augment.low_resolution.size) is not None:
+            zeros = self.inputs.new_zeros(len(self.images), self.images.shape[3], size, size)
             with torch.no_grad():
-                self.model(self.inputs[:1])
-        except ValueError as error:
-            raise RequestError(
-                f"batch_size={batch_size}: the last batch of {images:,} training images has a single image, on which "
-                f"the model cannot be trained ({error}); choose another batch_size or data.limit_train"
-            ) from error
-        except Exception as error:
-            log.debug("check() reports this: %s", error)
+                _forward(self.model.eval(), zeros, f"augment.low_resolution.size={size}")
+        if 1 in (images, config.batch_size, images % config.batch_size):
+            with torch.no_grad():
+                what = f"batch_size={config.batch_size}: the last batch of {images:,} images has a single image"
+                _forward(self.model.train(), self.inputs[:1], what)
 
 
 def _forward(model: nn.Module, inputs: torch.Tensor, what: str) -> Any:

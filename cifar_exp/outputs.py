@@ -81,10 +81,9 @@ def used_schedule(config: ExperimentConfig, parts: Parts, out_dir: Path) -> Sche
 
 
 def write_tables(parts: Parts, evaluation: Evaluation, tta: Evaluation | None, out_dir: Path) -> NDArray[np.int64]:
-    """Predictions, probabilities, per-class figures, confusion matrix, calibration and suspicious labels.
+    """Write all tables of an evaluation; returns the positions of the images whose label is probably wrong.
 
-    ``tta`` is the evaluation with test-time augmentation; None without one. Returns the positions of the images whose
-    label is probably wrong.
+    ``tta`` is the evaluation with test-time augmentation; None without one.
     """
     names, sources = parts.class_names, parts.splits.test.sources
     counts = confusion_matrix(evaluation.labels, evaluation.predictions, len(names))
@@ -107,11 +106,8 @@ def write_gradcam(parts: Parts, evaluation: Evaluation, explanation: Explanation
         name, effect, found = test.layer.name, test.effect, test.verdict
         if test.target != "predicted" or name != explanation.read_first or effect is None or found is None:
             continue
-        (log.warning if found == WRONG_PLACE else log.info)(
-            "%s. %s",
-            HEADLINES[found],
-            finding(name, effect.attended_drop, effect.control_drop, effect.low, effect.high, test.n),
-        )
+        text = finding(name, effect.attended_drop, effect.control_drop, effect.low, effect.high, test.n)
+        (log.warning if found == WRONG_PLACE else log.info)("%s. %s", HEADLINES[found], text)
         if test.correlation is not None and (warning := sanity(name, test.correlation)):
             log.warning(warning)
 
@@ -167,22 +163,16 @@ def log_results(config: ExperimentConfig, parts: Parts, fitted: Fitted, summary:
     """The closing lines of the log."""
     loss, published, tta = (summary[key] for key in ("test_loss", "test_loss_as_published", "test_accuracy_tta"))
     if published is not None:
-        log.warning(
+        text = (
             "Test loss as the published run printed it: %.4f (means of batches of 128 summed, divided by the number of "
-            "images); the loss per image is %.4f, %.0f times that",
-            published,
-            loss,
-            loss / published,
+            "images); the loss per image is %.4f, %.0f times that"
         )
-    log.info(
-        "Train accuracy %.2f%%, test accuracy %.2f%%, gap %.2f points; %s of %s misclassified; weights in %s",
-        100 * summary["train_accuracy"],
-        100 * summary["test_accuracy"],
-        100 * summary["generalization_gap"],
-        f"{summary['misclassified']:,}",
-        plural(len(parts.splits.test), "test image"),
-        Path(lifecycle.run_name(out_dir)) / "checkpoints" / f"{_measured_epoch(config, fitted)[0]}.pt",
-    )
+        log.warning(text, published, loss, loss / published)
+    accuracies = "Train accuracy {train_accuracy:.2%}, test accuracy {test_accuracy:.2%}".format(**summary)
+    gap = f"gap {100 * summary['generalization_gap']:.2f} points"
+    wrong = f"{summary['misclassified']:,} of {plural(len(parts.splits.test), 'test image')} misclassified"
+    weights = Path(lifecycle.run_name(out_dir)) / "checkpoints" / f"{_measured_epoch(config, fitted)[0]}.pt"
+    log.info("%s, %s; %s; weights in %s", accuracies, gap, wrong, weights)
     if tta is not None:
         views = config.evaluation.test_time_augmentation
         log.info("Test accuracy with test-time augmentation (%s): %.2f%%", views, 100 * tta)

@@ -5,7 +5,7 @@ import os
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from cifar_exp import outputs, stages, trackers
 from cifar_exp.build import Parts, build, describe
@@ -14,15 +14,13 @@ from cifar_exp.compute.distributed.session import distributed_part
 from cifar_exp.config.parse import as_containers, parse
 from cifar_exp.config.schema import ExperimentConfig
 from cifar_exp.errors import DivergedError
+from cifar_exp.evaluation.metrics import Evaluation
 from cifar_exp.evaluation.probability_records import fitted_temperature, probability_scores
+from cifar_exp.explain.gradcam import CamMap
 from cifar_exp.reports.run_page.live import LivePage
 from cifar_exp.run_dir import lifecycle
 from cifar_exp.training import initial_weights
-
-if TYPE_CHECKING:
-    from cifar_exp.evaluation.metrics import Evaluation
-    from cifar_exp.explain.gradcam import CamMap
-    from cifar_exp.training.schedule import ScheduleUse
+from cifar_exp.training.schedule import ScheduleUse
 
 log = logging.getLogger(__name__)
 
@@ -111,11 +109,11 @@ def _draw_progress(config: ExperimentConfig, parts: Parts, out_dir: Path, status
 def _explain_and_draw(
     config: ExperimentConfig,
     parts: Parts,
-    evaluation: "Evaluation",
-    use: "ScheduleUse",
+    evaluation: Evaluation,
+    use: ScheduleUse,
     out_dir: Path,
     status: dict[str, Any],
-) -> "Sequence[CamMap]":
+) -> Sequence[CamMap]:
     """Explain test images and draw the figures; what fails is a warning. Returns the Grad-CAM maps."""
     explanation = stages.explain_test_images(config, parts, evaluation, out_dir, status)
     with lifecycle.survived(out_dir, "The figures", status):

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import nn
 
 from cifar_exp import outputs
@@ -24,9 +25,9 @@ from cifar_exp.explain.gradcam import CamMap, Explainer, explain
 from cifar_exp.explain.layers import is_wanted
 from cifar_exp.run_dir import checkpoint, lifecycle
 from cifar_exp.training.fit import Fitted, Training
+from cifar_exp.training.progress import RunClock
 from cifar_exp.training.recorder import Recorder
 from cifar_exp.training.savepoint import Savepoint
-from cifar_exp.training.time_left import RunClock
 
 log = logging.getLogger(__name__)
 
@@ -46,7 +47,7 @@ def train(
     learner, batches, statistics = parts.learner, parts.batches, parts.statistics
     # What a checkpoint needs beside the config, so that its weights can be used.
     about = {"class_names": list(parts.class_names), "mean": list(statistics.mean), "std": list(statistics.std)}
-    learner.clock = RunClock.of(config, parts.splits, batches.low_resolution, learner.device)
+    learner.clock = RunClock.of(config, parts.splits, batches.low_resolution)
     on_gpu = parts.compute.device.type == "cuda"
     workers = _loader_workers(config.data.workers, on_gpu=on_gpu) if batches.backend == "albumentations" else 0
     return Training(
@@ -117,14 +118,11 @@ def measure_tta(config: ExperimentConfig, parts: Parts) -> Evaluation | None:
     return None if views == "none" else measure(config, parts, parts.splits.test, views=views)
 
 
-def images_to_explain(config: ExperimentConfig, evaluation: Evaluation) -> np.ndarray[Any, np.dtype[np.int64]]:
+def images_to_explain(config: ExperimentConfig, evaluation: Evaluation) -> NDArray[np.int64]:
     """Positions of the test images that the config wants explained; none with ``explain.images=0``."""
-    if not is_wanted(config.explain):
-        return np.zeros(0, dtype=np.int64)
-    named = config.explain.indices
-    if named is not None:
-        return np.array(named, dtype=np.int64)
-    return evaluation.most_confidently_wrong()[: config.explain.images]
+    if is_wanted(config.explain) and config.explain.indices is None:
+        return evaluation.most_confidently_wrong()[: config.explain.images]
+    return np.array(config.explain.indices if is_wanted(config.explain) else [], np.int64)
 
 
 def explain_test_images(
@@ -140,14 +138,14 @@ def explain_test_images(
     with lifecycle.survived(out_dir, "Grad-CAM", status):
         maps = explain_images(config, parts, evaluation, indices)
     with lifecycle.survived(out_dir, "The test of Grad-CAM", status):
-        tests = measure_faithfulness(config, parts, evaluation)
+        tests = _measure_faithfulness(config, parts, evaluation)
     explanation = faithfulness.Explanation(indices, maps, tests)
     outputs.write_gradcam(parts, evaluation, explanation, out_dir)
     return explanation
 
 
 def explain_images(
-    config: ExperimentConfig, parts: Parts, evaluation: Evaluation, indices: np.ndarray[Any, np.dtype[np.int64]]
+    config: ExperimentConfig, parts: Parts, evaluation: Evaluation, indices: NDArray[np.int64]
 ) -> list[CamMap]:
     """Grad-CAM of test images for the predicted and the true class."""
     classes = {"predicted": evaluation.predictions[indices], "true": evaluation.labels[indices]}
@@ -155,7 +153,7 @@ def explain_images(
     return explain(_explainer(config, parts), images, indices, classes, layers, config.seed)
 
 
-def measure_faithfulness(
+def _measure_faithfulness(
     config: ExperimentConfig, parts: Parts, evaluation: Evaluation
 ) -> list[faithfulness.Faithfulness]:
     """Whether each layer's Grad-CAM maps matter, on a random sample of test images."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 
-from cifar_exp.compute.collector import off_for_imports
+from cifar_exp.compute.memory import off_for_imports
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ from cifar_exp.compare.typed_runs import raw_runs, typed
 from cifar_exp.errors import DONE, RequestError
 from cifar_exp.reports.html.formats import percent
 from cifar_exp.safe_io.console import complain, for_terminal
+from cifar_exp.safe_io.plural import duration
 
 _MOST_DIFFERENCES = 5  # settings of a run
 _SHOWN = ("run", "name", "state", "epochs", "val_accuracy", "test_accuracy", "differs", "note", "tags")
@@ -93,11 +94,5 @@ def _cell(name: str, value: Any) -> str:
 
 
 def _age(started: Any, now: datetime) -> str:
-    """Time since the start, in its largest unit."""
-    if pd.isna(started):
-        return ""
-    seconds = max(0.0, (now - started).total_seconds())
-    for unit, length in (("d", 86_400), ("h", 3_600), ("min", 60)):
-        if seconds >= length:
-            return f"{seconds / length:.0f} {unit}"
-    return f"{seconds:.0f} s"
+    """Time since the start."""
+    return "" if pd.isna(started) else duration(max(0.0, (now - started).total_seconds()))

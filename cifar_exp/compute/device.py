@@ -26,11 +26,7 @@ class Compute:
 
     @classmethod
     def choose(cls, device: str, precision: str, memory_format: str) -> "Compute":
-        """Resolve the config's values.
-
-        Raises:
-            RequestError: the device is not on this machine.
-        """
+        """Resolve the config's values; see ``resolve_device`` for errors."""
         chosen = current_ranks().device(resolve_device(device))
         dtype = resolve_precision(precision, chosen)
         return cls(chosen, dtype, resolve_memory_format(memory_format, chosen, dtype))
@@ -55,18 +51,16 @@ def compile_network(model: torch.nn.Module, device: torch.device) -> Callable[[t
         RequestError: the device is the CPU, and the C++ compiler or Python's header files are missing.
     """
     # As PyTorch looks for it: the environment's CXX, then the system's usual name.
-    name = os.environ.get("CXX") or {"darwin": "clang++", "win32": "cl"}.get(sys.platform, "g++")
-    if device.type == "cpu" and shutil.which(name) is None:
-        raise RequestError(
-            f"compile=true: needs a C++ compiler on a CPU, and {name!r} is not installed; install it, "
-            "or set CXX to another compiler, or set compile=false"
+    compiler = os.environ.get("CXX") or {"darwin": "clang++", "win32": "cl"}.get(sys.platform, "g++")
+    headers, missing = sysconfig.get_path("include"), None
+    if shutil.which(compiler) is None:
+        missing = f"a C++ compiler on a CPU, and {compiler!r} is not installed; install it, set CXX to another compiler"
+    elif not os.path.exists(os.path.join(headers, "Python.h")):
+        missing = (
+            f"Python's header files on a CPU, and {headers} has no Python.h; install them (Debian, Ubuntu: python3-dev)"
         )
-    headers = sysconfig.get_path("include")
-    if device.type == "cpu" and not os.path.exists(os.path.join(headers, "Python.h")):
-        raise RequestError(
-            f"compile=true: needs Python's header files on a CPU, and {headers} has no Python.h; install them "
-            "(Debian and Ubuntu: python3-dev), or set compile=false"
-        )
+    if device.type == "cpu" and missing:
+        raise RequestError(f"compile=true: needs {missing}, or set compile=false")
     return torch.compile(model)
 
 
@@ -81,32 +75,27 @@ def resolve_device(name: str) -> torch.device:
             return torch.device("cuda")
         return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
     device = torch.device(name)
-    if device.type == "cuda":
-        count = torch.cuda.device_count() if torch.cuda.is_available() else 0
-        if (device.index or 0) >= count:
-            raise RequestError(
-                f"device={name}: PyTorch can use {plural(count, 'CUDA device')} on this machine; device=auto selects "
-                "the best device available"
-            )
-    if device.type == "mps" and not torch.backends.mps.is_available():
-        raise RequestError("device=mps: not available on this machine; device=auto selects the best device available")
+    count = {"cuda": torch.cuda.device_count, "mps": torch.mps.device_count}.get(device.type, lambda: 1)()
+    if (device.index or 0) >= count:
+        raise RequestError(
+            f"device={name}: PyTorch can use {plural(count, f'{device.type.upper()} device')} on this machine; "
+            "device=auto selects the best device available"
+        )
     return device
 
 
-def has_fast_bfloat16(device: torch.device) -> bool:
-    """Whether the hardware computes in bfloat16; emulated, it is slower than float32."""
-    if device.type == "cuda":
-        return torch.cuda.get_device_capability(device) >= (8, 0)
-    if device.type == "cpu":
-        return bool(_cpu_flags() & {"amx_bf16", "avx512_bf16", "bf16"})  # bf16: ARM
-    return False
-
-
 def resolve_precision(name: str, device: torch.device) -> torch.dtype:
-    """The type in which convolutions and matrix products compute. ``auto`` selects bfloat16 if the hardware has it."""
-    if name == "auto":
-        return torch.bfloat16 if has_fast_bfloat16(device) else torch.float32
-    return {"float32": torch.float32, "bfloat16": torch.bfloat16}[name]
+    """The type in which convolutions and matrix products compute.
+
+    ``auto`` selects bfloat16 if the hardware has it; emulated, it is slower than float32.
+    """
+    if name != "auto":
+        return {"float32": torch.float32, "bfloat16": torch.bfloat16}[name]
+    if device.type == "cuda":
+        fast = torch.cuda.get_device_capability(device) >= (8, 0)
+    else:
+        fast = device.type == "cpu" and not _cpu_flags().isdisjoint({"amx_bf16", "avx512_bf16", "bf16"})  # bf16: ARM
+    return torch.bfloat16 if fast else torch.float32
 
 
 def resolve_memory_format(name: str, device: torch.device, precision: torch.dtype) -> torch.memory_format:

@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Dataset
 
-from cifar_exp.compute.distributed.shard import WHOLE_BATCH, Shard
+from cifar_exp.compute.distributed.ranks import SINGLE, Ranks
 from cifar_exp.compute.seeding import derived_seed
 from cifar_exp.data.augment.policy import Augmentation, LowResolution
 from cifar_exp.data.dataset import Split
@@ -31,7 +31,7 @@ class TrainingBatches(Dataset[Batch]):
     augmentation: Augmentation  # applied to each batch
     batch_size: int  # images in a batch; the last one of an epoch may be smaller
     seed: int  # of order and augmentation
-    shard: Shard = WHOLE_BATCH  # this rank's part of each batch
+    ranks: Ranks = SINGLE  # whose shard of each batch is made
     # Mirror each image in every other epoch, half of the images in the first (Jordan 2024, arXiv 2404.00498). In two
     # epochs the network sees both sides of each image; random flips do not ensure that.
     alternating_flip: bool = field(default=False, kw_only=True)
@@ -71,24 +71,24 @@ class TrainingBatches(Dataset[Batch]):
     def sizes(self, batch: int) -> tuple[int, int]:
         """The number of images in this rank's shard of a batch (counted from 0), and in the batch."""
         start, stop = self._bounds(batch)
-        return self.shard.rows(start, stop)[1], stop - start
+        return self.ranks.rows(start, stop)[1], stop - start
 
     def own_rows(self, batch: int) -> slice:
         """This rank's shard of a batch, as rows in the order of an epoch; at least one row."""
-        return self.shard.rows(*self._bounds(batch))[0]
+        return self.ranks.rows(*self._bounds(batch))[0]
 
     def images(
-        self, epoch: int, batch: int, indices: NDArray[np.int64], shard: Shard | None = None
+        self, epoch: int, batch: int, indices: NDArray[np.int64], ranks: Ranks | None = None
     ) -> NDArray[np.uint8]:
         """The augmented images at ``indices``, which are a shard of a batch (counted from 0) of an epoch.
 
-        Each shard has its own random draws.
+        Each rank has its own random draws; ``ranks`` are this rank's by default.
         """
         images = self.split.images[indices]  # (N, H, W, C), a copy
         flipped = self.flipped(epoch, indices)
         if flipped is not None:
             images[flipped] = images[flipped, :, ::-1]
-        images = self.augmentation(images, self.augmentation_seed(epoch, batch, shard or self.shard))
+        images = self.augmentation(images, self.augmentation_seed(epoch, batch, ranks or self.ranks))
         shrink = self.shrinks_in(epoch)
         return images if shrink is None else shrink(images)
 
@@ -96,9 +96,9 @@ class TrainingBatches(Dataset[Batch]):
         """(N,) whether the alternating flip mirrors the images at ``indices``; None if it is off."""
         return None if self._flips_in_odd_epochs is None else self._flips_in_odd_epochs[indices] == (epoch % 2 == 1)
 
-    def augmentation_seed(self, epoch: int, batch: int, shard: Shard) -> int:
-        """The seed of the random draws for a shard of a batch."""
-        own = () if shard.world_size == 1 else (shard.rank, shard.world_size)
+    def augmentation_seed(self, epoch: int, batch: int, ranks: Ranks) -> int:
+        """The seed of the random draws for a rank's shard of a batch."""
+        own = (ranks.rank, ranks.world_size) if ranks.is_distributed else ()
         return derived_seed(self.seed, "augment", epoch, batch, *own)
 
     def shrinks_in(self, epoch: int) -> LowResolution | None:
@@ -116,11 +116,11 @@ class TrainingBatches(Dataset[Batch]):
             return self.images(epoch, 0, np.array([index]))[0]
         place = int(np.flatnonzero(order == index)[0])
         batch = place // self.batch_size
-        for rank in range(self.shard.world_size):
-            shard = Shard(rank, self.shard.world_size)
-            rows, count = shard.rows(*self._bounds(batch))
+        for rank in range(self.ranks.world_size):
+            ranks = Ranks(rank, self.ranks.world_size)
+            rows, count = ranks.rows(*self._bounds(batch))
             if rows.start <= place < rows.start + count:
-                return self.images(epoch, batch, order[rows], shard)[place - rows.start]
+                return self.images(epoch, batch, order[rows], ranks)[place - rows.start]
         raise AssertionError(f"no process has row {place} of the epoch")
 
     def _bounds(self, batch: int) -> tuple[int, int]:

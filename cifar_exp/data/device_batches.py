@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from cifar_exp.compute.distributed.shard import Shard
+from cifar_exp.compute.distributed.ranks import Ranks
 from cifar_exp.data.augment.device_transforms import DeviceAugmentation, send
 from cifar_exp.data.batches import Batch, TrainingBatches
 
@@ -41,13 +41,13 @@ class DeviceBatches(TrainingBatches):
         return torch.from_numpy(self.split.labels).to(self.device)
 
     def images(
-        self, epoch: int, batch: int, indices: NDArray[np.int64], shard: Shard | None = None
+        self, epoch: int, batch: int, indices: NDArray[np.int64], ranks: Ranks | None = None
     ) -> NDArray[np.uint8]:
         """See ``TrainingBatches``."""
         flips = self.flipped(epoch, indices)
         made = self._make_batches(
             epoch,
-            [(len(indices), self.augmentation_seed(epoch, batch, shard or self.shard))],
+            [(len(indices), self.augmentation_seed(epoch, batch, ranks or self.ranks))],
             send(indices, self.device),
             None if flips is None else send(flips, self.device),
         )
@@ -64,7 +64,7 @@ class DeviceBatches(TrainingBatches):
             batches = range(start, min(start + self._at_once, self.per_epoch))
             rows = [self.own_rows(batch) for batch in batches]
             counts = [own.stop - own.start for own in rows]
-            seeds = [self.augmentation_seed(epoch, batch, self.shard) for batch in batches]
+            seeds = [self.augmentation_seed(epoch, batch, self.ranks) for batch in batches]
             together = torch.cat([indices[own] for own in rows])
             images = self._make_batches(
                 epoch,

@@ -99,7 +99,7 @@ def evaluate(
     starts = tqdm(range(0, len(split), batch_size), desc="evaluating", unit=" batches", disable=hidden, leave=False)
     all_images, all_labels = _on_device(split, compute.device)
     for start in starts:
-        rows, counted = ranks.shard.rows(start, min(start + batch_size, len(split)))
+        rows, counted = ranks.rows(start, min(start + batch_size, len(split)))
         labels = all_labels[rows]
         with compute.autocast():
             logits = view_logits(model, normalize(all_images[rows]), views)  # (N, classes)

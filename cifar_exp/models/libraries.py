@@ -13,7 +13,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from cifar_exp.errors import RequestError, in_a_line
-from cifar_exp.models.stem import use_cifar_stem
+from cifar_exp.models.resnet import use_cifar_stem
 
 log = logging.getLogger(__name__)
 
@@ -25,12 +25,8 @@ def torchvision_network(
 ) -> nn.Module:
     """A network of ``torchvision.models`` with random weights.
 
-    Args:
-        num_classes: output logits.
-        in_channels: 1 or 3.
-        architecture: a name of ``torchvision.models.list_models``.
-        stem: ``own`` or ``cifar``, see ``use_cifar_stem``.
-        image_size: height and width of the input in pixels; some networks are built for one size.
+    ``in_channels`` is 1 or 3, ``stem`` is ``own`` or ``cifar`` (see ``use_cifar_stem``), and ``image_size`` the height
+    and width of the input in pixels, for networks that are built for one size.
 
     Raises:
         RequestError: torchvision has no such network, or cannot build it for this size.

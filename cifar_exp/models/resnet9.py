@@ -6,12 +6,8 @@ from torch import Tensor, nn
 class ResNet9(nn.Module):
     """ResNet-9: a first convolution and three stages at 1/2, 1/4 and 1/8 of the input's size.
 
-    Input (N, in_channels, H, W), output (N, num_classes) logits; H and W at least 8.
-
-    Args:
-        num_classes: output logits.
-        in_channels: channels of the input.
-        width: channels of the first convolution; the stages have 2, 4 and 8 times as many. 64 is the original.
+    Input (N, in_channels, H, W), output (N, num_classes) logits; H and W at least 8. ``width`` is the number of
+    channels of the first convolution; the stages have 2, 4 and 8 times as many. 64 is the original.
     """
 
     def __init__(self, *, num_classes: int, in_channels: int, width: int) -> None:

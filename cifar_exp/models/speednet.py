@@ -14,7 +14,7 @@ class SpeedNet(nn.Module):
     stages. The first layer's filters are not trained: ``initialize`` sets them.
 
     Args:
-        num_classes: output logits.
+        num_classes: number of logits.
         in_channels: channels of the input.
         widths: channels of the three stages; the paper has 64, 256 and 256.
         whitening_epsilon: added to the variances of the patches (pixels have variance 1).
@@ -75,14 +75,10 @@ def whitening_filters(images: Tensor, epsilon: float) -> Tensor:
     """Filters whose responses to the images' patches are uncorrelated, with variance 1 apart from ``epsilon``.
 
     The eigenvectors of the patches' second moments, each divided by the root of its eigenvalue plus ``epsilon``
-    (arXiv 2404.00498). The mean is not subtracted, as the network's input has mean 0.
+    (arXiv 2404.00498), which limits the gain of directions with little variance. The mean is not subtracted, as the
+    network's input has mean 0.
 
-    Args:
-        images: (N, C, H, W).
-        epsilon: limits the gain of directions with little variance.
-
-    Returns:
-        (C * 4, C, 2, 2) in the type of ``images``, in ascending order of variance.
+    ``images`` are (N, C, H, W); returns (C * 4, C, 2, 2) in their type, in ascending order of variance.
     """
     channels = images.shape[1]
     values = channels * PATCH * PATCH

@@ -116,19 +116,20 @@ def _whole_rows(descriptor: int) -> int:
     return end
 
 
-def keep_epochs(path: Path, epochs: int) -> None:
+def keep_epochs(path: Path, columns: Sequence[str], epochs: int) -> None:
     """Drop the rows of later epochs, and an unfinished last line, from ``metrics.csv`` or ``steps.csv``.
 
     Raises:
         OSError: the file could not be written; it is unchanged.
-        ValueError: it is not such a table.
+        ValueError: it is not such a table, or has other ``columns``.
     """
     if not path.exists():
         return
     text = untrusted.read_bytes(path, _MOST_TABLE_BYTES).decode()
     lines = text[: text.rfind("\n") + 1].splitlines(keepends=True)
-    place = lines[0].rstrip("\n").split(",").index("epoch") if lines else 0
-    kept = [line for line in lines[1:] if int(line.split(",")[place]) <= epochs]
+    if lines and lines[0].rstrip("\n").split(",") != list(columns):
+        raise ValueError("its columns are not those that this version of cifar-exp writes")
+    kept = [line for line in lines[1:] if int(line.split(",")[columns.index("epoch")]) <= epochs]
     if not kept:
         path.unlink()
     elif len(kept) + 1 < len(lines) or not text.endswith("\n"):

@@ -11,7 +11,11 @@ def plural(number: int, noun: str) -> str:
 
 
 def duration(seconds: float) -> str:
-    """A duration in seconds, minutes or hours, rounded."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+    """A duration in one unit, to three digits.
+
+    >>> [duration(seconds) for seconds in (0.25, 71.34, 3725, 7e5)]
+    ['0.25 s', '71.3 s', '62.1 min', '8.1 d']
+    """
+    units = (("d", 86400, 48 * 3600), ("h", 3600, 5400), ("min", 60, 90), ("s", 1, 0))
+    unit, length, _ = next(one for one in units if seconds >= one[2])
+    return f"{seconds / length:.3g} {unit}"

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cifar_exp.compute.collector import off_for_imports
+from cifar_exp.compute.memory import off_for_imports
 from cifar_exp.config.schema import ExperimentConfig
 from cifar_exp.errors import DONE, FAILED, WRONG_REQUEST, DivergedError, PrunedError, RequestError
 from cifar_exp.safe_io.console import complain, log_to_console

@@ -115,10 +115,10 @@ def train_epoch(
             step_sizes = [sizes(first + position) for position in range(len(step_batches))]
             result = learner.take_step(step_batches, step_sizes)
             state.add(result, learner.learning_rate, momentum_of(learner.optimizer))
-            learner.end_step()
+            learner.advance_schedule("step")
             state.seconds = time.perf_counter() - started
-            if learner.device.type == "cpu":
-                _check_loss(learner, state)
+            if learner.device.type == "cpu" and any(learner.ranks.max(not torch.isfinite(result.loss))):
+                raise DivergedError(_step_rows(learner, state))
             progress.update(sum(size for _, size in step_sizes), result, state.correct, state.seen, state.rates[-1][0])
             after_step()
 
@@ -131,11 +131,6 @@ def train_epoch(
     return EpochResult(loss_sum / seen, correct / seen, int(seen), state.rates[-1][0], state.seconds, rows)
 
 
-def _check_loss(learner: Learner, state: EpochState) -> None:
-    if any(learner.ranks.max(not torch.isfinite(state.losses[-1]))):
-        raise DivergedError(_step_rows(learner, state))
-
-
 def _step_rows(learner: Learner, state: EpochState) -> list[Mapping[str, Any]]:
     first, epoch = learner.step - state.steps + 1, learner.epoch + 1
     losses = learner.ranks.sum(torch.stack(state.losses).tolist())  # one transfer from the device for the whole epoch
@@ -143,9 +138,8 @@ def _step_rows(learner: Learner, state: EpochState) -> list[Mapping[str, Any]]:
         {"step": first + i, "epoch": epoch, "learning_rate": rate, "momentum": momentum, "loss": loss}
         for i, (loss, (rate, momentum)) in enumerate(zip(losses, state.rates, strict=True))
     ]
-    if state.norms:
-        for row, norm in zip(rows, torch.stack(state.norms).tolist(), strict=True):
-            row["gradient_norm"] = norm
+    for row, norm in zip(rows, torch.stack(state.norms).tolist() if state.norms else [], strict=False):
+        row["gradient_norm"] = norm
     return list(rows)
 
 

@@ -44,19 +44,8 @@ class Fitted:
         return score is not None and (self.best.score is None or score > self.best.score)
 
     def exhausts(self, patience: int | None, epoch: int) -> bool:
-        """Whether so many epochs up to this one were not better than the best."""
+        """Whether the last ``patience`` epochs up to this one were not better than the best."""
         return patience is not None and self.best.epoch is not None and epoch - self.best.epoch >= patience
-
-
-@dataclass(frozen=True)
-class EpochEvaluation:
-    """Evaluations after an epoch."""
-
-    validation: Evaluation | None  # None without a validation split
-    test: Evaluation | None  # None if it was not measured after this epoch
-    raw: Mapping[str, float | None]  # with averaged weights, the accuracy of the raw ones, by column of ``metrics.csv``
-    accuracy: float | None  # on the selection split; None without one
-    score: float | None  # on the selection split, higher is better
 
 
 @dataclass
@@ -95,12 +84,10 @@ class Training:
                 state = state or EpochState.start(learner.device)
                 save_or_stop = partial(self._save_or_stop, state, fitted.best, interruption)
                 trained = self._train(state, save_or_stop)
-                started = time.perf_counter()
-                evaluated = self._evaluate(fitted, save_or_stop)
-                row = self._metrics_row(trained, evaluated, time.perf_counter() - started)
-                learner.end_epoch(evaluated.score)
+                row, score = self._evaluate(fitted, trained, save_or_stop)
+                learner.end_epoch(score)
                 state = None
-                self._record(fitted, trained, evaluated, row)
+                self._record(fitted, trained, row, score)
                 warned = warned or _warn_of_cpu_contention(trained.seconds, learner.device)
                 for call in self.after_epoch:
                     call()
@@ -150,34 +137,36 @@ class Training:
                 after_step=after_step,
             )
         except DivergedError as error:
-            self.recorder.append_steps(error.steps)
+            self.recorder.append("steps.csv", error.steps)
             raise
 
-    def _evaluate(self, fitted: Fitted, after_batch: Callable[[], None]) -> EpochEvaluation:
-        learner, config, raw = self.learner, self.config, dict[str, float | None]()
+    def _evaluate(
+        self, fitted: Fitted, trained: EpochResult, after_batch: Callable[[], None]
+    ) -> tuple[dict[str, Any], float | None]:
+        """The epoch's row of ``metrics.csv``, and its score (higher is better); None without a selection split."""
+        learner, config, epoch, started = self.learner, self.config, self.learner.epoch + 1, time.perf_counter()
+        found: dict[str, Evaluation | None] = {"validation": None, "test": None}
+        raw: dict[str, float | None] = {}  # with averaged weights, the accuracy of the raw ones
 
-        def evaluate(split: Split | None, name: str) -> Evaluation | None:
+        def evaluate(name: str, split: Split | None) -> None:
             if learner.average is not None:
-                raw[f"{name}_accuracy_raw"] = (
-                    self.measure(learner.model, split, after_batch).accuracy if split else None
-                )
-            return self.measure(learner.evaluated_model, split, after_batch) if split is not None else None
+                value = None if split is None else self.measure(learner.model, split, after_batch).accuracy
+                raw["val_accuracy_raw" if name == "validation" else "test_accuracy_raw"] = value
+            if split is not None:
+                found[name] = self.measure(learner.evaluated_model, split, after_batch)
 
-        validation = evaluate(self.splits.validation, "val")
-        test = evaluate(self.splits.test, "test") if config.evaluate_test_each_epoch else None
-        selected = validation if fitted.selection_split == "validation" else test if fitted.selection_split else None
-        value = selection_score(selected, config.selection_metric) if selected is not None else None
-        epoch = learner.epoch + 1
-        stops = not fitted.is_better(value) and fitted.exhausts(config.early_stopping.patience, epoch)
-        if test is None and (epoch == config.epochs or stops):
-            test = evaluate(self.splits.test, "test")
-        return EpochEvaluation(validation, test, raw, selected.accuracy if selected else None, value)
-
-    def _metrics_row(self, trained: EpochResult, evaluated: EpochEvaluation, eval_seconds: float) -> dict[str, Any]:
-        validation, test = evaluated.validation, evaluated.test
+        evaluate("validation", self.splits.validation)
+        if config.evaluate_test_each_epoch:
+            evaluate("test", self.splits.test)
+        selected = found[fitted.selection_split] if fitted.selection_split else None
+        score = None if selected is None else selection_score(selected, config.selection_metric)
+        stops = not fitted.is_better(score) and fitted.exhausts(config.early_stopping.patience, epoch)
+        if found["test"] is None and (epoch == config.epochs or stops):
+            evaluate("test", self.splits.test)
+        fitted.validation, fitted.test = validation, test = found["validation"], found["test"]
         row = {
-            "epoch": self.learner.epoch + 1,
-            "step": self.learner.step,
+            "epoch": epoch,
+            "step": learner.step,
             "learning_rate": trained.learning_rate,
             "train_loss": trained.loss,
             "train_accuracy": trained.accuracy,
@@ -186,22 +175,21 @@ class Training:
             "test_loss": test.loss if test else None,
             "test_accuracy": test.accuracy if test else None,
             "train_seconds": trained.seconds,
-            "eval_seconds": eval_seconds,
+            "eval_seconds": time.perf_counter() - started,
             "images_per_second": trained.images / trained.seconds,
-            **evaluated.raw,
+            **raw,
         }
-        metric = self.config.selection_metric
-        return row if metric in row else row | {metric: evaluated.score}
+        return {config.selection_metric: score, **row}, score
 
-    def _record(self, fitted: Fitted, trained: EpochResult, evaluated: EpochEvaluation, row: Mapping[str, Any]) -> None:
+    def _record(self, fitted: Fitted, trained: EpochResult, row: Mapping[str, Any], score: float | None) -> None:
         learner, epoch = self.learner, row["epoch"]
         fitted.metrics.append(row)
-        fitted.test, fitted.validation = evaluated.test, evaluated.validation
-        if is_best := fitted.is_better(evaluated.score):
-            fitted.best = Best(epoch, evaluated.accuracy, evaluated.score)
+        if is_best := fitted.is_better(score):
+            accuracy = row["val_accuracy" if fitted.selection_split == "validation" else "test_accuracy"]
+            fitted.best = Best(epoch, accuracy, score)
         # The checkpoint comes last: a resumed run repeats what was lost before it was written.
-        self.recorder.append_steps(trained.steps)
-        self.recorder.append_epoch(row)
+        self.recorder.append("steps.csv", trained.steps)
+        self.recorder.append("metrics.csv", [row])
         if is_best and self.config.checkpoint.best:
             self.savepoint.write_best(learner)
         if epoch % self.config.checkpoint.every_epochs == 0 or self._is_complete(fitted):
@@ -226,10 +214,8 @@ class Training:
 def _warn_of_cpu_contention(seconds: float, device: torch.device) -> bool:
     """Warn after a long epoch if other programs slowed down this run's CPU threads; returns whether it warned."""
     threads = torch.get_num_threads()
-    if device.type != "cpu" or threads == 1 or seconds < _LONG_EPOCH_SECONDS:
-        return False
-    others = memory.other_load(threads)
-    if others is None:
+    is_long = device.type == "cpu" and threads > 1 and seconds >= _LONG_EPOCH_SECONDS
+    if not is_long or (others := memory.other_load(threads)) is None:
         return False
     log.warning(
         "CPU contention: other programs use about %.1f CPUs of this machine. The %d threads of this run wait for each "

@@ -5,7 +5,7 @@ Evaluation and prediction need neither: they use the weights of ``last.pt`` or `
 """
 
 import logging
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +23,8 @@ from cifar_exp.safe_io.untrusted import open_regular
 
 log = logging.getLogger(__name__)
 
+_KEPT = Path("checkpoints", "initial.pt")  # in the run directory
 _MOST_NAMED = 4  # tensors in a message
-Shapes = Mapping[str, torch.Size]
 
 
 def load_initial_weights(model: nn.Module, node: ModelConfig, classes: int, channels: int) -> None:
@@ -44,8 +44,10 @@ def load_initial_weights(model: nn.Module, node: ModelConfig, classes: int, chan
         what = "model.pretrained=true"
         state = pretrained_state(node.library, node.architecture, channels, node.image_size)
     own = tensor_shapes(node, num_classes=classes, in_channels=channels)
-    head = _differing(own, tensor_shapes(node, num_classes=classes + 1, in_channels=channels))
-    first = _differing(own, tensor_shapes(node, num_classes=classes, in_channels=4 - channels))
+    # The tensors whose shapes depend on the number of classes, and of channels (1 or 3).
+    other_head = tensor_shapes(node, num_classes=classes + 1, in_channels=channels)
+    other_first = tensor_shapes(node, num_classes=classes, in_channels=4 - channels)
+    head, first = ({name for name in own if own[name] != others.get(name)} for others in (other_head, other_first))
     for name in first & state.keys():
         state[name] = _with_channels(state[name], own[name])
     free = head | (first if node.stem == "cifar" else set())
@@ -92,17 +94,10 @@ def _read_safetensors(path: Path) -> Any:
         raise RequestError(f"{path}: not a readable safetensors file: {in_a_line(error)}") from error
 
 
-def _differing(own: Shapes, other: Shapes) -> set[str]:
-    return {name for name in own if own[name] != other.get(name)}
-
-
 def _with_channels(weight: Tensor, shape: torch.Size) -> Tensor:
     """A first convolution for another number of input channels; unchanged if it differs in more than that."""
-    if weight.dim() != len(shape) or weight.shape[:1] + weight.shape[2:] != shape[:1] + shape[2:]:
-        return weight
-    if weight.shape == shape:
-        return weight
-    return weight.sum(1, keepdim=True).expand(shape) / shape[1]
+    is_first = weight.dim() == len(shape) and weight.shape[:1] + weight.shape[2:] == shape[:1] + shape[2:]
+    return weight.sum(1, keepdim=True).expand(shape) / shape[1] if is_first and weight.shape != shape else weight
 
 
 def _listed(names: Collection[str]) -> str:
@@ -112,18 +107,14 @@ def _listed(names: Collection[str]) -> str:
 
 def keep(config: ExperimentConfig, model: nn.Module, run_dir: Path) -> None:
     """Write a run's initial weights if they are not random."""
-    path = _kept(run_dir)
+    path = run_dir / _KEPT
     if isinstance(config.model, LibraryConfig) and config.model.starts_from_weights and not path.exists():
         checkpoint.save(path, model)
 
 
 def from_run(config: ExperimentConfig, run_dir: Path) -> ExperimentConfig:
     """A run's config, with the weights that its directory keeps in place of the file or download."""
-    path = _kept(run_dir)
-    if not isinstance(config.model, LibraryConfig) or not config.model.starts_from_weights or not path.is_file():
-        return config
-    return changed(config, {"model.weights": str(path.absolute()), "model.pretrained": False})
-
-
-def _kept(run_dir: Path) -> Path:
-    return run_dir / "checkpoints" / "initial.pt"
+    path = run_dir / _KEPT
+    if isinstance(config.model, LibraryConfig) and config.model.starts_from_weights and path.is_file():
+        return changed(config, {"model.weights": str(path.absolute()), "model.pretrained": False})
+    return config

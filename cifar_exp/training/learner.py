@@ -11,8 +11,8 @@ from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 from cifar_exp.compute.distributed.ranks import Ranks
 from cifar_exp.data.batches import Batch
 from cifar_exp.training.ema import WeightAverage
+from cifar_exp.training.progress import RunClock
 from cifar_exp.training.step import Size, StepResult, TrainingStep
-from cifar_exp.training.time_left import RunClock
 
 
 @dataclass
@@ -64,28 +64,24 @@ class Learner:
             self.average.after_step(self.model, self.step)
         return result
 
-    def end_step(self) -> None:
-        """Advance a schedule with ``interval=step``."""
-        self._advance_schedule("step")
-
     def end_epoch(self, score: float | None = None) -> None:
         """Count the epoch, and advance a schedule with ``interval=epoch`` or one that depends on the score."""
         self.epoch += 1
-        if isinstance(self.scheduler, ReduceLROnPlateau):
-            assert score is not None  # build refuses a plateau schedule without a selection split
-            self.scheduler.step(score)
-        self._advance_schedule("epoch")
+        self.advance_schedule("epoch", score)
 
     def use_average(self) -> None:
         """Replace the network's weights by the averaged ones, if there are any; for the end of training."""
         if self.average is not None:
             self.model.load_state_dict(self.average.model.state_dict())
 
-    def _advance_schedule(self, interval: str) -> None:
+    def advance_schedule(self, interval: str, score: float | None = None) -> None:
+        """Advance a schedule of this ``interval``, step or epoch; a plateau schedule by an epoch's score."""
         if isinstance(self.scheduler, ReduceLROnPlateau):
-            return
-        # PyTorch's schedulers raise an error beyond their last step.
-        if self.interval == interval and self.scheduler.last_epoch + 1 < self.total_steps:
+            if interval == "epoch":
+                assert score is not None  # the config's checks refuse a plateau schedule without a selection split
+                self.scheduler.step(score)
+        # PyTorch's other schedulers raise an error beyond their last step.
+        elif self.interval == interval and self.scheduler.last_epoch + 1 < self.total_steps:
             self.scheduler.step()
 
     def state_dict(self) -> dict[str, Any]:

@@ -1,10 +1,10 @@
 """LR range test (Smith 2017, arXiv 1506.01186): train on a rising learning rate, and suggest a ``max_lr``.
 
-PyTorch and pandas are imported where they are needed: ``compare`` reads results, and ``lr-find --help`` the defaults.
+PyTorch is imported where it is needed: ``compare`` reads results, and ``lr-find --help`` the defaults.
 """
 
 import copy
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from itertools import count, islice
 from pathlib import Path
@@ -13,11 +13,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cifar_exp.run_dir import tables
+
 if TYPE_CHECKING:
     import torch
 
     from cifar_exp.config.schema import ExperimentConfig
-    from cifar_exp.data.batches import Batch, TrainingBatches
+    from cifar_exp.data.batches import TrainingBatches
     from cifar_exp.training.step import TrainingStep
 
 FILE, FIGURE = "lr_find.csv", "lr_find.png"
@@ -85,8 +87,8 @@ class LRRangeTest:
     def diverged(self) -> bool:
         """Whether the test can stop.
 
-        The loss is not finite, or it has lost half of its fall, by more than noise. Others stop at a multiple of the
-        lowest loss. Networks with batch normalization never reach that: they recover and show a second, false minimum.
+        The loss is not finite, or it has lost half of its fall, by more than noise. (Networks with batch normalization
+        never reach the usual limit, a multiple of the lowest loss: they recover and show a second, false minimum.)
         """
         if not np.isfinite(self.losses[-1]):
             return True
@@ -107,19 +109,15 @@ class LRRangeTest:
             return Suggestion(None, f"The loss is {self.losses[0]} at the first step: the network cannot be trained.")
         rates = np.array(self.learning_rates)
         if not finite[:FIRST_STEPS].all() or self.initial_loss > _DIVERGED_AT_ONCE * self.losses[0]:
-            return Suggestion(
-                None, f"The loss diverged at once, at learning rates from {rates[0]:.2g} on: start lower (--min-lr)."
-            )
+            reason = f"The loss diverged at once, at learning rates from {rates[0]:.2g} on: start lower (--min-lr)."
+            return Suggestion(None, reason)
         smoothed = np.where(finite, smoothed, np.inf)
         begin = FIRST_STEPS - 1  # the values before are means of few batches
         lowest = begin + int(smoothed[begin:].argmin())
         fall = self.initial_loss - smoothed[lowest]
         if not fall > _LEAST_FALL * self.noise:
-            return Suggestion(
-                None,
-                f"The loss did not fall at any learning rate from {rates[0]:.2g} to {rates[-1]:.2g}: take more steps "
-                "(--steps) or another range (--min-lr, --max-lr).",
-            )
+            reason = f"The loss did not fall at any learning rate from {rates[0]:.2g} to {rates[-1]:.2g}"
+            return Suggestion(None, f"{reason}: take more steps (--steps) or another range (--min-lr, --max-lr).")
         half = begin + int(np.argmax(smoothed[begin:] <= self.initial_loss - fall / 2))
         reason = (
             f"Half of the loss's fall from {self.initial_loss:.3g} to {smoothed[lowest]:.3g} is done at "
@@ -135,8 +133,7 @@ class LRRangeTest:
     def rows(self) -> list[Mapping[str, Any]]:
         """The rows of ``lr_find.csv``."""
         columns = zip(self.learning_rates, self.losses, self.smoothed, strict=True)
-        names = ("step", "learning_rate", "loss", "smoothed_loss")
-        return [dict(zip(names, (step, *values), strict=True)) for step, values in enumerate(columns, 1)]
+        return [dict(zip(tables.LR_FIND_COLUMNS, (step, *row), strict=True)) for step, row in enumerate(columns, 1)]
 
 
 def run_lr_range_test(
@@ -148,11 +145,9 @@ def run_lr_range_test(
 ) -> LRRangeTest:
     """Train a copy of ``model`` on a learning rate that rises from step to step, until the loss diverges.
 
-    The network, its buffers and all random generators stay as they were. The result depends neither on ``max_lr`` nor
-    on ``epochs``, so all jobs of a sweep over those get the same one.
-
-    The test uses whole batches; the smaller last one of an epoch is left out, because its loss is noisier. It has the
-    config's optimizer, and the schedule's momentum at the peak.
+    It has the config's optimizer, and the schedule's momentum at the peak. The network, its buffers and all random
+    generators stay as they were. The result depends neither on ``max_lr`` nor on ``epochs``, so all jobs of a sweep
+    over those get the same one. An epoch's smaller last batch is left out, because its loss is noisier.
     """
     from tqdm.auto import tqdm
 
@@ -170,22 +165,16 @@ def run_lr_range_test(
             set_momentum(optimizer, config.scheduler.base_momentum)  # the momentum at the peak learning rate
         rates = np.geomspace(lr_range.low, lr_range.high, lr_range.steps).tolist()
         shown = tqdm(rates, desc="LR range test", unit=" steps", disable=not shows_bars(), leave=False)
-        batches_of_steps = _full_batches(batches)
+        full = min(batches.batch_size, len(batches.split))
+        endless = (batch for epoch in count(1) for batch in batches.epoch(epoch) if len(batch[1]) == full)
         for number, rate in enumerate(shown, start=1):
             set_max_lr(optimizer, config.optimizer, trained, rate)
-            step_batches = list(islice(batches_of_steps, training_step.accumulate))
+            step_batches = list(islice(endless, training_step.accumulate))
             result.add(rate, training_step(trained, optimizer, step_batches, number=number).loss.item())
             if result.diverged:
                 break
         shown.close()
     return result
-
-
-def _full_batches(batches: "TrainingBatches") -> Iterator["Batch"]:
-    """Full batches of all epochs, without end."""
-    full = min(batches.batch_size, len(batches.split))
-    for epoch in count(1):
-        yield from (batch for batch in batches.epoch(epoch) if len(batch[1]) == full)
 
 
 def rounded(learning_rate: float) -> float:
@@ -204,20 +193,11 @@ def read_lr_range_test(path: Path) -> LRRangeTest:
         OSError: the file is missing.
         ValueError: the file is damaged.
     """
-    import pandas as pd
-
-    from cifar_exp.run_dir import tables
-
-    table = tables.read_table(path)
-    if absent := [name for name in tables.LR_FIND_COLUMNS if name not in table.columns]:
-        raise ValueError(f"it has no column {absent[0]}")
-    if table.empty:
-        raise ValueError("it has no rows")
-    rates, losses = (pd.to_numeric(table[name]).tolist() for name in ("learning_rate", "loss"))
-    result = LRRangeTest()
+    table, result = tables.read_table(path, tables.LR_FIND_COLUMNS), LRRangeTest()
+    rates, losses = (table[name].astype(float).tolist() for name in ("learning_rate", "loss"))
+    if not rates or not all(0 < rate < np.inf for rate in rates):
+        raise ValueError("it has no steps, or one without a learning rate")
     for rate, loss in zip(rates, losses, strict=True):
-        if not 0 < rate < np.inf:
-            raise ValueError("it has a step without a learning rate")
         result.add(rate, loss)
     return result
 

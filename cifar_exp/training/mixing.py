@@ -9,14 +9,10 @@ from cifar_exp.compute.seeding import derived_seed
 class Mixing:
     """Mixes each image of a batch with the one before it, by ``torchvision.transforms.v2``.
 
-    The draws depend on the seed, the step and the rank alone. So worker processes and a resume change nothing.
+    The alphas are the parameters of the beta distributions; None for no mixup, or no CutMix. With both, each batch gets
+    one of them. ``probability`` is that of a batch to be mixed.
 
-    Args:
-        mixup_alpha: parameter of mixup's beta distribution; None for no mixup.
-        cutmix_alpha: the same for CutMix; None for no CutMix. With both, each batch gets one of them.
-        probability: probability that a batch is mixed.
-        classes: number of classes.
-        seed: the run's seed.
+    The draws depend on the seed, the step and the rank alone. So worker processes and a resume change nothing.
     """
 
     def __init__(
@@ -30,9 +26,7 @@ class Mixing:
         self._seed = seed
 
     def __call__(self, inputs: Tensor, labels: Tensor, *draw: int) -> tuple[Tensor, Tensor]:
-        """Mix a batch.
-
-        ``draw`` identifies the batch in the run, beside the seed.
+        """Mix a batch, which ``draw`` identifies in the run.
 
         Returns:
             (N, C, H, W), and (N, classes) probabilities; the arguments if the batch is not mixed.

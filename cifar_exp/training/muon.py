@@ -19,15 +19,10 @@ class Muon(torch.optim.Optimizer):
 
     Such a parameter, (out, ...), is treated as a matrix of ``out`` rows. It is scaled to the norm ``sqrt(out)`` before
     each update, so ``lr`` is a relative step size. Batch normalization makes the network independent of that scale.
-    PyTorch's own ``Muon`` accepts matrices only, not filters.
+    ``weight_decay``, as in SGD, has no effect on it. PyTorch's own ``Muon`` accepts matrices only, not filters.
 
-    Args:
-        params: parameters or groups of them; groups with ``orthogonal=True`` have orthogonalized updates.
-        lr: learning rate.
-        momentum: momentum of the orthogonalized groups, unless a group has its own.
-        weight_decay: as in SGD; has no effect on parameters that are scaled back.
-        iteration_dtype: type of the orthogonalization; None: that of the parameter. bfloat16 changes an update by about
-            2%, much less than the spread of singular values after three iterations. Momentum and weights keep theirs.
+    ``iteration_dtype`` is the type of the orthogonalization; None: that of the parameter. bfloat16 changes an update by
+    about 2%, much less than the spread of singular values after three iterations. Momentum and weights keep theirs.
     """
 
     def __init__(
@@ -38,8 +33,6 @@ class Muon(torch.optim.Optimizer):
         weight_decay: float = 0.0,
         iteration_dtype: torch.dtype | None = None,
     ) -> None:
-        if not (lr >= 0 and 0 <= momentum < 1):
-            raise ValueError(f"lr must be at least 0 and momentum in [0, 1), not {lr} and {momentum}")
         self._iteration_dtype = iteration_dtype
         super().__init__(params, {"lr": lr, "momentum": momentum, "weight_decay": weight_decay, "orthogonal": False})
 

@@ -7,7 +7,6 @@ from torch import nn
 
 from cifar_exp.config.groups.optimizer import MuonConfig, OptimizerConfig
 from cifar_exp.config.targets import call
-from cifar_exp.errors import RequestError
 
 # Keys of an optimizer node about groups of parameters, which are not arguments of the optimizer.
 # fmt: off
@@ -23,7 +22,6 @@ def build_optimizer(
     """Build the optimizer. Norms and biases have no weight decay unless the node sets it.
 
     ``learning_rate`` in the CSVs is that of the first group. The schedule scales all groups by the same factor.
-
     ``precision`` is for an optimizer whose updates are matrix products.
     """
     extra: dict[str, Any] = {}
@@ -32,47 +30,31 @@ def build_optimizer(
         groups, extra = _muon_groups(node, parameters, max_lr), {"iteration_dtype": precision}
     else:
         groups = _groups(node, parameters, max_lr)
-    try:
-        optimizer = call(node, groups, without=_GROUP_KEYS, lr=max_lr, **extra)
-    except RequestError:
-        raise
-    except (TypeError, ValueError, IndexError, RuntimeError) as error:
-        raise RequestError(f"optimizer: {node._target_} does not accept these values: {error}") from error
+    optimizer = call(node, groups, without=_GROUP_KEYS, lr=max_lr, **extra)
     assert isinstance(optimizer, torch.optim.Optimizer)
     return optimizer
 
 
 def _groups(node: OptimizerConfig, parameters: list[nn.Parameter], lr: float) -> list[dict[str, Any]]:
     """One group, or a second one for norms and biases if they have another weight decay or learning rate."""
-    decay, decay_vectors, factor = node.weight_decay, node.decay_norms_and_biases, node.bias_lr_factor
-    if decay_vectors and factor == 1:
+    decay, factor = node.weight_decay, node.bias_lr_factor
+    if node.decay_norms_and_biases and factor == 1:
         return [{"params": parameters, "weight_decay": decay}]
-    matrices, vectors = _by_dimensions(parameters)
-    groups: list[dict[str, Any]] = [
-        {"params": matrices, "weight_decay": decay},
-        {"params": vectors, "weight_decay": decay if decay_vectors else 0.0},
+    vectors_decay = decay / factor if node.decay_norms_and_biases else 0.0  # the product of rate and decay stays
+    return [
+        {"params": [p for p in parameters if p.ndim >= 2], "weight_decay": decay},
+        {"params": [p for p in parameters if p.ndim < 2], "weight_decay": vectors_decay, "lr": lr * factor},
     ]
-    if factor != 1:  # the product of rate and decay stays
-        groups[1] |= {"lr": lr * factor, "weight_decay": groups[1]["weight_decay"] / factor}
-    return groups
 
 
 def _muon_groups(node: MuonConfig, parameters: list[nn.Parameter], lr: float) -> list[dict[str, Any]]:
     """Filters by Muon; heads, norms and biases by SGD. A step at ``max_lr`` has the node's weight decay."""
-    matrices, vectors = _by_dimensions(parameters)
-    filters = [parameter for parameter in matrices if parameter.ndim > 2]
-    heads = [parameter for parameter in matrices if parameter.ndim == 2]
-    groups: list[dict[str, Any]] = [{"params": filters, "orthogonal": True}]
-    for rest, factor in ((heads, node.head_lr_factor), (vectors, node.bias_lr_factor)):
-        rate = lr * factor
+    groups: list[dict[str, Any]] = [{"params": [p for p in parameters if p.ndim > 2], "orthogonal": True}]
+    heads, vectors = [p for p in parameters if p.ndim == 2], [p for p in parameters if p.ndim < 2]
+    for rest, rate in ((heads, lr * node.head_lr_factor), (vectors, lr * node.bias_lr_factor)):
         decay = node.weight_decay / rate
         groups.append({"params": rest, "lr": rate, "weight_decay": decay, "momentum": node.sgd_momentum})
     return groups
-
-
-def _by_dimensions(parameters: list[nn.Parameter]) -> tuple[list[nn.Parameter], list[nn.Parameter]]:
-    """Filters and matrices (two dimensions or more), and vectors: gains of norms, and biases."""
-    return [p for p in parameters if p.ndim >= 2], [p for p in parameters if p.ndim < 2]
 
 
 def momentum_of(optimizer: torch.optim.Optimizer) -> float | None:

@@ -1,50 +1,96 @@
-"""Progress of an epoch for people: a live bar in a terminal or notebook, a log line every 30 seconds elsewhere."""
+"""Progress of training for people: a live bar in a terminal or notebook, log lines elsewhere, and the time left."""
 
 import logging
 import time
+from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from tqdm.auto import tqdm
 
+from cifar_exp.config.schema import ExperimentConfig
+from cifar_exp.data.augment.policy import LowResolution
+from cifar_exp.data.dataset import Splits
 from cifar_exp.safe_io.console import shows_bars
-from cifar_exp.safe_io.plural import duration
+from cifar_exp.safe_io.plural import duration, plural
 from cifar_exp.training.step import StepResult
-from cifar_exp.training.time_left import RunClock
 
 log = logging.getLogger(__name__)
 
 _BAR_SECONDS, _LINE_SECONDS = 1.0, 30.0  # reading metrics waits for a GPU, so not after every step
+_FORWARD_ONLY = 1 / 3  # of the arithmetic of a forward and a backward pass
+_WARM_UP_STEPS = 2
+_SECONDS_UNTIL_LOGGED = 10.0
+_LONG_SECONDS, _SHORTER = 3600.0, " Shorter: experiment=speedrun, data.limit_train=5000 or a faster device."
+
+
+class RunClock:
+    """Estimates the time left for all epochs, from the run's own steps.
+
+    ``training`` and ``evaluation`` are the (epochs,) work of each epoch, in training images of full size.
+    """
+
+    def __init__(self, training: NDArray[np.float64], evaluation: NDArray[np.float64]) -> None:
+        self._training = training
+        self._work_before = np.concatenate([[0.0], np.cumsum(training + evaluation)])
+        self._steps = 0
+        self._start = self._now = (0.0, 0.0)  # time, work
+        self._is_logged = False
+
+    @classmethod
+    def of(cls, config: ExperimentConfig, splits: Splits, low_resolution: LowResolution | None) -> "RunClock":
+        """The clock of a run. Smaller images cost in proportion to their pixels."""
+        scale = np.ones(config.epochs)
+        if low_resolution is not None:
+            scale[: low_resolution.epochs] = (low_resolution.size / config.data.image_size) ** 2
+        tests = np.full(config.epochs, float(config.evaluate_test_each_epoch))
+        tests[-1] = 1.0
+        validation = 0 if splits.validation is None else len(splits.validation)
+        return cls(len(splits.train) * scale, _FORWARD_ONLY * (validation + tests * len(splits.test)))
+
+    @property
+    def work(self) -> float:
+        """Work of the whole run."""
+        return float(self._work_before[-1])
+
+    @property
+    def seconds_left(self) -> float | None:
+        """For all epochs; None in the first steps, which are slower."""
+        seconds, work = (now - start for now, start in zip(self._now, self._start, strict=True))
+        return (self.work - self._now[1]) * seconds / work if self._steps > _WARM_UP_STEPS else None
+
+    def update(self, epoch: int, fraction: float) -> None:
+        """Measure after a step of an epoch (from 1) that has processed a fraction of its images.
+
+        Soon after the first steps, the time left is logged.
+        """
+        self._steps += 1
+        self._now = time.monotonic(), float(self._work_before[epoch - 1] + fraction * self._training[epoch - 1])
+        if self._steps == _WARM_UP_STEPS:
+            self._start = self._now
+        left = self.seconds_left
+        if left is not None and not self._is_logged and self._now[0] - self._start[0] >= _SECONDS_UNTIL_LOGGED:
+            self._is_logged = True
+            hint = _SHORTER if left > _LONG_SECONDS else ""
+            log.info("About %s left for %s.%s", duration(round(left)), plural(len(self._training), "epoch"), hint)
 
 
 class EpochProgress:
-    """Progress through the steps of one epoch.
+    """Progress through the steps of one epoch (from 1), which has ``images``, ``done`` of them before.
 
-    Args:
-        epoch: the epoch, from 1.
-        epochs: epochs of the run.
-        images: training images of the epoch.
-        done: images of the steps before.
-        visible: whether there may be a bar.
-        clock: estimates the time left for all epochs; None for no estimate.
+    There is a bar only if ``visible``, and no estimate for all epochs if ``clock`` is None.
     """
 
     def __init__(
         self, epoch: int, epochs: int, images: int, *, done: int, visible: bool, clock: RunClock | None
     ) -> None:
-        self._epoch, self._clock = epoch, clock
+        self._epoch, self._clock, self._images = epoch, clock, images
         self._title = f"epoch {epoch}/{epochs}"
-        self._images = images
         self._done = self._done_at_start = done
         self._has_bar = visible and shows_bars()
-        self._bar = tqdm(
-            total=images,
-            initial=done,
-            desc=self._title,
-            unit=" images",
-            disable=not self._has_bar,
-            leave=False,
-            dynamic_ncols=True,
-        )
+        bar: dict[str, Any] = {"desc": self._title, "unit": " images", "leave": False, "dynamic_ncols": True}
+        self._bar = tqdm(total=images, initial=done, disable=not self._has_bar, **bar)
         self._started = self._shown = time.monotonic()
 
     def close(self) -> None:
@@ -65,13 +111,13 @@ class EpochProgress:
     def show(self, loss: float, accuracy: float, learning_rate: float) -> None:
         """Show a step's loss, the epoch's accuracy up to it and the learning rate."""
         left = None if self._clock is None else self._clock.seconds_left
-        all_left = "" if left is None else f", {duration(left)} for all epochs"
+        all_left = "" if left is None else f", {duration(round(left))} for all epochs"
+        metrics = f"loss {loss:.3f}, accuracy {accuracy:.1%}, lr {learning_rate:.4g}"
         if self._has_bar:
-            self._bar.set_postfix_str(f"loss {loss:.3f}, accuracy {accuracy:.1%}, lr {learning_rate:.4g}{all_left}")
+            self._bar.set_postfix_str(metrics + all_left)
             return
         rate = (self._done - self._done_at_start) / (self._shown - self._started)
-        minutes, seconds = divmod(round((self._images - self._done) / rate), 60)
         log.info(
-            f"{self._title}: {self._done} of {self._images} images, loss {loss:.3f}, accuracy {accuracy:.1%}, "
-            f"lr {learning_rate:.4g}, {rate:.0f} images/s, {minutes}:{seconds:02d} left{all_left}"
+            f"{self._title}: {self._done} of {self._images} images, {metrics}, {rate:.0f} images/s, "
+            f"{duration(round((self._images - self._done) / rate))} left{all_left}"
         )

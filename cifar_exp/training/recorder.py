@@ -1,6 +1,5 @@
 """What training appends to the run directory after each epoch."""
 
-import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -8,8 +7,6 @@ from typing import Any
 from cifar_exp.config.schema import ExperimentConfig
 from cifar_exp.errors import RequestError
 from cifar_exp.run_dir import run_status, tables
-
-log = logging.getLogger(__name__)
 
 Row = Mapping[str, Any]
 
@@ -23,20 +20,17 @@ class Recorder:
     def __init__(self, config: ExperimentConfig, out_dir: Path, status: dict[str, Any] | None) -> None:
         raw = ["val_accuracy_raw", "test_accuracy_raw"] if config.averaging.name != "none" else []
         norm = ["gradient_norm"] if config.optimizer.clip_grad_norm is not None else []
-        # A selection metric of the standard columns is there once.
-        self._metrics_columns = tuple(dict.fromkeys([*tables.METRICS_COLUMNS, *raw, config.selection_metric]))
-        self._steps_columns = (*tables.STEPS_COLUMNS, *norm)
+        self._columns = {
+            # A selection metric of the standard columns is there once.
+            "metrics.csv": tuple(dict.fromkeys([*tables.METRICS_COLUMNS, *raw, config.selection_metric])),
+            "steps.csv": (*tables.STEPS_COLUMNS, *norm),
+        }
         self._out_dir, self._status = out_dir, status
 
-    def append_steps(self, rows: Sequence[Row]) -> None:
-        """Append rows to ``steps.csv``."""
+    def append(self, table: str, rows: Sequence[Row]) -> None:
+        """Append rows to ``metrics.csv`` or ``steps.csv``."""
         if self._status is not None:
-            tables.append_rows(self._out_dir / "steps.csv", self._steps_columns, rows)
-
-    def append_epoch(self, row: Row) -> None:
-        """Append a row to ``metrics.csv``."""
-        if self._status is not None:
-            tables.append_rows(self._out_dir / "metrics.csv", self._metrics_columns, [row])
+            tables.append_rows(self._out_dir / table, self._columns[table], rows)
 
     def set_epochs_completed(self, epochs: int) -> None:
         """Update ``status.json``."""
@@ -47,18 +41,17 @@ class Recorder:
         """Drop the rows of later epochs, and return the rows of ``metrics.csv``.
 
         Raises:
-            RequestError: a table is damaged or lacks epochs.
+            RequestError: a table is damaged, lacks epochs, or has the columns of another version.
         """
         if self._status is None:
             return []
-        metrics = self._out_dir / "metrics.csv"
         try:
-            for path in (self._out_dir / "steps.csv", metrics):
-                tables.keep_epochs(path, epochs)
-            rows = tables.metrics_rows(metrics)
+            for table, columns in self._columns.items():
+                tables.keep_epochs(self._out_dir / table, columns, epochs)
+            rows = tables.metrics_rows(self._out_dir / "metrics.csv")
         except ValueError as error:
-            raise RequestError(f"{self._out_dir}: metrics.csv or steps.csv is damaged: {error}") from error
+            raise RequestError(f"{self._out_dir}: metrics.csv or steps.csv cannot be continued: {error}") from error
         if len(rows) != epochs:
-            raise RequestError(f"{metrics}: has {len(rows)} of the {epochs} epochs in checkpoints/last.pt")
+            raise RequestError(f"{self._out_dir}: metrics.csv has {len(rows)} of the {epochs} epochs in last.pt")
         self.set_epochs_completed(epochs)
         return rows

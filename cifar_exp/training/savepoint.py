@@ -88,14 +88,15 @@ class Savepoint:
             learner.load_state_dict(state)
             self.seconds_before = state["seconds"]
             saved = [state, *state.get("other_processes", [])]
-            if len(saved) == ranks.world_size:
-                own = saved[ranks.rank]
-                _set_random_state(own, device)
-                epoch_state = own["epoch_so_far"]
-            else:
-                if ranks.is_rank_0:
-                    _set_random_state(state, device)
+            is_same_size = len(saved) == ranks.world_size
+            own = saved[ranks.rank] if is_same_size else state
+            epoch_state = own["epoch_so_far"]
+            if not is_same_size:
                 epoch_state = _merge_for_new_world_size([one["epoch_so_far"] for one in saved], keep=ranks.is_rank_0)
+            if is_same_size or ranks.is_rank_0:
+                torch.set_rng_state(own["random_state"].cpu())
+                if own["device_random_state"] is not None and device.type != "cpu":
+                    device_generator(device).set_state(own["device_random_state"].cpu())
             return (
                 None if epoch_state is None else EpochState.from_state_dict(epoch_state, device),
                 Best(state["best_epoch"], state["best_accuracy"], state.get("best_score", state["best_accuracy"])),
@@ -103,12 +104,6 @@ class Savepoint:
         except (LookupError, TypeError, ValueError, AttributeError, RuntimeError) as error:
             reason = (str(error) or type(error).__name__).splitlines()[0]
             raise RequestError(f"{self.path}: does not match the config of this run: {reason}") from error
-
-
-def _set_random_state(state: Mapping[str, Any], device: torch.device) -> None:
-    torch.set_rng_state(state["random_state"].cpu())
-    if state["device_random_state"] is not None and device.type != "cpu":
-        device_generator(device).set_state(state["device_random_state"].cpu())
 
 
 def _merge_for_new_world_size(states: list[dict[str, Any] | None], *, keep: bool) -> dict[str, Any] | None:
@@ -119,6 +114,6 @@ def _merge_for_new_world_size(states: list[dict[str, Any] | None], *, keep: bool
     saved = [state for state in states if state is not None]
     if not saved:
         return None
-    factor = 1 if keep else 0
+    factor = int(keep)
     totals = {name: factor * sum(state[name] for state in saved) for name in ("loss_sum", "correct", "losses", "seen")}
     return {**saved[0], **totals}

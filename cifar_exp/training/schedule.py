@@ -5,6 +5,7 @@ step. With ``epoch`` most of it stays unused, as in the published run, which did
 """
 
 import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -39,70 +40,51 @@ def one_cycle(optimizer: torch.optim.Optimizer, *, max_lr: float, total_steps: i
     return OneCycleLR(optimizer, max_lr=peaks, total_steps=total_steps, **options)
 
 
-def cosine(
-    optimizer: torch.optim.Optimizer, *, max_lr: float, total_steps: int, warmup_fraction: float = 0.0
-) -> LRScheduler:
+def relative_to_max_lr(factor: Callable[..., float]) -> Callable[..., LRScheduler]:
+    """Make a schedule of a function of the step (from 0), the number of steps and options.
+
+    It returns the learning rate relative to ``max_lr``.
+    """
+
+    def schedule(optimizer: torch.optim.Optimizer, *, max_lr: float, total_steps: int, **options: Any) -> LRScheduler:
+        return LambdaLR(optimizer, lambda step: factor(step, total_steps, **options))
+
+    return schedule
+
+
+@relative_to_max_lr
+def cosine(step: int, total: int, *, warmup_fraction: float = 0.0) -> float:
     """Linear warm-up, then half a cosine to zero (Loshchilov & Hutter 2017, arXiv 1608.03983)."""
-    warmup = round(warmup_fraction * total_steps)
-
-    def factor(step: int) -> float:
-        if step < warmup:
-            return (step + 1) / warmup
-        # Ends one step before zero: a last step with learning rate 0 would have no effect.
-        return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, total_steps - warmup)))
-
-    return LambdaLR(optimizer, factor)
+    warmup = round(warmup_fraction * total)
+    if step < warmup:
+        return (step + 1) / warmup
+    # Ends one step before zero: a last step with learning rate 0 would have no effect.
+    return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, total - warmup)))
 
 
+@relative_to_max_lr
 def multistep(
-    optimizer: torch.optim.Optimizer,
-    *,
-    max_lr: float,
-    total_steps: int,
-    milestones: list[float],
-    gamma: float,
-    warmup_fraction: float = 0.0,
-) -> LRScheduler:
-    """``max_lr``, multiplied by ``gamma`` at each milestone, a fraction of the steps."""
-    warmup = round(warmup_fraction * total_steps)
-
-    def factor(step: int) -> float:
-        passed = sum(step >= milestone * total_steps for milestone in milestones)
-        return min(1.0, (step + 1) / max(1, warmup)) * gamma**passed
-
-    return LambdaLR(optimizer, factor)
+    step: int, total: int, *, milestones: Sequence[float] = (), gamma: float = 1.0, warmup_fraction: float = 0.0
+) -> float:
+    """``max_lr``, multiplied by ``gamma`` at each milestone, a fraction of the steps; after an optional warm-up."""
+    passed = sum(step >= milestone * total for milestone in milestones)
+    return min(1.0, (step + 1) / max(1, round(warmup_fraction * total))) * gamma**passed
 
 
-def triangle(
-    optimizer: torch.optim.Optimizer,
-    *,
-    max_lr: float,
-    total_steps: int,
-    peak_at: float,
-    start_factor: float,
-    end_factor: float,
-) -> LRScheduler:
+constant = multistep  # without milestones
+
+
+@relative_to_max_lr
+def triangle(step: int, total: int, *, peak_at: float, start_factor: float, end_factor: float) -> float:
     """Straight up to ``max_lr`` and straight down (Jordan 2024, arXiv 2404.00498).
 
-    ``peak_at`` is a fraction of the steps; 0 starts at the peak. ``start_factor`` is relative to ``max_lr``, as is
-    ``end_factor``, one step after the last: a last step at 0 would have no effect.
+    ``peak_at`` is a fraction of the steps; 0 starts at the peak. ``end_factor`` is one step after the last: a last step
+    at 0 would have no effect.
     """
-    peak = math.floor(peak_at * total_steps)
-
-    def factor(step: int) -> float:
-        if step < peak:
-            return start_factor + (1 - start_factor) * step / peak
-        return 1 + (end_factor - 1) * (step - peak) / (total_steps - peak)
-
-    return LambdaLR(optimizer, factor)
-
-
-def constant(
-    optimizer: torch.optim.Optimizer, *, max_lr: float, total_steps: int, warmup_fraction: float = 0.0
-) -> LRScheduler:
-    """``max_lr`` throughout, after an optional linear warm-up."""
-    plan: dict[str, Any] = {"max_lr": max_lr, "total_steps": total_steps, "warmup_fraction": warmup_fraction}
-    return multistep(optimizer, milestones=[], gamma=1.0, **plan)
+    peak = math.floor(peak_at * total)
+    if step < peak:
+        return start_factor + (1 - start_factor) * step / peak
+    return 1 + (end_factor - 1) * (step - peak) / (total - peak)
 
 
 def plateau(

@@ -2,7 +2,7 @@
 
 import signal
 import threading
-from types import FrameType, TracebackType
+from types import FrameType
 from typing import Any
 
 from cifar_exp.compute.distributed import torchrun
@@ -32,17 +32,13 @@ class Interruption:
                 signal.signal(number, self._record)
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
         self._restore()
         if error is None and self.received:
             self.deliver()
 
     def deliver(self, number: int = 0) -> None:
-        """Call the handler that the signal would have had.
-
-        ``number`` is that of a signal that only another rank received.
+        """Call the handler that the signal would have had; ``number`` is of one that only another rank received.
 
         Raises:
             KeyboardInterrupt: or the exception that the handler raises.

@@ -1,7 +1,7 @@
 """One optimizer step, the same for training and for the LR range test."""
 
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 
 import torch
@@ -62,7 +62,8 @@ class TrainingStep:
         results = []
         for position, (batch, (counted, _)) in enumerate(zip(batches, sizes, strict=True)):
             last = position == len(batches) - 1
-            with nullcontext() if last else _without_synchronization(forward):
+            # DistributedDataParallel averages the gradients over the ranks once a step, with its last batch.
+            with nullcontext() if last else getattr(forward, "no_sync", nullcontext)():
                 results.append(self._backward(forward, batch, counted, whole, (number, position)))
         norm = None
         if self.clip_grad_norm is not None:
@@ -96,13 +97,6 @@ class TrainingStep:
                 correct=(logits.argmax(dim=1) == dominant)[:counted].sum(),
                 images=counted,
             )
-
-
-def _without_synchronization(forward: Callable[[Tensor], Tensor]) -> AbstractContextManager[None]:
-    """DistributedDataParallel averages the gradients over the ranks once a step, with its last batch."""
-    no_sync = getattr(forward, "no_sync", nullcontext)
-    context: AbstractContextManager[None] = no_sync()
-    return context
 
 
 def _total(results: Sequence[StepResult], norm: Tensor | None) -> StepResult:

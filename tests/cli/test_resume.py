@@ -185,6 +185,14 @@ def test_a_damaged_checkpoint_is_reported(interrupted, capsys):
     assert state(interrupted) == "failed"
 
 
+@pytest.mark.parametrize("table", ["metrics.csv", "steps.csv"])
+def test_a_table_with_the_columns_of_another_version_is_refused(interrupted, capsys, table):
+    content = "epoch,step,speed\n1,3,0.5\n"
+    (interrupted / table).write_text(content)
+    refused(capsys, ["resume", str(interrupted)], table, "its columns are not those that this version")
+    assert (interrupted / table).read_text() == content
+
+
 def test_other_data_is_refused(interrupted, capsys):
     environment = json.loads((interrupted / "environment.json").read_text())
     (interrupted / "environment.json").write_text(json.dumps(environment | {"data_fingerprint": "0" * 64}))
@@ -247,11 +255,13 @@ def test_checkpoints_within_an_epoch(tmp_path, monkeypatch):
 
 
 def test_rows_are_kept_up_to_an_epoch(tmp_path):
-    path = tmp_path / "steps.csv"
+    path, columns = tmp_path / "steps.csv", ("step", "epoch", "loss")
     path.write_text("step,epoch,loss\n1,1,0.5\n2,1,0.25\n3,2,0.125\n4,2,0.0")
-    tables.keep_epochs(path, 1)
+    tables.keep_epochs(path, columns, 1)
     assert path.read_text() == "step,epoch,loss\n1,1,0.5\n2,1,0.25\n"
-    tables.keep_epochs(path, 0)
+    with pytest.raises(ValueError, match="its columns are not those that this version"):
+        tables.keep_epochs(path, tables.STEPS_COLUMNS, 1)
+    tables.keep_epochs(path, columns, 0)
     assert not path.exists()
 
 

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from cifar_exp.compute.collector import off_for_imports
+from cifar_exp.compute.memory import off_for_imports
 
 
 def test_the_collector_is_off_inside_and_on_afterwards():
@@ -30,7 +30,7 @@ def test_a_collector_that_was_off_stays_off():
 
 PROGRAM = """
 import gc, weakref
-from cifar_exp.compute.collector import off_for_imports
+from cifar_exp.compute.memory import off_for_imports
 with off_for_imports():
     import torch
 frozen = gc.get_freeze_count()

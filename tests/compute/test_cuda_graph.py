@@ -42,7 +42,7 @@ def test_the_second_of_two_batches_of_a_size_is_captured(monkeypatch, network):
     assert network[1].num_batches_tracked == 8  # the warm-up does not count
 
 
-def test_without_a_capture_training_goes_on(monkeypatch, network, caplog):
+def test_training_continues_if_a_capture_fails(monkeypatch, network, caplog):
     assert len(captured_shapes(monkeypatch, network, [8, 8, 8], error="operation not permitted\nmore")) == 1
     assert network[1].num_batches_tracked == 3
     assert caplog.messages == ["No CUDA graph, so training is slower: operation not permitted"]

@@ -15,7 +15,7 @@ from torchrun_runs import NOTHING_DRAWN, PLAIN, PROGRAM, table, torchrun
 
 from cifar_exp.build import build
 from cifar_exp.cli import main
-from cifar_exp.compute.distributed.shard import Shard
+from cifar_exp.compute.distributed.ranks import Ranks
 from cifar_exp.config.parse import as_containers
 from cifar_exp.data.augment.policy import Augmentation
 from cifar_exp.data.batches import TrainingBatches
@@ -81,7 +81,7 @@ def test_shards_of_all_ranks_make_up_the_batches(world_size, batch_size):
     split = Split(np.zeros((43, 4, 4, 3), dtype=np.uint8), np.arange(43), np.array([""] * 43))
     nothing = Augmentation({}, (0, 0, 0), (4, 4, 3))
     whole = TrainingBatches(split, nothing, batch_size, 0)
-    shards = [TrainingBatches(split, nothing, batch_size, 0, Shard(rank, world_size)) for rank in range(world_size)]
+    shards = [TrainingBatches(split, nothing, batch_size, 0, Ranks(rank, world_size)) for rank in range(world_size)]
     made = [list(shard.epoch(2)) for shard in shards]
     for batch, (_, labels) in enumerate(whole.epoch(2)):
         counts = [shard.sizes(batch) for shard in shards]
@@ -99,7 +99,7 @@ def test_each_process_draws_its_own_augmentation_and_the_figure_shows_it():
     crop = {"crop": {"_target_": "albumentations.RandomCrop", "height": 8, "width": 8, "pad_if_needed": True}}
     crop["crop"] |= {"height": 6, "width": 6}
     crop["up"] = {"_target_": "albumentations.Resize", "height": 8, "width": 8}
-    shards = [TrainingBatches(split, Augmentation(crop, (0, 0, 0), (8, 8, 3)), 8, 3, Shard(rank, 2)) for rank in (0, 1)]
+    shards = [TrainingBatches(split, Augmentation(crop, (0, 0, 0), (8, 8, 3)), 8, 3, Ranks(rank, 2)) for rank in (0, 1)]
     same = np.arange(4)
     assert not np.array_equal(shards[0].images(1, 0, same), shards[1].images(1, 0, same))
     for shard in shards:

@@ -23,7 +23,7 @@ def test_the_memory_is_that_of_linux():
     ("load", "cpus", "threads", "others"),
     [(2.1, 2, 2, None), (3.1, 2, 2, 1.1), (3.1, 4, 2, None), (9.0, 4, 2, 7.0), (1.0, 2, 2, None), (2.0, 2, 1, None)],
 )
-def test_others_are_those_that_the_cpus_are_too_few_for(monkeypatch, load, cpus, threads, others):
+def test_load_of_other_programs_counts_if_it_exceeds_the_cpus(monkeypatch, load, cpus, threads, others):
     monkeypatch.setattr(os, "getloadavg", lambda: (load, 0.0, 0.0))
     monkeypatch.setattr(os, "cpu_count", lambda: cpus)
     assert memory.other_load(threads) == pytest.approx(others)

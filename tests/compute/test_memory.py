@@ -1,5 +1,6 @@
 """The allocator's setting, seen by what the system counts: page faults and resident memory."""
 
+import ctypes
 import os
 import subprocess
 import sys
@@ -57,14 +58,14 @@ def test_freed_memory_is_kept_until_it_is_released():
 
 @glibc_only
 @pytest.mark.parametrize("name", ["MALLOC_TRIM_THRESHOLD_", "GLIBC_TUNABLES"])
-def test_the_users_own_setting_is_left_alone(name):
+def test_a_setting_of_the_user_is_kept(name):
     value = "glibc.malloc.trim_threshold=131072" if name == "GLIBC_TUNABLES" else "131072"
     kept, _, _ = measured("keep", **{name: value})
     assert not kept
 
 
-def test_another_c_library_is_left_alone(monkeypatch):
-    monkeypatch.setattr(memory.ctypes, "CDLL", lambda _name: object())
+def test_nothing_happens_with_another_c_library(monkeypatch):
+    monkeypatch.setattr(ctypes, "CDLL", lambda _name: object())
     memory._glibc.cache_clear()
     assert not memory.keep_freed_memory()
     memory.release_free_memory()

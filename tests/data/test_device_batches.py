@@ -5,7 +5,7 @@ import pytest
 import torch
 from composing import TINY
 
-from cifar_exp.compute.distributed.shard import WHOLE_BATCH, Shard
+from cifar_exp.compute.distributed.ranks import SINGLE, Ranks
 from cifar_exp.data import device_batches
 from cifar_exp.data.augment.backend import choose
 from cifar_exp.data.augment.policy import Augmentation, LowResolution, shrunk_as_floats
@@ -26,7 +26,7 @@ def made(
     transforms: dict | None = None,
     *,
     seed: int = 0,
-    shard: Shard = WHOLE_BATCH,
+    ranks: Ranks = SINGLE,
     on_device: bool = True,
     device: str = "cpu",
     **options,
@@ -36,11 +36,11 @@ def made(
     split = Split(images, np.arange(COUNT), np.array([str(i) for i in range(COUNT)]))
     augmentation = Augmentation(transforms or {}, (1.0, 2.0, 3.0), SHAPE)
     if not on_device:
-        return TrainingBatches(split, augmentation, 8, seed, shard, **options)
+        return TrainingBatches(split, augmentation, 8, seed, ranks, **options)
     pipeline = choose("device", augmentation, torch.device("cpu"), 0).device_augmentation
     assert pipeline is not None
     on = {"device_augmentation": pipeline, "device": torch.device(device)}
-    return DeviceBatches(split, augmentation, 8, seed, shard, **on, **options)
+    return DeviceBatches(split, augmentation, 8, seed, ranks, **on, **options)
 
 
 def epoch_of(batches: TrainingBatches, epoch: int, first: int = 0) -> list[tuple[torch.Tensor, torch.Tensor]]:
@@ -54,12 +54,12 @@ def check_same(one: list, other: list) -> None:
 
 
 # --- batches -------------------------------------------------------------------------------------------
-@pytest.mark.parametrize("shard", [WHOLE_BATCH, Shard(0, 2), Shard(1, 2), Shard(2, 3)])
+@pytest.mark.parametrize("ranks", [SINGLE, Ranks(0, 2), Ranks(1, 2), Ranks(2, 3)])
 @pytest.mark.parametrize(
     "options", [{}, {"alternating_flip": True}, {"low_resolution": LowResolution(9, 0.5, epochs=3)}]
 )
-def test_without_transforms_the_batches_are_those_of_the_other_backend(shard, options):
-    ours, theirs = made(shard=shard, **options), made(shard=shard, on_device=False, **options)
+def test_without_transforms_the_batches_are_those_of_the_other_backend(ranks, options):
+    ours, theirs = made(ranks=ranks, **options), made(ranks=ranks, on_device=False, **options)
     before = ours.split.images.copy()
     for epoch in (1, 2, 3):
         check_same(epoch_of(ours, epoch), epoch_of(theirs, epoch))
@@ -86,12 +86,12 @@ def test_a_batch_does_not_depend_on_those_before_it():
         check_same(epoch_of(made(CROP_FLIP, alternating_flip=True), 2, first), whole[first:])
 
 
-@pytest.mark.parametrize("shard", [WHOLE_BATCH, Shard(0, 2), Shard(1, 2)])
-def test_as_seen_is_what_the_loader_yields(shard):
+@pytest.mark.parametrize("ranks", [SINGLE, Ranks(0, 2), Ranks(1, 2)])
+def test_as_seen_is_what_the_loader_yields(ranks):
     options = {"alternating_flip": True, "low_resolution": LowResolution(12, 0.5, epochs=2)}
     batches, anyone = (
-        made(CROP_FLIP, shard=shard, **options),
-        made(CROP_FLIP, shard=Shard(0, shard.world_size), **options),
+        made(CROP_FLIP, ranks=ranks, **options),
+        made(CROP_FLIP, ranks=Ranks(0, ranks.world_size), **options),
     )
     for epoch in (1, 2):
         for images, labels in epoch_of(batches, epoch):
@@ -100,12 +100,10 @@ def test_as_seen_is_what_the_loader_yields(shard):
 
 
 @pytest.mark.parametrize("together", [1, 2, 4])
-@pytest.mark.parametrize(
-    "shard", [WHOLE_BATCH, Shard(1, 3), Shard(3, 4)]
-)  # of the last three images, the fourth has none
-def test_how_many_batches_are_made_together_changes_none(monkeypatch, shard, together):
+@pytest.mark.parametrize("ranks", [SINGLE, Ranks(1, 3), Ranks(3, 4)])  # of the last three images, the fourth has none
+def test_how_many_batches_are_made_together_changes_none(monkeypatch, ranks, together):
     options = {"alternating_flip": True, "low_resolution": LowResolution(12, 0.5, epochs=2)}
-    batches = made(CROP_FLIP, shard=shard, **options)
+    batches = made(CROP_FLIP, ranks=ranks, **options)
     own = batches.own_rows(0)
     for epoch in (1, 2):
         expected = [(batches.images(epoch, b, batches.order(epoch)[batches.own_rows(b)]), b) for b in range(6)]
@@ -119,7 +117,7 @@ def test_how_many_batches_are_made_together_changes_none(monkeypatch, shard, tog
 
 
 def test_ranks_draw_independently_on_shards_of_the_images():
-    shards = [made(CROP_FLIP, shard=Shard(rank, 2)) for rank in (0, 1)]
+    shards = [made(CROP_FLIP, ranks=Ranks(rank, 2)) for rank in (0, 1)]
     assert not np.array_equal(*(batches.images(1, 0, np.arange(4)) for batches in shards))
     both = [epoch_of(batches, 1) for batches in shards]
     seen = []

@@ -50,7 +50,7 @@ def network_of(library, name, *more, classes=7, channels=3):
         ("timm", "vit_tiny_patch16_224", {"img_size": 32}),
     ],
 )
-def test_a_network_is_the_librarys_own(library, name, options):
+def test_a_network_computes_what_the_librarys_own_does(library, name, options):
     theirs = OWN[library](name, num_classes=7, **options).eval()
     ours = network_of(library, name)
     ours.load_state_dict(theirs.state_dict())
@@ -96,7 +96,7 @@ def test_an_unknown_name_lists_the_nearest(library, name, message):
 
 
 @pytest.mark.parametrize("name", ["hf-hub:a/b", "local-dir:/tmp", "../x", ""])
-def test_a_name_leads_nowhere_else(name):
+def test_an_architecture_cannot_be_an_address_or_a_path(name):
     with pytest.raises(RequestError, match=r"model\.architecture="):
         composed("model=timm", f"model.architecture='{name}'")
 

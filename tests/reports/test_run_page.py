@@ -175,8 +175,7 @@ def test_findings_about_a_run_written_by_hand(by_hand):
     assert "2 test labels of 20 may be wrong" in labels
     assert "the accuracy is 95.00% rather than 85.00%" in labels
     assert (
-        "6.0\u00a0s of training and 1.5\u00a0s of evaluation"
-        in _finding(by_hand, "Time of training and evaluation").text
+        "6\u00a0s of training and 1.5\u00a0s of evaluation" in _finding(by_hand, "Time of training and evaluation").text
     )
 
 

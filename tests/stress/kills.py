@@ -108,7 +108,7 @@ def _write_for_ever(run: Path, telling: int) -> None:
     """Go on with the run that is there."""
     status = run_status.claim_again(run)
     epoch = _check(run)
-    tables.keep_epochs(run / "steps.csv", epoch)
+    tables.keep_epochs(run / "steps.csv", tables.STEPS_COLUMNS, epoch)
     while True:
         epoch += 1
         first = (epoch - 1) * STEPS_PER_EPOCH

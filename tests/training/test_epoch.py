@@ -101,7 +101,7 @@ def test_training_equals_a_plain_loop(batches, label_smoothing):
     assert (who.step, who.epoch) == (TOTAL, EPOCHS)
 
 
-def test_an_interval_of_an_epoch_moves_the_schedule_once_an_epoch(batches):
+def test_interval_epoch_advances_the_schedule_once_an_epoch(batches):
     rows = [row for result in train(learner(interval="epoch"), batches) for row in result.steps]
     reference = learner().scheduler
     first = reference.get_last_lr()[0]
@@ -135,7 +135,7 @@ def test_bfloat16_is_close_to_float32(batches):
     assert losses[0] == pytest.approx(losses[1], rel=0.05)
 
 
-def test_metrics_are_those_of_the_steps(monkeypatch, tmp_path):
+def test_progress_shows_the_metrics_of_the_steps(monkeypatch, tmp_path):
     shown = []
     monkeypatch.setattr("cifar_exp.training.progress._LINE_SECONDS", 0.0)
     monkeypatch.setattr(EpochProgress, "show", lambda progress, *metrics: shown.append((progress._done, *metrics)))

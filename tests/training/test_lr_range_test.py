@@ -130,7 +130,7 @@ def test_smoothing_is_pandas_adjusted_exponential_mean():
     np.testing.assert_allclose(curve_of(losses).smoothed, expected, rtol=1e-12)
 
 
-def test_the_suggestion_on_a_straight_descent_is_where_theory_puts_it():
+def test_the_suggestion_on_a_straight_descent_agrees_with_the_smoothing_lag():
     # Flat at 4 for 10 steps, then 0.01 a step down to 2, then away. An exponential mean with weight 0.9 follows a
     # straight line 0.9 / 0.1 = 9 steps behind: lowest 2.09 at step 210, half of the fall at 4 - 1.91 / 2 = 3.045.
     losses = [4.0] * 10 + [4 - 0.01 * n for n in range(1, 201)] + [9.0] * 5
@@ -154,7 +154,7 @@ def test_the_suggestion_on_a_straight_descent_is_where_theory_puts_it():
         ([*noisy(2.3, 60), 4, 9, 30], "did not fall"),
     ],
 )
-def test_a_curve_without_a_valley_has_a_reason_instead_of_a_suggestion(losses, reason):
+def test_a_range_test_without_a_fall_gives_a_reason_instead_of_a_suggestion(losses, reason):
     found = curve_of(losses).suggest()
     assert found.max_lr is None
     assert reason in found.reason
@@ -171,7 +171,7 @@ def test_a_loss_that_falls_from_the_start_is_a_caution():
     assert "--min-lr" in found.cautions[0]
 
 
-def test_the_test_ends_where_half_of_the_fall_is_lost_and_not_by_noise():
+def test_the_range_test_stops_after_losing_half_of_the_fall_and_not_by_noise():
     assert not any(curve_of(noisy(2.3, n, seed=n)).diverged for n in range(11, 100))
     fallen = [*noisy(2.3, 30), *np.linspace(2.3, 1.3, 60)]
     lowest = min(curve_of(fallen).smoothed)
@@ -182,12 +182,12 @@ def test_the_test_ends_where_half_of_the_fall_is_lost_and_not_by_noise():
     assert curve_of([*fallen, math.nan]).diverged
 
 
-def test_a_divergence_that_comes_at_the_end_keeps_the_suggestion():
+def test_an_infinite_last_loss_keeps_the_suggestion():
     losses = [*noisy(2.3, 30), *np.linspace(2.3, 1.3, 60)]
     assert curve_of([*losses, math.inf]).suggest().max_lr is not None
 
 
-def test_curves_are_read_back_and_damaged_ones_refused(tmp_path):
+def test_range_tests_are_read_back_and_damaged_files_refused(tmp_path):
     curve, path = curve_of([*noisy(2.3, 40), 5.0, math.nan]), tmp_path / "lr_find.csv"
     tables.write_table(path, tables.LR_FIND_COLUMNS, curve.rows())
     again = read_lr_range_test(path)

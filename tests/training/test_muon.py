@@ -101,9 +101,3 @@ def test_state_goes_through_a_state_dict():
         second.grad = gradient
         other.step()
     assert torch.equal(first, second)
-
-
-@pytest.mark.parametrize("options", [{"lr": -1}, {"lr": 0.1, "momentum": 1.0}])
-def test_wrong_values_are_refused(options):
-    with pytest.raises(ValueError, match="momentum"):
-        Muon([torch.zeros(1, requires_grad=True)], **options)

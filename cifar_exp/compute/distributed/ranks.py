@@ -14,14 +14,13 @@ import torch.distributed as dist
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from cifar_exp.compute.distributed.shard import Shard
 from cifar_exp.errors import RequestError
 from cifar_exp.safe_io.plural import plural
 
 T = TypeVar("T")
 
 
-@dataclass
+@dataclass(eq=False)
 class Ranks:
     """This process among the ranks of a run."""
 
@@ -39,10 +38,16 @@ class Ranks:
         """Whether there is more than one rank."""
         return self.world_size > 1
 
-    @property
-    def shard(self) -> Shard:
-        """This rank's shard of every batch."""
-        return Shard(self.rank, self.world_size)
+    def rows(self, start: int, stop: int) -> tuple[slice, int]:
+        """This rank's shard of a batch at rows ``start`` to ``stop``: its rows, and how many of them count.
+
+        Batches are cut into consecutive shards of nearly equal length. A batch can have fewer images than there are
+        ranks. A rank without an image takes the first one of the batch, which does not count, because every rank must
+        take part in every collective operation.
+        """
+        count = stop - start
+        first, last = (start - -count * rank // self.world_size for rank in (self.rank, self.rank + 1))  # rounded up
+        return (slice(first, last), last - first) if last > first else (slice(start, start + 1), 0)
 
     def device(self, requested: torch.device) -> torch.device:
         """The device of this rank: a GPU per rank, or the CPU for all.

@@ -120,7 +120,11 @@ def follow_runs(run_on_rank: Callable[[dict[str, Any], bool], None]) -> int:
     """
     assert _session is not None
     logging.getLogger("cifar_exp").setLevel(logging.ERROR)  # rank 0 logs the rest
-    while (code := _wait_for_run(_session)) is None:
+    while True:
+        while not _session.store.check([f"run {_session.runs}"]):
+            if _session.store.check([_EXIT_CODE]):
+                return int(_session.store.get(_EXIT_CODE))
+            time.sleep(_POLL_SECONDS)  # not inside the store, which ignores signals
         task = json.loads(_session.store.get(f"run {_session.runs}"))
         _session.runs += 1
         set_current_ranks(_session.ranks)
@@ -132,16 +136,6 @@ def follow_runs(run_on_rank: Callable[[dict[str, Any], bool], None]) -> int:
             if not (_session.ranks.stopping and isinstance(error, KeyboardInterrupt)):
                 return _report_failure(_session, error)
         set_current_ranks(SINGLE)
-    return code
-
-
-def _wait_for_run(session: _Session) -> int | None:
-    """Wait for rank 0's next run: None once it starts, or the exit code if rank 0 ends without one."""
-    while not session.store.check([f"run {session.runs}"]):
-        if session.store.check([_EXIT_CODE]):
-            return int(session.store.get(_EXIT_CODE))
-        time.sleep(_POLL_SECONDS)  # not inside the store, which ignores signals
-    return None
 
 
 def _report_failure(session: _Session, error: BaseException) -> int:

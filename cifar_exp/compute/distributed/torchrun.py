@@ -16,8 +16,8 @@ def local_world_size() -> int:
 
 
 def _count(name: str) -> int:
-    value = os.environ.get(name, "1") if "TORCHELASTIC_RUN_ID" in os.environ else "1"
-    return int(value) if value.isascii() and value.isdigit() else 1
+    # Other programs set these variables, too.
+    return int(os.environ.get(name, "1")) if "TORCHELASTIC_RUN_ID" in os.environ else 1
 
 
 def require_one_process(request: str) -> None:

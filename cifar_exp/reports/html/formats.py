@@ -8,6 +8,8 @@ from collections.abc import Callable
 from functools import wraps
 from typing import Any
 
+from cifar_exp.safe_io.plural import duration
+
 EMPTY = "–"  # noqa: RUF001 - a dash is meant
 
 
@@ -80,16 +82,8 @@ def integer(value: float) -> str:
 
 @_or_empty
 def seconds(value: float) -> str:
-    r"""A duration in its two largest units.
-
-    >>> seconds(0.25), seconds(59.94), seconds(3725), seconds(7e5)
-    ('0.25\xa0s', '59.9\xa0s', '1\xa0h 2\xa0min', '8\xa0d 2\xa0h')
-    """
-    if value < 60:
-        return f"{value:.2f}\u00a0s" if value < 1 else f"{value:.1f}\u00a0s"
-    units = (("d", 86400, "h", 3600), ("h", 3600, "min", 60), ("min", 60, "s", 1))
-    unit, size, smaller, small = next(one for one in units if value >= one[1])
-    return f"{int(value // size)}\u00a0{unit} {int(value % size // small)}\u00a0{smaller}"
+    """A duration; see ``duration``."""
+    return duration(value).replace(" ", "\u00a0")
 
 
 @_or_empty

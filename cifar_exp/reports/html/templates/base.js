@@ -21,10 +21,9 @@ const page = (() => {
     percent: (value) => `${(100 * value).toFixed(2)}%`,
     points: (value) => minus(`${value < -0.00005 ? "" : "+"}${Math.abs(value) < 0.00005 ? "0.00" : (100 * value).toFixed(2)}`),
     seconds: (value) => {
-      if (value < 60) return `${value.toFixed(value < 1 ? 2 : 1)}\u00a0s`;
-      if (value < 3600) return `${Math.floor(value / 60)}\u00a0min ${Math.floor(value % 60)}\u00a0s`;
-      if (value < 86400) return `${Math.floor(value / 3600)}\u00a0h ${Math.floor((value % 3600) / 60)}\u00a0min`;
-      return `${Math.floor(value / 86400)}\u00a0d ${Math.floor((value % 86400) / 3600)}\u00a0h`;
+      const units = [["d", 86400, 48 * 3600], ["h", 3600, 5400], ["min", 60, 90], ["s", 1, 0]];
+      const [unit, length] = units.find((one) => value >= one[2]);
+      return `${Number((value / length).toPrecision(3))}\u00a0${unit}`;
     },
   };
   const format = (value, kind) =>

@@ -4,16 +4,13 @@ import logging
 
 import numpy as np
 import pytest
-import torch
 from composing import composed
 
 from cifar_exp.data import Split
 from cifar_exp.data.augment.policy import LowResolution
 from cifar_exp.data.dataset import Splits
-from cifar_exp.training import time_left
-from cifar_exp.training.time_left import RunClock
-
-TINY = "experiment=quickstart", "epochs=2", "model.width=4", "data.limit_train=150", "data.limit_test=60"
+from cifar_exp.training import progress
+from cifar_exp.training.progress import RunClock
 
 
 def split(images: int) -> Split:
@@ -23,7 +20,7 @@ def split(images: int) -> Split:
 def test_time_left_of_all_epochs(monkeypatch, caplog):
     caplog.set_level(logging.INFO)
     times = iter([0.0, 100.0, 103.0, 111.0, 130.0])
-    monkeypatch.setattr(time_left.time, "monotonic", lambda: next(times))
+    monkeypatch.setattr(progress.time, "monotonic", lambda: next(times))
     clock = RunClock(np.array([90.0, 90.0]), np.array([10.0, 30.0]))
     clock.update(1, 0.1)
     clock.update(1, 0.2)  # at 100 s, 18 of 220 are done
@@ -47,18 +44,16 @@ def test_time_left_of_all_epochs(monkeypatch, caplog):
 def test_work_of_a_run(override, expected):
     config = composed("data=cifar10", "epochs=4", override)
     splits = Splits(split(800), split(100), split(300))
-    assert RunClock.of(config, splits, LowResolution(16, 0.5, epochs=4), torch.device("cpu")).work == pytest.approx(
-        expected
-    )
+    assert RunClock.of(config, splits, LowResolution(16, 0.5, epochs=4)).work == pytest.approx(expected)
 
 
 def test_the_log_of_a_long_run_names_shorter_ways(monkeypatch, caplog):
     caplog.set_level(logging.INFO)
     times = iter([0.0, 1.0, 10_001.0])
-    monkeypatch.setattr(time_left.time, "monotonic", lambda: next(times))
+    monkeypatch.setattr(progress.time, "monotonic", lambda: next(times))
     splits = Splits(split(8000), None, split(1))
-    clock = RunClock.of(composed("data=cifar10", "epochs=1"), splits, None, torch.device("cpu"))
+    clock = RunClock.of(composed("data=cifar10", "epochs=1"), splits, None)
     for fraction in (0.0, 0.25, 0.5):
         clock.update(1, fraction)
     (line,) = caplog.messages
-    assert line.endswith("Shorter: experiment=speedrun or data.limit_train=5000 or a GPU.")
+    assert line.endswith("Shorter: experiment=speedrun, data.limit_train=5000 or a faster device.")
