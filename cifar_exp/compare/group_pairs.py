@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from cifar_exp.evaluation import group_tests
-from cifar_exp.evaluation.statistics import SIGNIFICANCE, holm, p_in_words
+from cifar_exp.evaluation.statistics import SIGNIFICANCE, p_in_words
 
 # fmt: off
 GROUP_PAIRS_COLUMNS = (
@@ -36,7 +36,7 @@ class GroupPair:
     a: tuple[float, ...]  # test accuracies of A's seeds
     b: tuple[float, ...]  # and of B's
     result: group_tests.Welch | None  # B minus A; None if a group has one seed or no group has any spread
-    p_value_corrected: float = float("nan")  # for several comparisons (Holm); NaN without a verdict
+    p_value_corrected: float = float("nan")  # see ``group_tests.corrected``; NaN without a verdict
     plan: Plan | None = None  # None if there is a significant difference, or too few seeds for a plan
 
     @property
@@ -88,6 +88,14 @@ class GroupVerdicts:
     pairs: list[GroupPair]  # A against each other group, in the order of the groups
     comparisons: int  # how many the p-values are corrected for
 
+    @property
+    def candidates(self) -> tuple[int, str]:
+        """From how many groups ``by`` chose the baseline, and in words which ones, if not from all of them."""
+        able = sum(pair.has_enough_seeds for pair in self.pairs) + 1
+        if able > len(self.pairs) or len(self.pairs[0].a) < group_tests.ENOUGH_SEEDS:
+            return len(self.pairs) + 1, ""
+        return able, f" among those with at least {group_tests.ENOUGH_SEEDS} seeds"
+
     def by_outcome(self) -> dict[str, list[GroupPair]]:
         """The pairs by their outcome."""
         return {outcome: [pair for pair in self.pairs if pair.outcome == outcome] for outcome in OUTCOMES}
@@ -113,17 +121,16 @@ def against_baseline_group(groups: pd.DataFrame, by: str, named: int | None) -> 
         for position, tests in here["tests"].items()
         if position != baseline
     ]
-    p_values = {
-        number: pair.result.p_value for number, pair in enumerate(pairs) if pair.has_enough_seeds and pair.result
-    }
-    comparisons = len(p_values)
-    if named is None and by == "test_accuracy":  # any two groups could have been the pair with the largest difference
-        able = int((here["tests"].map(len) >= group_tests.ENOUGH_SEEDS).sum())
-        comparisons = max(comparisons, able * (able - 1) // 2)
-    for number, p_value in zip(p_values, holm(list(p_values.values()), comparisons), strict=True):
+    tests = {number: pair.result for number, pair in enumerate(pairs) if pair.has_enough_seeds and pair.result}
+    chosen_of = int((here["tests"].map(len) >= group_tests.ENOUGH_SEEDS).sum()) if named is None else None
+    for (number, test), p_value in zip(
+        tests.items(), group_tests.corrected(list(tests.values()), chosen_of), strict=True
+    ):
         pair = replace(pairs[number], p_value_corrected=p_value)
-        pairs[number] = pair if p_value < SIGNIFICANCE else replace(pair, plan=_plan(pair, comparisons))
-    return GroupVerdicts(baseline, "" if named is not None else by, pairs, comparisons)
+        if not p_value < SIGNIFICANCE:
+            pair = replace(pair, plan=_plan(pair, group_tests.single_level(len(tests), chosen_of, test.df)))
+        pairs[number] = pair
+    return GroupVerdicts(baseline, "" if named is not None else by, pairs, len(tests))
 
 
 def _baseline(here: pd.DataFrame, by: str, named: int | None) -> int | None:
@@ -136,10 +143,9 @@ def _baseline(here: pd.DataFrame, by: str, named: int | None) -> int | None:
     return int(str(choice.idxmax())) if choice.notna().any() else None
 
 
-def _plan(pair: GroupPair, comparisons: int) -> Plan:
+def _plan(pair: GroupPair, level: float) -> Plan:
     """What more seeds would show, at the level that the correction leaves to a single comparison."""
     spread, n = (float(np.std(pair.a, ddof=1)), float(np.std(pair.b, ddof=1))), (len(pair.a), len(pair.b))
-    level = SIGNIFICANCE / comparisons
     needed = (
         group_tests.seeds_needed(difference, spread, level)
         for difference in (pair.difference, group_tests.RELEVANT_DIFFERENCE)
