@@ -130,6 +130,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", type=Path)
     parser.add_argument("--repeats", type=int, default=100)
+    parser.add_argument("--occlusion-repeats", type=int, default=30, help="82 forward passes for each image")
     parser.add_argument("--images", type=int, default=200, help="in the tables of verdicts")
     parser.add_argument("--drawn", type=int, default=100, help="images in each repetition")
     options = parser.parse_args()
@@ -161,7 +162,7 @@ def main() -> None:
     for layer in layers:
         found = repeated(*many, untrained(explainer, layer.name), options.repeats, options.drawn)
         line(f"{layer.name} of untrained networks", found)
-    line("occlusion", repeated(*many, occlusion(explainer), max(options.repeats // 10, 2), options.drawn))
+    line("occlusion", repeated(*many, occlusion(explainer), options.occlusion_repeats, options.drawn))
 
 
 if __name__ == "__main__":

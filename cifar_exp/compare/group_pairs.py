@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from cifar_exp.evaluation import group_tests
-from cifar_exp.evaluation.statistics import SIGNIFICANCE, holm, p_in_words
+from cifar_exp.evaluation.statistics import SIGNIFICANCE, p_in_words
 
 # fmt: off
 GROUP_PAIRS_COLUMNS = (
@@ -38,9 +38,9 @@ class GroupPair:
     b: tuple[float, ...]  # and of B's
     difference: float  # mean test accuracy of B minus that of A
     probability_a_better: float  # fraction of the pairs of seeds in which A has the higher test accuracy than B
-    interval: tuple[float, float]  # its 95% confidence interval; NaN if a group has one seed or none has any spread
-    p_value: float  # of Welch's test; NaN as the interval, and with too few seeds for a verdict
-    p_value_corrected: float = math.nan  # for several comparisons (Holm)
+    test: group_tests.Welch | None  # of B minus A; None if a group has one seed or no group has any spread
+    interval: tuple[float, float]  # 95% confidence interval of the difference; NaN without a test
+    p_value_corrected: float = math.nan  # see ``group_tests.corrected``; NaN without a verdict
     plan: Plan | None = None  # None if there is a significant difference, or too few seeds for a plan
 
     @property
@@ -62,7 +62,7 @@ class GroupPair:
         """The outcome in words, with its p-value."""
         if not self.has_enough_seeds:
             return "too few seeds for a verdict"
-        if math.isnan(self.p_value):
+        if self.test is None:
             return "no verdict: all seeds have the same accuracy"
         words = "no evidence of a difference" if self.outcome == "no evidence" else self.outcome
         return f"{words} ({p_in_words(self.p_value_corrected)})"
@@ -76,6 +76,14 @@ class GroupVerdicts:
     by: str  # column whose best mean chose A; empty if the user named it
     pairs: list[GroupPair]  # A against each other group, in the order of the groups
     comparisons: int  # how many the p-values are corrected for
+
+    @property
+    def candidates(self) -> tuple[int, str]:
+        """From how many groups ``by`` chose the baseline, and in words which ones, if not from all of them."""
+        able = sum(pair.has_enough_seeds for pair in self.pairs) + 1
+        if able > len(self.pairs) or len(self.pairs[0].a) < group_tests.ENOUGH_SEEDS:
+            return len(self.pairs) + 1, ""
+        return able, f" among those with at least {group_tests.ENOUGH_SEEDS} seeds"
 
     def by_outcome(self) -> dict[str, list[GroupPair]]:
         """The pairs by their outcome."""
@@ -101,29 +109,29 @@ def against_baseline_group(groups: pd.DataFrame, by: str, named: int | None) -> 
         for position, tests in here["tests"].items()
         if position != baseline
     ]
-    p_values = {number: pair.p_value for number, pair in enumerate(pairs) if not math.isnan(pair.p_value)}
-    comparisons = len(p_values)
-    if named is None and by == "test_accuracy":  # any two groups could have been the pair with the largest difference
-        able = int((here["tests"].map(len) >= group_tests.ENOUGH_SEEDS).sum())
-        comparisons = max(comparisons, able * (able - 1) // 2)
-    for number, p_value in zip(p_values, holm(list(p_values.values()), comparisons), strict=True):
+    tests = {number: pair.test for number, pair in enumerate(pairs) if pair.has_enough_seeds and pair.test}
+    chosen_of = int((here["tests"].map(len) >= group_tests.ENOUGH_SEEDS).sum()) if named is None else None
+    for (number, test), p_value in zip(
+        tests.items(), group_tests.corrected(list(tests.values()), chosen_of), strict=True
+    ):
         pair = replace(pairs[number], p_value_corrected=p_value)
-        pairs[number] = pair if p_value < SIGNIFICANCE else replace(pair, plan=_plan(pair, comparisons))
-    return GroupVerdicts(baseline, "" if named is not None else by, pairs, comparisons)
+        if not p_value < SIGNIFICANCE:
+            pair = replace(pair, plan=_plan(pair, group_tests.single_level(len(tests), chosen_of, test.df)))
+        pairs[number] = pair
+    return GroupVerdicts(baseline, "" if named is not None else by, pairs, len(tests))
 
 
 def _pair(position: int, a: Sequence[float], b: Sequence[float]) -> GroupPair:
     """A pair before the correction of its p-value."""
     test = group_tests.welch(a, b)
-    enough = min(len(a), len(b)) >= group_tests.ENOUGH_SEEDS
     return GroupPair(
         position,
         tuple(a),
         tuple(b),
         difference=float(np.mean(b) - np.mean(a)),
         probability_a_better=group_tests.probability_better(a, b),
+        test=test,
         interval=(test.low, test.high) if test else (math.nan, math.nan),
-        p_value=test.p_value if test and enough else math.nan,
     )
 
 
@@ -137,10 +145,9 @@ def _baseline(here: pd.DataFrame, by: str, named: int | None) -> int | None:
     return int(str(choice.idxmax())) if choice.notna().any() else None
 
 
-def _plan(pair: GroupPair, comparisons: int) -> Plan:
+def _plan(pair: GroupPair, level: float) -> Plan:
     """What more seeds would show, at the level that the correction leaves to a single comparison."""
     spread, n = (float(np.std(pair.a, ddof=1)), float(np.std(pair.b, ddof=1))), (len(pair.a), len(pair.b))
-    level = SIGNIFICANCE / comparisons
     needed = (
         group_tests.seeds_needed(difference, spread, level)
         for difference in (pair.difference, group_tests.RELEVANT_DIFFERENCE)
@@ -156,7 +163,8 @@ def group_pair_rows(baseline: int, pairs: Sequence[GroupPair]) -> list[dict[str,
         for name, values in (("a", pair.a), ("b", pair.b)):
             row |= {f"n_{name}": len(values), f"mean_{name}": float(np.mean(values))}
         row |= {"difference": pair.difference, "ci_low": pair.interval[0], "ci_high": pair.interval[1]}
-        row |= {"p_value": pair.p_value, "p_value_corrected": pair.p_value_corrected}
+        if pair.test and pair.has_enough_seeds:
+            row |= {"p_value": pair.test.p_value, "p_value_corrected": pair.p_value_corrected}
         row["probability_a_better"] = pair.probability_a_better
         if pair.plan:
             row |= {"detectable_difference": pair.plan.detectable, "seeds_needed": pair.plan.seeds}

@@ -83,15 +83,18 @@ def groups_legend(comparison: Comparison) -> str:
     """The meaning of the verdicts about settings; empty if there are none."""
     if (verdicts := comparison.verdicts) is None:
         return ""
-    chosen = f"with the best mean {verdicts.by}" if verdicts.by else "of the run named with --baseline"
-    optimistic = (
-        ". The baseline was chosen by test accuracy, so its mean is optimistic and every pair of settings counts"
+    chosen = (
+        f"with the best mean {verdicts.by}{verdicts.candidates[1]}"
+        if verdicts.by
+        else "of the run named with --baseline"
     )
+    choice = " and for the choice of the baseline (Games-Howell)" if verdicts.by and verdicts.comparisons > 1 else ""
+    optimistic = ". The baseline was chosen by test accuracy, so its mean is optimistic" if verdicts.by == TEST else ""
     return (
         f"Baseline: {comparison.groups['name'].iloc[verdicts.baseline]}, the setting {chosen}. Difference: mean test "
         "accuracy minus the baseline's, in points. P(better): fraction of the pairs of one run of each in which the "
         "setting has the higher test accuracy. Verdict: Welch's t test on the test accuracies of the repetitions"
-        f"{_corrected(verdicts.comparisons)}{optimistic if verdicts.by == TEST else ''}."
+        f"{_corrected(verdicts.comparisons)}{choice}{optimistic}."
     )
 
 

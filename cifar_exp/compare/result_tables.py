@@ -145,9 +145,13 @@ def settings_table(comparison: Comparison, most: int = _MOST_GROUPS) -> Table | 
     by_position = {pair.position: pair for pair in verdicts.pairs} if verdicts else {}
     pairs = [by_position.get(position) for position in range(len(groups))]
     if verdicts:
+        made.add(map(_difference, pairs), DIFFERENCE, "points", printed=2, note=f"mean {TEST} {_MINUS_BASELINE}")
+        better = [f"{1 - pair.probability_a_better:.2f}" if pair else "" for pair in pairs]
+        note = "fraction of the pairs of runs in which this setting's run is better"
+        made.add(better, "P(better)", printed=2, note=note)
         words = [pair.verdict if pair else "" for pair in pairs]
         words = ["baseline" if row == verdicts.baseline else word for row, word in enumerate(words)]
-        note = "Welch's t test against the baseline, corrected (Holm)"
+        note = "Welch's t test against the baseline, corrected for several comparisons"
         made.add(words, "verdict", printed=2, key=True, note=note)
     made.add_settings(groups, comparison.varied, hidden=True, printed=not named)
     made.add(groups["n"], "n", "integer", note="repetitions", printed=1)
@@ -161,7 +165,7 @@ def settings_table(comparison: Comparison, most: int = _MOST_GROUPS) -> Table | 
     means = groups["mean_test_accuracy"]
     made.add(means, f"mean {TEST}", "percent", hidden=not tested, key=True, printed=tested)
     if verdicts:
-        _add_effects(made, pairs)
+        _add_plans(made, pairs)
     repetitions = "seeds" if comparison.repetition == "seed" else "/".join(map(heading, comparison.over))
     made.add(groups["seeds"], repetitions, printed=2)
     left_out = bool(comparison.groups["not_averaged"].any())
@@ -171,17 +175,16 @@ def settings_table(comparison: Comparison, most: int = _MOST_GROUPS) -> Table | 
     return made.table(groups["best"], choose=True, find=len(groups) > 10, shown=20)
 
 
-def _add_effects(made: _Builder, pairs: Sequence[GroupPair | None]) -> None:
-    made.add(map(_difference, pairs), DIFFERENCE, "points", printed=1, note=f"mean test accuracy {_MINUS_BASELINE}")
-    better = [f"{1 - pair.probability_a_better:.2f}" if pair else "" for pair in pairs]
-    made.add(better, "P(better)", printed=1, note="fraction of the pairs of runs in which this setting's run is better")
+def _add_plans(made: _Builder, pairs: Sequence[GroupPair | None]) -> None:
     p_values = [pair.p_value_corrected if pair else None for pair in pairs]
-    made.add(p_values, "p corrected", "number", note="Welch's t test, corrected for several comparisons (Holm)")
+    note = "Welch's t test, corrected for several comparisons"
+    made.add(p_values, "p corrected", "number", hidden=True, note=note)
     plans = [pair.plan if pair else None for pair in pairs]
+    hidden = not any(plans)
     note = "smallest true difference that these seeds detect with probability 80%"
-    made.add([plan.detectable if plan else None for plan in plans], "detectable", "points", note=note)
+    made.add([plan.detectable if plan else None for plan in plans], "detectable", "points", hidden=hidden, note=note)
     note = "of each setting, to detect the measured difference (probability 80%)"
-    made.add([plan.seeds if plan else None for plan in plans], "seeds needed", "integer", note=note)
+    made.add([plan.seeds if plan else None for plan in plans], "seeds needed", "integer", hidden=hidden, note=note)
 
 
 def pairs_table(comparison: Comparison, pairs: Sequence[Pair], out: Path) -> Table:

@@ -5,16 +5,20 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
+from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.power import TTestIndPower
 from statsmodels.stats.weightstats import CompareMeans, DescrStatsW
 
 from cifar_exp.evaluation.group_tests import (
     MOST_SEEDS,
     POWER,
+    corrected,
     detectable_difference,
     power,
     probability_better,
     seeds_needed,
+    single_level,
+    studentized_range_tail,
     welch,
 )
 
@@ -89,6 +93,29 @@ def test_a_plan_is_the_least_that_is_enough(spread, level):
     found = detectable_difference(spread, (3, 4), level)
     assert power(found, spread, (3, 4), level) == pytest.approx(POWER, abs=1e-6)
     assert seeds_needed(0.0, spread, level) is None
+
+
+@pytest.mark.parametrize("groups", [2, 3, 12, 100])
+@pytest.mark.parametrize("df", [2.0, 4.4, 18.0, 2e4])
+def test_the_studentized_range_is_scipys(groups, df):
+    for q in (0.0, 1.0, 3.6, 9.0, 40.0):
+        assert studentized_range_tail(q, groups, df) == pytest.approx(
+            stats.studentized_range.sf(q, groups, df), abs=1e-6
+        )
+
+
+def test_a_chosen_baseline_is_corrected_by_holm_and_games_howell():
+    groups = np.random.default_rng(0).normal(0.9, 0.01, (8, 5))
+    tests = [welch(groups[0], other) for other in groups[1:]]
+    by_holm = multipletests([test.p_value for test in tests], method="holm")[1]
+    assert corrected(tests, None) == corrected(tests, 2) == pytest.approx(list(by_holm))
+    t, df = (np.array([getattr(test, name) for test in tests]) for name in ("statistic", "df"))
+    by_games_howell = stats.studentized_range.sf(np.abs(t) * np.sqrt(2), 8, df)
+    assert corrected(tests, 8) == pytest.approx(list(np.maximum(by_holm, by_games_howell)), abs=1e-6)
+    level = single_level(1, 8, 18.0)
+    critical = stats.t.isf(level / 2, 18) * np.sqrt(2)
+    assert stats.studentized_range.sf(critical, 8, 18) == pytest.approx(0.05, abs=1e-6)
+    assert single_level(7, None, 18.0) == single_level(7, 2, 18.0) == pytest.approx(0.05 / 7)
 
 
 def draws(rng, n, difference, count=600):

@@ -53,8 +53,9 @@ def _baseline_setting(comparison: Comparison, verdicts: GroupVerdicts, name: str
     group = comparison.groups.iloc[verdicts.baseline]
     decided = all(pair.outcome == "worse" for pair in verdicts.pairs)
     if verdicts.by:
-        title = f"Best setting: {name}" if decided else f"Setting with the best mean {verdicts.by}: {name}"
-        text = f"Its mean {verdicts.by} is the best of {len(verdicts.pairs) + 1} settings. " * (verdicts.by != TEST)
+        count, among = verdicts.candidates
+        title = f"Best setting: {name}" if decided else f"Setting with the best mean {verdicts.by}{among}: {name}"
+        text = f"Its mean {verdicts.by} is the best of {count} settings{among}. " * (verdicts.by != TEST)
     else:
         title, text = f"Baseline setting: {name}", "It is the setting of the run named as the baseline. "
     text += f"Mean test accuracy {formats.percent(group['mean_test_accuracy'])} over {group['n']} runs."

@@ -146,6 +146,8 @@ def confidence(run: RunDirectory) -> Iterator[Finding]:
         Source("predictions.csv", "correct is False", "confidence", f"{high:,} above {HIGH}"),
         *summary_cells(run, "ece", "temperature", "ece_calibrated"),
     )
+    if error.verdict != "calibrated" and error.ece <= MISCALIBRATED:
+        text += f" The difference is larger than chance, but an ECE of up to {MISCALIBRATED:g} counts as a match."
     if error.verdict == "calibrated" or error.ece <= MISCALIBRATED:
         yield Finding("good", "Confidence matches accuracy", text, sources)
     else:

@@ -28,19 +28,19 @@ _LABEL_ISSUES = {
     "suggested_probability": Column("probability of the suggestion", "percent"),
     "source": Column("file"),
 }
-_FAITHFULNESS = {
+_FAITHFULNESS = {  # the format of losses: four decimals
     "layer": Column("layer"),
     "target": Column("target", note="true: of the misclassified images"),
     "verdict": Column("verdict", key=True, note="by the interval alone"),
+    "difference": Column("difference", "loss", note="drop, attended, less drop, control"),
+    "ci_low": Column("from", "loss", note="95% paired bootstrap interval of the difference"),
+    "ci_high": Column("to", "loss", note="95% paired bootstrap interval of the difference"),
+    "attended_drop": Column("drop, attended", "loss", note="mean drop in the class's probability"),
+    "control_drop": Column("drop, control", "loss", note="at the places that other images' maps mark"),
     "n": Column("images", "integer", note="too few have no verdict"),
-    "attended_drop": Column("drop, attended", "number", note="mean drop in the class's probability"),
-    "control_drop": Column("drop, control", "number", note="at the places that other images' maps mark"),
-    "difference": Column("difference", "number", note="attended less control"),
-    "ci_low": Column("from", "number", note="95% paired bootstrap interval of the difference"),
-    "ci_high": Column("to", "number", note="95% paired bootstrap interval of the difference"),
     "rank_correlation_reinitialized": Column(
         "rank correlation",
-        "number",
+        "loss",
         note="with the maps of the network whose last block is re-initialized; near 1: the maps do not depend on "
         "what was learned",
     ),
