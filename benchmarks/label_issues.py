@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from measuring import Limit, Report, Result, arguments
 
-from cifar_exp.evaluation.label_issues import label_issues
+from cifar_exp.evaluation.probability_records import label_issues
 
 FLIPPED = 0.02  # share of the test labels
 

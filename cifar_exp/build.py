@@ -23,9 +23,10 @@ from cifar_exp.config.schema import ExperimentConfig
 from cifar_exp.data.augment.backend import choose
 from cifar_exp.data.augment.policy import Augmentation, LowResolution
 from cifar_exp.data.batches import TrainingBatches
-from cifar_exp.data.dataset import Splits
+from cifar_exp.data.dataset import Dataset, Split, Splits
 from cifar_exp.data.device_batches import DeviceBatches
-from cifar_exp.data.normalize import Normalizer
+from cifar_exp.data.normalize import Normalizer, Statistics, channel_statistics
+from cifar_exp.data.split import hold_out
 from cifar_exp.errors import RequestError
 from cifar_exp.explain.layers import ExplainedLayers
 from cifar_exp.network import build_network, count_parameters
@@ -51,13 +52,13 @@ class Parts:
 
     splits: Splits  # the images
     class_names: tuple[str, ...]  # in the order of the labels
-    fingerprint: str  # of the data set (see ``data.Dataset``)
+    fingerprint: str  # of the data set (see ``Dataset``)
     batches: TrainingBatches  # the augmented training batches
     learner: Learner  # the network and what trains it
     steps_per_epoch: int  # optimizer steps in an epoch
     planned: NDArray[np.float64]  # (total_steps,) learning rates that the schedule plans
     compute: Compute  # where and in which precision
-    statistics: data.Statistics  # of the training images
+    statistics: Statistics  # of the training images
     normalize: Normalizer  # makes the network's input
     explained: ExplainedLayers  # the layers that Grad-CAM explains
     max_lr: float  # the peak learning rate
@@ -68,7 +69,7 @@ def build(
     config: ExperimentConfig,
     *,
     known_max_lr: float | None = None,
-    trained: tuple[data.Dataset, data.Statistics] | None = None,
+    trained: tuple[Dataset, Statistics] | None = None,
 ) -> Parts:
     """Build what ``config`` describes; seeds all generators.
 
@@ -92,8 +93,8 @@ def build(
     node = config.data
     dataset, statistics = trained or (data.load(node), None)
     names = dataset.class_names
-    splits = Splits(*data.hold_out(dataset.train, node.validation_fraction, node.split_seed, names), dataset.test)
-    statistics = statistics or data.statistics(splits.train.images, node.statistics_decimals)
+    splits = Splits(*hold_out(dataset.train, node.validation_fraction, node.split_seed, names), dataset.test)
+    statistics = statistics or channel_statistics(splits.train.images, node.statistics_decimals)
     batches = _training_batches(config, splits.train, dataset.train.images.nbytes, statistics, compute)
     # --- network ---
     steps_per_epoch = math.ceil(batches.per_epoch / config.accumulate)
@@ -130,7 +131,7 @@ def _check_limits(config: ExperimentConfig, total_steps: int, test_images: int) 
 
 
 def _training_batches(
-    config: ExperimentConfig, train: data.Split, data_bytes: int, statistics: data.Statistics, compute: Compute
+    config: ExperimentConfig, train: Split, data_bytes: int, statistics: Statistics, compute: Compute
 ) -> TrainingBatches:
     ranks, low = current_ranks(), config.augment.low_resolution
     if config.batch_size < ranks.world_size:

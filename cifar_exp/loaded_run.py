@@ -16,8 +16,8 @@ from cifar_exp.compute import seeding
 from cifar_exp.compute.device import Compute
 from cifar_exp.config.parse import changed
 from cifar_exp.config.schema import ExperimentConfig
-from cifar_exp.data import Split, Statistics
-from cifar_exp.data.normalize import Normalizer
+from cifar_exp.data.dataset import Split
+from cifar_exp.data.normalize import Normalizer, Statistics
 from cifar_exp.data.sources.image_files import read_images
 from cifar_exp.data.sources.resize import fit, resize_all
 from cifar_exp.errors import RequestError

@@ -24,8 +24,8 @@ from cifar_exp.config.fields import AUTO
 from cifar_exp.config.groups.model import LibraryConfig, ModelConfig
 from cifar_exp.config.parse import OwnNode
 from cifar_exp.config.schema import ExperimentConfig
-from cifar_exp.data import Split, Statistics
-from cifar_exp.data.normalize import Normalizer
+from cifar_exp.data.dataset import Split
+from cifar_exp.data.normalize import Normalizer, Statistics
 from cifar_exp.data.split import evenly
 from cifar_exp.errors import RequestError, in_a_line
 from cifar_exp.explain.layers import ExplainedLayers, choose_layers

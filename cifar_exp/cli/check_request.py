@@ -1,5 +1,6 @@
 """Checks of a request before any file is written: packages, paths, the device."""
 
+import math
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -7,7 +8,7 @@ from typing import Any
 
 from cifar_exp import trackers
 from cifar_exp.config.groups.data import CifarConfig, DataConfig, ImageCsvConfig, ImageFolderConfig
-from cifar_exp.config.groups.model import LibraryConfig, ModelConfig
+from cifar_exp.config.groups.model import LibraryConfig
 from cifar_exp.config.parse import as_containers
 from cifar_exp.config.schema import ExperimentConfig
 from cifar_exp.config.targets import targets
@@ -22,18 +23,13 @@ def check(config: ExperimentConfig, *, here: bool = True) -> None:
     ``here=False`` means that the run is for another machine of a cluster.
     """
     trackers.check(config)
-    _check_batch(config)
-    if here:
-        _check_packages(config)
-        _check_root(config.data)
-        _check_network(config.model)
-        if config.device not in ("auto", "cpu"):
-            from cifar_exp.compute.device import resolve_device
-
-            resolve_device(config.device)
-
-
-def _check_packages(config: ExperimentConfig) -> None:
+    size, available = config.batch_size, config.data.limit_train or math.inf
+    if config.data._target_ == "cifar_exp.data.mnist5k":
+        available = min(available, _MNIST5K_IMAGES)
+    if size > available:
+        raise RequestError(f"batch_size={size}: is more than the {available:,} training images; choose a smaller one")
+    if not here:
+        return
     for path, target in targets(as_containers(config)):
         package = str(target).split(".", 1)[0]
         if package in config.trust and find_spec(package) is None:
@@ -41,23 +37,29 @@ def _check_packages(config: ExperimentConfig) -> None:
                 f"{path}={target}: cannot be imported: no package {package!r}; "
                 "your own package must be installed or on PYTHONPATH"
             )
+    _check_root(config.data)
+    if isinstance(config.model, LibraryConfig):
+        _check_network(config.model)
+    if config.device not in ("auto", "cpu"):
+        from cifar_exp.compute.device import resolve_device
+
+        resolve_device(config.device)
 
 
 def _check_root(node: DataConfig) -> None:
     """Check that the data's folder or file exists; the loader checks its content."""
-    paths = {key: getattr(node, key) for key in ("root", "csv_file") if hasattr(node, key)}
+    if not isinstance(node, CifarConfig | ImageFolderConfig):
+        return
+    paths = {"root": node.root} | ({"csv_file": node.csv_file} if isinstance(node, ImageCsvConfig) else {})
     if isinstance(node, ImageFolderConfig) and not any(paths.values()):
-        key = "csv_file" if isinstance(node, ImageCsvConfig) else "root"
-        raise RequestError(f"data={node.name}: needs the path of the images: data.{key}=PATH")
+        raise RequestError(f"data={node.name}: needs the path of the images: data.{list(paths)[-1]}=PATH")
     for key, path in paths.items():
-        if isinstance(node, CifarConfig | ImageFolderConfig) and path is not None and not Path(path).exists():
+        if path is not None and not Path(path).exists():
             raise RequestError(f"data.{key}={path}: no such file or folder")
 
 
-def _check_network(node: ModelConfig) -> None:
-    """Check a library, its network's name, and that its weights exist. PyTorch is imported only for such a network."""
-    if not isinstance(node, LibraryConfig):
-        return
+def _check_network(node: LibraryConfig) -> None:
+    """Check a library, its network's name and stem, and that its weights exist. Imports PyTorch."""
     from cifar_exp.models.libraries import check_name
 
     check_name(node.library, node.architecture)
@@ -74,12 +76,3 @@ def _check_stem(target: str, architecture: str, image_size: int) -> None:
 
     node: Any = {"_target_": target, "architecture": architecture, "image_size": image_size, "stem": "cifar"}
     blueprint(node, num_classes=2, in_channels=3)
-
-
-def _check_batch(config: ExperimentConfig) -> None:
-    node, size = config.data, config.batch_size
-    known = [node.limit_train] if node.limit_train else []
-    if node._target_ == "cifar_exp.data.mnist5k":
-        known.append(_MNIST5K_IMAGES)
-    if known and size > min(known):
-        raise RequestError(f"batch_size={size}: is more than the {min(known):,} training images; choose a smaller one")

@@ -3,32 +3,19 @@
 import argparse
 import shlex
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
+from typing import NamedTuple
 
 from cifar_exp.compute.memory import off_for_imports
 
 
-@dataclass(frozen=True)
-class Command:
+class Command(NamedTuple):
     """A command. ``main(options)`` of the module ``cifar_exp.cli.NAME`` runs it and returns the exit code."""
 
     usage: str  # its arguments, for ``--help``
     purpose: str  # one line, for ``--help``
     add_arguments: Callable[[argparse.ArgumentParser], None]
-
-
-COMMANDS: dict[str, Command] = {}
-
-
-def _command(name: str, usage: str, purpose: str) -> Callable[[Callable[[argparse.ArgumentParser], None]], None]:
-    """Register the decorated function, which adds the arguments of the command to a parser."""
-
-    def register(add_arguments: Callable[[argparse.ArgumentParser], None]) -> None:
-        COMMANDS[name] = Command(usage, purpose, add_arguments)
-
-    return register
 
 
 def run_command(name: str, arguments: Sequence[str]) -> int:
@@ -38,10 +25,16 @@ def run_command(name: str, arguments: Sequence[str]) -> int:
         RequestError: the request itself is wrong.
         SystemExit: argparse printed the help, or a message about wrong arguments.
     """
-    parser = argparse.ArgumentParser(prog=f"cifar-exp {name}")
-    COMMANDS[name].add_arguments(parser)
+    from cifar_exp.cli.run_names import find_run
+
+    command = COMMANDS[name]
+    purpose = f"{command.purpose[0].upper()}{command.purpose[1:]}."
+    parser = argparse.ArgumentParser(prog=f"cifar-exp {name}", description=purpose)
+    command.add_arguments(parser)
     options = parser.parse_intermixed_args(arguments)  # an override may follow an option
-    _find_runs(options)
+    for key in vars(options).keys() & {"run", "path", "runs"}:  # shortened names of runs
+        given = getattr(options, key)
+        setattr(options, key, [find_run(one) for one in given] if isinstance(given, list) else find_run(given))
     options.command = shlex.join(["cifar-exp", name, *arguments])
     with off_for_imports():
         module = import_module(f"cifar_exp.cli.{name.replace('-', '_')}")
@@ -50,20 +43,9 @@ def run_command(name: str, arguments: Sequence[str]) -> int:
         from cifar_exp.safe_io.console import log_to_console
 
         log_to_console()
-        packages, options.overrides = split_trust(options.overrides)
+        packages, options.overrides = split_trust(vars(options).get("overrides", []))
         options.trust += packages
     return int(module.main(options))
-
-
-def _find_runs(options: argparse.Namespace) -> None:
-    """Replace shortened names of runs by their directories."""
-    from cifar_exp.cli.run_names import find_run
-
-    for name in ("run", "path"):
-        if name in options:
-            setattr(options, name, find_run(getattr(options, name)))
-    if "runs" in options:
-        options.runs = [find_run(run) for run in options.runs]
 
 
 def _add_out(parser: argparse.ArgumentParser, folder: str) -> None:
@@ -91,11 +73,6 @@ def _add_overrides(parser: argparse.ArgumentParser, metavar: str, what: str) -> 
     _add_trust(parser)
 
 
-def _add_config_dir(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--config-dir", metavar="DIR", help="folder with your own config options")
-
-
-@_command("lr-find", "[KEY=VALUE ...]", "suggest a max_lr by an LR range test")
 def _lr_find(parser: argparse.ArgumentParser) -> None:
     parser.description = (
         "Run an LR range test: train a copy of the network at a rising learning rate, record the loss and suggest a "
@@ -110,10 +87,9 @@ def _lr_find(parser: argparse.ArgumentParser) -> None:
     what = "optimizer steps, each at its own learning rate; fewer if the loss diverges (default: %(default)s)"
     parser.add_argument("--steps", metavar="N", type=int, default=100, help=what)
     _add_out(parser, "lr_find")
-    _add_config_dir(parser)
+    parser.add_argument("--config-dir", metavar="DIR", help="folder with your own config options")
 
 
-@_command("compare", "PATH...", "what differs, by how much, and whether that is significant")
 def _compare(parser: argparse.ArgumentParser) -> None:
     parser.description = "Find the runs under the paths and compare them: a table, CSVs and figures."
     parser.epilog = "A run that failed, diverged or is still running is listed with its state and never averaged in."
@@ -135,7 +111,6 @@ def _compare(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--format", choices=("table", "csv", "markdown"), default="table", help=what)
 
 
-@_command("resume", "RUN", "continue an interrupted run or sweep")
 def _resume(parser: argparse.ArgumentParser) -> None:
     parser.description = (
         "Resume an interrupted or failed run from its last checkpoint; results are identical to an uninterrupted run. "
@@ -144,12 +119,10 @@ def _resume(parser: argparse.ArgumentParser) -> None:
     parser.epilog = "A sweep does not record --config-dir, trust=... and Hydra's own settings: give them again."
     parser.add_argument("path", metavar="RUN_OR_SWEEP", type=Path, help="directory of a run or a sweep")
     _add_overrides(parser, "KEY=VALUE", "of a sweep: hydra.KEY=... and sweep.fail_fast=...; of a run: explain.images=N")
-    _add_config_dir(parser)
+    parser.add_argument("--config-dir", metavar="DIR", help="folder with your own config options")
 
 
-@_command("reproduce", "RUN", "run the saved config again and compare the metrics")
 def _reproduce(parser: argparse.ArgumentParser) -> None:
-    parser.description = "Run a saved config again in a new directory and compare the metrics row by row."
     _add_run(parser)
     _add_overrides(parser, "trust=[PACKAGE]", "the same as --trust PACKAGE")
     _add_out(parser, "reproductions")
@@ -158,11 +131,9 @@ def _reproduce(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--tolerance", metavar="T", type=float, default=0.0, help=what)
 
 
-@_command("evaluate", "RUN", "evaluate the checkpoint again, on its own or on other data")
 def _evaluate(parser: argparse.ArgumentParser) -> None:
     from cifar_exp.config.schema import OVERRIDABLE
 
-    parser.description = "Evaluate a run's checkpoint again: metrics, predictions, per-class accuracy, Grad-CAM."
     parser.epilog = "Example: cifar-exp evaluate outputs/2026-11-22/10-00-00-000000 data=image_folder data.root=/data/x"
     _add_run(parser)
     _add_overrides(parser, "KEY=VALUE", f"overrides of {', '.join(OVERRIDABLE)}")
@@ -170,7 +141,6 @@ def _evaluate(parser: argparse.ArgumentParser) -> None:
     _add_out(parser, "evaluations")
 
 
-@_command("predict", "RUN PATH...", "classify images, from the run directory alone")
 def _predict(parser: argparse.ArgumentParser) -> None:
     parser.description = "Classify images by a run's network, from the run directory alone; no labels are needed."
     parser.epilog = "Example: cifar-exp predict latest photo.jpg folder --explain"
@@ -185,10 +155,8 @@ def _predict(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", metavar="DEVICE", help=what)
     _add_out(parser, "predictions")
     _add_trust(parser)
-    parser.set_defaults(overrides=[])
 
 
-@_command("export", "RUN", "write the network as ONNX, torch.export or safetensors")
 def _export(parser: argparse.ArgumentParser) -> None:
     parser.description = (
         "Export a run's network and check that the file computes the same. The formats onnx and torch include "
@@ -202,12 +170,9 @@ def _export(parser: argparse.ArgumentParser) -> None:
     what = "new file (default: outputs/exports/DATE/TIME/model.SUFFIX)"
     parser.add_argument("--out", metavar="FILE", type=Path, help=what)
     _add_trust(parser)
-    parser.set_defaults(overrides=[])
 
 
-@_command("list", "[PATH...]", "list the runs, newest first")
 def _list(parser: argparse.ArgumentParser) -> None:
-    parser.description = "List the runs under the paths, newest first."
     parser.add_argument("paths", metavar="PATH", nargs="*", type=Path, help="folder (default: outputs)")
     what = "column of the list or of summary.csv, or config key; the best first, settings in ascending order"
     parser.add_argument("--sort", metavar="COLUMN", help=what)
@@ -215,8 +180,19 @@ def _list(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--format", choices=("table", "csv", "json"), default="table", help=what)
 
 
-@_command("report", "RUN...", "write report.html again, from the run directory alone")
 def _report(parser: argparse.ArgumentParser) -> None:
-    parser.description = "Write report.html of runs again, whatever their state, from their directories alone."
     parser.epilog = "Example: cifar-exp report outputs/2026-11-22/10-00-00-000000"
     parser.add_argument("runs", metavar="RUN", nargs="+", type=Path, help="run directory")
+
+
+COMMANDS = {
+    "lr-find": Command("[KEY=VALUE ...]", "suggest a max_lr by an LR range test", _lr_find),
+    "compare": Command("PATH...", "what differs, by how much, and whether that is significant", _compare),
+    "resume": Command("RUN", "continue an interrupted run or sweep", _resume),
+    "reproduce": Command("RUN", "run the saved config again and compare the metrics", _reproduce),
+    "evaluate": Command("RUN", "evaluate the checkpoint again, on its own or on other data", _evaluate),
+    "predict": Command("RUN PATH...", "classify images, from the run directory alone", _predict),
+    "export": Command("RUN", "write the network as ONNX, torch.export or safetensors", _export),
+    "list": Command("[PATH...]", "list the runs, newest first", _list),
+    "report": Command("RUN...", "write report.html again, from the run directory alone", _report),
+}

@@ -4,21 +4,20 @@ import argparse
 import dataclasses
 import logging
 import math
-from collections.abc import Sequence
+from functools import reduce
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from omegaconf import OmegaConf
 
 from cifar_exp import data, drawing, outputs
 from cifar_exp.build import Parts, build
-from cifar_exp.config import parse
 from cifar_exp.config.compose import compose_job
-from cifar_exp.config.resolved import SCHEMA_ERRORS, first_line, resolve, with_schema
+from cifar_exp.config.parse import as_containers, changed
+from cifar_exp.config.resolved import resolve
 from cifar_exp.config.schema import OVERRIDABLE, ExperimentConfig
 from cifar_exp.errors import DONE, RequestError
 from cifar_exp.evaluation.metrics import Evaluation
@@ -110,23 +109,24 @@ def _apply_overrides(config: ExperimentConfig, overrides: list[str]) -> Experime
         key, equals, _ = override.partition("=")
         if not equals or key.split(".")[0] not in OVERRIDABLE:
             raise RequestError(f"{override}: must be KEY=VALUE with a key of {', '.join(OVERRIDABLE)}")
-    try:
-        overridden = with_schema(config)  # refuses wrong types, as in a run
-        if any(override.startswith("data=") for override in overrides):
-            of_data = [override for override in overrides if override.startswith(("data=", "data."))]
-            # The network was trained on images of one size: other data is resized to it.
-            overridden.data = compose_job([*of_data, f"data.image_size={config.data.image_size}"]).data
-            overrides = [override for override in overrides if override not in of_data]
-        for override in overrides:
-            key = override.partition("=")[0]
-            if OmegaConf.select(overridden, key, default=overridden) is overridden:
-                raise RequestError(f"{key}: the run's config has no such key")
-            OmegaConf.update(overridden, key, OverridesParser.create().parse_override(override).value())
-    except HydraException as error:
-        raise RequestError(f"cannot read an override: {str(error).splitlines()[0]}") from error
-    except SCHEMA_ERRORS as error:
-        raise RequestError(first_line(error)) from error
-    return resolve(overridden)
+    values = as_containers(config)
+    of_data = [override for override in overrides if override.startswith(("data=", "data."))]
+    if any(override.startswith("data=") for override in of_data):
+        # The network was trained on images of one size: other data is resized to it.
+        job = compose_job([*of_data, f"data.image_size={config.data.image_size}"])
+        values["data"] = OmegaConf.to_container(job.data)
+        overrides = [override for override in overrides if override not in of_data]
+    for override in overrides:
+        try:
+            parsed = OverridesParser.create().parse_override(override)
+        except HydraException as error:
+            raise RequestError(f"cannot read an override: {str(error).splitlines()[0]}") from error
+        *parents, leaf = parsed.key_or_group.split(".")
+        node = reduce(lambda node, key: node.get(key, {}), parents, values)
+        if leaf not in node:
+            raise RequestError(f"{parsed.key_or_group}: the run's config has no such key")
+        node[leaf] = parsed.value()
+    return resolve(OmegaConf.create(values))
 
 
 def _restore(config: ExperimentConfig, path: Path, run: SavedRun) -> tuple[Parts, dict[str, Any]]:
@@ -136,9 +136,7 @@ def _restore(config: ExperimentConfig, path: Path, run: SavedRun) -> tuple[Parts
     fingerprint = run.environment.get("data_fingerprint")
     dataset = data.load_to_evaluate(config.data, names, run.config.data, fingerprint)
     if names != dataset.class_names:
-        raise RequestError(
-            f"the classes differ: the run has {_listed(names)}; the data has {_listed(dataset.class_names)}"
-        )
+        raise RequestError(f"the run's classes differ from the data's, {', '.join(dataset.class_names)[:200]}")
     test = dataset.test
     if len(found.statistics.mean) != test.images.shape[3]:
         raise RequestError(f"{path}: the run's images are not of the data's {test.images.shape[3]} channels")
@@ -149,21 +147,18 @@ def _restore(config: ExperimentConfig, path: Path, run: SavedRun) -> tuple[Parts
     # A split to select by is what `evaluation.weights=best` and `scheduler=plateau` need in any config.
     without_training |= {"compile": False, "evaluate_test_each_epoch": True}
     trained = dataclasses.replace(dataset, train=placeholder), found.statistics
-    parts = build(parse.changed(config, without_training), trained=trained)
+    parts = build(changed(config, without_training), trained=trained)
     found.load_into(parts.learner.model, path)
     return parts, found.state
 
 
-def _listed(names: Sequence[str]) -> str:
-    return ", ".join(names[:4]) + (f", ... ({len(names)})" if len(names) > 4 else "")
-
-
 def _temperature(run: SavedRun) -> float | None:
     """The temperature that the run fitted on its validation split; None if it has none."""
-    found = run.table("summary.csv", ("run",)).get("temperature") if (run.path / "summary.csv").exists() else None
-    if found is None or not pd.api.types.is_numeric_dtype(found) or not 0 < found.iloc[0] < math.inf:
+    try:
+        temperature = float(run.table("summary.csv", ("temperature",))["temperature"].iloc[0])
+    except (RequestError, ValueError):
         return None
-    return float(found.iloc[0])
+    return temperature if 0 < temperature < math.inf else None
 
 
 def _changed_predictions(run: SavedRun, parts: Parts, evaluation: Evaluation) -> int | None:

@@ -1,16 +1,20 @@
 """``cifar-exp export RUN``: a run's network as a file that needs neither the run nor this package."""
 
 import argparse
+import copy
+import io
 import json
 import logging
+import warnings
+from collections.abc import Callable
 from importlib.util import find_spec
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from cifar_exp import __version__
-from cifar_exp.cli.export_formats import FORMATS, Format, Run
 from cifar_exp.compute import seeding
 from cifar_exp.config.parse import as_containers
 from cifar_exp.config.resolved import saved_hash
@@ -20,29 +24,71 @@ from cifar_exp.models.classifier import Classifier
 from cifar_exp.run_dir import kept_images
 from cifar_exp.run_dir.saved_run import SavedRun, new_output, open_run
 from cifar_exp.safe_io import atomic
-from cifar_exp.safe_io.plural import plural
 
 log = logging.getLogger(__name__)
 
 _TOLERANCE = 1e-4  # largest allowed difference of a probability
 _NOISE_IMAGES = 64
 _BATCH = 64
+Run = Callable[[torch.Tensor], torch.Tensor]  # (N, C, H, W) uint8 images to probabilities
+
+
+def _program(classifier: Classifier, example: torch.Tensor) -> torch.export.ExportedProgram:
+    return torch.export.export(classifier, (example,), dynamic_shapes={"images": {0: torch.export.Dim("batch")}})
+
+
+def _onnx(classifier: Classifier, example: torch.Tensor, metadata: dict[str, str]) -> tuple[bytes, Run]:
+    import onnxruntime
+
+    exported: Any = torch.onnx.export(
+        _program(classifier, example),
+        dynamo=True,
+        verbose=False,
+        input_names=["images"],
+        output_names=["probabilities"],
+    )
+    exported.model.metadata_props.update(metadata)
+    content: bytes = exported.model_proto.SerializeToString()
+    session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
+    return content, lambda images: torch.from_numpy(session.run(None, {"images": images.numpy()})[0])
+
+
+def _torch(classifier: Classifier, example: torch.Tensor, metadata: dict[str, str]) -> tuple[bytes, Run]:
+    buffer, files = io.BytesIO(), {"metadata.json": json.dumps(metadata, indent=1)}
+    torch.export.save(_program(classifier, example), buffer, extra_files=files)
+    return buffer.getvalue(), torch.export.load(io.BytesIO(buffer.getvalue())).module()
+
+
+def _safetensors(classifier: Classifier, _example: torch.Tensor, metadata: dict[str, str]) -> tuple[bytes, Run]:
+    from safetensors.torch import load, save
+
+    # A tensor that two names share is written twice: the format has no sharing.
+    state = {name: value.clone() for name, value in classifier.network.state_dict().items()}
+    content: bytes = save(state, {"format": "pt", **metadata})
+    read_back = copy.deepcopy(classifier)
+    read_back.network.load_state_dict(load(content))
+    return content, read_back
+
+
+# By format: the suffix of the file, the packages that it needs, and a function that makes the file's content from a
+# classifier, example images and metadata. It also returns what the content computes, read back from it.
+FORMATS: dict[str, tuple[str, tuple[str, ...], Callable[[Classifier, torch.Tensor, dict[str, str]], Any]]] = {
+    "onnx": (".onnx", ("onnx", "onnxscript", "onnxruntime"), _onnx),
+    "torch": (".pt2", (), _torch),
+    "safetensors": (".safetensors", ("safetensors",), _safetensors),
+}
 
 
 def main(options: argparse.Namespace) -> int:
-    """Run the command; returns 0, or 1 if the exported network's outputs differ from the run's.
-
-    Raises:
-        RequestError: the request itself is wrong.
-    """
-    kind: Format = FORMATS[options.format]
-    if missing := [package for package in kind.packages if find_spec(package) is None]:
+    """Run the command; returns 0, or 1 if the exported network's outputs differ from the run's."""
+    suffix, packages, export = FORMATS[options.format]
+    if missing := [package for package in packages if find_spec(package) is None]:
         raise RequestError(
             f"--format {options.format}: requires an optional dependency ({', '.join(missing)}): "
             "pip install 'cifar-exp[export]'"
         )
     run = open_run(options.run, trust=options.trust)
-    path = new_output(options.out, "exports", f"model{kind.suffix}")
+    path = new_output(options.out, "exports", f"model{suffix}")
     network = load_network(run, weights=options.weights, device="cpu")
     seeding.set_threads(network.config.threads)
     classifier = Classifier(
@@ -50,19 +96,24 @@ def main(options: argparse.Namespace) -> int:
     ).eval()
     images, indices = _test_images(run, network)
     try:
-        content = kind.write(classifier, images[:2], _metadata(run, network, options.weights))
+        with torch.no_grad(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # the exporter's own deprecations
+            content, exported = export(classifier, images[:2], _metadata(run, network, options.weights))
     except Exception as error:  # an exporter raises errors of any type
         raise RequestError(
             f"{run.path}: its network cannot be exported as {options.format}: {in_a_line(error)}; "
             "use --format safetensors to export only the weights"
         ) from error
-    expected, found = _probabilities(classifier, images), _probabilities(kind.read(content, classifier), images)
+    expected, found = _probabilities(classifier, images), _probabilities(exported, images)
     if not _same(expected, found, "test images of the run" if indices is not None else "noise images"):
         return FAILED
-    if indices is not None:
-        _compare_with_predictions_csv(run, network, found, indices)
+    if indices is not None and (run.path / "predictions.csv").exists():
+        table = run.table("predictions.csv", ("index", "prediction")).drop_duplicates("index").set_index("index")
+        now = np.array(network.class_names)[found.argmax(1).numpy()]
+        changed = int((table["prediction"].reindex(indices).to_numpy() != now).sum())
+        log.info("predictions.csv has another prediction for %s of them", f"{changed:,}" if changed else "none")
     path.parent.mkdir(parents=True, exist_ok=True)
-    atomic.create(path, content)
+    atomic.write_bytes(path, content)
     size, channels = network.image_size, network.channels
     log.info("Input: uint8 images (N, %d, %d, %d), 0 to 255, N of any size", channels, size, size)
     log.info("Written to %s (%.1f MB)", path, len(content) / 1e6)
@@ -118,19 +169,3 @@ def _same(expected: torch.Tensor, found: torch.Tensor, what: str) -> bool:
     text = "%s: on %s %s, %s from PyTorch's; largest difference of a probability %.1e"
     log.log(level, text, done, f"{len(expected):,}", what, found_out, largest)
     return same
-
-
-def _compare_with_predictions_csv(
-    run: SavedRun, network: TrainedNetwork, found: torch.Tensor, indices: NDArray[np.int64]
-) -> None:
-    """Log how many of the images have a different prediction in the run's ``predictions.csv``."""
-    if not (run.path / "predictions.csv").exists():
-        return
-    table = run.table("predictions.csv", ("index", "prediction")).drop_duplicates("index")
-    recorded = table.set_index("index")["prediction"].reindex(indices)
-    now = np.array(network.class_names)[found.argmax(1).numpy()]
-    changed = int((recorded.to_numpy() != now).sum())
-    images = plural(len(indices), "image")
-    same = f"a different prediction for {changed:,} of {images}" if changed else f"the same prediction for all {images}"
-    precision = str(network.compute.precision).removeprefix("torch.")
-    log.info("predictions.csv has %s (file: float32; evaluation on this machine: %s)", same, precision)

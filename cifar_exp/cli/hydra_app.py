@@ -8,11 +8,20 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import hydra
+from hydra.core.hydra_config import HydraConfig
+
+from cifar_exp.cli.check_request import check
+from cifar_exp.cli.hydra_parser import as_arguments, parse
 from cifar_exp.compute.distributed import torchrun
+from cifar_exp.config.compose import compose_job, hydra_path, is_multirun, without_hydra
 from cifar_exp.config.overrides import quoted
+from cifar_exp.config.resolved import resolve
+from cifar_exp.config.schema import register_schemas
 from cifar_exp.errors import DONE, WRONG_REQUEST, RequestError
 from cifar_exp.safe_io.console import complain
 from cifar_exp.safe_io.untrusted import write_problem
+from cifar_exp.sweeps.launchers import options
 
 _LOCAL_LAUNCHERS = ("basic", "joblib")
 
@@ -22,9 +31,6 @@ if TYPE_CHECKING:
 
 def run_experiment(arguments: list[str]) -> int:
     """Run one experiment or a sweep, from Hydra's arguments; returns the exit code."""
-    from cifar_exp.cli.hydra_parser import as_arguments, parse
-    from cifar_exp.sweeps.launchers.options import register as register_launchers
-
     flags = parse(arguments)
     if flags.experimental_rerun:
         raise RequestError("--experimental-rerun unpickles a file; use `cifar-exp reproduce RUN` instead")
@@ -38,33 +44,22 @@ def run_experiment(arguments: list[str]) -> int:
         from cifar_exp.cli.help import show_help
 
         return show_help(flags.overrides, config_dir=config_dir)
-    register_launchers()
+    options.register()
     shows_hydra = flags.hydra_help or flags.info or flags.shell_completion
-    if flags.multirun or not (shows_hydra or flags.cfg):
-        from cifar_exp.config.compose import is_multirun
+    if flags.multirun or (not (shows_hydra or flags.cfg) and is_multirun(flags.overrides, name, config_dir)):
+        from cifar_exp.sweeps.grid import Request
 
-        if flags.multirun or is_multirun(flags.overrides, name, config_dir):
-            from cifar_exp.sweeps.grid import Request
-
-            return run_sweep(Request(flags.overrides, name, config_dir))
-    arguments = as_arguments(flags)
+        return run_sweep(Request(flags.overrides, name, config_dir))
     if not shows_hydra:
-        from cifar_exp.config.compose import compose_job
-
         job = compose_job(flags.overrides, config_name=name, config_dir=config_dir)
         if not flags.cfg:
-            return _run(job, arguments)
-    _hand_over(arguments, _sweep_task)
+            return _run(job, as_arguments(flags))
+    _hand_over(as_arguments(flags), _sweep_task)
     return DONE
 
 
 def _run(job: Any, arguments: list[str]) -> int:
     """Check and run one composed experiment; a wrong request leaves no file and no folder behind."""
-    from hydra.core.hydra_config import HydraConfig
-
-    from cifar_exp.cli.check_request import check
-    from cifar_exp.config.compose import hydra_path, without_hydra
-    from cifar_exp.config.resolved import resolve
     from cifar_exp.run_dir.lifecycle import Leftovers
     from cifar_exp.run_dir.run_status import refuse_taken
     from cifar_exp.sweeps.job import run_job
@@ -92,12 +87,10 @@ def _run(job: Any, arguments: list[str]) -> int:
 
 def run_sweep(request: "Request") -> int:
     """Run the jobs of a sweep, completed ones excepted; returns the exit code."""
-    from cifar_exp.cli.check_request import check
     from cifar_exp.sweeps import grid, ledger
-    from cifar_exp.sweeps.launchers.options import register as register_launchers
 
     torchrun.require_one_process("-m")
-    register_launchers()
+    options.register()
     sweep = grid.compose_sweep(request)
     for job in sweep.jobs:
         check(job.config, here=sweep.master.hydra.runtime.choices["hydra/launcher"] in _LOCAL_LAUNCHERS)
@@ -119,10 +112,6 @@ def run_sweep(request: "Request") -> int:
 
 def _hand_over(arguments: list[str], task: Any) -> None:
     """Let Hydra process the arguments and call ``task``."""
-    import hydra
-
-    from cifar_exp.config.schema import register_schemas
-
     register_schemas()
     os.environ["HYDRA_FULL_ERROR"] = "1"  # let an exception pass, without Hydra's own lines about it
     sys.argv = [sys.argv[0], *arguments]  # where Hydra reads them
@@ -131,11 +120,7 @@ def _hand_over(arguments: list[str], task: Any) -> None:
 
 def _sweep_task(config: Any) -> float | None:
     """Run one job of a sweep. At module level because launchers send it to other processes by name."""
-    from hydra.core.hydra_config import HydraConfig
-
-    from cifar_exp.config.resolved import resolve
     from cifar_exp.sweeps.job import run_in_sweep
-    from cifar_exp.sweeps.launchers.options import is_search
     from cifar_exp.sweeps.ledger import title_of
     from cifar_exp.sweeps.pruning import prune_between_epochs
 
@@ -143,13 +128,13 @@ def _sweep_task(config: Any) -> float | None:
     resolved = resolve(config, node.runtime.cwd)
     sweep_dir, out_dir = Path(node.runtime.cwd, node.sweep.dir), Path(node.runtime.output_dir)
     after_epoch = []
-    if is_search(node) and node.sweeper.pruner != "none":
+    if options.is_search(node) and node.sweeper.pruner != "none":
         after_epoch.append(prune_between_epochs(sweep_dir, out_dir, node.job.num, resolved.epochs, node.sweeper.pruner))
     return run_in_sweep(
         resolved,
         out_dir,
         sweep_dir,
-        title=title_of(sweep_dir, node.job.num, node.overrides.task),
+        title=title_of(sweep_dir, node.job.num),
         fail_fast=config.sweep.fail_fast,
         after_epoch=after_epoch,
     )

@@ -1,7 +1,6 @@
 """``cifar-exp list [PATH...]``: the runs under some paths, newest first."""
 
 import argparse
-import difflib
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,6 +14,7 @@ from cifar_exp.compare.ordering import SELECTION, is_lower_better
 from cifar_exp.compare.output import as_csv
 from cifar_exp.compare.render import as_text
 from cifar_exp.compare.typed_runs import raw_runs, typed
+from cifar_exp.config.suggestions import suggest_key
 from cifar_exp.errors import DONE, RequestError
 from cifar_exp.reports.html.formats import percent
 from cifar_exp.safe_io.console import complain, for_terminal
@@ -25,11 +25,7 @@ _SHOWN = ("run", "name", "state", "epochs", "val_accuracy", "test_accuracy", "di
 
 
 def main(options: argparse.Namespace) -> int:
-    """Run the command; returns the exit code.
-
-    Raises:
-        RequestError: a path does not exist or holds no run, or there is no such column to sort by.
-    """
+    """Run the command; returns the exit code."""
     raw, remarks = raw_runs(options.paths or [Path("outputs")])
     runs = _listed(raw, options.sort)
     if options.format == "csv":
@@ -52,14 +48,11 @@ def _listed(raw: pd.DataFrame, sort: str | None) -> pd.DataFrame:
     listed["tags"] = listed["tags"].map(lambda cell: str(cell).strip("[]").replace("'", ""), "ignore")
     if sort is None:
         return listed.sort_values("started_at", ascending=False, kind="stable")
-    key = next((name for name in (sort, f"config.{sort}") if name in runs), None)
-    by = listed[sort] if sort in listed else None if key is None else runs[key]
+    by = listed.get(sort, runs.get(sort, runs.get(f"config.{sort}")))
     if by is None:
-        near = difflib.get_close_matches(
-            sort, [*listed, *runs.columns, *(str(name).removeprefix("config.") for name in runs)], n=1
-        )
-        raise RequestError(f"--sort {sort}: no such column{f' (did you mean {near[0]}?)' if near else ''}")
-    is_setting = sort not in listed and key is not None and key.startswith("config.")
+        known = [*listed, *runs, *(str(name).removeprefix("config.") for name in runs)]
+        raise RequestError(f"--sort {sort}: no such column{suggest_key(sort, known)}")
+    is_setting = str(by.name).startswith("config.")
     is_score = pd.api.types.is_float_dtype(by) and not is_setting and not is_lower_better(sort)
     descending = is_score or sort == "started_at"
     return listed.loc[by.sort_values(ascending=not descending, kind="stable").index]
@@ -80,17 +73,17 @@ def _differences(raw: pd.DataFrame) -> list[str]:
 
 
 def _table(runs: pd.DataFrame) -> tuple[list[str], list[list[str]]]:
+    def cell(name: str, value: Any) -> str:
+        if pd.isna(value):
+            return ""
+        return percent(float(value)) if name.endswith("accuracy") else for_terminal(cut(value))
+
     now = datetime.now(UTC)
     columns = [name for name in _SHOWN if name in ("run", "state") or runs[name].replace("", None).notna().any()]
     rows = runs.to_dict("records")
-    cells = [[*(_cell(name, row[name]) for name in columns), _age(row["started_at"], now)] for row in rows]
-    return [*columns, "age"], cells
-
-
-def _cell(name: str, value: Any) -> str:
-    if pd.isna(value):
-        return ""
-    return percent(float(value)) if name.endswith("accuracy") else for_terminal(cut(value))
+    return [*columns, "age"], [
+        [*(cell(name, row[name]) for name in columns), _age(row["started_at"], now)] for row in rows
+    ]
 
 
 def _age(started: Any, now: datetime) -> str:

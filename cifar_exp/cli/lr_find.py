@@ -4,7 +4,6 @@ import argparse
 import logging
 import math
 import shlex
-from pathlib import Path
 
 from cifar_exp import outputs
 from cifar_exp.build import build, describe
@@ -17,7 +16,7 @@ from cifar_exp.run_dir import tables
 from cifar_exp.run_dir.saved_run import new_output
 from cifar_exp.safe_io import atomic
 from cifar_exp.training import lr_range_test
-from cifar_exp.training.lr_range_test import FIGURE, FILE, LRRange, LRRangeTest, Suggestion
+from cifar_exp.training.lr_range_test import FIGURE, FILE, LRRange
 
 log = logging.getLogger(__name__)
 
@@ -47,7 +46,18 @@ def main(options: argparse.Namespace) -> int:
     outputs.write_environment(parts, out_dir)
     tables.write_table(out_dir / FILE, tables.LR_FIND_COLUMNS, result.rows())
     draw_lr_range_test(result, config.name, out_dir / FIGURE)
-    _log_result(result, suggestion, lr_range.steps, overrides, options.config_dir, out_dir)
+    last = result.learning_rates[-1]
+    how = f"stopped at {last:.2g}, where the loss had diverged" if result.diverged else f"completed, up to {last:.2g}"
+    log.info("%d of %d steps: %s", len(result.losses), lr_range.steps, how)
+    if suggestion.max_lr is None:
+        log.info("No suggestion. %s", suggestion.reason)
+    else:
+        log.info("Suggested: max_lr=%g. %s", suggestion.max_lr, suggestion.reason)
+        for caution in suggestion.cautions:
+            log.info(caution)
+        command = sweep_command(overrides, options.config_dir, suggestion.max_lr)
+        log.info("Compare it with its neighbours:\n  %s", command)
+    log.info("Written to %s: %s, %s", out_dir, FILE, FIGURE)
     return DONE if suggestion.max_lr is not None else FAILED
 
 
@@ -59,22 +69,6 @@ def _check(lr_range: LRRange) -> None:
         raise RequestError(f"--min-lr {lr_range.low:g}: must be below --max-lr, which is {lr_range.high:g}")
     if not _FEWEST_STEPS <= lr_range.steps <= _MOST_STEPS:
         raise RequestError(f"--steps {lr_range.steps}: must be between {_FEWEST_STEPS} and {_MOST_STEPS}")
-
-
-def _log_result(
-    result: LRRangeTest, suggestion: Suggestion, steps: int, overrides: list[str], config_dir: str | None, out_dir: Path
-) -> None:
-    taken, last = len(result.losses), result.learning_rates[-1]
-    how = f"stopped at {last:.2g}, where the loss had diverged" if result.diverged else f"completed, up to {last:.2g}"
-    log.info("%d of %d steps: %s", taken, steps, how)
-    if suggestion.max_lr is None:
-        log.info("No suggestion. %s", suggestion.reason)
-    else:
-        log.info("Suggested: max_lr=%g. %s", suggestion.max_lr, suggestion.reason)
-        for caution in suggestion.cautions:
-            log.info(caution)
-        log.info("Compare it with its neighbours:\n  %s", sweep_command(overrides, config_dir, suggestion.max_lr))
-    log.info("Written to %s: %s, %s", out_dir, FILE, FIGURE)
 
 
 def sweep_command(overrides: list[str], config_dir: str | None, max_lr: float) -> str:

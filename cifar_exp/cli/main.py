@@ -3,7 +3,6 @@
 Nothing heavy is imported before it is needed, so that ``--help`` and error messages appear at once.
 """
 
-import difflib
 import errno
 import os
 import signal
@@ -22,7 +21,6 @@ from cifar_exp.safe_io.current_folder import SAFE_PATH, import_matplotlib
 
 SHOW_TRACEBACK = "CIFAR_EXP_TRACEBACK"  # environment variable: show the traceback of an unexpected error
 _TRAINING_COMMANDS = ("resume", "reproduce")  # can run in several processes
-_TOP_LEVEL_KEYS = ("experiment", "model", "data", "augment", "optimizer", "scheduler", "epochs", "max_lr", "seed")
 _BAD_PATH = (errno.EACCES, errno.ENAMETOOLONG, errno.ELOOP)  # a path that the user named cannot be accessed
 
 
@@ -62,7 +60,10 @@ def _dispatch(arguments: list[str]) -> int:
         return run_experiment(arguments)
     name = arguments[0]
     if name not in COMMANDS:
-        raise RequestError(_unknown_command(name))
+        from cifar_exp.config.suggestions import suggest_command
+
+        hint = suggest_command(name, list(COMMANDS))
+        raise RequestError(f"{name}: neither a command nor key=value{hint}; `cifar-exp --help` lists both")
     if name not in _TRAINING_COMMANDS:
         torchrun.require_one_process(name)
     return run_command(name, arguments[1:])
@@ -101,13 +102,3 @@ def _exit_code(program: Callable[[], int]) -> int:
 
 def _terminate(_signal: int, _frame: FrameType | None) -> NoReturn:
     raise _Terminated("stopped by SIGTERM")
-
-
-def _unknown_command(name: str) -> str:
-    from cifar_exp.config.suggestions import USUAL_COMMANDS
-
-    if usual := USUAL_COMMANDS.get(name):
-        return f"{name}: no such command; {usual}"
-    near = difflib.get_close_matches(name, [*COMMANDS, *_TOP_LEVEL_KEYS], n=1)
-    hint = f" (did you mean {near[0] if near[0] in COMMANDS else near[0] + '=...'}?)" if near else ""
-    return f"{name}: neither a command nor key=value{hint}; `cifar-exp --help` lists both"

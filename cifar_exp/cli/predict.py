@@ -44,9 +44,8 @@ def main(options: argparse.Namespace) -> int:
     seeding.seed_everything(
         config.seed, deterministic=config.deterministic, threads=config.threads, device=network.compute.device
     )
-    size = network.image_size
+    size, gray = network.image_size, ", in gray" if network.channels == 1 else ""
     scaled = f"the shorter side scaled to {size} pixels (bilinear, antialiased), the centre cropped to {size}x{size}"
-    gray = ", in gray" if network.channels == 1 else ""
     log.info("%s for %s: %s%s", plural(len(files), "image"), run.path, scaled, gray)
     kept, probabilities, drawn = _predict(network, files)
     out_dir.mkdir(parents=True)
@@ -60,10 +59,15 @@ def main(options: argparse.Namespace) -> int:
 def list_images(paths: Sequence[str]) -> list[str]:
     """The image files that the arguments name: files, folders, and ``-`` for a list on standard input.
 
+    The list has one path on each line, or paths that end with NUL, as ``find -print0`` prints them.
+
     Raises:
         RequestError: there is no such file, or no image in a folder or in all.
     """
-    named = [name for path in paths for name in (_lines_of_stdin() if path == "-" else [path])]
+    text = sys.stdin.buffer.read() if "-" in paths else b""
+    lines = text.split(b"\0") if b"\0" in text else text.splitlines()
+    from_stdin = [os.fsdecode(line) for line in lines if line.strip()]
+    named = [name for path in paths for name in (from_stdin if path == "-" else [path])]
     files: list[str] = []
     for path in named:
         try:
@@ -83,13 +87,6 @@ def list_images(paths: Sequence[str]) -> list[str]:
     if not files:
         raise RequestError("standard input: names no images")
     return files
-
-
-def _lines_of_stdin() -> list[str]:
-    """One path on each line, or paths that end with NUL, as ``find -print0`` prints them."""
-    text = sys.stdin.buffer.read()
-    lines = text.split(b"\0") if b"\0" in text else text.splitlines()
-    return [os.fsdecode(line) for line in lines if line.strip()]
 
 
 def _predict(network: TrainedNetwork, files: Sequence[str]) -> tuple[list[str], NDArray[np.float32], NDArray[np.uint8]]:
@@ -112,10 +109,9 @@ def _predict(network: TrainedNetwork, files: Sequence[str]) -> tuple[list[str], 
         changes.update(changed)
     for what, count in changes.items():
         log.info("%s: %s", plural(count, "image"), what)
-    for problem in skipped[:_NAMED]:
+    more = [f"{len(skipped) - _NAMED:,} more"] if len(skipped) > _NAMED else []
+    for problem in [*skipped[:_NAMED], *more]:
         log.warning("Skipped %s", problem)
-    if len(skipped) > _NAMED:
-        log.warning("Skipped %s more", f"{len(skipped) - _NAMED:,}")
     if not kept:
         raise RequestError(f"none of {plural(len(files), 'file')} is an image that can be read")
     return kept, np.concatenate(probabilities), np.concatenate(drawn)

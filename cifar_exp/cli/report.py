@@ -9,11 +9,7 @@ from cifar_exp.safe_io.atomic import write_text
 
 
 def main(options: argparse.Namespace) -> int:
-    """Run the command; returns the exit code.
-
-    Raises:
-        RequestError: a path is not a run directory, or the page cannot be written there.
-    """
+    """Run the command; returns the exit code."""
     for run in options.runs:
         text = run_page(run)
         try:

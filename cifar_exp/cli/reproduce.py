@@ -49,32 +49,15 @@ def main(options: argparse.Namespace) -> int:
     """Run the command; returns 0 if the numbers are the same, 1 if they differ."""
     if not options.tolerance >= 0:
         raise RequestError(f"--tolerance {options.tolerance}: must be at least 0")
-    out = new_output(options.out, "reproductions")
-    if options.overrides:
-        raise RequestError(f"{options.overrides[0]}: a reproduction runs the saved config; only trust=[...] can be set")
+    out_dir = new_output(options.out, "reproductions")
+    for override in options.overrides:
+        raise RequestError(f"{override}: a reproduction runs the saved config; only trust=[...] can be set")
     saved = open_run(options.run, trust=options.trust)
-    verdict = reproduce(saved, out, data_root=options.data_root, tolerance=options.tolerance)
-    return DONE if verdict["same"] else FAILED
-
-
-def reproduce(
-    saved: SavedRun, out_dir: Path, *, data_root: Path | None = None, tolerance: float = 0.0
-) -> dict[str, Any]:
-    """Run ``saved`` again in ``out_dir`` and compare.
-
-    ``tolerance`` is the largest difference between two values that count as the same; 0 requires the same bits.
-
-    Returns:
-        The content of ``reproduction.json``.
-
-    Raises:
-        RequestError: the config cannot be run on this machine.
-    """
     config = initial_weights.from_run(saved.config, saved.path)
-    if data_root is not None:
+    if options.data_root is not None:
         if not hasattr(config.data, "root"):
             raise RequestError(f"--data-root: data={config.data.name} has no root")
-        config = parse.changed(config, {"data.root": str(data_root.absolute())})
+        config = parse.changed(config, {"data.root": str(options.data_root.absolute())})
     if not config.deterministic:
         log.warning("The run used deterministic=false: identical bits are not guaranteed.")
     # Read first, so that a damaged table is reported before the training.
@@ -90,23 +73,22 @@ def reproduce(
         log.warning("The reproduction diverged, the run did not: %s", error)
     path = out_dir / "metrics.csv"
     again = tables.read_table(path) if path.exists() else metrics.iloc[:0]
-    first = first_difference(metrics, again, tolerance)
+    first = first_difference(metrics, again, options.tolerance)
     predictions = _compare_predictions(predictions_then, out_dir)
+    single_predictions_differ = options.tolerance == 0 and predictions is not None and predictions["changed"] > 0
     verdict: dict[str, Any] = {
-        "same": first is None,
+        "same": first is None and not single_predictions_differ,
         "run": str(saved.path.absolute()),
-        "tolerance": tolerance,
+        "tolerance": options.tolerance,
         "epochs_compared": min(len(metrics), len(again)),
         "first_difference": None if first is None else {"table": "metrics.csv", **asdict(first)},
         "final_differences": _final_differences(metrics, again),
         "predictions": predictions,
         "changes": [asdict(change) for change in changed],
     }
-    if first is None and predictions and predictions["changed"] and tolerance == 0:
-        verdict["same"] = False  # the metrics agree although single predictions do not
     atomic.write_json(out_dir / "reproduction.json", verdict)
     _log_verdict(verdict, first, out_dir)
-    return verdict
+    return DONE if verdict["same"] else FAILED
 
 
 def first_difference(then: pd.DataFrame, now: pd.DataFrame, tolerance: float) -> Difference | None:
@@ -118,35 +100,31 @@ def first_difference(then: pd.DataFrame, now: pd.DataFrame, tolerance: float) ->
     if absent := [name for name in columns if name not in now.columns]:
         return Difference("header", absent[0], absent[0], None)
     shared = min(len(then), len(now))
-    for row in range(shared):
-        for column in columns:
-            a, b = (float(table[column].iloc[row]) for table in (then, now))
-            if not (a == b or abs(a - b) <= tolerance or (math.isnan(a) and math.isnan(b))):
-                shown = (None if math.isnan(value) else value for value in (a, b))
-                return Difference(f"epoch {then['epoch'].iloc[row]}", column, *shown)
+    a, b = (table[columns].iloc[:shared].to_numpy(float) for table in (then, now))
+    for row, column in np.argwhere(~np.isclose(a, b, rtol=0, atol=tolerance, equal_nan=True)):
+        values = (None if math.isnan(table[row, column]) else float(table[row, column]) for table in (a, b))
+        return Difference(f"epoch {then['epoch'].iloc[row]}", columns[column], *values)
     if len(then) == len(now):
         return None
-    there = ("there", None) if shared < len(then) else (None, "there")
-    return Difference(f"epoch {(then if shared < len(then) else now)['epoch'].iloc[shared]}", None, *there)
+    longer, there = (then, ("there", None)) if shared < len(then) else (now, (None, "there"))
+    return Difference(f"epoch {longer['epoch'].iloc[shared]}", None, *there)
 
 
 def _final_differences(then: pd.DataFrame, now: pd.DataFrame) -> dict[str, float]:
     """Difference of the last rows, for each column with a number in both."""
-    if then.empty or now.empty:
-        return {}
-    columns = [name for name in then.columns if name in now.columns and name not in tables.TIMING_COLUMNS]
-    differences = now[columns].iloc[-1] - then[columns].iloc[-1]
-    return {str(name): float(value) for name, value in differences.dropna().items()}
+    last = now.tail(1).reset_index(drop=True) - then.tail(1).reset_index(drop=True)
+    last = last.drop(columns=list(tables.TIMING_COLUMNS), errors="ignore").dropna(axis=1)
+    return {str(name): float(value) for name, values in last.items() for value in values}
 
 
 def _compare_predictions(then: pd.DataFrame | None, out_dir: Path) -> dict[str, int] | None:
     """Number of images with another prediction; None if a table is missing."""
     if then is None or not (out_dir / "predictions.csv").exists():
         return None
-    now = tables.read_table(out_dir / "predictions.csv")
+    now = tables.read_table(out_dir / "predictions.csv")["prediction"]
     if len(then) != len(now):
         return {"images": len(then), "changed": max(len(then), len(now))}
-    return {"images": len(then), "changed": int(np.sum(then["prediction"].to_numpy() != now["prediction"].to_numpy()))}
+    return {"images": len(then), "changed": int((then["prediction"] != now).sum())}
 
 
 def _changes(saved: SavedRun, config: ExperimentConfig) -> list[Change]:

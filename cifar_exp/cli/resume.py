@@ -11,6 +11,7 @@ from cifar_exp import trackers
 from cifar_exp.cli.hydra_app import run_sweep
 from cifar_exp.config.compose import composition
 from cifar_exp.config.overrides import quoted
+from cifar_exp.config.parse import changed
 from cifar_exp.errors import DONE, FAILED, RequestError
 from cifar_exp.run_dir import run_status
 from cifar_exp.run_dir.saved_run import open_run
@@ -43,14 +44,15 @@ def main(options: argparse.Namespace) -> int:
 
 def _resume_run(path: Path, overrides: Sequence[str], trust: Sequence[str]) -> int:
     saved = open_run(path, trust=trust, completed=False, keeps_tracker=trackers.has_store)
+    config = saved.config
     for override in overrides:
         key, _, value = override.partition("=")
-        if key == "explain.images" and value.isdecimal():  # affects neither training nor evaluation
-            saved.config.explain.images = int(value)
+        if key == "explain.images":  # affects neither training nor evaluation
+            config = changed(config, {key: value})
             continue
         reason = "a run is resumed with the config that it started with"
         if key == "epochs":
-            reason = f"the schedule was planned for {saved.config.epochs}"
+            reason = f"the schedule was planned for {config.epochs}"
         raise RequestError(f"{override}: {reason}; start a new run with it (`cifar-exp {override} ...`)")
     if saved.edited:
         raise RequestError(
@@ -68,7 +70,7 @@ def _resume_run(path: Path, overrides: Sequence[str], trust: Sequence[str]) -> i
         log.info("The run is deterministic and would diverge again at the same step.")
         return FAILED
     log.info("%s: %s.", path, "failed before its first step" if state is None else state)
-    return run_job(saved.config, path, resume=True)[0]
+    return run_job(config, path, resume=True)[0]
 
 
 def _resume_sweep(path: Path, overrides: Sequence[str], trust: Sequence[str], config_dir: str | None) -> int:

@@ -13,8 +13,6 @@ _MOST_CANDIDATES = 3  # in an error
 def find_run(argument: Path) -> Path:
     """Resolve an argument to a run directory; returns it unchanged if it exists or no run matches.
 
-    The argument is a path, ``latest``, or the start of any folder name in a run's path below ``outputs/``.
-
     Raises:
         RequestError: there is no run for ``latest``, or several runs match.
     """
@@ -34,14 +32,14 @@ def find_run(argument: Path) -> Path:
         if not runs:
             raise RequestError("latest: there is no run under outputs/")
         return _shown(max(runs, key=_started_at))
-    below = {f"/{run.relative_to(_OUTPUTS.absolute()).as_posix()}": run for run in runs}
+    below = {f"/{run.relative_to(_OUTPUTS.absolute()).as_posix()}": _shown(run) for run in runs}
     found = [run for path, run in below.items() if path.endswith(f"/{name}")]
     found = found or [run for path, run in below.items() if f"/{name}" in path]
     if len(found) > 1:
-        candidates = ", ".join(map(str, map(_shown, found[:_MOST_CANDIDATES])))
         more = f", ... ({len(found):,} runs)" if len(found) > _MOST_CANDIDATES else ""
+        candidates = ", ".join(map(str, found[:_MOST_CANDIDATES]))
         raise RequestError(f"{argument}: matches several runs: {candidates}{more}; type more of the name")
-    return _shown(found[0]) if found else argument
+    return found[0] if found else argument
 
 
 def _started_at(run: Path) -> str:

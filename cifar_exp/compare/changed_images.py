@@ -13,7 +13,8 @@ from cifar_exp.compare.comparison import Comparison
 from cifar_exp.compare.pairs import Pair, predictions_of
 from cifar_exp.config.groups.data import CifarConfig, DataConfig, ImageCsvConfig, ImageFolderConfig
 from cifar_exp.config.resolved import load_saved
-from cifar_exp.data import Split, load
+from cifar_exp.data import load
+from cifar_exp.data.dataset import Split
 from cifar_exp.errors import RequestError
 from cifar_exp.reports.figures.fixed_and_broken import Change, Mistake
 

@@ -25,7 +25,8 @@ from omegaconf.errors import OmegaConfBaseException
 
 from cifar_exp.config.hydra_errors import COMPOSITION_ERRORS, CONFIG_MODULE, explain
 from cifar_exp.config.overrides import with_quotes
-from cifar_exp.config.resolved import check_keys, first_line, resolve
+from cifar_exp.config.parse import BY_TARGET, flatten
+from cifar_exp.config.resolved import first_line, resolve
 from cifar_exp.config.schema import ExperimentConfig, register_schemas
 from cifar_exp.config.trusted_settings import (
     check_choices,
@@ -59,14 +60,14 @@ def compose_job(
         RequestError: the first mistake found, in one or two lines.
     """
     overrides = with_quotes(overrides)
-    with composition(config_dir, overrides, config_name) as loader:
+    with composition(config_dir, config_name) as loader:
         parsed = parse_overrides(overrides, loader)
         job = compose(config_name, overrides=overrides, return_hydra_config=True)
         if checked:
             check_job(job)
     searches_elsewhere = any(override.key_or_group == "hydra.searchpath" for override in parsed)
     if config_dir or config_name != "config" or searches_elsewhere:
-        check_hydra_settings(job, shipped(protected_overrides(parsed)), parsed)
+        check_hydra_settings(job, shipped(protected_overrides(parsed)))
     return job
 
 
@@ -89,7 +90,7 @@ def compose_config(overrides: Sequence[str] = (), *, config_dir: str | Path | No
 
 def shipped(overrides: list[str]) -> DictConfig:
     """The shipped configuration with these overrides, composed without a user's files."""
-    with composition(None, overrides):
+    with composition(None):
         return compose("config", overrides=overrides, return_hydra_config=True)
 
 
@@ -98,19 +99,15 @@ def is_multirun(overrides: list[str], config_name: str, config_dir: str | None) 
     own = config_dir or config_name != "config"
     if not (own or any(text.startswith(("hydra.mode", "hydra.searchpath")) for text in overrides)):
         return False
-    with composition(config_dir, overrides, config_name) as loader:
+    with composition(config_dir, config_name) as loader:
         parse_overrides(overrides, loader)  # refuses a path
         composed = loader.load_configuration(config_name, overrides, RunMode.MULTIRUN, validate_sweep_overrides=False)
     return bool(composed.hydra.mode == RunMode.MULTIRUN)
 
 
 @contextmanager
-def composition(
-    config_dir: str | None, overrides: list[str] | None = None, config_name: str = "config"
-) -> Iterator[ConfigLoader]:
+def composition(config_dir: str | None, config_name: str = "config") -> Iterator[ConfigLoader]:
     """Initialize Hydra's composition, with the user's own folder beside the shipped one.
-
-    ``overrides`` and ``config_name`` are for the messages.
 
     Raises:
         RequestError: instead of Hydra's own errors.
@@ -130,7 +127,7 @@ def composition(
             except RequestError:
                 raise
             except COMPOSITION_ERRORS as error:
-                raise RequestError(explain(error, overrides or [], config_name)) from error
+                raise RequestError(explain(error)) from error
     finally:
         _own_folder.reset(token)
 
@@ -158,11 +155,14 @@ def parse_overrides(overrides: list[str], loader: ConfigLoader) -> list[Override
 
 
 def check_job(config: DictConfig) -> ExperimentConfig:
-    """The config of one composed run, refused with an unknown key or a wrong value."""
+    """The config of one composed run, refused with an unknown key, a removed key or a wrong value."""
     check_choices(config.hydra.runtime.choices)
     experiment = without_hydra(config)
-    check_keys(experiment)
-    return resolve(experiment)
+    resolved = resolve(experiment)
+    removed = flatten(resolved).keys() - flatten(OmegaConf.to_container(experiment)).keys()
+    for key in sorted(key for key in removed if key.partition(".")[0] not in BY_TARGET):
+        raise RequestError(f"~{key}: is required; set another value instead of removing it")
+    return resolved
 
 
 def hydra_path(job: DictConfig, key: str) -> Path:

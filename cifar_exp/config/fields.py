@@ -8,7 +8,7 @@ pydantic checks the values when a config is parsed. It is not imported here, so 
 import math
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from typing import Annotated, Any
 
 from omegaconf import MISSING
@@ -27,11 +27,7 @@ def key(description: str, default: Any = MISSING, *, factory: Any = None) -> Any
     return field(default=default, metadata=metadata)
 
 
-def descriptions(schema: Any) -> dict[str, str]:
-    """The one-line description of each key of a schema; empty if it has none."""
-    return {one.name: one.metadata.get("description", "") for one in fields(schema)}
-
-
+@dataclass
 class Schema:
     """Base of all config classes: pydantic refuses unknown keys, numbers that are not finite, and wrong defaults."""
 
@@ -49,19 +45,20 @@ class Allowed:
 
     what: str  # completes "must be ..." in the error message
     accepts: Callable[[Any], bool]  # whether a value of the field's type is allowed
-    convert: Callable[[Any], Any] | None = None  # applied before the check
+    convert: Callable[[Any], Any] | None = None  # applied first
 
     def __get_pydantic_core_schema__(self, source: Any, handler: Callable[[Any], Any]) -> Any:
         """The field's own schema followed by this check; called by pydantic."""
         from pydantic_core import PydanticCustomError, core_schema
 
-        def check(value: Any) -> Any:
-            value = self.convert(value) if self.convert else value
-            if not self.accepts(value):
-                raise PydanticCustomError("not_allowed", "must be {what}", {"what": self.what})
-            return value
+        def check(value: Any, of_type: Callable[[Any], Any]) -> Any:
+            if not isinstance(value, bool):  # pydantic would convert it to a number
+                value = of_type(self.convert(value) if self.convert else value)
+                if self.accepts(value):
+                    return value
+            raise PydanticCustomError("not_allowed", "must be {what}", {"what": self.what})
 
-        return core_schema.no_info_after_validator_function(check, handler(source))
+        return core_schema.no_info_wrap_validator_function(check, handler(source))
 
 
 def between(low: float, high: float) -> Allowed:
@@ -82,13 +79,11 @@ def one_of(*choices: str) -> Allowed:
 Fraction = Annotated[float, between(0, 1)]
 FractionInside = Annotated[float, Allowed("above 0 and below 1", lambda value: 0 < value < 1)]
 FractionBelowOne = Annotated[float, Allowed("at least 0 and below 1", lambda value: 0 <= value < 1)]
-Positive = Annotated[
-    float,
-    Allowed(
-        f"a finite number above 0, between {1 / _LARGEST:g} and {_LARGEST:g}",
-        lambda value: 1 / _LARGEST <= value <= _LARGEST,
-    ),
-]
+_POSITIVE = Allowed(
+    f"a finite number above 0, between {1 / _LARGEST:g} and {_LARGEST:g}",
+    lambda value: 1 / _LARGEST <= value <= _LARGEST,
+)
+Positive = Annotated[float, _POSITIVE]
 NotNegative = Annotated[
     float, Allowed(f"at least 0 and a finite number, at most {_LARGEST:g}", lambda value: 0 <= value <= _LARGEST)
 ]
@@ -103,18 +98,12 @@ AUTO = "auto"  # value of max_lr: an LR range test finds the learning rate
 
 def _as_learning_rate(value: Any) -> Any:
     """A number from 1, 1.0 or "1", so that they are the same value; nan from anything else but ``auto``."""
-    if value == AUTO:
-        return AUTO
     with suppress(ValueError, TypeError, OverflowError):
-        return math.nan if isinstance(value, bool) else float(value)
+        return AUTO if value == AUTO else float(value)
     return math.nan
 
 
 LearningRate = Annotated[
     Any,
-    Allowed(
-        f"a finite number above 0, between {1 / _LARGEST:g} and {_LARGEST:g}, or {AUTO}",
-        lambda value: value == AUTO or 1 / _LARGEST <= value <= _LARGEST,
-        _as_learning_rate,
-    ),
+    Allowed(f"{_POSITIVE.what}, or {AUTO}", lambda value: value == AUTO or _POSITIVE.accepts(value), _as_learning_rate),
 ]

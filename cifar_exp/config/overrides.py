@@ -1,7 +1,6 @@
 """Overrides of the command line in the form that Hydra's grammar accepts."""
 
 import re
-import shlex
 from collections.abc import Sequence
 from typing import get_type_hints
 
@@ -26,18 +25,6 @@ def quoted(text: str) -> str:
     return "'" + re.sub(r"(\\*)('|$)", lambda found: found[1] * 2 + (r"\'" if found[2] else ""), text) + "'"
 
 
-def texts_of(value: str) -> list[str]:
-    """The texts of a sweep, ``a,'b c'``, without the quotes that ``with_quotes`` adds."""
-    parser = OverridesParser.create()
-    parts = _COMMA.split(value)
-    return [str(parser.parse_override(f"text={one}").value()) if one[:1] == "'" == one[-1:] else one for one in parts]
-
-
-def for_shell(override: str) -> str:
-    """An override in quotes for a shell, in double ones if they change nothing."""
-    return shlex.quote(override) if re.search(r"[\"$`!]|\\(?!')", override) else f'"{override}"'
-
-
 def with_quotes(overrides: Sequence[str]) -> list[str]:
     """Overrides with quotes around values that the grammar would refuse (a path with a space) or change (a name 1e5).
 
@@ -60,9 +47,9 @@ def _with_quotes(override: str, parser: OverridesParser) -> str:
     def is_kept(part: str) -> bool:
         try:
             read = parser.parse_override(f"{key}={part}").value()
-        except HydraException:
+        except (HydraException, ValueError):  # ValueError: an integer of thousands of digits
             return False
-        return not (is_text and isinstance(read, int | float) and str(read) != part)
+        return not (is_text and isinstance(read, int | float))
 
     if not is_text and is_kept(value):
         return override

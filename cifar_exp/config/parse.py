@@ -7,12 +7,12 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import fields, is_dataclass
 from functools import cache
-from typing import TYPE_CHECKING, Any, TypeVar, get_type_hints
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from cifar_exp.config.groups.model import LibraryConfig
 from cifar_exp.config.groups.scheduler import SCHEDULERS, PlateauConfig
-from cifar_exp.config.schema import REGISTRY, SCHEMAS, ExperimentConfig, group_schema
-from cifar_exp.config.suggestions import suggest_key
+from cifar_exp.config.schema import REGISTRY, ExperimentConfig, group_schema
+from cifar_exp.config.suggestions import unknown_key
 from cifar_exp.config.targets import check_targets
 from cifar_exp.config.version_0_1 import with_current_targets
 from cifar_exp.errors import RequestError
@@ -38,7 +38,7 @@ class OwnNode(dict[str, Any]):
 
     def __init__(self, group: str, node: Mapping[str, Any]) -> None:
         super().__init__(node)
-        self.__dict__ = {one.name: one.default for one in fields(REGISTRY[group].shared)} | dict(node)  # type: ignore[arg-type]
+        self.__dict__ = {one.name: one.default for one in fields(REGISTRY[group].shared)} | dict(node)
         if self.__dict__["name"] == _MISSING:
             self.__dict__["name"] = str(node.get("_target_", group)).rpartition(".")[2]
 
@@ -71,7 +71,7 @@ def _parse_group(group: str, node: Any, problems: list[str]) -> Any:
     if schema is not None:
         return _parse(schema, node, f"{group}.", problems) or node
     shared = REGISTRY[group].shared
-    known = {one.name for one in fields(shared)}  # type: ignore[arg-type]
+    known = {one.name for one in fields(shared)}
     _parse(shared, {"name": group} | {key: value for key, value in node.items() if key in known}, f"{group}.", problems)
     return OwnNode(group, node)
 
@@ -90,20 +90,6 @@ def _parse(schema: type[T], node: Mapping[str, Any], prefix: str, problems: list
     return None if missing else parsed
 
 
-def value_problem(key: str, value: Any) -> str | None:
-    """Why a value is wrong for a key of the schemas, with what is allowed; None if it is right or the key unknown."""
-    from pydantic import ValidationError
-
-    node, _, name = key.rpartition(".")
-    for kind in (get_type_hints(schema, include_extras=True).get(name) for schema in SCHEMAS.get(node, ())):
-        if kind is not None:
-            try:
-                _adapter(kind).validate_python(value)
-            except ValidationError as error:
-                return error.errors()[0]["msg"].replace("Input should be", "must be")
-    return None
-
-
 @cache
 def _adapter(schema: Any) -> "TypeAdapter[Any]":
     from pydantic import TypeAdapter
@@ -113,20 +99,15 @@ def _adapter(schema: Any) -> "TypeAdapter[Any]":
 
 def _in_words(error: "ErrorDetails", prefix: str) -> str:
     key = prefix + ".".join(map(str, error["loc"]))
-    value, message = error["input"], error["msg"]
+    value, text, message = error["input"], as_yaml(error["input"]), error["msg"]
+    shown = text if len(text) <= _MOST_SHOWN else f"{text[:_MOST_SHOWN]}..."
     if error["type"] == "unexpected_keyword_argument":
-        return f"{key}: unknown key{suggest_key(key, [])}"
+        return unknown_key(key)
     if value == _MISSING or error["type"] == "missing":
         return f"{key}: is required"
-    return f"{key}={_shown(value)}: {message.replace('Input should be', 'must be')}"
-
-
-def _shown(value: Any) -> str:
-    try:
-        text = str(value)
-    except ValueError:  # Python does not convert an integer with thousands of digits
-        text = "(a number with thousands of digits)"
-    return text if len(text) <= _MOST_SHOWN else f"{text[:_MOST_SHOWN]}..."
+    if error["type"] == "dataclass_type":
+        return f"{key}={shown}: must be keys with values; set one of them: {key}.KEY=VALUE"
+    return f"{key}={shown}: {message.replace('Input should be', 'must be')}"
 
 
 def _contradictions(config: ExperimentConfig) -> Iterator[str]:
@@ -140,30 +121,24 @@ def _contradictions(config: ExperimentConfig) -> Iterator[str]:
     small, full = config.augment.low_resolution.size, config.data.image_size
     if small is not None and small > full:
         yield f"augment.low_resolution.size={small}: must be at most data.image_size={full}"
-    selects = config.data.validation_fraction > 0 or config.evaluate_test_each_epoch
-    yield from _early_stopping_contradictions(config, selects=selects)
-    if config.evaluation.weights == "best" and not selects:
-        yield (
-            "evaluation.weights=best: needs an accuracy to select by; set data.validation_fraction above 0 "
-            "or evaluate_test_each_epoch=true"
-        )
-
-
-def _early_stopping_contradictions(config: ExperimentConfig, *, selects: bool) -> Iterator[str]:
     schedule, patience = config.scheduler, config.early_stopping.patience
     if patience is not None and not isinstance(schedule, OwnNode) and not schedule.open_ended:
         options = SCHEDULERS.schemas.items()
-        *most, last = sorted(name.removeprefix("base_") for name, one in options if getattr(one, "open_ended", False))
+        able = sorted(name.removeprefix("base_") for name, one in options if getattr(one, "open_ended", False))
         yield (
             f"early_stopping.patience={patience}: scheduler={schedule.name} plans the learning rate up to the last "
-            f"epoch and cannot stop early; use scheduler={', '.join(most)} or {last}"
+            f"epoch and cannot stop early; use a scheduler of {', '.join(able)}"
         )
-    is_plateau = isinstance(schedule, PlateauConfig)
-    if is_plateau and schedule.interval != "step":
-        yield "scheduler.interval=epoch: scheduler=plateau always acts at the end of an epoch; leave interval=step"
-    if not selects and (patience is not None or is_plateau):
-        what = "scheduler=plateau" if is_plateau else f"early_stopping.patience={patience}"
-        yield f"{what}: needs a selection split; set data.validation_fraction above 0"
+    if config.data.validation_fraction > 0 or config.evaluate_test_each_epoch:
+        return
+    for what, selects in (
+        ("evaluation.weights=best", config.evaluation.weights == "best"),
+        (f"early_stopping.patience={patience}", patience is not None),
+        ("scheduler=plateau", isinstance(schedule, PlateauConfig)),
+    ):
+        if selects:
+            what_to_do = "set data.validation_fraction above 0 or evaluate_test_each_epoch=true"
+            yield f"{what}: needs an accuracy to select by; {what_to_do}"
 
 
 def as_containers(node: Any) -> Any:
@@ -214,3 +189,18 @@ def flatten(node: Any, prefix: str = "") -> dict[str, Any]:
     for key, value in items:
         leaves |= flatten(value, f"{prefix}.{key}" if prefix else key)
     return leaves
+
+
+def as_yaml(value: Any) -> str:
+    """A value of a config in YAML.
+
+    >>> as_yaml(None), as_yaml(True), as_yaml([1, 0.5]), as_yaml("a b")
+    ('null', 'true', '[1, 0.5]', 'a b')
+    """
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(map(as_yaml, value))}]"
+    return str(value)

@@ -4,7 +4,18 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from cifar_exp.config.fields import Schema
+from omegaconf import MISSING
+
+from cifar_exp.config.fields import Schema, key
+
+
+@dataclass
+class Option(Schema):
+    """Keys of every option of a group that names what it calls."""
+
+    _target_: str = MISSING
+    name: str = key("option's name, in tables and logs")
+
 
 SchemaType = TypeVar("SchemaType", bound=type[Schema])
 

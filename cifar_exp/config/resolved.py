@@ -11,15 +11,12 @@ from typing import Any, cast
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from cifar_exp.config.parse import BY_TARGET, as_containers, flatten, parse
+from cifar_exp.config.parse import as_containers, flatten, parse
 from cifar_exp.config.schema import ExperimentConfig, group_schema
-from cifar_exp.config.suggestions import suggest_key
-from cifar_exp.config.version_0_1 import drop_removed_keys, with_tracker_names
+from cifar_exp.config.version_0_1 import upgraded
 from cifar_exp.errors import RequestError
 from cifar_exp.safe_io.untrusted import displayable, read_yaml_text
 
-# Raised when OmegaConf applies a schema; OverflowError for an integer that is too large for a float.
-SCHEMA_ERRORS = (OmegaConfBaseException, OverflowError)
 PATHS = ("data.root", "data.csv_file", "data.cache", "model.weights", "tracker.store")
 
 
@@ -43,13 +40,13 @@ def _with_absolute_paths(values: dict[str, Any], base: str = "") -> dict[str, An
     for key in PATHS:
         group, leaf = key.split(".")
         node = values.get(group)
-        if not isinstance(node, dict) or node.get(leaf) is None:
+        if not isinstance(node, dict) or not isinstance(node.get(leaf), str | int):  # a folder may be named 2024
             continue
         if key == "model.weights" and group_schema(group, node.get("_target_")) is None:
             continue  # an argument of the user's own network
         try:
-            node[leaf] = str(Path(base, Path(node[leaf]).expanduser()).absolute())
-        except (TypeError, RuntimeError) as error:  # not a text; the home folder of an unknown user
+            node[leaf] = str(Path(base, Path(str(node[leaf])).expanduser()).absolute())
+        except RuntimeError as error:  # the home folder of an unknown user
             raise RequestError(f"{key}={node[leaf]}: not a path: {error}") from error
     return values
 
@@ -76,10 +73,8 @@ def load_saved(path: Path, trust: Sequence[str] = ()) -> ExperimentConfig:
     interpolated = [key for key, value in flatten(saved).items() if "${" in str(value)]
     if interpolated:
         raise RequestError(f"{path}: {interpolated[0]} contains an interpolation, which a saved config must not")
-    saved = with_tracker_names(saved) | {"trust": list(trust)}
     try:
-        drop_removed_keys(saved)
-        return parse(_displayable(_with_absolute_paths(saved)))
+        return parse(_displayable(_with_absolute_paths(upgraded(saved) | {"trust": list(trust)})))
     except RequestError as error:
         raise RequestError(f"{path}: {error}") from error
 
@@ -102,39 +97,6 @@ def read_plain(path: Path) -> dict[str, Any]:
     if not isinstance(raw, DictConfig):
         raise RequestError(f"{path}: not a config: expected keys and values")
     return cast("dict[str, Any]", OmegaConf.to_container(raw))
-
-
-def check_keys(config: DictConfig) -> None:
-    """Refuse a composed configuration whose keys differ from the schema, by ``+key=...`` or ``~key``.
-
-    Its run could not be repeated, because ``load_saved`` applies the schema. The keys of a group's option are checked
-    by the callable that gets them.
-    """
-    composed = OmegaConf.to_container(config)
-    try:
-        whole = OmegaConf.merge(OmegaConf.structured(ExperimentConfig), OmegaConf.create(composed))
-    except SCHEMA_ERRORS as error:
-        unknown = re.search(r"Key '([^']+)' not in", str(error))
-        hint = suggest_key(unknown[1], [key for key in flatten(composed) if key != unknown[1]]) if unknown else ""
-        raise RequestError(f"{first_line(error)}{hint}; `cifar-exp --cfg job` lists the keys") from error
-    there, wanted = flatten(composed), flatten(OmegaConf.to_container(whole))
-    missing = [key for key in wanted if key not in there and not any(name.startswith(f"{key}.") for name in there)]
-    if missing:
-        raise RequestError(f"~{missing[0]}: is required; set another value instead of removing it")
-
-
-def with_schema(config: ExperimentConfig) -> DictConfig:
-    """A config as an OmegaConf container with its schema, which refuses an override of the wrong type.
-
-    Raises:
-        SCHEMA_ERRORS: a value that OmegaConf refuses.
-    """
-    whole = OmegaConf.create(as_containers(config))
-    for group in BY_TARGET:
-        schema = group_schema(group, whole[group].get("_target_"))
-        if schema is not None:
-            whole[group] = OmegaConf.merge(OmegaConf.structured(schema), whole[group])
-    return cast(DictConfig, OmegaConf.merge(OmegaConf.structured(ExperimentConfig), whole))
 
 
 def config_hash(config: ExperimentConfig | dict[str, Any]) -> str:

@@ -1,12 +1,12 @@
 """The typed schema of the configuration: which keys exist, their types, limits, defaults and descriptions.
 
 An option of a config group has its class in ``cifar_exp.config.groups`` and a YAML file in ``conf/GROUP/`` that starts
-from it (``defaults: [base_x, _self_]``). So an unknown key or a wrong type is rejected at composition. The dataclasses
-hold the structure; the values to tune are in the YAML files. ``--help`` shows the description of each key.
+from it (``defaults: [base_x, _self_]``). Hydra gets only the keys and their defaults; ``parse`` checks the values. The
+dataclasses hold the structure; the values to tune are in the YAML files. ``--help`` shows the description of each key.
 """
 
 import re
-from dataclasses import dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields
 from typing import Annotated, Any
 
 from hydra.core.config_store import ConfigStore
@@ -27,10 +27,9 @@ from cifar_exp.config.fields import (
     one_of,
 )
 from cifar_exp.config.groups.augment import AUGMENTATIONS, AugmentConfig, LowResolutionConfig
-from cifar_exp.config.groups.averaging import AVERAGING, AveragingConfig
 from cifar_exp.config.groups.data import DATA_SETS
 from cifar_exp.config.groups.model import MODELS
-from cifar_exp.config.groups.optimizer import OPTIMIZERS
+from cifar_exp.config.groups.optimizer import AVERAGING, OPTIMIZERS, AveragingConfig
 from cifar_exp.config.groups.scheduler import SCHEDULERS
 from cifar_exp.config.groups.tracker import TRACKERS, TrackerConfig
 from cifar_exp.config.registry import Group
@@ -208,10 +207,17 @@ def group_schema(group: str, target: object) -> type[Schema] | None:
     return registry.targets.get(target) if isinstance(target, str) else None
 
 
+def known_keys() -> list[str]:
+    """The dotted keys of all options, for suggestions."""
+    return sorted(
+        f"{node}.{one.name}".lstrip(".") for node, found in SCHEMAS.items() for s in found for one in fields(s)
+    )
+
+
 def register_schemas() -> None:
-    """Register the schemas with Hydra, before any composition. Calling it again is harmless."""
+    """Register the keys and their defaults with Hydra, before any composition. Calling it again is harmless."""
     store = ConfigStore.instance()
-    store.store(name="base_config", node=ExperimentConfig)
+    store.store(name="base_config", node=asdict(ExperimentConfig()))
     for group in REGISTRY.values():
-        for name, node in group.schemas.items():
-            store.store(group=group.name, name=name, node=node)
+        for name, schema in group.schemas.items():
+            store.store(group=group.name, name=name, node=asdict(schema()))

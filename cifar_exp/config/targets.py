@@ -76,31 +76,25 @@ def call(node: Any, *arguments: Any, without: tuple[str, ...] = (), **extra: Any
     if twice := sorted(options.keys() & extra.keys()):
         hint = "; for the learning rate, set max_lr" if "lr" in twice else ""
         raise RequestError(f"{target}: {', '.join(twice)} {'is' if len(twice) == 1 else 'are'} set by cifar-exp{hint}")
+    name, package = target.rsplit(".", 1)[-1], target.partition(".")[0]
+    advice = ""
+    if extra and package not in ("cifar_exp", "torch", "albumentations"):
+        advice = (
+            f"; cifar-exp always passes {', '.join(extra)}: if {name} names them differently, use a function that "
+            f"accepts these and calls {name} (docs/networks.md)"
+        )
     try:
         # Check argument names first, so that a TypeError from inside the call is not mistaken for one.
         inspect.signature(function).bind(*arguments, **options, **extra)
     except TypeError as error:
         given = f" (cifar-exp itself passes {', '.join(extra)})" if extra else ""
-        raise RequestError(f"{target}: {error}{given}{_how_to_wrap(target, extra)}") from error
+        raise RequestError(f"{target}: {error}{given}{advice}") from error
     try:
         return function(*arguments, **options, **extra)
     except RequestError:
         raise
     except Exception as error:
-        if target.startswith("cifar_exp."):  # a bug, not a wrong request
+        if package == "cifar_exp":  # a bug, not a wrong request
             raise
         passed = ", ".join(f"{key}={value!r}" for key, value in {**options, **extra}.items())[:300]
-        raise RequestError(
-            f"{target}: fails with the arguments {passed}: {in_a_line(error)}{_how_to_wrap(target, extra)}"
-        ) from error
-
-
-def _how_to_wrap(target: str, extra: Mapping[str, Any]) -> str:
-    """Advice for a user's own callable that does not accept the arguments that cifar-exp passes."""
-    if not extra or target.split(".")[0] in ("cifar_exp", "torch", "albumentations"):
-        return ""
-    name = target.rsplit(".", 1)[-1]
-    return (
-        f"; cifar-exp always passes {', '.join(extra)}: if {name} names them differently, use a function that "
-        f"accepts these and calls {name} (docs/networks.md)"
-    )
+        raise RequestError(f"{target}: fails with the arguments {passed}: {in_a_line(error)}{advice}") from error

@@ -38,11 +38,11 @@ def check_group_choices(overrides: Sequence[Override], loader: ConfigLoader) -> 
     for override in overrides:
         key, value = override.key_or_group, override.value()
         choices = value.list if isinstance(value, ChoiceSweep) else [value]
-        if is_path(key) or (is_path(choices) and loader.get_group_options(key)):
+        is_group = bool(loader.get_group_options(key))
+        if is_path(key) or (is_path(choices) and is_group):
             raise RequestError(f"{override.input_line}: must be the name of an option, not a path; {_OWN_OPTIONS}")
-        for names in choices:
-            if isinstance(names, list) and len(names) > 1 and "none" in names and loader.get_group_options(key):
-                raise RequestError(f"{override.input_line}: none cannot be combined with other options; leave it out")
+        if is_group and any(isinstance(names, list) and len(names) > 1 and "none" in names for names in choices):
+            raise RequestError(f"{override.input_line}: none cannot be combined with other options; leave it out")
 
 
 def check_choices(choices: Mapping[Any, Any]) -> None:
@@ -60,23 +60,17 @@ def is_path(name: Any) -> bool:
     return text.startswith(("/", "\\")) or ".." in text.replace("\\", "/").split("/") or "://" in text
 
 
-def check_hydra_settings(config: DictConfig, shipped: DictConfig, overrides: Sequence[Override]) -> None:
+def check_hydra_settings(config: DictConfig, shipped: DictConfig) -> None:
     """Refuse a composition in which a file of the user changed a protected setting.
 
     ``shipped`` is composed from the shipped files and the ``protected_overrides``.
     """
-    if config.get("trust") and not any(override.key_or_group == "trust" for override in overrides):
-        packages = ",".join(map(str, config.trust))
-        raise RequestError(
-            f"trust=[{packages}]: set by a file; only the command line can trust a package: 'trust=[{packages}]'"
-        )
     now, expected = _settings(config), _settings(shipped)
     for key in sorted(now.keys() | expected.keys()):
         in_grid = key.startswith(_GRID) and not is_protected(key.removeprefix(_GRID).lstrip("+~"))
         if now.get(key) != expected.get(key) and not in_grid:
             raise RequestError(
-                f"{key}={now.get(key)}: set by your file; Hydra's own settings can only be set on the command line: "
-                f"{key}=..."
+                f"{key}={now.get(key)}: set by your file, but only the command line can set it: {key}=..."
             )
 
 
@@ -86,6 +80,6 @@ def is_protected(key: str) -> bool:
 
 
 def _settings(config: DictConfig) -> dict[str, Any]:
-    """Hydra's settings that have an effect, by dotted key, with unresolved interpolations."""
-    leaves = flatten({"hydra": OmegaConf.to_container(config.hydra)})
+    """The protected settings that have an effect, by dotted key, with unresolved interpolations."""
+    leaves = flatten({"hydra": OmegaConf.to_container(config.hydra), "trust": list(config.get("trust") or [])})
     return {key: value for key, value in leaves.items() if not key.startswith(_RECORDS) or key.startswith(_EFFECTS)}

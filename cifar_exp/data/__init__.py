@@ -1,47 +1,29 @@
 """Data sets: loaded from their files as uint8 images, labels, class names and a fingerprint."""
 
 import json
+from contextlib import suppress
+from dataclasses import fields
 from functools import partial
 
 from cifar_exp.config.groups.data import DataConfig, ImageFolderConfig
 from cifar_exp.config.targets import call, options_of
-from cifar_exp.data.dataset import Dataset, Split, check
-from cifar_exp.data.normalize import Statistics, statistics
+from cifar_exp.data.dataset import Dataset, check
 from cifar_exp.data.sources.cifar import load_cifar
 from cifar_exp.data.sources.image_csv import load_image_csv
 from cifar_exp.data.sources.image_folder import load_image_folder
 from cifar_exp.data.sources.mnist5k import load_mnist5k
-from cifar_exp.data.split import hold_out, limit
+from cifar_exp.data.split import limit
 from cifar_exp.errors import RequestError
 
-__all__ = [
-    "Dataset",
-    "Split",
-    "Statistics",
-    "cifar10",
-    "cifar100",
-    "hold_out",
-    "image_csv",
-    "image_folder",
-    "load",
-    "load_to_evaluate",
-    "mnist5k",
-    "share_between_runs",
-    "statistics",
-]
-
+# The targets of the data group. All accept `cache` and `image_size`; so must a loader of your own.
+cifar10 = partial(load_cifar, "cifar10")
+cifar100 = partial(load_cifar, "cifar100")  # its 100 fine labels
+image_csv = load_image_csv
+image_folder = load_image_folder
+mnist5k = load_mnist5k
 
 # Keys of a data node that concern the use of the data set, not its content.
-_USE_KEYS = (
-    "validation_fraction",
-    "split_seed",
-    "limit_train",
-    "limit_test",
-    "workers",
-    "sampler",
-    "statistics_decimals",
-)
-
+_USE_KEYS = tuple({one.name for one in fields(DataConfig)} - {"_target_", "name", "cache", "image_size"})
 
 # The data set that was loaded last, by its node as text; None: not shared.
 _shared: dict[str, Dataset] | None = None
@@ -68,26 +50,19 @@ def load_to_evaluate(
 ) -> Dataset:
     """The data set of a resolved ``data`` node, for testing a trained network.
 
-    Image files need no training split, and not all classes. The network's own data set keeps its split.
-
-    Args:
-        node: the data.
-        class_names: the network's class names.
-        trained_on: the ``data`` node of its training.
-        fingerprint: fingerprint of the data set of its training, if known.
+    Image files need no training split, and not all classes of the network. The network's own data set keeps its split:
+    that of the node ``trained_on``, or with the same ``fingerprint``.
 
     Raises:
         RequestError: the data is missing or malformed, or has other classes.
     """
-    takes_classes = isinstance(node, ImageFolderConfig)
-    if not takes_classes or node._target_ == trained_on._target_:
-        try:
+    if not isinstance(node, ImageFolderConfig) or node == trained_on:
+        return load(node)
+    if node._target_ == trained_on._target_ and fingerprint is not None:  # its own data set, in another place
+        with suppress(RequestError):
             dataset = load(node)
-            if not takes_classes or (fingerprint is not None and dataset.fingerprint == fingerprint):
+            if dataset.fingerprint == fingerprint:
                 return dataset
-        except RequestError:
-            if not takes_classes or node == trained_on:
-                raise
     dataset = call(node, without=_USE_KEYS, class_names=class_names)
     return limit(dataset, train=None, test=node.limit_test, seed=node.split_seed)
 
@@ -105,11 +80,3 @@ def _whole(node: DataConfig) -> Dataset:
         _shared.clear()  # keeps one in memory
         _shared[key] = dataset
     return dataset
-
-
-# The targets of the data group. All accept `cache` and `image_size`; so must a loader of your own.
-cifar10 = partial(load_cifar, "cifar10")
-cifar100 = partial(load_cifar, "cifar100")  # its 100 fine labels
-image_csv = load_image_csv
-image_folder = load_image_folder
-mnist5k = load_mnist5k

@@ -4,6 +4,7 @@ import math
 import signal
 import sys
 from collections.abc import Iterator
+from copy import copy
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import ClassVar
@@ -77,18 +78,13 @@ class TrainingBatches(Dataset[Batch]):
         """This rank's shard of a batch, as rows in the order of an epoch; at least one row."""
         return self.ranks.rows(*self._bounds(batch))[0]
 
-    def images(
-        self, epoch: int, batch: int, indices: NDArray[np.int64], ranks: Ranks | None = None
-    ) -> NDArray[np.uint8]:
-        """The augmented images at ``indices``, which are a shard of a batch (counted from 0) of an epoch.
-
-        Each rank has its own random draws; ``ranks`` are this rank's by default.
-        """
+    def images(self, epoch: int, batch: int, indices: NDArray[np.int64]) -> NDArray[np.uint8]:
+        """The augmented images at ``indices``, which are this rank's shard of a batch (counted from 0) of an epoch."""
         images = self.split.images[indices]  # (N, H, W, C), a copy
         flipped = self.flipped(epoch, indices)
         if flipped is not None:
             images[flipped] = images[flipped, :, ::-1]
-        images = self.augmentation(images, self.augmentation_seed(epoch, batch, ranks or self.ranks))
+        images = self.augmentation(images, self.augmentation_seed(epoch, batch))
         shrink = self.shrinks_in(epoch)
         return images if shrink is None else shrink(images)
 
@@ -96,9 +92,9 @@ class TrainingBatches(Dataset[Batch]):
         """(N,) whether the alternating flip mirrors the images at ``indices``; None if it is off."""
         return None if self._flips_in_odd_epochs is None else self._flips_in_odd_epochs[indices] == (epoch % 2 == 1)
 
-    def augmentation_seed(self, epoch: int, batch: int, ranks: Ranks) -> int:
-        """The seed of the random draws for a rank's shard of a batch."""
-        own = (ranks.rank, ranks.world_size) if ranks.is_distributed else ()
+    def augmentation_seed(self, epoch: int, batch: int) -> int:
+        """The seed of the random draws for this rank's shard of a batch."""
+        own = (self.ranks.rank, self.ranks.world_size) if self.ranks.is_distributed else ()
         return derived_seed(self.seed, "augment", epoch, batch, *own)
 
     def shrinks_in(self, epoch: int) -> LowResolution | None:
@@ -116,12 +112,13 @@ class TrainingBatches(Dataset[Batch]):
             return self.images(epoch, 0, np.array([index]))[0]
         place = int(np.flatnonzero(order == index)[0])
         batch = place // self.batch_size
-        for rank in range(self.ranks.world_size):
-            ranks = Ranks(rank, self.ranks.world_size)
-            rows, count = ranks.rows(*self._bounds(batch))
-            if rows.start <= place < rows.start + count:
-                return self.images(epoch, batch, order[rows], ranks)[place - rows.start]
-        raise AssertionError(f"no process has row {place} of the epoch")
+        rank = copy(self)
+        for number in range(self.ranks.world_size):
+            rank.ranks = Ranks(number, self.ranks.world_size)
+            rows = rank.own_rows(batch)
+            if rows.start <= place < rows.stop:
+                return rank.images(epoch, batch, order[rows])[place - rows.start]
+        raise AssertionError(f"no rank has row {place} of the epoch")
 
     def _bounds(self, batch: int) -> tuple[int, int]:
         return batch * self.batch_size, min((batch + 1) * self.batch_size, len(self.split))

@@ -57,24 +57,16 @@ def check(train: Split, test: Split, class_names: tuple[str, ...]) -> None:
     if "label" in class_names:
         raise ValueError("a class cannot be named 'label', which is a column of the tables")
     for name, split in (("train", train), ("test", test)):
-        if split.images.ndim != 4 or split.images.dtype != np.uint8 or split.images.shape[3] not in (1, 3):
-            raise ValueError(
-                f"{name}: images must be (N, H, W, 1 or 3) uint8, not {split.images.shape} {split.images.dtype}"
-            )
-        if 0 in split.images.shape[1:]:
-            raise ValueError(f"{name}: images of {split.images.shape[1:]} are empty")
-        counts = [len(split.images), len(split.labels), len(split.sources)]
-        if len(set(counts)) > 1:
-            images, labels, sources = counts
-            raise ValueError(f"{name}: {images} images, {labels} labels and {sources} sources; must be as many of each")
-        if counts[0] == 0:
-            raise ValueError(f"{name}: has no images")
-        if split.labels.ndim != 1 or split.labels.dtype != np.int64:
-            raise ValueError(f"{name}: labels must be (N,) int64, not {split.labels.shape} {split.labels.dtype}")
-        if split.labels.min() < 0 or split.labels.max() >= len(class_names):
-            raise ValueError(
-                f"{name}: labels must lie in 0..{len(class_names) - 1}, not {split.labels.min()}..{split.labels.max()}"
-            )
+        shape, dtype, labels, last = split.images.shape, split.images.dtype, split.labels, len(class_names) - 1
+        if len(shape) != 4 or dtype != np.uint8 or shape[3] not in (1, 3) or 0 in shape:
+            raise ValueError(f"{name}: images must be non-empty (N, H, W, 1 or 3) uint8, not {shape} {dtype}")
+        if not shape[0] == len(labels) == len(split.sources):
+            counts = f"{shape[0]} images, {len(labels)} labels and {len(split.sources)} sources"
+            raise ValueError(f"{name}: {counts}; must be as many of each")
+        if labels.ndim != 1 or labels.dtype != np.int64:
+            raise ValueError(f"{name}: labels must be (N,) int64, not {labels.shape} {labels.dtype}")
+        if labels.min() < 0 or labels.max() > last:
+            raise ValueError(f"{name}: labels must lie in 0..{last}, not {labels.min()}..{labels.max()}")
     if train.images.shape[1:] != test.images.shape[1:]:
         raise ValueError(f"training images are {train.images.shape[1:]}, test images {test.images.shape[1:]}")
 

@@ -10,7 +10,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from cifar_exp.compute.distributed.ranks import Ranks
 from cifar_exp.data.augment.device_transforms import DeviceAugmentation, send
 from cifar_exp.data.batches import Batch, TrainingBatches
 
@@ -40,40 +39,22 @@ class DeviceBatches(TrainingBatches):
         """(N,) int64; read-only."""
         return torch.from_numpy(self.split.labels).to(self.device)
 
-    def images(
-        self, epoch: int, batch: int, indices: NDArray[np.int64], ranks: Ranks | None = None
-    ) -> NDArray[np.uint8]:
+    def images(self, epoch: int, batch: int, indices: NDArray[np.int64]) -> NDArray[np.uint8]:
         """See ``TrainingBatches``."""
-        flips = self.flipped(epoch, indices)
-        made = self._make_batches(
-            epoch,
-            [(len(indices), self.augmentation_seed(epoch, batch, ranks or self.ranks))],
-            send(indices, self.device),
-            None if flips is None else send(flips, self.device),
-        )
-        images: NDArray[np.uint8] = made.cpu().numpy()
-        return images
+        seed = self.augmentation_seed(epoch, batch)
+        made: NDArray[np.uint8] = self._make_batches(epoch, indices, [(len(indices), seed)])[0].cpu().numpy()
+        return made
 
     def epoch(self, epoch: int, first: int = 0) -> Iterator[Batch]:
         """See ``TrainingBatches``."""
         order = self.order(epoch)
-        indices = send(order, self.device)  # once for the whole epoch
-        flips = self.flipped(epoch, order)
-        flipped = None if flips is None else send(flips, self.device)
         for start in range(first, self.per_epoch, self._at_once):
             batches = range(start, min(start + self._at_once, self.per_epoch))
-            rows = [self.own_rows(batch) for batch in batches]
-            counts = [own.stop - own.start for own in rows]
-            seeds = [self.augmentation_seed(epoch, batch, self.ranks) for batch in batches]
-            together = torch.cat([indices[own] for own in rows])
-            images = self._make_batches(
-                epoch,
-                list(zip(counts, seeds, strict=True)),
-                together,
-                None if flipped is None else torch.cat([flipped[own] for own in rows]),
-            )
-            labels = self._labels.index_select(0, together)
-            yield from zip(images.split(counts), labels.split(counts), strict=True)
+            indices = [order[self.own_rows(batch)] for batch in batches]
+            counts = [len(own) for own in indices]
+            seeds = [self.augmentation_seed(epoch, batch) for batch in batches]
+            made = self._make_batches(epoch, np.concatenate(indices), list(zip(counts, seeds, strict=True)))
+            yield from zip(*(tensor.split(counts) for tensor in made), strict=True)
 
     @property
     def _at_once(self) -> int:
@@ -82,20 +63,19 @@ class DeviceBatches(TrainingBatches):
         own = self.own_rows(0)
         return max(_PIXELS_AT_ONCE // ((own.stop - own.start) * height * width), 1)
 
-    def _make_batches(
-        self, epoch: int, batches: Sequence[tuple[int, int]], indices: Tensor, flipped: Tensor | None
-    ) -> Tensor:
-        """Concatenated batches, (N, H, W, C) uint8.
+    def _make_batches(self, epoch: int, indices: NDArray[np.int64], batches: Sequence[tuple[int, int]]) -> Batch:
+        """Consecutive batches of an epoch (counted from 1), concatenated.
 
         Args:
             epoch: counted from 1.
-            batches: number of images in this rank's shard and seed of their augmentation, for each batch.
-            indices: indices of the images in the split, (N,) on the device.
-            flipped: whether the alternating flip mirrors each image, (N,) on the device; None if it is off.
+            indices: (N,) indices of the images in the split.
+            batches: number of images and seed of their augmentation, for each batch.
         """
-        images = self._images.index_select(0, indices)  # a copy
+        chosen = send(indices, self.device)
+        images = self._images.index_select(0, chosen)  # a copy
+        flipped = self.flipped(epoch, indices)
         if flipped is not None:
-            images = torch.where(flipped[:, None, None, None], images.flip(2), images)
+            images = torch.where(send(flipped, self.device)[:, None, None, None], images.flip(2), images)
         images = self.device_augmentation(images, batches)
         shrink = self.shrinks_in(epoch)
-        return images if shrink is None else shrink.on_device(images)
+        return images if shrink is None else shrink.on_device(images), self._labels.index_select(0, chosen)

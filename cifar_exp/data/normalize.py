@@ -27,12 +27,10 @@ class Statistics:
         return tuple(255 * value for value in self.mean)
 
 
-def statistics(images: NDArray[np.uint8], decimals: int | None) -> Statistics:
-    """Channel mean and (population) standard deviation over all pixels, computed exactly from counts.
+def channel_statistics(images: NDArray[np.uint8], decimals: int | None) -> Statistics:
+    """Channel mean and (population) standard deviation of (N, H, W, C) uint8 images, computed exactly from counts.
 
-    Args:
-        images: (N, H, W, C) uint8.
-        decimals: number of decimals that both are rounded to; None keeps them exact.
+    Both are rounded to ``decimals``, if given.
 
     Raises:
         RequestError: a channel is constant, or a deviation is rounded to 0.
@@ -45,12 +43,12 @@ def statistics(images: NDArray[np.uint8], decimals: int | None) -> Statistics:
     values = np.arange(256) / 255
     means, stds = [], []
     for channel_counts in counts:
+        if np.count_nonzero(channel_counts) == 1:
+            raise RequestError("a channel of the training images is constant, so they cannot be normalized")
         mean = float(channel_counts @ values / channel_counts.sum())
         variance = float(channel_counts @ (values - mean) ** 2 / channel_counts.sum())
         means.append(mean)
         stds.append(variance**0.5)
-    if any(np.count_nonzero(channel_counts) == 1 for channel_counts in counts):
-        raise RequestError("a channel of the training images is constant, so they cannot be normalized")
     if decimals is not None:
         means, stds = ([round(value, decimals) for value in numbers] for numbers in (means, stds))
         if min(stds) == 0:

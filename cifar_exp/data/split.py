@@ -8,15 +8,10 @@ from cifar_exp.errors import RequestError
 
 
 def stratified_choice(labels: NDArray[np.int64], count: int, seed: int) -> NDArray[np.int64]:
-    """Choose ``count`` of the examples, with each class in proportion.
+    """Choose ``count`` (0 to N) of N examples, with each class of the (N,) ``labels`` in proportion.
 
     Each class gets its quota rounded down; the remaining seats go to the classes with the largest remainders
     (Hare quota), so the total is exact.
-
-    Args:
-        labels: (N,) class of each example.
-        count: number of examples to choose, 0 to N.
-        seed: seed of the choice.
 
     Returns:
         (count,) positions, ascending.
@@ -65,14 +60,9 @@ def hold_out(train: Split, fraction: float, seed: int, class_names: tuple[str, .
 def divide(
     labels: NDArray[np.int64], fraction: float, seed: int, class_names: tuple[str, ...], key: str
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Divide examples into two stratified parts.
+    """Divide examples with (N,) ``labels`` into two stratified parts, the second with a ``fraction`` of them.
 
-    Args:
-        labels: (N,) class of each example.
-        fraction: the second part's fraction of the examples.
-        seed: seed of the choice.
-        class_names: names of the classes, for messages.
-        key: config key that holds the fraction, for messages.
+    Messages name the config ``key`` of the fraction.
 
     Returns:
         Positions of the first and of the second part, ascending.

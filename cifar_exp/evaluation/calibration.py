@@ -1,7 +1,4 @@
-"""Calibration: whether confidence matches accuracy, and the temperature that corrects it.
-
-Confidence is the softmax probability of the predicted class. Nothing here imports torch: the run page uses it.
-"""
+"""Calibration: whether confidence (of the predicted class) matches accuracy, and the temperature that corrects it."""
 
 import math
 from collections.abc import Mapping
@@ -59,17 +56,16 @@ def calibration_rows(confidences: NDArray[np.float64], correct: NDArray[np.bool_
     bins = equal_mass_bins(confidences)
     rows: list[Mapping[str, Any]] = []
     for number in range(int(bins.max()) + 1):
-        inside = bins == number
-        images, right = int(inside.sum()), int(correct[inside].sum())
-        low, high = wilson_interval(right, images)
+        inside, right = confidences[bins == number], int(correct[bins == number].sum())
+        low, high = wilson_interval(right, len(inside))
         rows.append(
             {
                 "bin": number + 1,
-                "images": images,
-                "lowest_confidence": float(confidences[inside].min()),
-                "highest_confidence": float(confidences[inside].max()),
-                "mean_confidence": float(confidences[inside].mean()),
-                "accuracy": right / images,
+                "images": len(inside),
+                "lowest_confidence": float(inside.min()),
+                "highest_confidence": float(inside.max()),
+                "mean_confidence": float(inside.mean()),
+                "accuracy": right / len(inside),
                 "accuracy_low": low,
                 "accuracy_high": high,
             }
@@ -77,15 +73,9 @@ def calibration_rows(confidences: NDArray[np.float64], correct: NDArray[np.bool_
     return rows
 
 
-def expected_calibration_error(
-    confidences: NDArray[np.float64], correct: NDArray[np.bool_], bins: NDArray[np.int64] | None = None
-) -> float:
-    """Mean over the images of |accuracy - mean confidence| of their bin (Naeini et al. 2015, Guo et al. 2017).
-
-    ``bins`` (N,) are by default 15 of equal mass.
-    """
-    bins = equal_mass_bins(confidences) if bins is None else bins
-    return float(np.abs(np.bincount(bins, confidences - correct)).sum()) / len(bins)
+def expected_calibration_error(confidences: NDArray[np.float64], correct: NDArray[np.bool_]) -> float:
+    """Mean over the images of |accuracy - mean confidence| of their bin (Naeini et al. 2015, Guo et al. 2017)."""
+    return float(np.abs(np.bincount(equal_mass_bins(confidences), confidences - correct)).sum()) / len(confidences)
 
 
 def calibration_error(confidences: NDArray[np.float64], correct: NDArray[np.bool_]) -> CalibrationError:
@@ -98,8 +88,8 @@ def calibration_error(confidences: NDArray[np.float64], correct: NDArray[np.bool
     """
     n, bins = len(confidences), equal_mass_bins(confidences)
     difference = confidences - correct
-    ece = expected_calibration_error(confidences, correct, bins)
     sums, images = np.bincount(bins, difference), np.bincount(bins)
+    ece = float(np.abs(sums).sum()) / n
     spread = np.sqrt(np.maximum(np.bincount(bins, difference**2) - sums**2 / images, 0))
     ideal_spread = np.sqrt(np.bincount(bins, confidences * (1 - confidences)))
     noise = np.random.default_rng(0).standard_normal((_RESAMPLES, len(images)))
@@ -131,10 +121,12 @@ def fit_temperature(probabilities: NDArray[np.float32], labels: NDArray[np.int64
     The cross-entropy is convex in the inverse temperature, so it is lowest where its slope is 0.
 
     Returns:
-        None if the best one lies outside [0.05, 20], as it does if all images are right.
+        None if the best one lies outside [0.05, 20], as it does if all images are right, or a probability is NaN.
     """
     from scipy.optimize import brentq  # the run page, which imports this module, does not need it
 
+    if not np.isfinite(probabilities).all():
+        return None
     log_p = np.log(np.maximum(probabilities, _TINY, dtype=np.float64))
     of_labels = log_p[np.arange(len(labels)), labels]
 

@@ -35,8 +35,7 @@ class Welch:
 def welch(a: Sequence[float], b: Sequence[float]) -> Welch | None:
     """Compare the means of two groups that may differ in spread and size (Welch 1947, doi:10.1093/biomet/34.1-2.28).
 
-    Returns:
-        None if a group has fewer than two values, or neither group has any spread.
+    None if a group has fewer than two values, or neither group has any spread.
     """
     if min(len(a), len(b)) < 2 or np.ptp(a) == 0 == np.ptp(b):
         return None
@@ -129,8 +128,7 @@ def detectable_difference(spread: tuple[float, float], n: tuple[int, int], level
 def seeds_needed(difference: float, spread: tuple[float, float], level: float = SIGNIFICANCE) -> int | None:
     """The least number of seeds in each group with which Welch's test finds a difference with probability ``POWER``.
 
-    Returns:
-        At least ``ENOUGH_SEEDS``; None if more than ``MOST_SEEDS`` are needed.
+    At least ``ENOUGH_SEEDS``; None if more than ``MOST_SEEDS`` are needed.
     """
 
     def is_enough(n: int) -> bool:

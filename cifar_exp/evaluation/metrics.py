@@ -14,13 +14,11 @@ from tqdm.auto import tqdm
 
 from cifar_exp.compute.device import Compute
 from cifar_exp.compute.distributed.ranks import current_ranks
-from cifar_exp.data import Split
+from cifar_exp.data.dataset import Split
 from cifar_exp.data.normalize import Normalizer
-from cifar_exp.evaluation.tta import view_logits
 from cifar_exp.safe_io.console import shows_bars
 
 _AT_ONCE_BYTES = 2**30  # of images copied to the device at once; CIFAR-10's test split has 31 MB
-
 _PUBLISHED_BATCH = 128  # images; of the published run, in evaluation too
 
 
@@ -97,7 +95,9 @@ def evaluate(
     # On a CPU the 10,000 test images of CIFAR-10 take a ResNet a minute.
     hidden = not (ranks.is_rank_0 and shows_bars())
     starts = tqdm(range(0, len(split), batch_size), desc="evaluating", unit=" batches", disable=hidden, leave=False)
-    all_images, all_labels = _on_device(split, compute.device)
+    all_images, all_labels = torch.from_numpy(split.images), torch.from_numpy(split.labels).to(compute.device)
+    if all_images.nbytes <= _AT_ONCE_BYTES:  # each copy from pageable memory can wait for the GPU's earlier work
+        all_images = all_images.to(compute.device)
     for start in starts:
         rows, counted = ranks.rows(start, min(start + batch_size, len(split)))
         labels = all_labels[rows]
@@ -114,11 +114,30 @@ def evaluate(
     return Evaluation(split.labels, p, nats.astype(np.float64))
 
 
-def _on_device(split: Split, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
-    """A split's images and labels on the device; too many images stay on the CPU and are copied batch by batch."""
-    images, labels = torch.from_numpy(split.images), torch.from_numpy(split.labels).to(device)
-    # One transfer: each copy from pageable memory can wait for the GPU's earlier work.
-    return images.to(device) if images.nbytes <= _AT_ONCE_BYTES else images, labels
+def view_logits(model: nn.Module, inputs: torch.Tensor, views: str) -> torch.Tensor:
+    """Logits averaged over views of each image: test-time augmentation (Jordan 2024, arXiv 2404.00498).
+
+    ``none``: the image. ``mirror``: it and its mirror image, half each. ``mirror_translate``: these two (a quarter
+    each), and the four of the image moved by one pixel up and left or down and right, its border reflected (an eighth
+    each).
+
+    Returns:
+        (N, classes).
+    """
+
+    def mirrored(images: torch.Tensor) -> torch.Tensor:
+        flipped = images.flip(-1)
+        return (model(images.clone()) + model(flipped)) / 2  # a copy: the network may change its input in place
+
+    if views == "none":
+        logits: torch.Tensor = model(inputs)
+        return logits
+    if views == "mirror":
+        return mirrored(inputs)
+    height, width = inputs.shape[2:]
+    padded = F.pad(inputs, (1, 1, 1, 1), mode="reflect")
+    moved = [padded[:, :, start : start + height, start : start + width] for start in (0, 2)]
+    return mirrored(inputs) / 2 + (mirrored(moved[0]) + mirrored(moved[1])) / 4
 
 
 def confusion_matrix(labels: NDArray[np.int64], predictions: NDArray[np.int64], classes: int) -> NDArray[np.int64]:

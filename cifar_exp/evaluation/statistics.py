@@ -66,7 +66,11 @@ def difference_interval(counts: Paired) -> tuple[float, float]:
     n, (right_a, right_b) = counts.n, counts.right
     a, b = right_a / n, right_b / n
     (low_a, high_a), (low_b, high_b) = wilson_interval(right_a, n), wilson_interval(right_b, n)
-    correlation = _correlation(counts)
+    # The phi coefficient of the 2x2 table with Newcombe's continuity correction; 0 for an empty margin.
+    product = float(counts.both_correct * counts.both_wrong - counts.only_a * counts.only_b)
+    product = max(product - n / 2, 0.0) if product > 0 else product
+    margins = right_a * (n - right_a) * right_b * (n - right_b)
+    correlation = product / math.sqrt(margins) if margins else 0.0
 
     def half(x: float, y: float) -> float:
         return math.sqrt(max(x**2 - 2 * correlation * x * y + y**2, 0.0))
@@ -93,16 +97,6 @@ def independent_difference_interval(right_a: int, n_a: int, right_b: int, n_b: i
     a, b = right_a / n_a, right_b / n_b
     (low_a, high_a), (low_b, high_b) = wilson_interval(right_a, n_a), wilson_interval(right_b, n_b)
     return a - b - math.hypot(a - low_a, high_b - b), a - b + math.hypot(high_a - a, b - low_b)
-
-
-def _correlation(counts: Paired) -> float:
-    """The phi coefficient of the 2x2 table with Newcombe's continuity correction; 0 for an empty margin."""
-    right_a, right_b = counts.right
-    margins = right_a * (counts.n - right_a) * right_b * (counts.n - right_b)
-    product = float(counts.both_correct * counts.both_wrong - counts.only_a * counts.only_b)
-    if product > 0:
-        product = max(product - counts.n / 2, 0.0)
-    return product / math.sqrt(margins) if margins else 0.0
 
 
 def holm(p_values: Sequence[float], comparisons: int | None = None) -> list[float]:

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from cifar_exp.data import Statistics
+from cifar_exp.data.normalize import Statistics
 from cifar_exp.errors import RequestError
 from cifar_exp.run_dir import checkpoint
 
@@ -46,6 +46,6 @@ def read_weights(path: Path) -> Weights:
         raise RequestError(f"{path}: holds no class names")
     numbers = [*mean, *std] if isinstance(mean, list) and isinstance(std, list) else []
     finite = all(isinstance(value, float) and math.isfinite(value) for value in numbers)
-    if not finite or not len(mean or []) == len(std or []) in (1, 3) or min(std or [0]) <= 0:
+    if not (mean and std and finite and len(mean) == len(std) in (1, 3) and min(std) > 0):
         raise RequestError(f"{path}: the statistics of its training images are missing or damaged")
-    return Weights(state, tuple(names), Statistics(tuple(mean or []), tuple(std or [])))
+    return Weights(state, tuple(names), Statistics(tuple(mean), tuple(std)))

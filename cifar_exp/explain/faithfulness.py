@@ -1,7 +1,7 @@
-"""Does a layer's Grad-CAM map matter? Hide what it marks, against hiding what the maps of other images mark.
+"""Tests a layer's Grad-CAM maps: the effect of hiding what they mark, against what the maps of other images mark.
 
-The control has the shape, the area and the usual place of a map, and differs from the image's own map only in belonging
-to another image. Scattered random pixels are no such control: their holes disturb a network more than a connected one.
+The control has the shape, the area and the usual place of a map. Scattered random pixels are no such control: their
+holes disturb a network more than a connected one.
 """
 
 import copy
@@ -72,10 +72,12 @@ class Explanation:
     @property
     def read_first(self) -> str | None:
         """The layer with the highest faithfulness for the predicted class; without a test, the deepest one."""
-        measured = [test for test in self.tests if test.target == "predicted" and test.effect is not None]
-        if not measured:
+        differences = {
+            test.layer.name: test.effect.difference for test in self.tests if test.target == "predicted" and test.effect
+        }
+        if not differences:
             return self.maps[-1].layer.name if self.maps else None
-        return max(measured, key=lambda test: test.effect.difference if test.effect else 0.0).layer.name
+        return max(differences, key=lambda name: differences[name])
 
 
 def measure(
@@ -86,10 +88,7 @@ def measure(
     layers: Sequence[LayerMap],
     seed: int,
 ) -> list[Faithfulness]:
-    """Test each layer's maps on a sample of images, for the predicted class and, of the mistakes, for the true one.
-
-    The sample is (N, H, W, C), with (N,) labels and predictions.
-    """
+    """Test each layer's maps on images (N, H, W, C), for the predicted class and, of mistakes, for the true one."""
     scrambled = reinitialized(explainer, derived_seed(seed, "re-initialized"))
     found = []
     for target, rows in (("predicted", np.arange(len(images))), ("true", np.flatnonzero(labels != predictions))):
@@ -108,10 +107,7 @@ def measure(
 
 
 def affordable(count: int, test_images: int, layers: int) -> int:
-    """At most ``count`` images, so that testing so many layers costs no more than evaluating the test split.
-
-    Never fewer than 30, unless the test split has fewer.
-    """
+    """At most ``count`` images, so that testing costs no more than evaluating the test split; at least 30 of them."""
     return min(count, max(test_images // (_PASSES * layers), _LEAST_SAMPLE), test_images)
 
 
@@ -183,8 +179,7 @@ def rank_correlation(maps: NDArray[np.float32], others: NDArray[np.float32]) -> 
     varied = (np.ptp(maps, axis=1) > 0) & (np.ptp(others, axis=1) > 0)
     if not varied.any():
         return None
-    # SciPy's statistics take half a second to import.
-    from scipy.stats import rankdata
+    from scipy.stats import rankdata  # takes half a second to import
 
     ranks, other_ranks = (rankdata(rows[varied], axis=1) for rows in (maps, others))
     ranks -= ranks.mean(axis=1, keepdims=True)
@@ -197,6 +192,7 @@ def faithfulness_rows(tests: Sequence[Faithfulness]) -> list[Mapping[str, Any]]:
     """Rows of ``faithfulness.csv``."""
     return [
         {
+            **{name: getattr(test.effect, name.removeprefix("ci_"), None) for name in _EFFECT_COLUMNS},
             "layer": test.layer.name,
             "target": test.target,
             "map_height": test.layer.height,
@@ -205,7 +201,6 @@ def faithfulness_rows(tests: Sequence[Faithfulness]) -> list[Mapping[str, Any]]:
             "infill": test.infill,
             "verdict": test.verdict,
             "rank_correlation_reinitialized": test.correlation,
-            **{name: getattr(test.effect, name.removeprefix("ci_"), None) for name in _EFFECT_COLUMNS},
         }
         for test in tests
     ]

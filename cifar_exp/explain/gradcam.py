@@ -1,8 +1,4 @@
-"""Grad-CAM maps by Captum, and what hiding the pixels that they mark does to the prediction.
-
-A map is only a picture until it is tested. ``faithfulness`` tests each layer's maps on a random sample of images; here
-are the maps themselves, and the numbers of the images that are shown.
-"""
+"""Grad-CAM maps by Captum, and what hiding the pixels that they mark does to the predictions of the shown images."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,6 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import nn
+from torch.nn import functional as F
 
 from cifar_exp.compute.device import Compute
 from cifar_exp.compute.seeding import derived_seed
@@ -75,10 +72,13 @@ class Explainer:
     def maps(self, images: NDArray[np.uint8], classes: NDArray[np.int64], layer: str) -> Maps:
         """Grad-CAM (Selvaraju et al. 2017, arXiv 1610.02391) of a layer, in float32."""
         coarse, heat, attended = [], [], []
-        for part in self._batches(len(images)):
+        for part in self._batches(images):
             wanted = torch.from_numpy(classes[part]).to(self.compute.device)
             found = grad_cam(self.model, layer, self.normalize(torch.from_numpy(images[part])), wanted)  # (n, 1, h, w)
-            raw, positive = (_upsampled(one, images.shape[1:3]) for one in (found, found.relu()))
+            raw, positive = (
+                F.interpolate(one, images.shape[1:3], mode="bilinear").squeeze(1).cpu().numpy()
+                for one in (found, found.relu())
+            )
             coarse.append(found.squeeze(1).cpu().numpy())
             heat.append(positive)
             attended.append(most_attended(positive, raw))
@@ -97,7 +97,7 @@ class Explainer:
         ``hidden`` (N, H, W) are the pixels to replace, by the explainer's infill unless another one is named.
         """
         found = []
-        for part in self._batches(len(images)):
+        for part in self._batches(images):
             inputs = self.normalize(torch.from_numpy(images[part]))  # (n, C, H, W)
             if hidden is not None:
                 inputs = INFILLS[infill or self.infill](inputs, hidden[part])
@@ -107,8 +107,8 @@ class Explainer:
             found.append(logits.float().softmax(dim=1).gather(1, wanted).squeeze(1).cpu().numpy())
         return np.concatenate(found).astype(np.float64)
 
-    def _batches(self, images: int) -> list[slice]:
-        return [slice(start, start + self.batch_size) for start in range(0, images, self.batch_size)]
+    def _batches(self, images: NDArray[np.uint8]) -> list[slice]:
+        return [slice(start, start + self.batch_size) for start in range(0, len(images), self.batch_size)]
 
 
 def explain(
@@ -130,21 +130,19 @@ def explain(
     if not layers or not len(images):
         return []
     controls = control_rows(len(images), derived_seed(seed, "controls"))  # (K, N)
-    found: dict[tuple[int, str, str], CamMap] = {}
+    found: list[CamMap] = []
     for target, classes in targets.items():
         before = explainer.probabilities(images, classes)
-        random = np.mean(
-            [explainer.probabilities(images, classes, one, "mean") for one in _random_masks(images, indices, seed)],
-            axis=0,
-        )
+        masks = _random_masks(images, indices, seed)
+        random = np.mean([explainer.probabilities(images, classes, mask, "mean") for mask in masks], axis=0)
         for layer in layers:
             maps = explainer.maps(images, classes, layer.name)
             attended = before - explainer.probabilities(images, classes, maps.attended)
             deleted = before - explainer.probabilities(images, classes, maps.attended, "mean")
             others = [before - explainer.probabilities(images, classes, maps.attended[rows]) for rows in controls]
             control = np.mean(others, axis=0) if others else None
-            for row, index in enumerate(indices):
-                found[row, layer.name, target] = CamMap(
+            found += [
+                CamMap(
                     index=int(index),
                     target=target,
                     layer=layer,
@@ -155,7 +153,10 @@ def explain(
                     deletion_drop=float(deleted[row]),
                     random_drop=float(before[row] - random[row]),
                 )
-    return [found[row, layer.name, target] for row in range(len(indices)) for layer in layers for target in targets]
+                for row, index in enumerate(indices)
+            ]
+    parts = np.arange(len(found)).reshape(len(targets), len(layers), len(indices))
+    return [found[place] for place in parts.transpose(2, 1, 0).ravel()]
 
 
 def control_rows(images: int, seed: int) -> NDArray[np.int64]:
@@ -171,26 +172,18 @@ def control_rows(images: int, seed: int) -> NDArray[np.int64]:
     return rows
 
 
-def _upsampled(maps: torch.Tensor, size: tuple[int, ...]) -> NDArray[np.float32]:
-    """(N, 1, h, w) to (N, H, W), bilinearly."""
-    from captum.attr import LayerAttribution  # imported when there is a map, as in ``grad_cam``
-
-    found: torch.Tensor = LayerAttribution.interpolate(maps, size, interpolate_mode="bilinear")
-    return found.squeeze(1).cpu().numpy()
-
-
 def _random_masks(images: NDArray[np.uint8], indices: NDArray[np.int64], seed: int) -> NDArray[np.bool_]:
     """Scattered random pixels of each image, (draws, N, H, W)."""
     height, width = images.shape[1:3]
     hidden = np.zeros((RANDOM_DRAWS, len(indices), height * width), bool)
     for draw, row in np.ndindex(hidden.shape[:2]):
         generator = np.random.default_rng(derived_seed(seed, "random deletion", int(indices[row]), draw))
-        hidden[draw, row, generator.permutation(height * width)[: _hidden_pixels(height, width)]] = True
+        hidden[draw, row, generator.permutation(height * width)[: _hidden_pixels(height * width)]] = True
     return hidden.reshape(RANDOM_DRAWS, -1, height, width)
 
 
-def _hidden_pixels(height: int, width: int) -> int:
-    return round(HIDDEN_FRACTION * height * width)
+def _hidden_pixels(pixels: int) -> int:
+    return round(HIDDEN_FRACTION * pixels)
 
 
 def most_attended(heat: NDArray[np.float32], raw: NDArray[np.float32]) -> NDArray[np.bool_]:
@@ -198,10 +191,9 @@ def most_attended(heat: NDArray[np.float32], raw: NDArray[np.float32]) -> NDArra
 
     The second key matters where less than a fifth of the image has any heat: it prefers the least negative pixels.
     """
-    count = _hidden_pixels(*heat.shape[1:])
-    hidden = np.zeros((len(heat), heat[0].size), bool)
-    for row in range(len(heat)):
-        hidden[row, np.lexsort((-raw[row].ravel(), -heat[row].ravel()))[:count]] = True
+    order = np.lexsort((-raw.reshape(len(raw), -1), -heat.reshape(len(heat), -1)))
+    hidden = np.zeros(order.shape, bool)
+    np.put_along_axis(hidden, order[:, : _hidden_pixels(order.shape[1])], True, axis=1)
     return hidden.reshape(heat.shape)
 
 
@@ -215,7 +207,7 @@ def gradcam_rows(
     """
     rows: list[Mapping[str, Any]] = []
     for cam in maps:
-        has_heat, peak = bool(cam.heat.max() > 0), divmod(int(cam.heat.argmax()), cam.heat.shape[1])
+        peak = divmod(int(cam.heat.argmax()), cam.heat.shape[1]) if cam.heat.max() > 0 else (None, None)
         rows.append(
             {
                 "index": cam.index,
@@ -225,8 +217,8 @@ def gradcam_rows(
                 "layer": cam.layer.name,
                 "map_height": cam.layer.height,
                 "map_width": cam.layer.width,
-                "peak_row": peak[0] if has_heat else None,
-                "peak_column": peak[1] if has_heat else None,
+                "peak_row": peak[0],
+                "peak_column": peak[1],
                 "deletion_drop": cam.deletion_drop,
                 "random_drop": cam.random_drop,
                 "attended_drop": cam.attended_drop,

@@ -10,13 +10,6 @@ Infill = Callable[[torch.Tensor, NDArray[np.bool_]], torch.Tensor]
 
 _BLUR = 1 / 8  # standard deviation, of the image's smaller side
 _ROAD_NOISE = 0.01  # standard deviation, in the unit of the network's input
-# Neighbours of a pixel (row, column) and their weights, of which the larger ones are nearer.
-_NEIGHBOURS = [
-    ((row, column), 1 / 6 if row == 0 or column == 0 else 1 / 12)
-    for row in (-1, 0, 1)
-    for column in (-1, 0, 1)
-    if (row, column) != (0, 0)
-]
 
 
 def blur(inputs: torch.Tensor, hidden: NDArray[np.bool_]) -> torch.Tensor:
@@ -53,35 +46,26 @@ def road(inputs: torch.Tensor, hidden: NDArray[np.bool_]) -> torch.Tensor:
     Each hidden pixel is the weighted mean of its neighbours inside the image, hidden ones included: a sparse linear
     system for each image. Seeded Gaussian noise hides the smooth patches' shape. Arguments as ``blur``.
     """
-    # SciPy's sparse solver takes a while to import, and blur is the default.
-    from scipy.sparse import csc_array
+    from scipy import sparse  # takes a while to import, and blur is the default
     from scipy.sparse.linalg import spsolve
 
-    pixels = inputs.detach().permute(0, 2, 3, 1).double().cpu().numpy()  # (N, H, W, C)
+    down, across = (sparse.diags_array([1.0, 1.0], offsets=[-1, 1], shape=(n, n)) for n in inputs.shape[2:])
+    edges = sparse.kron(down, sparse.eye_array(across.shape[0])) + sparse.kron(sparse.eye_array(down.shape[0]), across)
+    # (H x W, H x W): the weights of each pixel's neighbours, of which those at the corners are farther away.
+    weights = sparse.csr_array(edges / 6 + sparse.kron(down, across) / 12)
+    totals = weights.sum(axis=1)
+    pixels = inputs.detach().flatten(2).double().cpu().numpy().copy()  # (N, C, H x W)
     noise = np.random.default_rng(0)
-    for image, mask in zip(pixels, hidden, strict=True):
+    for image, mask in zip(pixels, hidden.reshape(len(hidden), -1), strict=True):
         if not mask.any() or mask.all():
-            image[mask] = 0
+            image[:, mask] = 0
             continue
-        rows, columns = np.nonzero(mask)
-        unknown = np.full(mask.shape, -1)
-        unknown[mask] = np.arange(len(rows))
-        total, known = np.zeros(len(rows)), np.zeros((len(rows), image.shape[2]))
-        entries: list[tuple[NDArray[np.float64], NDArray[np.int64], NDArray[np.int64]]] = []
-        for (down, right), weight in _NEIGHBOURS:
-            y, x = rows + down, columns + right
-            inside = np.flatnonzero((y >= 0) & (y < mask.shape[0]) & (x >= 0) & (x < mask.shape[1]))
-            total[inside] += weight
-            other = unknown[y[inside], x[inside]]
-            seen = inside[other < 0]
-            known[seen] += weight * image[y[seen], x[seen]]
-            entries.append((np.full((other >= 0).sum(), -weight), inside[other >= 0], other[other >= 0]))
-        entries.append((total, np.arange(len(rows)), np.arange(len(rows))))
-        values, equations, unknowns = (np.concatenate(parts) for parts in zip(*entries, strict=True))
-        system = csc_array((values, (equations, unknowns)))
-        solved = spsolve(system, known).reshape(known.shape)
-        image[mask] = solved + _ROAD_NOISE * noise.standard_normal(known.shape)
-    return torch.from_numpy(pixels).permute(0, 3, 1, 2).to(inputs)
+        own = weights[mask]
+        known = own[:, ~mask] @ image[:, ~mask].T  # (hidden pixels, C)
+        system = sparse.diags_array(totals[mask]) - own[:, mask]
+        solved = spsolve(system.tocsc(), known).reshape(known.shape)
+        image[:, mask] = (solved + _ROAD_NOISE * noise.standard_normal(known.shape)).T
+    return torch.empty_like(inputs).copy_(torch.from_numpy(pixels).view(inputs.shape))
 
 
 INFILLS: dict[str, Infill] = {"blur": blur, "mean": mean, "road": road}

@@ -1,8 +1,10 @@
 """Which layers Grad-CAM explains: found by a forward pass with hooks, and tried before training."""
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import nn
@@ -63,25 +65,25 @@ def choose_layers(model: nn.Module, inputs: torch.Tensor, node: ExplainConfig) -
     """
     if not is_wanted(node):
         return ExplainedLayers([])
-    found = feature_maps(model, inputs)
-    named, minimum = node.layers, node.minimum_map
-    if named is not None:
-        layers = [_named_layer(model, inputs, found, name) for name in named]
-        if small := _small(layers, minimum):
-            log.warning("Grad-CAM maps under %dx%d say little about where: %s", minimum, minimum, small)
-        return ExplainedLayers(layers)
+    found, minimum, is_named = feature_maps(model, inputs), node.minimum_map, node.layers is not None
+    children = [name for name, _ in model.named_children() if name.rstrip("0123456789") == "layer"]
     layers = []
-    for name in (name for name, _ in model.named_children() if name.rstrip("0123456789") == "layer"):
+    for name in children if node.layers is None else node.layers:
         layer = _explainable(model, inputs, found, name)
         if isinstance(layer, LayerMap):
             layers.append(layer)
+        elif is_named:
+            raise RequestError(f"explain.layers: {name!r} cannot be explained: {layer}")
         else:
             log.warning("Grad-CAM leaves out %s: %s", name, layer)
     if not layers:
-        return _last_feature_map(model, inputs, found, minimum)
-    if small := _small(layers, minimum):
+        return _last_feature_map(model, inputs, found, max(minimum, 2))  # pooling leaves one pixel
+    small = ", ".join(f"{one.name} ({one.height}x{one.width})" for one in layers if not one.at_least(minimum))
+    if small and is_named:
+        log.warning("Grad-CAM maps under %dx%d say little about where: %s", minimum, minimum, small)
+    elif small:
         log.info("Grad-CAM leaves out maps under %dx%d: %s (explain.layers names them)", minimum, minimum, small)
-    layers = [layer for layer in layers if layer.at_least(minimum)]
+        layers = [layer for layer in layers if layer.at_least(minimum)]
     note = None if layers else f"Grad-CAM: every layer's map is smaller than {minimum}x{minimum} (explain.minimum_map)."
     return ExplainedLayers(layers, note)
 
@@ -90,21 +92,15 @@ def feature_maps(model: nn.Module, inputs: torch.Tensor) -> dict[str, LayerMap |
     """For each submodule in the order of its last call, its feature map, or the reason why its output is none."""
     found: dict[str, LayerMap | str] = {}
 
-    def keep(name: str, output: object) -> None:
+    def keep(name: str, _module: nn.Module, _inputs: object, output: object) -> None:
         found.pop(name, None)  # called again: now it is the last one
         found[name] = _feature_map(name, output, inputs)
 
-    handles = [
-        module.register_forward_hook(lambda _m, _i, output, name=name: keep(name, output))
-        for name, module in model.named_modules()
-        if name
-    ]
-    try:
-        with torch.no_grad():
-            model(inputs.clone())
-    finally:
-        for handle in handles:
-            handle.remove()
+    with ExitStack() as hooks, torch.no_grad():
+        for name, module in model.named_modules():
+            if name:
+                hooks.enter_context(module.register_forward_hook(partial(keep, name)))
+        model(inputs.clone())
     return found
 
 
@@ -120,16 +116,9 @@ def _feature_map(name: str, output: object, inputs: torch.Tensor) -> LayerMap | 
     _, first, second, third = output.shape
     if _like_the_image(first, second, inputs) and not _like_the_image(second, third, inputs):
         return f"{shape}: {_CHANNELS_LAST}"
-    if _sums_to_one(output):
-        return f"{shape}: attention weights"
+    if third > 1 and output.min() >= 0 and torch.allclose(output.float().sum(3), output.new_ones(1).float()):
+        return f"{shape}: attention weights"  # rows that are distributions
     return LayerMap(name, second, third)
-
-
-def _sums_to_one(output: torch.Tensor) -> bool:
-    """Whether the rows (N, C, h, w), w > 1, are distributions, as attention weights are."""
-    if output.shape[3] < 2 or output.min() < 0:
-        return False
-    return torch.allclose(output.float().sum(3), torch.ones(1, device=output.device))
 
 
 def _like_the_image(rows: int, columns: int, inputs: torch.Tensor) -> bool:
@@ -142,7 +131,9 @@ def _explainable(
     model: nn.Module, inputs: torch.Tensor, found: Mapping[str, LayerMap | str], name: str
 ) -> LayerMap | str:
     """A layer's feature map, or the reason why it cannot be explained: Captum is asked for one map."""
-    layer = found.get(name, "it is never called")
+    modules = {other for other, _ in model.named_modules() if other}
+    children = ", ".join(child for child, _ in model.named_children())
+    layer = found.get(name, "it is never called" if name in modules else f"no such layer; the model has {children}")
     if isinstance(layer, LayerMap):
         try:
             grad_cam(model, name, inputs, torch.zeros(len(inputs), dtype=torch.int64, device=inputs.device))
@@ -151,27 +142,15 @@ def _explainable(
     return layer
 
 
-def _named_layer(model: nn.Module, inputs: torch.Tensor, found: Mapping[str, LayerMap | str], name: str) -> LayerMap:
-    if name not in dict(model.named_modules()) or name == "":
-        children = ", ".join(child for child, _ in model.named_children())
-        raise RequestError(f"explain.layers: the model has no layer {name!r}; it has {children}")
-    layer = _explainable(model, inputs, found, name)
-    if isinstance(layer, str):
-        raise RequestError(f"explain.layers: {name!r} cannot be explained: {layer}")
-    return layer
-
-
 def _last_feature_map(
     model: nn.Module, inputs: torch.Tensor, found: Mapping[str, LayerMap | str], minimum: int
 ) -> ExplainedLayers:
-    """The last feature map that is large enough and has a gradient, for a network without a usable ``layerN``.
-
-    A map of one pixel, as global pooling returns it, says nothing about where.
-    """
-    minimum = max(minimum, 2)
+    """The last feature map that is large enough and has a gradient, for a network without a usable ``layerN``."""
     maps = [layer for layer in found.values() if isinstance(layer, LayerMap) and layer.at_least(minimum)]
     large = [layer for layer in maps if _like_the_image(layer.height, layer.width, inputs)]
-    if large and large[-1].name == next(iter(found)) and _has_tokens(found):
+    reasons = [one for one in found.values() if isinstance(one, str)]
+    has_tokens = any(reason.endswith((_TOKENS, _CHANNELS_LAST)) for reason in reasons)
+    if large and large[-1].name == next(iter(found)) and has_tokens:
         # A transformer's first layer only cuts the image into patches.
         return ExplainedLayers([], "No Grad-CAM: after its first layer, the model has tokens instead of feature maps.")
     for layer in large[::-1][:_MOST_TRIED]:
@@ -184,11 +163,3 @@ def _last_feature_map(
     return ExplainedLayers(
         [], f"No Grad-CAM: the model has no feature map (N, C, h, w) of at least {minimum}x{minimum}."
     )
-
-
-def _has_tokens(found: Mapping[str, LayerMap | str]) -> bool:
-    return any(isinstance(one, str) and one.endswith((_TOKENS, _CHANNELS_LAST)) for one in found.values())
-
-
-def _small(layers: Sequence[LayerMap], minimum: int) -> str:
-    return ", ".join(f"{one.name} ({one.height}x{one.width})" for one in layers if not one.at_least(minimum))

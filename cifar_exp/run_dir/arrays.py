@@ -1,7 +1,4 @@
-"""Files of NumPy arrays (``.npz``) in a run directory: written atomically, read without trust.
-
-``probabilities.npz`` holds the softmax probabilities of every test image, in the order of ``predictions.csv``.
-"""
+"""Files of NumPy arrays (``.npz``) in a run directory: written atomically, read without trust."""
 
 import io
 import zipfile
@@ -14,7 +11,7 @@ from numpy.typing import NDArray
 
 from cifar_exp.safe_io import atomic, untrusted
 
-PROBABILITIES = "probabilities.npz"
+PROBABILITIES = "probabilities.npz"  # softmax probabilities of every test image, in the order of predictions.csv
 _MOST_PROBABILITIES = 2**28  # bytes; 50,000 images of 1,000 classes take 200 MB
 
 
@@ -26,9 +23,7 @@ def write_arrays(path: Path, **arrays: NDArray[Any]) -> None:
 
 
 def read_arrays(path: Path, names: Sequence[str], *, most_bytes: int) -> dict[str, NDArray[Any]]:
-    """Read the named arrays. The file is untrusted: nothing in it is unpickled or unpacked without limit.
-
-    Other arrays are ignored. The named ones may unpack to ``most_bytes``.
+    """Read the named arrays of an untrusted file, which may unpack to ``most_bytes``; nothing in it is unpickled.
 
     Raises:
         OSError: it cannot be opened or read.
@@ -41,8 +36,7 @@ def read_arrays(path: Path, names: Sequence[str], *, most_bytes: int) -> dict[st
                     raise ValueError(f"it unpacks to more than {most_bytes:,} bytes")
             file.seek(0)
             with np.load(file, allow_pickle=False) as arrays:
-                # NumPy returns a member that is not an array as bytes.
-                return {name: np.asarray(arrays[name]) for name in names}
+                return {name: np.asarray(arrays[name]) for name in names}  # a member that is no array comes as bytes
         except (OSError, ValueError):
             raise
         except Exception as error:

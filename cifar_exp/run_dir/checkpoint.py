@@ -64,15 +64,11 @@ def load_values(path: Path, device: torch.device) -> Any:
 
 
 def _rewritten(file: BinaryIO) -> io.BytesIO:
-    """A copy of the archive in memory, made of its checked members.
+    """A copy of the archive in memory, made of its checked members, which alone PyTorch reads.
 
-    Python and PyTorch read zip archives differently: a file with two directories is two archives. PyTorch only reads
-    the copy.
-
-    Raises:
-        ValueError: it has compressed, overlapping or ambiguous members, which PyTorch never writes, or a pickle with
-            other calls than those that rebuild tensors.
-        zipfile.BadZipFile: it is not an archive, or damaged.
+    Python and PyTorch read zip archives differently: a file with two directories is two archives. Refused are
+    compressed, overlapping or ambiguous members, which PyTorch never writes, and pickles with other calls than those
+    that rebuild tensors.
     """
     copy = io.BytesIO()
     with zipfile.ZipFile(file) as archive, zipfile.ZipFile(copy, "w") as rewritten:
@@ -96,11 +92,7 @@ def _rewritten(file: BinaryIO) -> io.BytesIO:
 
 
 def _check_pickle(content: bytes) -> None:
-    """Refuse callables that PyTorch's safe loader allows: ``bytearray(10**10)`` takes 10 GB.
-
-    Raises:
-        ValueError: the pickle has such a call, or is longer than a checkpoint's.
-    """
+    """Raise a ValueError for callables that PyTorch's safe loader allows: ``bytearray(10**10)`` takes 10 GB."""
     for number, (instruction, argument, _) in enumerate(pickletools.genops(content)):
         if number > _MOST_INSTRUCTIONS:
             raise ValueError("its pickle is longer than a checkpoint's")
@@ -111,11 +103,7 @@ def _check_pickle(content: bytes) -> None:
 
 
 def _check_values(state: object) -> None:
-    """Refuse tensors with more elements than the file has bytes for, and values that are not plain.
-
-    Raises:
-        ValueError: names the value.
-    """
+    """Raise a ValueError for tensors with more elements than the file has bytes for, and for values not plain."""
     pending, seen = [state], set()
     while pending:
         value = pending.pop()

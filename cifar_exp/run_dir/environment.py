@@ -28,6 +28,10 @@ _ENVIRONMENT_KEYS = (
     "cifar_exp", "python", "cpu", "cpu_capability", "threads", "device", "gpu", "cuda", "cudnn", "precision",
     "memory_format", "world_size", "augment_backend", "git_commit", "git_dirty", "code", "data_fingerprint",
 )
+_PACKAGES = (
+    "torch", "torchvision", "numpy", "hydra-core", "omegaconf", "albumentations", "albucore",
+    "opencv-python-headless", "captum", "pandas", "Pillow", "matplotlib",
+)
 # fmt: on
 # Values of runs that recorded none.
 _UNRECORDED: dict[str, Any] = {"world_size": 1, "augment_backend": "albumentations"}
@@ -51,9 +55,8 @@ def changes(run: Path, then: dict[str, Any], now: dict[str, Any], diff: str | No
     then_diff = None
     with suppress(OSError, ValueError):  # no changes, or unreadable ones
         then_diff = read_bytes(run / "code.diff").decode(errors="replace")
-    then, now = (
-        {**_UNRECORDED, **one, "code": code} for one, code in ((then, _digest(then_diff)), (now, _digest(diff)))
-    )
+    then = {**_UNRECORDED, **then, "code": _digest(then_diff)}
+    now = {**_UNRECORDED, **now, "code": _digest(diff)}
     recorded = then.get("packages")
     packages = recorded if isinstance(recorded, dict) else {}
     pairs = [(name, packages.get(name), version) for name, version in now["packages"].items()]
@@ -63,9 +66,8 @@ def changes(run: Path, then: dict[str, Any], now: dict[str, Any], diff: str | No
 
 def _digest(diff: str | None) -> str | None:
     """A short text that is equal for equal changes."""
-    if diff is None:
-        return None
-    return f"uncommitted changes {hashlib.sha256(diff.encode('utf-8', 'surrogateescape')).hexdigest()[:12]}"
+    digest = hashlib.sha256((diff or "").encode("utf-8", "surrogateescape")).hexdigest()
+    return None if diff is None else f"uncommitted changes {digest[:12]}"
 
 
 def log_changes(found: Sequence[Change]) -> None:
@@ -85,14 +87,6 @@ def _short(value: Any) -> str:
     return text if len(text) <= 32 else text[:12] + "…"
 
 
-# fmt: off
-_PACKAGES = (
-    "torch", "torchvision", "numpy", "hydra-core", "omegaconf", "albumentations", "albucore",
-    "opencv-python-headless", "captum", "pandas", "Pillow", "matplotlib",
-)
-# fmt: on
-
-
 def _source_state() -> tuple[str | None, bool | None, str | None]:
     """Git commit of the program's source tree, whether it has uncommitted changes, and their diff.
 
@@ -100,24 +94,21 @@ def _source_state() -> tuple[str | None, bool | None, str | None]:
     """
     root = Path(__file__).resolve().parents[2]
 
-    def git(*arguments: str) -> str | None:
-        try:
-            done = subprocess.run(
-                ["git", "-C", str(root), *arguments], capture_output=True, text=True, timeout=10, check=True
-            )
-        except (OSError, subprocess.SubprocessError):
-            return None
-        return done.stdout
+    def git(*arguments: str) -> str:
+        command = ["git", "-C", str(root), *arguments]
+        with suppress(OSError, subprocess.SubprocessError):
+            return subprocess.run(command, capture_output=True, text=True, timeout=10, check=True).stdout
+        return ""
 
     # An installed copy can lie in another repository (a .venv does), which does not track the program's files.
     if not git("ls-files", "cifar_exp/runner.py"):
         return None, None, None
-    commit, diff = git("rev-parse", "HEAD"), git("diff", "--no-ext-diff", "--no-color", "HEAD") or ""
+    diff = git("diff", "--no-ext-diff", "--no-color", "HEAD")
     # `git diff` leaves out untracked files.
-    for name in (git("ls-files", "--others", "--exclude-standard", "--", "cifar_exp", "conf") or "").splitlines():
+    for name in git("ls-files", "--others", "--exclude-standard", "--", "cifar_exp", "conf").splitlines():
         with suppress(OSError):
             diff += f"\nuntracked file {name}\n{(root / name).read_text(encoding='utf-8', errors='replace')}"
-    return commit.strip() if commit else None, bool(diff), diff or None
+    return git("rev-parse", "HEAD").strip() or None, bool(diff), diff or None
 
 
 def current_environment(compute: Compute, augment_backend: str, fingerprint: str) -> tuple[dict[str, Any], str | None]:
@@ -130,14 +121,11 @@ def current_environment(compute: Compute, augment_backend: str, fingerprint: str
 
 def describe_environment(compute: Compute) -> dict[str, Any]:
     """Machine and software as plain values."""
-    device = compute.device
-    versions: dict[str, str | None] = {}
+    device, on_gpu = compute.device, compute.device.type == "cuda"
+    versions: dict[str, str | None] = dict.fromkeys(_PACKAGES)
     for package in _PACKAGES:
-        try:
+        with suppress(metadata.PackageNotFoundError):
             versions[package] = metadata.version(package)
-        except metadata.PackageNotFoundError:
-            versions[package] = None
-    gpu = torch.cuda.get_device_name(device) if device.type == "cuda" else None
     return {
         "cifar_exp": __version__,
         "python": platform.python_version(),
@@ -149,9 +137,9 @@ def describe_environment(compute: Compute) -> dict[str, Any]:
         "cpu_capability": torch.backends.cpu.get_cpu_capability(),
         "threads": torch.get_num_threads(),
         "device": str(device),
-        "gpu": gpu,
-        "cuda": torch.version.cuda if device.type == "cuda" else None,
-        "cudnn": torch.backends.cudnn.version() if device.type == "cuda" else None,
+        "gpu": torch.cuda.get_device_name(device) if on_gpu else None,
+        "cuda": torch.version.cuda if on_gpu else None,
+        "cudnn": torch.backends.cudnn.version() if on_gpu else None,
         "precision": str(compute.precision).removeprefix("torch."),
         "memory_format": str(compute.memory_format).removeprefix("torch."),
         "world_size": torchrun.world_size(),

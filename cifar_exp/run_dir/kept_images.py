@@ -1,7 +1,7 @@
 """The test images that a run keeps for its page: mistakes, least confident hits, and Grad-CAM maps."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Container, Mapping, Sequence
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +22,6 @@ _MOST_CONFIDENT = 100  # mistakes; further ones are spread over the confusion ma
 _MOST_RIGHT, _RIGHT_PER_CLASS = 100, 6
 _MOST_EXPLAINED, _MOST_MAPS, _MOST_EXPLAINED_SIDE = 24, 240, 96
 _MOST_FILE_BYTES = 2**26
-
-# NumPy's letter for the kind of values, for each array in the file.
-_KINDS = {"index": "i", "image": "u", "explained": "i", "explained_image": "u", "layers": "U", "heat": "u"}
 
 
 @dataclass(frozen=True)
@@ -93,9 +90,8 @@ def shrunk(images: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
         return images
     size = (max(1, round(width * scale)), max(1, round(height * scale)))
     squeezed = [Image.fromarray(one[:, :, 0] if one.shape[2] == 1 else one) for one in images]
-    return np.stack([np.asarray(one.resize(size, Image.Resampling.LANCZOS)) for one in squeezed]).reshape(
-        len(images), size[1], size[0], images.shape[3]
-    )
+    small = np.stack([np.asarray(one.resize(size, Image.Resampling.LANCZOS)) for one in squeezed])
+    return small.reshape(*small.shape[:3], images.shape[3])
 
 
 def write_images(
@@ -113,8 +109,7 @@ def write_images(
     """
     peak = heat.max(axis=(-2, -1), keepdims=True, initial=0)
     scaled = np.round(255 * heat / np.where(peak > 0, peak, 1)).astype(np.uint8)
-    flat = scaled.reshape(-1, *scaled.shape[-2:], 1)
-    small = shrunk(flat, _MOST_EXPLAINED_SIDE)[:, :, :, 0]
+    small = shrunk(scaled.reshape(-1, *scaled.shape[-2:], 1), _MOST_EXPLAINED_SIDE)[:, :, :, 0]
     write_arrays(
         path,
         index=index,
@@ -133,7 +128,7 @@ def read_images(path: Path) -> KeptImages:
         OSError: it cannot be read.
         ValueError: it is not such a file, or holds more images than a page may have.
     """
-    kept = read_arrays(path, tuple(_KINDS), most_bytes=_MOST_FILE_BYTES)
+    kept = read_arrays(path, [field.name for field in fields(KeptImages)], most_bytes=_MOST_FILE_BYTES)
     _check_kept(kept)
     # Without maps the layers mean nothing, and there can be any number of them.
     layers = kept["layers"] if kept["explained"].size else ()
@@ -143,36 +138,28 @@ def read_images(path: Path) -> KeptImages:
 
 
 def _check_kept(kept: Mapping[str, NDArray[Any]]) -> None:
-    """Raise a ValueError unless the arrays match each other and are within the page's limits."""
+    """Raise a ValueError unless the arrays match each other and are within the page's limits.
+
+    A few kilobytes can unpack to a million images.
+    """
     images, explained, layers = (kept[name].size for name in ("index", "explained", "layers"))
-    shapes = {
-        "index": (None,),
-        "image": (images, None, None, None),
-        "explained": (None,),
-        "explained_image": (explained, None, None, None),
-        "layers": (None,),
+    # Without images, the sides are those of the data set, which were not reduced.
+    side, large = (
+        range(1, most + 1) if n else None for n, most in ((images, _MOST_SIDE), (explained, _MOST_EXPLAINED_SIDE))
+    )
+    allowed: dict[str, tuple[str, Sequence[Container[int] | None]]] = {
+        "index": ("i", [range(_MOST_IMAGES + 1)]),
+        "image": ("u", [(images,), side, side, (1, 3)]),
+        "explained": ("i", [range(most_explained(layers) + 1)]),
+        "explained_image": ("u", [(explained,), large, large, (1, 3)]),
+        "layers": ("U", [None]),
         # A run without explained images has no layers and no targets.
-        "heat": (explained, layers, len(TARGETS) if layers else None, None, None),
+        "heat": ("u", [(explained,), (layers,), (len(TARGETS),) if layers else None, large, large]),
     }
-    for name, shape in shapes.items():
+    for name, (kind, sizes) in allowed.items():
         array = kept[name]
-        fits = array.ndim == len(shape) and all(
-            size in (one, None) for one, size in zip(array.shape, shape, strict=True)
+        fits = array.ndim == len(sizes) and all(
+            one is None or size in one for size, one in zip(array.shape, sizes, strict=True)
         )
-        if not fits or array.dtype.kind != _KINDS[name] or (_KINDS[name] == "u" and array.dtype != np.uint8):
+        if not fits or array.dtype.kind != kind or (kind == "u" and array.dtype != np.uint8):
             raise ValueError(f"its {name} is {array.dtype} {array.shape}")
-    # A few kilobytes can unpack to a million images.
-    for name, number in (("index", _MOST_IMAGES), ("explained", most_explained(layers))):
-        if kept[name].size > number:
-            raise ValueError(f"its {name} has {kept[name].size:,} images, more than {number}")
-    for name, sides, most in (
-        ("image", kept["image"].shape[1:], _MOST_SIDE),
-        ("explained_image", kept["explained_image"].shape[1:], _MOST_EXPLAINED_SIDE),
-        ("heat", (*kept["heat"].shape[3:], 1), _MOST_EXPLAINED_SIDE),
-    ):
-        *pixels, channels = sides
-        if channels not in (1, 3):
-            raise ValueError(f"its {name} has {channels} channels")
-        # Without images, the sides are those of the data set, which were not reduced.
-        if len(kept[name]) and not 1 <= min(pixels) <= max(pixels) <= most:
-            raise ValueError(f"its {name} has {pixels[0]} x {pixels[1]} pixels")

@@ -74,8 +74,8 @@ class Leftovers:
         """Remove them, unless the directory holds a run that can be resumed or that belongs to another process."""
         if self.keep:
             return
-        with suppress(OSError):
-            if self._out_dir.exists() and not run_status.is_taken(self._out_dir):
+        with suppress(OSError, RequestError):  # a status that cannot be read may be another run's
+            if self._out_dir.exists() and run_status.job_state(self._out_dir) is None:
                 for path in self._out_dir.iterdir():
                     if path.name not in self._kept:
                         shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
@@ -156,14 +156,10 @@ def state_after(error: BaseException) -> str:
 def _message(error: BaseException) -> str:
     if isinstance(error, RequestError | DivergedError | PrunedError):
         return str(error)
-    if isinstance(error, KeyboardInterrupt):
-        return str(error) or "stopped by a signal"
-    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+    return str(error) or "stopped by a signal" if isinstance(error, KeyboardInterrupt) else in_a_line(error)
 
 
 def write_traceback(out_dir: Path, headline: str) -> None:
     """Append the current traceback to ``run.log`` only; the terminal gets one line from the caller."""
     with suppress(OSError), (out_dir / "run.log").open("a", encoding="utf-8", errors="backslashreplace") as file:
         file.write(f"{headline}\n{traceback.format_exc()}")
-        file.flush()
-        os.fsync(file.fileno())

@@ -31,6 +31,19 @@ T = TypeVar("T")
 
 # Columns of text. In all others, a cell that is not a finite number counts as empty.
 _TEXT = {"source", "label", "prediction", "suggested", "class", "target", "layer", "infill", "verdict", "correct"}
+# Each table that is a field of ``RunDirectory``, with the columns that it must have.
+_TABLES: dict[str, Sequence[str]] = {
+    "metrics": ("epoch", "train_loss", "train_accuracy", "val_loss", "val_accuracy"),
+    "steps": ("step", "learning_rate", "loss"),
+    "schedule": tables.SCHEDULE_COLUMNS,
+    "predictions": tables.PREDICTIONS_COLUMNS,
+    "per_class": ("class", "images", "correct", "accuracy"),
+    "gradcam": tables.GRADCAM_COLUMNS_0_1,
+    "calibration": tables.CALIBRATION_COLUMNS,
+    "label_issues": tables.LABEL_ISSUES_COLUMNS,
+    "faithfulness": tables.FAITHFULNESS_COLUMNS,
+}
+_LISTED_FILES = {".csv", ".json", ".yaml", ".log", ".png", ".diff", ".pt", ".npz"}
 
 
 @dataclass(frozen=True)
@@ -64,10 +77,7 @@ class RunDirectory:
     def number(self, column: str) -> float | None:
         """A number of ``summary.csv``; None if it was not measured."""
         value = self.summary.get(column)
-        try:
-            return float(value) if isinstance(value, Real) and math.isfinite(value) else None
-        except OverflowError:  # a whole number of hundreds of digits
-            return None
+        return float(value) if isinstance(value, Real) and math.isfinite(value) else None
 
     def setting(self, key: str) -> Any:
         """A leaf of the config by its dotted key; None if it does not exist."""
@@ -90,37 +100,30 @@ def read_run(path: Path, *, at_work: bool = False) -> RunDirectory:
         RequestError: ``path`` is not a run directory.
     """
     require_run(path, "status.json", "config_resolved.yaml")
-    reader = _Reader(path)
-    status = reader.mapping("status.json")
-    summary = reader.table("summary.csv", ("state",))
-    confusion = reader.table("confusion.csv", ("label",), text={"label"})
-    if confusion is not None and not _is_confusion(confusion):
-        reader.add_problem("confusion.csv", "it is not a square of counts")
-        confusion = None
-    predictions = reader.table("predictions.csv", tables.PREDICTIONS_COLUMNS)
+    problems: list[str] = []
+
+    def read(name: str, read_file: Callable[[Path], T], default: T) -> T:
+        return _read_file(path, name, read_file, default, problems)
+
+    def table(name: str, needed: Sequence[str]) -> pd.DataFrame | None:
+        return read(f"{name}.csv", lambda file: _table(file, needed), None)
+
+    status: dict[str, Any] = read("status.json", untrusted.read_json, {})
     return RunDirectory(
         path=path,
         state="running" if at_work and status.get("state") == "running" else run_status.state_of(path, status),
         status=status,
-        config=reader.read("config_resolved.yaml", _config, {}),
-        overrides=reader.read(".hydra/overrides.yaml", read_overrides, None),
-        summary={} if summary is None else _filled_cells(summary),
-        environment=reader.mapping("environment.json"),
-        metrics=reader.table("metrics.csv", ("epoch", "train_loss", "train_accuracy", "val_loss", "val_accuracy")),
-        steps=reader.table("steps.csv", ("step", "learning_rate", "loss")),
-        schedule=reader.table("schedule.csv", ("step", "learning_rate")),
-        predictions=predictions,
-        per_class=reader.table("per_class.csv", ("class", "images", "correct", "accuracy")),
-        confusion=confusion,
-        gradcam=reader.table("gradcam.csv", tables.GRADCAM_COLUMNS_0_1),
-        calibration=reader.table("calibration.csv", tables.CALIBRATION_COLUMNS),
-        label_issues=reader.table("label_issues.csv", tables.LABEL_ISSUES_COLUMNS),
-        probabilities=reader.read(PROBABILITIES, read_probabilities, None),
-        faithfulness=reader.table("faithfulness.csv", tables.FAITHFULNESS_COLUMNS),
-        images=reader.read(IMAGES_FILE, read_images, None),
-        log_tail=reader.read("run.log", _log_tail, ""),
-        files=reader.files(),
-        problems=reader.problems,
+        config=read("config_resolved.yaml", _config, {}),
+        overrides=read(".hydra/overrides.yaml", read_overrides, None),
+        summary=read("summary.csv", _summary, {}),
+        environment=read("environment.json", untrusted.read_json, {}),
+        confusion=read("confusion.csv", _confusion, None),
+        probabilities=read(PROBABILITIES, read_probabilities, None),
+        images=read(IMAGES_FILE, read_images, None),
+        log_tail=read("run.log", _log_tail, ""),
+        files=_files(path),
+        problems=problems,
+        **{name: table(name, needed) for name, needed in _TABLES.items()},
     )
 
 
@@ -143,76 +146,60 @@ def _kind(path: Path) -> int | None:
     return None if status is None else stat.S_IFMT(status.st_mode)
 
 
-def _is_confusion(table: pd.DataFrame) -> bool:
-    counts = table.iloc[:, 1:].to_numpy()
-    return counts.shape == (len(table), len(table)) and bool(((counts >= 0) & (counts < _MOST_BYTES)).all())
-
-
-def _filled_cells(table: pd.DataFrame) -> dict[str, Any]:
-    return {str(name): current_cell(str(name), value) for name, value in table.iloc[0].items() if not pd.isna(value)}
-
-
-class _Reader:
-    """Reads files of one directory and collects the problems. A link that leads out of it is not read."""
-
-    def __init__(self, root: Path) -> None:
-        self.root = root
-        self.problems: list[str] = []
-
-    def add_problem(self, name: str, reason: object) -> None:
-        text = str(reason).splitlines()[0] if str(reason) else type(reason).__name__
-        self.problems.append(f"{name}: cannot be read: " + text.removeprefix(f"{self.root / name}: "))
-
-    def read(self, name: str, read: Callable[[Path], T], default: T) -> T:
-        """What ``read`` returns for a file; the default if there is no such file, or none that can be read."""
-        path = self.root / name
-        try:
-            if _kind(path) != stat.S_IFREG:
-                return default
-            # A link in a directory that someone sent could put any of the reader's own files into the page.
-            if not path.resolve().is_relative_to(self.root.resolve()):
-                raise ValueError("it leads out of the run directory")
-            if path.stat().st_size > _MOST_BYTES:
-                raise ValueError(f"it is larger than {_MOST_BYTES:,} bytes")
-            return read(path)
-        except (OSError, ValueError, OverflowError) as error:
-            self.add_problem(name, error)
+def _read_file(root: Path, name: str, read: Callable[[Path], T], default: T, problems: list[str]) -> T:
+    """What ``read`` returns for a file of a run; the default if it does not exist or, as a problem, cannot be read."""
+    path = root / name
+    try:
+        if _kind(path) != stat.S_IFREG:
             return default
-
-    def table(self, name: str, needed: Sequence[str], text: set[str] = _TEXT) -> pd.DataFrame | None:
-        return self.read(name, lambda path: _table(path, needed, text), None)
-
-    def mapping(self, name: str) -> dict[str, Any]:
-        return self.read(name, untrusted.read_json, {})
-
-    def files(self) -> list[str]:
-        kinds = {".csv", ".json", ".yaml", ".log", ".png", ".diff", ".pt", ".npz"}
-        found: list[Path] = []
-        for folder in (self.root, self.root / "figures", self.root / "checkpoints"):
-            with suppress(OSError):  # missing, or no permission
-                found += folder.iterdir()
-        return sorted(
-            path.relative_to(self.root).as_posix()
-            for path in found
-            # Not Path.is_file, which raises if a link leads into a folder without permission.
-            if path.suffix in kinds and os.path.isfile(path) and not path.name.startswith(".")
-        )
+        # A link in a directory that someone sent could put any of the reader's own files into the page.
+        if not path.resolve().is_relative_to(root.resolve()):
+            raise ValueError("it leads out of the run directory")
+        if path.stat().st_size > _MOST_BYTES:
+            raise ValueError(f"it is larger than {_MOST_BYTES:,} bytes")
+        return read(path)
+    except (OSError, ValueError, OverflowError) as error:
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        problems.append(f"{name}: cannot be read: " + reason.removeprefix(f"{path}: "))
+        return default
 
 
-def _table(path: Path, needed: Sequence[str], text: set[str]) -> pd.DataFrame | None:
-    """A table whose columns but ``text`` are float64; None if it is empty.
-
-    Raises:
-        OverflowError: a whole number is larger than any float64.
-    """
+def _table(path: Path, needed: Sequence[str], text: set[str] = _TEXT) -> pd.DataFrame | None:
+    """A table whose columns but ``text`` are float64; None if it is empty."""
     table = tables.read_table(path, needed)
-    if path.name != "summary.csv":
-        for column in table.columns.difference(list(text), sort=False):
-            numbers = pd.to_numeric(table[column], errors="coerce").astype(np.float64)
-            table[column] = numbers.where(np.isfinite(numbers))
+    for column in table.columns.difference(list(text), sort=False):
+        numbers = pd.to_numeric(table[column], errors="coerce").astype(np.float64)
+        table[column] = numbers.where(np.isfinite(numbers))
     if path.name == "predictions.csv":
         table["correct"] = table["correct"].astype(str).str.lower() == "true"
     return None if table.empty else table
+
+
+def _confusion(path: Path) -> pd.DataFrame | None:
+    table = _table(path, ("label",), text={"label"})
+    if table is not None:
+        counts = table.iloc[:, 1:].to_numpy()
+        if counts.shape != (len(table), len(table)) or not ((counts >= 0) & (counts < _MOST_BYTES)).all():
+            raise ValueError("it is not a square of counts")
+    return table
+
+
+def _summary(path: Path) -> dict[str, Any]:
+    rows = tables.read_table(path, ("state",)).to_dict("records")[:1]
+    return {str(name): current_cell(str(name), cell) for row in rows for name, cell in row.items() if not pd.isna(cell)}
+
+
+def _files(root: Path) -> list[str]:
+    found: list[Path] = []
+    for folder in (root, root / "figures", root / "checkpoints"):
+        with suppress(OSError):  # missing, or no permission
+            found += folder.iterdir()
+    return sorted(
+        path.relative_to(root).as_posix()
+        for path in found
+        # Not Path.is_file, which raises if a link leads into a folder without permission.
+        if path.suffix in _LISTED_FILES and os.path.isfile(path) and not path.name.startswith(".")
+    )
 
 
 def _config(path: Path) -> dict[str, Any]:
@@ -223,10 +210,11 @@ def _config(path: Path) -> dict[str, Any]:
 
 def read_overrides(path: Path) -> list[str] | None:
     """The overrides in a file that Hydra saved; None if it cannot be read."""
-    with suppress(OSError, ValueError):
+    try:
         overrides = untrusted.read_yaml(path)
         return [str(one) for one in overrides] if isinstance(overrides, list) else None
-    return None
+    except (OSError, ValueError):
+        return None
 
 
 def _log_tail(path: Path) -> str:

@@ -10,7 +10,7 @@ import logging
 import os
 import stat
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from cifar_exp.errors import RequestError
-from cifar_exp.safe_io.atomic import create, json_bytes, write_json
+from cifar_exp.safe_io.atomic import json_text, write_json
 from cifar_exp.safe_io.untrusted import read_json
 
 log = logging.getLogger(__name__)
@@ -58,7 +58,7 @@ def is_locked(directory: Path) -> bool:
     Only reads: a run directory may belong to someone else, and its ``.lock`` may be a link or a pipe.
     """
     try:
-        descriptor = os.open(directory / _LOCK, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        descriptor = os.open(directory / _LOCK, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
     except OSError:
         return False
     try:
@@ -91,24 +91,14 @@ def job_state(directory: Path) -> str | None:
     Raises:
         RequestError: its status cannot be read.
     """
-    if not is_taken(directory):
-        return None
-    try:
-        return state_of(directory, read_status(directory))
-    except (OSError, ValueError) as error:
-        raise RequestError(f"{directory}: the status of its run cannot be read: {error}") from error
-
-
-def is_taken(directory: Path) -> bool:
-    """Whether a directory holds a run, other than one that failed before its first step."""
     try:
         status = read_status(directory)
     except FileNotFoundError:
-        return False
-    except (OSError, ValueError):
-        return True
+        return None
+    except (OSError, ValueError) as error:
+        raise RequestError(f"{directory}: the status of its run cannot be read: {error}") from error
     started = any((directory / name).exists() for name in ("steps.csv", "checkpoints/last.pt"))
-    return status["state"] != "failed" or started
+    return state_of(directory, status) if started or status["state"] != "failed" else None
 
 
 def refuse_taken(directory: Path) -> None:
@@ -125,17 +115,13 @@ def refuse_taken(directory: Path) -> None:
 
 
 def claim(directory: Path, config_hash: str) -> dict[str, Any]:
-    """Claim a directory for a new run by making its ``status.json``; two runs never share one.
-
-    Returns:
-        The status, for ``update_status``.
+    """Claim a directory, whose lock the caller holds, for a new run by writing its status, which is returned.
 
     Raises:
         RequestError: the directory already holds a run; nothing in it was changed.
     """
     directory.mkdir(parents=True, exist_ok=True)
     refuse_taken(directory)
-    (directory / "status.json").unlink(missing_ok=True)
     status: dict[str, Any] = {
         "state": "running",
         "error": None,
@@ -146,15 +132,12 @@ def claim(directory: Path, config_hash: str) -> dict[str, Any]:
         "resumed_at": [],
         "max_lr_used": None,
     }
-    create(directory / "status.json", json_bytes(status))
+    write_json(directory / "status.json", status)
     return status
 
 
 def claim_again(directory: Path) -> dict[str, Any]:
-    """Claim a directory to resume the run in it.
-
-    Returns:
-        The status, for ``update_status``.
+    """Claim a directory, whose lock the caller holds, to resume the run in it; returns its status.
 
     Raises:
         OSError, ValueError: it has no readable status.
@@ -189,6 +172,9 @@ def read_status(directory: Path) -> dict[str, Any]:
 def update_status(directory: Path, status: dict[str, Any], **changes: Any) -> None:
     """Change ``status`` in place and in ``status.json``.
 
+    On a full disk the old content is overwritten: a write within the block that the file has already allocated needs
+    no space and cannot be torn.
+
     Raises:
         OSError: the file could not be written; it is unchanged.
     """
@@ -196,25 +182,17 @@ def update_status(directory: Path, status: dict[str, Any], **changes: Any) -> No
     path = directory / "status.json"
     try:
         write_json(path, status)
-    except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT) or not _overwrite(path, status):
+    except OSError as full:
+        if full.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
-
-
-def _overwrite(path: Path, status: dict[str, Any]) -> bool:
-    """Write a status over the old one on a full disk; returns whether that was possible.
-
-    A write within the block that the file has already allocated needs no space and cannot be torn.
-    """
-    status = status | {"error": None if status["error"] is None else str(status["error"])[:_MAX_ERROR_CHARACTERS]}
-    content = json_bytes(status)
-    with suppress(OSError), path.open("r+b", buffering=0) as file:
-        size = file.seek(0, os.SEEK_END)
-        if max(size, len(content)) <= _BLOCK_BYTES:
+        shortened = status | {"error": status["error"] and str(status["error"])[:_MAX_ERROR_CHARACTERS]}
+        content = json_text(shortened).encode("utf-8", "backslashreplace")
+        with path.open("r+b", buffering=0) as file:
+            size = file.seek(0, os.SEEK_END)
+            if max(size, len(content)) > _BLOCK_BYTES:
+                raise
             file.seek(0)
             file.write(content.ljust(size))
-            return True
-    return False
 
 
 def now() -> str:

@@ -29,9 +29,7 @@ class SavedRun:
     edited: bool  # whether the saved config was changed after the run had started
 
     def table(self, name: str, needed: Sequence[str], *, numeric: bool = False) -> pd.DataFrame:
-        """One of the run's CSVs.
-
-        It must have the ``needed`` columns; if ``numeric``, every cell must be a number.
+        """One of the run's CSVs with the ``needed`` columns; if ``numeric``, every cell must be a number.
 
         Raises:
             RequestError: it is missing or damaged.
@@ -52,9 +50,7 @@ def open_run(
     completed: bool = True,
     keeps_tracker: Callable[[str, ExperimentConfig, Path], bool] = lambda _name, _config, _path: False,
 ) -> SavedRun:
-    """Open a run.
-
-    ``trust`` names the user's own packages that its config may call.
+    """Open a run. ``trust`` names the user's own packages that its config may call.
 
     Raises:
         RequestError: ``path`` is not a run directory, the run did not complete, or its config is not allowed.

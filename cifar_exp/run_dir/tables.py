@@ -1,7 +1,7 @@
 """The tables of a run directory: their columns, how they are written, appended to and read.
 
 Rows are appended by a single write, which is undone if the disk is full. An unfinished row that a killed process left
-at the end of a table is neither read nor kept.
+at the end of a table is not read, and dropped when the run is resumed.
 """
 
 import csv
@@ -9,11 +9,12 @@ import io
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
 
 from cifar_exp.safe_io import untrusted
-from cifar_exp.safe_io.atomic import write_text
-from cifar_exp.safe_io.untrusted import open_regular, spreadsheet_safe, spreadsheet_text
+from cifar_exp.safe_io.atomic import write_bytes, write_text
+from cifar_exp.safe_io.untrusted import spreadsheet_safe, spreadsheet_text
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -66,11 +67,7 @@ _MOST_TABLE_BYTES = 2 * 2**30  # ten million steps take 0.6 GB
 
 
 def write_table(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> None:
-    """Write a whole CSV; a missing value and None become an empty cell.
-
-    Raises:
-        ValueError: a row has a column that is not in ``columns``.
-    """
+    """Write a whole CSV; a missing value and None become an empty cell. Other columns raise a ValueError."""
     write_text(path, _csv_text(rows, columns, header=True))
 
 
@@ -85,15 +82,12 @@ def append_rows(path: Path, columns: Sequence[str], rows: Sequence[Mapping[str, 
     content = _csv_text(rows, columns, header=False).encode()
     try:
         # A link could lead out of the run directory.
-        descriptor = os.open(path, os.O_RDWR | os.O_APPEND | getattr(os, "O_NOFOLLOW", 0))
+        descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW)
     except FileNotFoundError:
         write_table(path, columns, rows)
         return
     try:
-        size = _whole_rows(descriptor)
-        if size == 0:  # its header was unfinished
-            write_table(path, columns, rows)
-            return
+        size = os.fstat(descriptor).st_size
         try:
             rest = memoryview(content)
             while rest:  # usually one write; on a full disk the next one raises the error
@@ -106,34 +100,29 @@ def append_rows(path: Path, columns: Sequence[str], rows: Sequence[Mapping[str, 
         os.close(descriptor)
 
 
-def _whole_rows(descriptor: int) -> int:
-    """Cut off an unfinished row at the end of a table; returns the size of the rest."""
-    size = end = os.lseek(descriptor, 0, os.SEEK_END)
-    while end and os.pread(descriptor, 1, end - 1) != b"\n":
-        end -= 1
-    if end < size:
-        os.ftruncate(descriptor, end)
-    return end
-
-
 def keep_epochs(path: Path, columns: Sequence[str], epochs: int) -> None:
-    """Drop the rows of later epochs, and an unfinished last line, from ``metrics.csv`` or ``steps.csv``.
+    """Drop the rows of later epochs, and an unfinished last row, from ``metrics.csv`` or ``steps.csv``.
 
     Raises:
         OSError: the file could not be written; it is unchanged.
-        ValueError: it is not such a table, or has other ``columns``.
+        ValueError, IndexError: it is not such a table, or has other ``columns``.
     """
     if not path.exists():
         return
-    text = untrusted.read_bytes(path, _MOST_TABLE_BYTES).decode()
-    lines = text[: text.rfind("\n") + 1].splitlines(keepends=True)
-    if lines and lines[0].rstrip("\n").split(",") != list(columns):
+    content = untrusted.read_bytes(path, _MOST_TABLE_BYTES)
+    header, *rows = _whole_rows(content).splitlines(keepends=True) or [b""]
+    if header and header.decode().rstrip().split(",") != list(columns):
         raise ValueError("its columns are not those that this version of cifar-exp writes")
-    kept = [line for line in lines[1:] if int(line.split(",")[columns.index("epoch")]) <= epochs]
+    place = columns.index("epoch")
+    kept = [row for row in rows if int(row.split(b",")[place]) <= epochs]
     if not kept:
         path.unlink()
-    elif len(kept) + 1 < len(lines) or not text.endswith("\n"):
-        write_text(path, "".join([lines[0], *kept]))
+    elif (whole := b"".join([header, *kept])) != content:
+        write_bytes(path, whole)
+
+
+def _whole_rows(content: bytes) -> bytes:
+    return content[: content.rfind(b"\n") + 1]
 
 
 def metrics_rows(path: Path) -> list[Mapping[str, float | int | None]]:
@@ -146,13 +135,11 @@ def metrics_rows(path: Path) -> list[Mapping[str, float | int | None]]:
     if not path.exists():
         return []
     header, *rows = untrusted.read_rows(path)
-    return [dict(zip(header, map(_number, row), strict=True)) for row in rows]
 
+    def number(cell: str) -> float | int | None:
+        return None if not cell else int(cell) if cell.isdecimal() else float(cell)
 
-def _number(cell: str) -> float | int | None:
-    if not cell:
-        return None
-    return int(cell) if cell.isdecimal() else float(cell)
+    return [dict(zip(header, map(number, row), strict=True)) for row in rows]
 
 
 def read_table(path: Path, needed: Sequence[str] = ()) -> "pd.DataFrame":
@@ -164,18 +151,12 @@ def read_table(path: Path, needed: Sequence[str] = ()) -> "pd.DataFrame":
         OSError: there is no such file, or it is not a regular one.
         ValueError: it is not a CSV (pandas' parser errors are ValueErrors), too large, or lacks a needed column.
     """
-    with open_regular(path) as file:
-        if os.fstat(file.fileno()).st_size > _MOST_TABLE_BYTES:
-            raise ValueError(f"it is larger than {_MOST_TABLE_BYTES:,} bytes")
-        untrusted.check_header(file)
-        try:
-            content: BinaryIO = file
-            if path.name in _APPENDED:
-                whole = file.read()
-                content = io.BytesIO(whole[: whole.rfind(b"\n") + 1])
-            table = _parsed(content)
-        except MemoryError as error:
-            raise ValueError("it does not fit into memory") from error
+    try:
+        content = untrusted.read_bytes(path, _MOST_TABLE_BYTES)
+        untrusted.check_header(content)
+        table = _parsed(_whole_rows(content) if path.name in _APPENDED else content)
+    except MemoryError as error:
+        raise ValueError("it does not fit into memory") from error
     if absent := [column for column in needed if column not in table.columns]:
         raise ValueError(f"it has no column {', '.join(absent)}")
     return table
@@ -184,15 +165,15 @@ def read_table(path: Path, needed: Sequence[str] = ()) -> "pd.DataFrame":
 _LARGEST_WHOLE = 2**64  # beyond it pandas keeps Python's integers, which can be too large for a float
 
 
-def _parsed(content: BinaryIO) -> "pd.DataFrame":
+def _parsed(content: bytes) -> "pd.DataFrame":
     import pandas as pd  # not at the top, as a run only writes tables before and during training
 
-    columns = pd.read_csv(content, nrows=0).columns
-    content.seek(0)
+    columns = pd.read_csv(io.BytesIO(content), nrows=0).columns
     # A loss can be `nan`, but a class can have that name.
     text = {name for name in columns if name in _TEXT_COLUMNS or name.startswith("config.")}
     missing = {name: [""] if name in text else ["", "nan"] for name in columns}
-    table = pd.read_csv(content, keep_default_na=False, na_values=missing, dtype=dict.fromkeys(_TEXT_COLUMNS, str))
+    types = dict.fromkeys(_TEXT_COLUMNS, str)
+    table = pd.read_csv(io.BytesIO(content), keep_default_na=False, na_values=missing, dtype=types)
     for name in table.columns[[not pd.api.types.is_numeric_dtype(dtype) for dtype in table.dtypes]]:
         if any(isinstance(cell, str) and cell.startswith("'") for cell in table[name]):
             table[name] = table[name].map(lambda cell: spreadsheet_text(cell) if isinstance(cell, str) else cell)
@@ -201,24 +182,13 @@ def _parsed(content: BinaryIO) -> "pd.DataFrame":
     return table.rename(columns=spreadsheet_text)
 
 
-class _UnixLines:
-    """Ends csv's lines in LF. The writer itself must end them in CR LF, or it does not quote a CR within a cell."""
-
-    def __init__(self) -> None:
-        self.text = io.StringIO()
-
-    def write(self, line: str) -> None:
-        self.text.write(line.removesuffix("\r\n") + "\n")
-
-
 def _csv_text(rows: Iterable[Mapping[str, Any]], columns: Sequence[str], *, header: bool) -> str:
-    lines = _UnixLines()
-    # csv writes floats by repr(): the shortest text that reads back to the same bits.
-    writer = csv.DictWriter(lines, columns, extrasaction="raise", lineterminator="\r\n")
+    lines: list[str] = []
+    # csv writes floats by repr(): the shortest text that reads back to the same bits. It must end lines in CR LF, or
+    # it does not quote a CR within a cell; the file's lines end in LF.
+    writer = csv.DictWriter(SimpleNamespace(write=lines.append), columns)
     if header:
-        csv.writer(lines).writerow([spreadsheet_safe(name) for name in columns])
+        writer.writer.writerow([spreadsheet_safe(name) for name in columns])
     for row in rows:
-        writer.writerow(
-            {key: spreadsheet_safe(value) if isinstance(value, str) else value for key, value in row.items()}
-        )
-    return lines.text.getvalue()
+        writer.writerow({key: spreadsheet_safe(one) if isinstance(one, str) else one for key, one in row.items()})
+    return "".join(line.removesuffix("\r\n") + "\n" for line in lines)

@@ -45,23 +45,23 @@ class _Output(io.TextIOWrapper):
     error: OSError | None = None
 
     def write(self, text: str) -> int:
-        try:
-            return super().write(text)
-        except OSError as error:
-            self._drop(error)
-            return len(text)
+        with self._dropped():
+            super().write(text)
+        return len(text)
 
     def flush(self) -> None:
-        try:
+        with self._dropped():
             super().flush()
-        except OSError as error:
-            self._drop(error)
 
-    def _drop(self, error: OSError) -> None:
-        if isinstance(error, BrokenPipeError):
-            raise error
-        self.error = error
-        os.dup2(os.open(os.devnull, os.O_WRONLY), self.fileno())
+    @contextmanager
+    def _dropped(self) -> Iterator[None]:
+        try:
+            yield
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            self.error = error
+            os.dup2(os.open(os.devnull, os.O_WRONLY), self.fileno())
 
 
 def output_is_lost() -> bool:
@@ -100,7 +100,7 @@ def log_to_file(path: Path) -> Iterator[None]:
     handler = logging.FileHandler(path, encoding="utf-8", errors="backslashreplace")
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     loggers = [logging.getLogger("cifar_exp"), logging.getLogger("py.warnings")]
-    logging.getLogger("cifar_exp").setLevel(logging.INFO)
+    loggers[0].setLevel(logging.INFO)
     logging.captureWarnings(True)
     for logger in loggers:
         logger.addHandler(handler)

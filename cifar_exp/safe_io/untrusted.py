@@ -69,27 +69,20 @@ def open_regular(path: str | Path) -> BinaryIO:
         OSError: it cannot be opened, or is not a regular file, or is sparse.
     """
     # O_NONBLOCK: opening a pipe would otherwise wait for a writer.
-    descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
     try:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
             raise OSError("not a regular file")
-        if _is_sparse(descriptor, status):
-            raise OSError("a sparse file, which consists mostly of holes")
+        if status.st_size >= _SPARSE_FROM and status.st_blocks * 512 * _MOST_SPARSE < status.st_size:
+            # Some network file systems report 0 blocks for every file, but they have no holes either.
+            if os.lseek(descriptor, 0, os.SEEK_HOLE) < status.st_size:
+                raise OSError("a sparse file, which consists mostly of holes")
+            os.lseek(descriptor, 0, os.SEEK_SET)
         return os.fdopen(descriptor, "rb")
     except BaseException:
         os.close(descriptor)
         raise
-
-
-def _is_sparse(descriptor: int, status: os.stat_result) -> bool:
-    blocks = getattr(status, "st_blocks", None)  # of 512 bytes; Windows does not report them
-    if blocks is None or status.st_size < _SPARSE_FROM or blocks * 512 * _MOST_SPARSE >= status.st_size:
-        return False
-    # Some network file systems report 0 blocks for every file, but they have no holes either.
-    hole = os.lseek(descriptor, 0, os.SEEK_HOLE)
-    os.lseek(descriptor, 0, os.SEEK_SET)
-    return hole < status.st_size
 
 
 def read_bytes(path: str | Path, most: int = MOST_RECORD_BYTES) -> bytes:
@@ -100,10 +93,10 @@ def read_bytes(path: str | Path, most: int = MOST_RECORD_BYTES) -> bytes:
         ValueError: it is larger.
     """
     with open_regular(path) as file:
-        content = file.read(most + 1)
-    if len(content) > most:
-        raise ValueError(f"it is larger than {most:,} bytes")
-    return content
+        size = os.fstat(file.fileno()).st_size
+        if size > most:
+            raise ValueError(f"it is larger than {most:,} bytes")
+        return file.read(size)
 
 
 def read_json(path: str | Path) -> dict[str, Any]:
@@ -122,18 +115,13 @@ def read_json(path: str | Path) -> dict[str, Any]:
     return content
 
 
-def check_header(file: BinaryIO) -> None:
-    """Refuse a table of too many columns; the file is rewound to its beginning.
-
-    Raises:
-        ValueError: it has more than ``MOST_COLUMNS``, or its first rows are not CSV.
-    """
+def check_header(content: bytes) -> None:
+    """Raise a ValueError for a CSV of more than ``MOST_COLUMNS``, or whose first rows are not CSV."""
     try:
         # Two rows: pandas makes an index of the cells that the second has beyond the first.
-        rows = list(islice(csv.reader(line.decode("utf-8", "replace") for line in file), 2))
+        rows = list(islice(csv.reader(line.decode("utf-8", "replace") for line in io.BytesIO(content)), 2))
     except csv.Error as error:
         raise ValueError(str(error)) from error
-    file.seek(0)
     if any(len(row) > MOST_COLUMNS for row in rows):
         raise ValueError(f"it has more than {MOST_COLUMNS:,} columns")
 
@@ -146,7 +134,7 @@ def read_rows(path: str | Path) -> Iterator[list[str]]:
         ValueError: it is too large, has too many columns or an empty line, is cut off, or is not a CSV.
     """
     content = read_bytes(path)
-    check_header(io.BytesIO(content))
+    check_header(content)
     try:
         for row in csv.reader(io.StringIO(content.decode("utf-8-sig"), newline=""), strict=True):
             if not row:
@@ -191,11 +179,7 @@ def read_yaml_text(path: str | Path, loader: Any = yaml.SafeLoader) -> str:
 
 
 def read_yaml(path: str | Path) -> Any:
-    """The content of a YAML file as plain containers.
-
-    Raises:
-        OSError, ValueError: as ``read_yaml_text``.
-    """
+    """The content of a YAML file as plain containers. Raises the errors of ``read_yaml_text``."""
     try:
         return yaml.load(read_yaml_text(path, _YamlLoader), Loader=_YamlLoader)
     except (OSError, ValueError):
@@ -211,10 +195,10 @@ def address_problem(url: str) -> str | None:
     """
     try:
         parts = urlsplit(url)
+        if parts.scheme in ("https", "http") and parts.netloc:
+            return None
     except ValueError as error:
         return f"is not an address: {error}"
-    if parts.scheme in ("https", "http") and parts.netloc:
-        return None
     return "does not start with https:// or http:// (a local archive is named by data.root=PATH)"
 
 
@@ -247,8 +231,6 @@ def printable(text: str) -> str:
     >>> printable("dog\x1b[2J")
     'dog\\x1b[2J'
     """
-    if text.isprintable():
-        return text
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
 
 
@@ -258,13 +240,9 @@ def displayable(name: str) -> str:
     Python keeps the bytes of such names as surrogates, which no file, figure or terminal accepts.
     """
     try:
-        name.encode()
-    except UnicodeEncodeError:
-        try:
-            return os.fsencode(name).decode("utf-8", "backslashreplace")
-        except UnicodeEncodeError:  # a surrogate that does not stand for a byte
-            return name.encode("utf-8", "backslashreplace").decode()
-    return name
+        return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    except UnicodeEncodeError:  # a surrogate that does not stand for a byte
+        return name.encode("utf-8", "backslashreplace").decode()
 
 
 def refuse_irregular(directory: Path) -> None:

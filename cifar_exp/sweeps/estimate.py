@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from cifar_exp.build import Parts, build
@@ -32,18 +33,15 @@ _WARM_UP_STEPS, _STEPS, _SECONDS = 2, 10, 5.0
 _PLACEHOLDER_LR = 1e-3  # instead of max_lr=auto: the time of a step does not depend on it
 # Measured bytes: a line of steps.csv, all figures and tables, report.html with its images.
 _STEPS_ROW, _FIGURES, _PAGE = 80, 1.5e6, 1.4e6
-# fmt: off
 _COST_KEYS = (  # they affect the time of a step
     "model", "data", "augment", "augment_backend", "optimizer", "batch_size", "device", "precision", "memory_format",
-    "compile",
-    "cuda_graph",
-)
-# fmt: on
+    "compile", "cuda_graph",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Cost:
-    """The measured cost of one combination of model, data and batch size."""
+    """The measured cost of one combination of the values of ``_COST_KEYS``."""
 
     step: float  # seconds of a training step
     image: float  # seconds of the evaluation of an image
@@ -54,11 +52,9 @@ class Cost:
 
     def seconds(self, config: ExperimentConfig) -> float:
         """Seconds of all epochs of a job, without its figures."""
-        epochs = config.epochs
-        tests = epochs if config.evaluate_test_each_epoch else 1
-        search = LRRange().steps * self.step if config.max_lr == AUTO else 0.0
-        training = epochs * (self.steps * self.step + self.validation * self.image)
-        return search + training + tests * self.test * self.image
+        tests = config.epochs if config.evaluate_test_each_epoch else 1
+        steps = config.epochs * self.steps + (LRRange().steps if config.max_lr == AUTO else 0)
+        return steps * self.step + (config.epochs * self.validation + tests * self.test) * self.image
 
     def bytes(self, config: ExperimentConfig) -> float:
         """Bytes on disk after the job."""
@@ -79,17 +75,16 @@ def show_plan(jobs: Sequence[Job], sweep_dir: Path) -> int:
         key = json.dumps([as_containers(getattr(job.config, name)) for name in _COST_KEYS])
         if key not in costs:
             costs[key] = _measure(job)
-        cost = costs[key]
+        time_of_job, size = costs[key].seconds(job.config), costs[key].bytes(job.config)
         remark = f"same as job {repeated[job.number]}" if job.number in repeated else ""
         if state in ("completed", "diverged", "running"):
             remark = f"{state}: skipped"
         else:
             todo += 1
-            seconds += cost.seconds(job.config)
-            disk += cost.bytes(job.config)
+            seconds += time_of_job
+            disk += size
             remark = f"{state}: would be resumed" if state else remark
-        size = f"{cost.bytes(job.config) / 1e6:.1f} MB"
-        rows.append([job.title, duration(cost.seconds(job.config)), size, remark])
+        rows.append([job.title, duration(time_of_job), f"{size / 1e6:.1f} MB", remark])
     disk += _PAGE if todo else 0  # comparison.html
     log.info("%s", as_text((["", "time", "disk", ""], rows)))
     text = "%s, %d to run: about %s one after the other, and %.0f MB in %s. Nothing was trained or written."
@@ -103,19 +98,21 @@ def _measure(job: Job) -> Cost:
         parts = build(job.config, known_max_lr=_PLACEHOLDER_LR)
     except RequestError as error:
         raise RequestError(f"{job.title}: {error}") from error
-    step = _step_seconds(parts)
-    held_out = parts.splits.validation
-    size = job.config.evaluation.batch_size
-    sample = parts.splits.test.take(torch.arange(min(size, len(parts.splits.test))).numpy())
+    step, splits, model, size = (
+        _step_seconds(parts),
+        parts.splits,
+        parts.learner.model,
+        job.config.evaluation.batch_size,
+    )
+    sample = splits.test.take(np.arange(min(size, len(splits.test))))
     started = time.perf_counter()
-    evaluate(parts.learner.model, sample, compute=parts.compute, normalize=parts.normalize, batch_size=size)
+    evaluate(model, sample, compute=parts.compute, normalize=parts.normalize, batch_size=size)
     image = (time.perf_counter() - started) / len(sample)
-    parameters = count_parameters(parts.learner.model)
     states = parts.learner.optimizer.state.values()
     slots = sum(value.numel() for state in states for value in state.values() if torch.is_tensor(value))
-    checkpoint = 4.0 * ((2 if job.config.checkpoint.best else 1) * parameters + slots)
-    validation = 0 if held_out is None else len(held_out)
-    return Cost(step, image, parts.steps_per_epoch, validation, len(parts.splits.test), checkpoint)
+    checkpoint = 4.0 * ((2 if job.config.checkpoint.best else 1) * count_parameters(model) + slots)
+    validation = 0 if splits.validation is None else len(splits.validation)
+    return Cost(step, image, parts.steps_per_epoch, validation, len(splits.test), checkpoint)
 
 
 def _step_seconds(parts: Parts) -> float:
@@ -130,25 +127,17 @@ def _step_seconds(parts: Parts) -> float:
             torch.cuda.synchronize()
         times.append(time.perf_counter())
 
+    def batches() -> Iterator[Batch]:
+        for number, batch in enumerate(parts.batches.epoch(1)):
+            enough = number > _WARM_UP_STEPS and time.perf_counter() - times[0] > _SECONDS
+            if enough or number == _WARM_UP_STEPS + _STEPS:
+                return
+            yield batch
+
+    start, images = EpochState.start(parts.compute.device), len(parts.splits.train)
     train_epoch(
-        parts.learner,
-        _limited(parts.batches.epoch(1)),
-        EpochState.start(parts.compute.device),
-        images=len(parts.splits.train),
-        epochs=1,
-        sizes=parts.batches.sizes,
-        after_step=after_step,
+        parts.learner, batches(), start, images=images, epochs=1, sizes=parts.batches.sizes, after_step=after_step
     )
     gaps = [after - before for before, after in itertools.pairwise(times)]
     warm = gaps[_WARM_UP_STEPS:] or gaps
     return sum(warm) / len(warm)
-
-
-def _limited(batches: Iterator[Batch]) -> Iterator[Batch]:
-    """Batches for the measurement: limited in number and time."""
-    started = time.perf_counter()
-    for number, batch in enumerate(batches):
-        enough = number > _WARM_UP_STEPS and time.perf_counter() - started > _SECONDS
-        if enough or number == _WARM_UP_STEPS + _STEPS:
-            return
-        yield batch

@@ -1,15 +1,17 @@
 """The jobs of a sweep, expanded and composed once: the checked, recorded and executed overrides are the same."""
 
 import itertools
+import math
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from hydra._internal.callbacks import Callbacks  # Hydra has no public way to call its callbacks
 from hydra.core.config_loader import ConfigLoader
-from hydra.core.override_parser.types import ChoiceSweep, Glob, IntervalSweep, Override, RangeSweep
+from hydra.core.override_parser.types import Glob, IntervalSweep, Override, RangeSweep
 from hydra.core.plugins import Plugins
 from hydra.types import HydraContext, RunMode, TaskFunction
 from omegaconf import DictConfig, OmegaConf, open_dict
@@ -75,40 +77,31 @@ def expand(parsed: Sequence[Override]) -> list[list[str]]:
         RequestError: too many jobs, no job, or a continuous interval.
     """
     last = {override.get_key_element(): override for override in parsed}
-    count = 1.0
-    for override in last.values():
-        count *= _count_values(override)
-        if not count <= MOST_JOBS:
-            raise RequestError(f"{override.input_line}: makes more than {MOST_JOBS:,} jobs, the limit of a sweep")
-        if not count:
+    axes: list[list[str]] = []
+    for key, override in last.items():
+        swept = override.is_sweep_override()
+        axes.append([f"{key}={text}" for text in _values(override)] if swept else [override.input_line or ""])
+        if not axes[-1]:
             raise RequestError(f"{override.input_line}: has no values")
-    axes = [
-        [f"{key}={value}" for value in _values(override)]
-        if override.is_sweep_override()
-        else [override.input_line or ""]
-        for key, override in last.items()
-    ]
+        if math.prod(map(len, axes)) > MOST_JOBS:
+            raise RequestError(f"{override.input_line}: makes more than {MOST_JOBS:,} jobs, the limit of a sweep")
     return [list(job) for job in itertools.product(*axes)]
 
 
-def _values(override: Override) -> Iterator[str]:
-    """The values of a swept override; ``glob(...)`` matches a group's options, without the schemas."""
-    is_glob = isinstance(override.value(), Glob)
-    return (value for value in override.sweep_string_iterator() if not (is_glob and value.startswith("base_")))
-
-
-def _count_values(override: Override) -> float:
-    """The number of an override's values, without generating a long range."""
-    value = override.value()
-    if not override.is_sweep_override():
-        return 1
+def _values(override: Override) -> list[str]:
+    """The values of a swept override, at most ``MOST_JOBS + 1`` of a range."""
+    value: Any = override.value()
     if isinstance(value, IntervalSweep):
         raise RequestError(f"{override.input_line}: an interval has no list of values; use hydra/sweeper=optuna")
     if isinstance(value, RangeSweep):
         if not value.step:
             raise RequestError(f"{override.input_line}: its step must not be 0")
-        return max(0.0, (float(value.stop or 0) - float(value.start or 0)) / float(value.step))
-    return len(value.list) if isinstance(value, ChoiceSweep) else sum(1 for _ in _values(override))
+        in_order = [str(number) for number in itertools.islice(value.range(), MOST_JOBS + 1)]
+        if len(in_order) > MOST_JOBS:  # a shuffle makes a list of all
+            return in_order
+    texts = override.sweep_string_iterator()
+    # ``glob(...)`` matches a group's options, without the schemas.
+    return [text for text in texts if not (isinstance(value, Glob) and text.startswith("base_"))]
 
 
 def compose_sweep(request: Request) -> Sweep:
@@ -118,7 +111,7 @@ def compose_sweep(request: Request) -> Sweep:
         RequestError: the first mistake found, in one or two lines.
     """
     overrides = [*with_quotes(request.overrides), "hydra.mode=MULTIRUN"]
-    with composition(request.config_dir, overrides, request.config_name) as loader:
+    with composition(request.config_dir, request.config_name) as loader:
         parsed = parse_overrides(overrides, loader)
         master = loader.load_configuration(request.config_name, overrides, RunMode.MULTIRUN)
         options.check(master.hydra)
@@ -131,17 +124,21 @@ def compose_sweep(request: Request) -> Sweep:
         configs = [check_job(job) for job in composed]
         options.check_search(composed)
     expected = shipped([*protected_overrides(parsed), directory_override])
-    for job in composed:
-        check_hydra_settings(job, expected, parsed)
-    is_search = options.is_search(master.hydra) or not _is_basic(master.hydra)
-    jobs = _jobs(grid, list(zip(composed, configs, strict=True)), directory)
-    return Sweep(master, directory, jobs, is_search, loader)
+    values = [dict(override.lstrip("+~").partition("=")[::2] for override in overrides) for overrides in grid]
+    varied = [key for key in dict.fromkeys(itertools.chain(*values)) if len({one.get(key) for one in values}) > 1]
+    jobs = []
+    for number, (job, config) in enumerate(zip(composed, configs, strict=True)):
+        check_hydra_settings(job, expected)
+        with open_dict(job):
+            job.hydra.job.num, job.hydra.job.id = number, str(number)
+        shown = {key: values[number][key] for key in varied if key in values[number]}
+        jobs.append(Job(number, directory / hydra_path(job, "hydra.sweep.subdir"), shown, grid[number], config))
+    return Sweep(master, directory, jobs, options.is_search(master.hydra), loader)
 
 
 def _grid(request: Request, master: DictConfig, parsed: Sequence[Override], loader: ConfigLoader) -> list[list[str]]:
     """Overrides of each job."""
-    experiment = [override for override in parsed if not override.is_hydra_override()]
-    given = [override.input_line or "" for override in experiment]
+    given = [override.input_line or "" for override in parsed if not override.is_hydra_override()]
     if request.jobs is not None:
         return [[*job, *given] for job in request.jobs]
     if options.is_search(master.hydra):
@@ -150,43 +147,13 @@ def _grid(request: Request, master: DictConfig, parsed: Sequence[Override], load
         from cifar_exp.sweeps.search import corners
 
         return corners(master.hydra.sweeper.params, given)
-    if not _is_basic(master.hydra):  # another package's sweeper: check the overrides that all its jobs share
-        return [[override.input_line or "" for override in experiment if not override.is_sweep_override()]]
     params = [f"{key}={value}" for key, value in (master.hydra.sweeper.params or {}).items()]
-    return _in_recorded_order(expand(parse_overrides([*params, *given], loader)), Path(master.hydra.sweep.dir))
-
-
-def _is_basic(hydra: DictConfig) -> bool:
-    return bool(hydra.runtime.choices["hydra/sweeper"] == "basic")
-
-
-def _in_recorded_order(grid: list[list[str]], directory: Path) -> list[list[str]]:
-    """The jobs in the order of the sweep's record: ``shuffle(...)`` gives a new order each time."""
-    try:
-        recorded = [job["arguments"] for job in read_json(directory / RECORD)["jobs"]]
-        return recorded if sorted(recorded) == sorted(grid) else grid
-    except (OSError, ValueError, KeyError, TypeError):
-        return grid
-
-
-def _jobs(
-    grid: Sequence[list[str]], composed: Sequence[tuple[DictConfig, ExperimentConfig]], directory: Path
-) -> list[Job]:
-    values = [by_key(overrides) for overrides in grid]
-    keys = dict.fromkeys(key for one in values for key in one)
-    varied = [key for key in keys if len({one.get(key) for one in values}) > 1]
-    jobs = []
-    for number, (job, config) in enumerate(composed):
-        with open_dict(job):
-            job.hydra.job.num, job.hydra.job.id = number, str(number)
-        shown = {key: values[number][key] for key in varied if key in values[number]}
-        jobs.append(Job(number, directory / hydra_path(job, "hydra.sweep.subdir"), shown, grid[number], config))
-    return jobs
-
-
-def by_key(overrides: Sequence[str]) -> dict[str, str]:
-    """The values of overrides."""
-    return dict(override.lstrip("+~").partition("=")[::2] for override in overrides)
+    grid = expand(parse_overrides([*params, *given], loader))
+    with suppress(OSError, ValueError, KeyError, TypeError):  # the recorded order: ``shuffle(...)`` gives a new one
+        recorded = [job["arguments"] for job in read_json(Path(master.hydra.sweep.dir, RECORD))["jobs"]]
+        if sorted(recorded) == sorted(grid):
+            return recorded
+    return grid
 
 
 def duplicates(jobs: Sequence[Job]) -> dict[int, int]:
@@ -201,24 +168,18 @@ def check_directories(sweep: Sweep, expected: Sequence[str] | None = None) -> No
 
     ``expected`` are the jobs' directories by the sweep's record, relative to the sweep's directory.
     """
-    root = os.path.normpath(sweep.directory)
     owners: dict[str, Job] = {}
     for job in sweep.jobs:
-        path = os.path.normpath(job.directory)
-        shown = os.path.relpath(path, root)
-        if not path.startswith(f"{root}{os.sep}"):
-            raise RequestError(f"hydra.sweep.subdir={shown}: must be a folder in the sweep's directory")
+        shown = os.path.relpath(job.directory, sweep.directory)
+        setting = f"hydra.sweep.subdir={shown[:80]}"
+        hint = f"use a name for each job, such as the default '{_DEFAULT_SUBDIR}'"
+        other = owners.setdefault(shown, job)
+        if Path(shown).parts[:1] in ((), ("..",)):
+            raise RequestError(f"{setting}: must be a folder in the sweep's directory")
         if any(len(os.fsencode(part)) > _LONGEST_NAME for part in Path(shown).parts):
-            raise RequestError(
-                f"hydra.sweep.subdir={shown[:40]}...: longer than a folder's name can be ({_LONGEST_NAME} bytes); "
-                f"use a short name, such as the default '{_DEFAULT_SUBDIR}'"
-            )
-        other = owners.setdefault(path, job)
+            raise RequestError(f"{setting}: longer than a folder's name can be ({_LONGEST_NAME} bytes); {hint}")
         if other is not job:
-            raise RequestError(
-                f"hydra.sweep.subdir={shown}: jobs {other.number} and {job.number} would share this directory; "
-                f"use a name for each job, such as the default '{_DEFAULT_SUBDIR}'"
-            )
+            raise RequestError(f"{setting}: jobs {other.number} and {job.number} would share this directory; {hint}")
         if expected is not None and shown != os.path.normpath(expected[job.number]):
             raise RequestError(
                 f"{sweep.directory}: job {job.number} is in {expected[job.number]}, not in {shown}; repeat the "

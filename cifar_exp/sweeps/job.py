@@ -78,9 +78,7 @@ def run_job(
 
 def _is_raised_in_own_code(error: BaseException, packages: Sequence[str]) -> bool:
     """Whether the user's own code, or a network in the trial before training, raised one of the error's causes."""
-    if not packages:
-        return False
-    cause = error.__cause__
+    cause = error.__cause__ if packages else None
     while cause is not None:
         modules = [str(frame.f_globals.get("__name__")) for frame, _ in traceback.walk_tb(cause.__traceback__)]
         if any(module == "cifar_exp.network" or module.partition(".")[0] in packages for module in modules):
@@ -91,11 +89,9 @@ def _is_raised_in_own_code(error: BaseException, packages: Sequence[str]) -> boo
 
 def _interrupted(error: KeyboardInterrupt, run: str, trust: list[str]) -> str:
     """The position of an interrupted run, and the command that resumes it."""
-    notes = getattr(error, "__notes__", [])  # the position that was saved last
-    if notes:
-        saved = notes[0]
-    else:
-        saved = "its last checkpoint is kept" if Path(run, "checkpoints", "last.pt").exists() else "no step was saved"
+    has_checkpoint = Path(run, "checkpoints", "last.pt").exists()
+    saved = "its last checkpoint is kept" if has_checkpoint else "no step was saved"
+    saved = next(iter(getattr(error, "__notes__", [])), saved)  # the position that was saved last
     command = shlex.join(["cifar-exp", "resume", run, *(f"--trust={package}" for package in trust)])
     return f"interrupted; {saved}. Resume with: {command}"
 

@@ -13,9 +13,9 @@ from cifar_exp.errors import DONE, FAILED, RequestError
 from cifar_exp.run_dir import lifecycle, run_status, tables
 from cifar_exp.safe_io.console import log_to_console
 from cifar_exp.safe_io.plural import duration
-from cifar_exp.safe_io.untrusted import read_json, read_yaml
+from cifar_exp.safe_io.untrusted import read_json
 from cifar_exp.sweeps import RECORD, STOP_MARK
-from cifar_exp.sweeps.grid import Request, Sweep, by_key, duplicates
+from cifar_exp.sweeps.grid import Request, Sweep, duplicates
 from cifar_exp.sweeps.record import write_record
 
 if TYPE_CHECKING:
@@ -39,12 +39,11 @@ def begin(sweep: Sweep, request: Request) -> None:
     write_record(sweep, request)
 
 
-def title_of(sweep_dir: Path, number: int, given: Sequence[str]) -> str:
-    """A job's number and its overrides by the record; without an entry there, all its overrides."""
-    overrides = by_key(given)
-    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-        known = {job["job"]: job["overrides"] for job in read_json(sweep_dir / RECORD)["jobs"]}
-        overrides = known.get(number, overrides)
+def title_of(sweep_dir: Path, number: int) -> str:
+    """A job's number, and its overrides by the sweep's record."""
+    overrides: dict[str, str] = {}
+    with contextlib.suppress(OSError, ValueError, LookupError, TypeError):
+        [overrides] = [job["overrides"] for job in read_json(sweep_dir / RECORD)["jobs"] if job["job"] == number]
     return " ".join([f"Job {number}:", *(f"{key}={value}" for key, value in overrides.items())])
 
 
@@ -58,14 +57,17 @@ def finish(sweep_dir: Path) -> int:
     log_to_console()
     with contextlib.suppress(OSError):
         (sweep_dir / STOP_MARK).unlink(missing_ok=True)
-    rows = [_row(sweep_dir, job) for job in _recorded_jobs(sweep_dir)]
+    rows = [_row(sweep_dir, job) for job in read_json(sweep_dir / RECORD)["jobs"]]
     pruned_last = sorted(rows, key=lambda row: row["state"] == "pruned")
     varied = list(dict.fromkeys(key for row in rows for key in row if key not in SWEEP_COLUMNS))
     tables.write_table(sweep_dir / "sweep.csv", [*SWEEP_COLUMNS, *varied], rows)
     headings = ["job", *varied, "state", "done", "val acc.", "test acc.", "time", ""]
     log.info("%s", as_text((headings, [_cells(row, varied) for row in pruned_last])))
     comparison = _compare(sweep_dir) if any(row["state"] == "completed" for row in rows) else None
-    log.info(winner(rows, varied, None if comparison is None else _compared_best(sweep_dir, comparison)))
+    best_run = None
+    if comparison is not None and comparison.baseline is not None:
+        best_run = os.path.relpath(comparison.runs["path"].iloc[comparison.baseline], sweep_dir)
+    log.info(winner(rows, varied, best_run))
     shown = lifecycle.run_name(sweep_dir)
     log.info("Table: %s", Path(shown) / "sweep.csv")
     if comparison is not None:
@@ -75,29 +77,13 @@ def finish(sweep_dir: Path) -> int:
     return DONE if all(row["state"] in ("completed", "pruned", "running") for row in rows) else FAILED
 
 
-def _recorded_jobs(sweep_dir: Path) -> list[dict[str, Any]]:
-    """The jobs of the record; of another package's sweeper, whose jobs are not recorded, the job directories."""
-    jobs: list[dict[str, Any]] = read_json(sweep_dir / RECORD)["jobs"]
-    if jobs:
-        return jobs
-    found = [path.parent for path in sweep_dir.glob("*/status.json")]
-    numbered = sorted((path for path in found if path.name.isdecimal()), key=lambda path: int(path.name))
-    jobs = [{"job": int(path.name), "run": path.name, "overrides": {}} for path in numbered]
-    for job, path in zip(jobs, numbered, strict=True):
-        with contextlib.suppress(OSError, ValueError, TypeError):
-            job["overrides"] = by_key([str(item) for item in read_yaml(path / ".hydra" / "overrides.yaml")])
-    return jobs
-
-
 def _row(sweep_dir: Path, job: Mapping[str, Any]) -> dict[str, Any]:
     run = sweep_dir / job["run"]
     row = {"job": job["job"], "run": job["run"], "state": "not started", **job["overrides"]}
     with contextlib.suppress(OSError, ValueError):
         status = run_status.read_status(run)
-        row["state"] = run_status.job_state(run) or "failed"
-        row["error"] = status.get("error")
-        row["epochs_completed"] = status.get("epochs_completed")
-        row["resumed"] = len(run_status.resumptions(status))
+        row |= {key: status.get(key) for key in ("error", "epochs_completed")}
+        row |= {"state": run_status.job_state(run) or "failed", "resumed": len(run_status.resumptions(status))}
         if row["state"] == "interrupted" and status["state"] == "running":
             row["error"] = "killed"
             run_status.update_status(run, status, state="interrupted", error="killed", finished_at=run_status.now())
@@ -127,13 +113,12 @@ def winner(rows: Sequence[Mapping[str, Any]], varied: Sequence[str], best_run: s
     """A sentence on the best job by validation accuracy, with its test accuracy.
 
     The test split is not used for the choice: the best of many test accuracies would be too high. ``rows`` are the
-    jobs, whose overrides differ in the keys ``varied``. ``best_run`` is the run that the comparison chose, if any.
+    jobs, whose overrides differ in the keys ``varied``. Of equally good jobs, ``best_run`` wins, as in the comparison.
     """
     measured = [row for row in rows if row.get("val_accuracy") is not None]
     if not measured:
         return "No winner: no completed job has a validation accuracy."
-    best = max(measured, key=lambda row: row["val_accuracy"])
-    best = next((row for row in measured if row["run"] == best_run), best)
+    best = max(measured, key=lambda row: (row["val_accuracy"], row["run"] == best_run))
     equal = [str(row["job"]) for row in measured if row["val_accuracy"] == best["val_accuracy"] and row is not best]
     overrides = " ".join(f"{key}={best[key]}" for key in varied if key in best)
     tie = f" (tied with job {', '.join(equal)})" if equal else ""
@@ -142,13 +127,6 @@ def winner(rows: Sequence[Mapping[str, Any]], varied: Sequence[str], best_run: s
         f"Best on the validation split: job {best['job']}{f' ({overrides})' if overrides else ''} with "
         f"{best['val_accuracy']:.2%}{tie}; its test accuracy is {'not recorded' if test is None else f'{test:.2%}'}."
     )
-
-
-def _compared_best(sweep_dir: Path, comparison: "Comparison") -> str | None:
-    """The run, relative to the sweep's directory, that the comparison chose by validation accuracy."""
-    if comparison.baseline is None or comparison.baseline_by != "val_accuracy":
-        return None
-    return os.path.relpath(comparison.runs["path"].iloc[comparison.baseline], sweep_dir)
 
 
 def _compare(sweep_dir: Path) -> "Comparison | None":

@@ -50,10 +50,7 @@ def trials_by_job(study: "Study") -> dict[int, "FrozenTrial"]:
 
 
 def prune_between_epochs(sweep_dir: Path, run_dir: Path, job: int, epochs: int, pruner: str) -> Callable[[], None]:
-    """A function that reports a job's progress to the study.
-
-    It is called after each epoch of the run in ``run_dir``, and raises ``PrunedError`` if the job is to stop.
-    """
+    """A function to call after each epoch of a run, which raises ``PrunedError`` if the job is to stop."""
     from optuna.trial import Trial
 
     @cache

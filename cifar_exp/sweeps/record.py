@@ -85,19 +85,16 @@ class Record:
         """
         try:
             content = read_json(path)
-            jobs, directories = None, None
-            if all("arguments" in job for job in content["jobs"]):
-                jobs = [[str(text) for text in job["arguments"]] for job in content["jobs"]] or None
-                directories = [str(job["run"]) for job in content["jobs"]] or None
-            if jobs and len(jobs) > MOST_JOBS:
+            jobs = content["jobs"] if all("arguments" in job for job in content["jobs"]) else []
+            if len(jobs) > MOST_JOBS:
                 raise ValueError(f"more than {MOST_JOBS:,} jobs")
             return cls(
                 overrides=[str(text) for text in content["overrides"]],
                 config_name=str(content["config_name"]),
                 config_dir=bool(content.get("config_dir")),
                 folder=str(content.get("folder", "")),
-                jobs=jobs,
-                directories=directories,
+                jobs=[[str(text) for text in job["arguments"]] for job in jobs] or None,
+                directories=[str(job["run"]) for job in jobs] or None,
             )
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise RequestError(f"{path}: cannot be read: {error}") from error

@@ -5,6 +5,7 @@ the others run again. The next choice depends only on the seed and on earlier re
 """
 
 import itertools
+import json
 import logging
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -12,8 +13,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import ChoiceSweep, IntervalSweep, Override, RangeSweep, Transformer
+from hydra.core.override_parser.types import IntervalSweep, Override, RangeSweep, Transformer
 from hydra.core.utils import JobReturn, JobStatus
+from hydra.errors import HydraException
 from hydra.plugins.launcher import Launcher
 from omegaconf import DictConfig, OmegaConf
 
@@ -36,13 +38,10 @@ _RESULTS = "optimization_results.yaml"
 
 
 def search(launcher: Launcher, config: DictConfig, arguments: Sequence[str]) -> None:
-    """Run the jobs of ``conf/hydra/sweeper/optuna.yaml`` by a launcher, with values chosen by Optuna.
+    """Run a search with the settings of ``conf/hydra/sweeper/optuna.yaml``, which are in ``config.hydra.sweeper``.
 
-    Args:
-        launcher: runs the jobs.
-        config: with its ``hydra`` node, whose ``sweeper`` holds the settings of the search.
-        arguments: overrides of the command line: one value holds for every job, several are searched. They replace
-            ``params`` of the settings with the same key.
+    ``arguments`` are overrides of the command line: one value holds for every job, several are searched. They replace
+    ``params`` of the settings with the same key.
     """
     import optuna
 
@@ -58,21 +57,25 @@ def search(launcher: Launcher, config: DictConfig, arguments: Sequence[str]) -> 
     study = open_study(sweep_dir, settings.pruner)
 
     def run(trials: Mapping[int, "FrozenTrial | Trial"]) -> None:
-        _record(study, sweep_dir)
+        # Record the jobs chosen so far, for the table of results.
+        record = read_json(sweep_dir / RECORD) if (sweep_dir / RECORD).exists() else {}
+        record["jobs"] = [
+            {"job": job, "run": str(job), "overrides": {key: _text(value) for key, value in trial.params.items()}}
+            for job, trial in sorted(trials_by_job(study).items())
+        ]
+        atomic.write_json(sweep_dir / RECORD, record)
         # A launcher numbers its jobs from the first one: one launch for each group of consecutive numbers.
         for _, group in itertools.groupby(enumerate(sorted(trials)), key=lambda one: one[1] - one[0]):
             numbers = [number for _, number in group]
-            overrides = [
-                [*fixed, *(f"{key}={_text(value)}" for key, value in trials[n].params.items())] for n in numbers
-            ]
-            returns = launcher.launch(overrides, initial_job_idx=numbers[0])
-            for job, value in zip(numbers, map(_value, returns), strict=True):
-                _tell(study, trials[job].number, value, sweep_dir / str(job))
+            chosen = [[f"{key}={_text(value)}" for key, value in trials[job].params.items()] for job in numbers]
+            results = launcher.launch([[*fixed, *texts] for texts in chosen], initial_job_idx=numbers[0])
+            for job, result in zip(numbers, results, strict=True):
+                _tell(study, trials[job].number, result, sweep_dir / str(job))
 
     kept = (optuna.trial.TrialState.COMPLETE, optuna.trial.TrialState.PRUNED)
     unfinished = {job: trial for job, trial in trials_by_job(study).items() if trial.state not in kept}
-    for trial in unfinished.values():
-        _check_known(trial, space, sweep_dir)
+    for old in unfinished.values():
+        _check_known(old, space, sweep_dir)
     for start in range(0, len(unfinished), n_jobs):
         batch = sorted(unfinished)[start : start + n_jobs]
         for job in batch:
@@ -81,8 +84,8 @@ def search(launcher: Launcher, config: DictConfig, arguments: Sequence[str]) -> 
     while (done := len(trials_by_job(study))) < n_trials:
         study.sampler = _sampler(settings.sampler, derived_seed(settings.seed, "search", done), several=n_jobs > 1)
         trials = {job: study.ask(space) for job in range(done, min(done + n_jobs, n_trials))}
-        for job, chosen in trials.items():
-            chosen.set_user_attr(JOB, job)
+        for job, trial in trials.items():
+            trial.set_user_attr(JOB, job)
         run(trials)
     _write_best(study, sweep_dir)
 
@@ -93,13 +96,9 @@ def split(params: Mapping[str, str] | None, arguments: Sequence[str]) -> tuple[l
     Raises:
         RequestError: nothing is searched.
     """
-    parser = OverridesParser.create()
-    overrides = {
-        override.get_key_element(): override
-        for override in parser.parse_overrides(
-            [*(f"{key}={value}" for key, value in (params or {}).items()), *arguments]
-        )
-    }
+    texts = [*(f"{key}={value}" for key, value in (params or {}).items()), *arguments]
+    parsed = OverridesParser.create().parse_overrides(texts)
+    overrides = {override.get_key_element(): override for override in parsed}
     searched = {key: override for key, override in overrides.items() if override.is_sweep_override()}
     if not searched:
         raise RequestError("hydra/sweeper=optuna: nothing to search; try 'max_lr=tag(log, interval(0.01, 1))'")
@@ -107,9 +106,17 @@ def split(params: Mapping[str, str] | None, arguments: Sequence[str]) -> tuple[l
 
 
 def corners(params: Mapping[str, str] | None, arguments: Sequence[str]) -> list[list[str]]:
-    """Overrides of two jobs, with the smallest and the largest values, to check a search before it starts."""
+    """Overrides of two jobs, with the smallest and the largest values, to check a search before it starts.
+
+    Raises:
+        RequestError: nothing is searched, or a key has values that cannot be searched.
+    """
     fixed, searched = split(params, arguments)
-    ends = {key: _ends(override) for key, override in searched.items()}
+    space: dict[str, Any] = {key: _distribution(override) for key, override in searched.items()}
+    ends = {
+        key: (one.choices[0], one.choices[-1]) if hasattr(one, "choices") else (one.low, one.high)
+        for key, one in space.items()
+    }
     return [[*fixed, *(f"{key}={_text(end[which])}" for key, end in ends.items())] for which in (0, 1)]
 
 
@@ -117,32 +124,24 @@ def _distribution(override: Override) -> "BaseDistribution":
     from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
     sweep: Any = override.value()
-    if isinstance(sweep, IntervalSweep):
-        kind: Any = IntDistribution if type(sweep.start) is type(sweep.end) is int else FloatDistribution
-        return kind(sweep.start, sweep.end, log="log" in sweep.tags)
-    if isinstance(sweep, RangeSweep) and not sweep.shuffle:
-        values = list(sweep.range())
-        kind = IntDistribution if all(type(value) is int for value in values) else FloatDistribution
-        return kind(values[0], values[-1], step=sweep.step)
-    choices: Any = list(override.sweep_iterator(transformer=Transformer.encode))
-    return CategoricalDistribution(choices)
-
-
-def _ends(override: Override) -> tuple[Any, Any]:
-    sweep: Any = override.value()
-    if isinstance(sweep, IntervalSweep):
-        return sweep.start, sweep.end
-    if isinstance(sweep, RangeSweep | ChoiceSweep):
-        values = list(override.sweep_iterator(transformer=Transformer.encode))
-        return values[0], values[-1]
-    raise RequestError(f"{override.input_line}: cannot be searched; use a list, range(...) or interval(...)")
+    try:
+        if isinstance(sweep, IntervalSweep):
+            kind: Any = IntDistribution if type(sweep.start) is type(sweep.end) is int else FloatDistribution
+            return kind(sweep.start, sweep.end, log="log" in sweep.tags)
+        if isinstance(sweep, RangeSweep) and not sweep.shuffle:
+            values = list(sweep.range())
+            kind = IntDistribution if all(type(value) is int for value in values) else FloatDistribution
+            return kind(values[0], values[-1], step=sweep.step)
+        choices: Any = list(override.sweep_iterator(transformer=Transformer.encode))
+        return CategoricalDistribution(choices)
+    except (ValueError, IndexError, HydraException) as error:
+        hint = "use a list, range(...) or interval(...), with tag(log, ...) above 0"
+        raise RequestError(f"{override.input_line}: cannot be searched ({error}); {hint}") from error
 
 
 def _text(value: Any) -> str:
     """A value as Hydra's override grammar reads it."""
-    return (
-        str(_rounded(value)).lower() if isinstance(value, bool) else "null" if value is None else str(_rounded(value))
-    )
+    return json.dumps(value) if value is None or isinstance(value, bool) else str(_rounded(value))
 
 
 def _rounded(value: Any) -> Any:
@@ -162,49 +161,34 @@ def _check_known(trial: "FrozenTrial", space: Mapping[str, Any], sweep_dir: Path
         )
 
 
-def _record(study: "Study", sweep_dir: Path) -> None:
-    """Write the jobs chosen so far to the sweep's record, for its table of results."""
-    record = read_json(sweep_dir / RECORD) if (sweep_dir / RECORD).exists() else {}
-    record["jobs"] = [
-        {"job": job, "run": str(job), "overrides": {key: _text(value) for key, value in trial.params.items()}}
-        for job, trial in sorted(trials_by_job(study).items())
-    ]
-    atomic.write_json(sweep_dir / RECORD, record)
-
-
 def _reopen(study: "Study", trial: "FrozenTrial") -> None:
     """Add a running trial with the values of a failed one, for the job that runs again."""
     from optuna.trial import TrialState, create_trial
 
     if trial.state.is_finished():
-        kept: dict[str, Any] = {
-            "params": trial.params,
-            "distributions": trial.distributions,
-            "user_attrs": trial.user_attrs,
-        }
+        kept: dict[str, Any] = {name: getattr(trial, name) for name in ("params", "distributions", "user_attrs")}
         study.add_trial(create_trial(state=TrialState.RUNNING, **kept))
 
 
-def _tell(study: "Study", number: int, value: float | None, run_dir: Path) -> None:
+def _tell(study: "Study", number: int, result: JobReturn, run_dir: Path) -> None:
     """Report the end of a trial, whose job ran in a directory."""
     from optuna.trial import TrialState
 
-    state = None if value is not None else TrialState.FAIL
+    value = result._return_value if result.status is JobStatus.COMPLETED else None
+    if value is not None and value == value:
+        study.tell(number, float(value))
+        return
+    state = TrialState.FAIL
     with suppress(ValueError):  # its status may be damaged
-        if value is None and run_status.job_state(run_dir) == "pruned":
+        if run_status.job_state(run_dir) == "pruned":
             state = TrialState.PRUNED
-    study.tell(number, value, state)
+    study.tell(number, None, state)
 
 
 def _sampler(name: str, seed: int, *, several: bool) -> "BaseSampler":
     from optuna.samplers import RandomSampler, TPESampler
 
     return RandomSampler(seed=seed) if name == "random" else TPESampler(seed=seed, constant_liar=several)
-
-
-def _value(result: JobReturn) -> float | None:
-    value = result._return_value if result.status is JobStatus.COMPLETED else None
-    return None if value is None or value != value else float(value)
 
 
 def _write_best(study: "Study", sweep_dir: Path) -> None:
@@ -214,12 +198,8 @@ def _write_best(study: "Study", sweep_dir: Path) -> None:
         log.warning("No trial finished with a validation accuracy.")
         return
     best = max(finished, key=lambda trial: (trial.value, -trial.user_attrs[JOB]))
-    result = {
-        "name": "optuna",
-        "best_job": best.user_attrs[JOB],
-        "best_params": {key: _rounded(value) for key, value in best.params.items()},
-        "best_value": best.value,
-    }
+    job, params = best.user_attrs[JOB], {key: _rounded(value) for key, value in best.params.items()}
+    result = {"name": "optuna", "best_job": job, "best_params": params, "best_value": best.value}
     OmegaConf.save(OmegaConf.create(result), sweep_dir / _RESULTS)
-    chosen = ", ".join(f"{key}={_text(value)}" for key, value in best.params.items())
-    log.info("Best of %d jobs: %d with %s (accuracy %.4f)", len(trials), result["best_job"], chosen, best.value)
+    chosen = ", ".join(f"{key}={_text(value)}" for key, value in params.items())
+    log.info("Best of %d jobs: %d with %s (accuracy %.4f)", len(trials), job, chosen, best.value)

@@ -9,17 +9,13 @@ import logging
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import partial
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from cifar_exp.config.schema import ExperimentConfig
 from cifar_exp.errors import RequestError
-
-if TYPE_CHECKING:  # loads pandas, which is not needed to refuse a request
-    from cifar_exp.trackers.tracker import Tracker
 
 log = logging.getLogger(__name__)
 
@@ -33,12 +29,9 @@ def check(config: ExperimentConfig) -> None:
 
 def has_store(name: str, config: ExperimentConfig, out_dir: Path) -> bool:
     """Whether a saved run's tracker writes only where it wrote before: a stranger's config creates no new store."""
-    return name != "mlflow" or bool(_module(name).has_store(config, out_dir))  # the others write into the run directory
+    from cifar_exp.trackers import mlflow  # the others write into the run directory
 
-
-def _module(name: str) -> Any:
-    """The tracker's module. It has ``begin(config, out_dir)``, which returns a ``Tracker``."""
-    return import_module(f"{__name__}.{name}")
+    return name != "mlflow" or ((out_dir / mlflow.RUN_FILE).is_file() and mlflow.is_store(config.tracker.store or ""))
 
 
 @contextmanager
@@ -55,34 +48,28 @@ def tracked(
         A function to be called after each epoch, once its rows are written.
     """
     check(config)
-    active: dict[str, Tracker] = {}
+    active: dict[str, Any] = dict.fromkeys(config.tracker.names)
 
-    def attempt(name: str, step: Callable[[], None]) -> None:
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # the library's own deprecations
-                step()
-        except Exception as error:  # the run directory holds everything, so the run continues
-            message = f"{type(error).__name__}: {error}".splitlines()[0]
-            log.warning("Tracker %s failed and is disabled; the run continues: %s", name, message)
-            active.pop(name, None)
+    def for_each(step: Callable[[str], None]) -> None:
+        for name in list(active):
+            try:
+                with warnings.catch_warnings():
+                    warnings.simplefilter("ignore")  # the library's own deprecations
+                    step(name)
+            except Exception as error:  # the run directory holds everything, so the run continues
+                message = f"{type(error).__name__}: {error}".splitlines()[0]
+                log.warning("Tracker %s failed and is disabled; the run continues: %s", name, message)
+                del active[name]
 
     def begin(name: str) -> None:
-        active[name] = _module(name).begin(config, out_dir)
+        active[name] = import_module(f"{__name__}.{name}").begin(config, out_dir)  # a ``Tracker``
 
-    def after_epoch() -> None:
-        for name, tracker in list(active.items()):
-            attempt(name, tracker.after_epoch)
-
-    def end(state: str) -> None:
-        for name, tracker in list(active.items()):
-            attempt(name, partial(tracker.end, state))
-
-    for name in config.tracker.names:
-        attempt(name, partial(begin, name))
+    for_each(begin)
+    state = "completed"
     try:
-        yield after_epoch
+        yield lambda: for_each(lambda name: active[name].after_epoch())
     except BaseException as error:
-        end(state_after(error))
+        state = state_after(error)
         raise
-    end("completed")
+    finally:
+        for_each(lambda name: active[name].end(state))

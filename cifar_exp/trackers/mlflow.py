@@ -9,7 +9,7 @@ import logging
 import os
 import re
 import time
-from collections.abc import Iterable
+from collections.abc import Sequence
 from pathlib import Path
 
 from filelock import FileLock
@@ -17,7 +17,7 @@ from filelock import FileLock
 from cifar_exp.config.schema import ExperimentConfig
 from cifar_exp.run_dir.lifecycle import run_name
 from cifar_exp.safe_io import atomic
-from cifar_exp.trackers.tracker import Scalar, Tracker, settings
+from cifar_exp.trackers.tracker import Tracker, settings
 
 RUN_FILE = "mlflow_run.json"  # which of the store's runs a run directory is
 _STATES = {"completed": "FINISHED", "interrupted": "KILLED", "pruned": "KILLED"}  # any other end is FAILED
@@ -41,7 +41,10 @@ class MLflow(Tracker):
         # Two processes that create the tables at once would both fail.
         with FileLock(store / "mlflow.lock"):
             self._client = MlflowClient(tracking_uri=f"sqlite:///{store / 'mlflow.db'}")
-            experiment = self._experiment(config.tracker.experiment, store)
+            name, artifacts = config.tracker.experiment, (store / "artifacts").as_uri()
+            known = self._client.get_experiment_by_name(name)
+            created = None if known else self._client.create_experiment(name, artifact_location=artifacts)
+            experiment = str(known.experiment_id if known else created)
         logged = self._resume_run(out_dir)
         super().__init__(out_dir, logged)
         if logged is None:
@@ -49,12 +52,6 @@ class MLflow(Tracker):
             atomic.write_json(out_dir / RUN_FILE, {"run_id": self._run, "experiment_id": experiment})
             self._log_settings(config)
         self.after_epoch()
-
-    def _experiment(self, name: str, store: Path) -> str:
-        known = self._client.get_experiment_by_name(name)
-        if known is not None:
-            return str(known.experiment_id)
-        return str(self._client.create_experiment(name, artifact_location=(store / "artifacts").as_uri()))
 
     def _resume_run(self, out_dir: Path) -> dict[str, int] | None:
         """Resume the directory's earlier MLflow run; returns the last logged step of each CSV, None without a run."""
@@ -74,12 +71,12 @@ class MLflow(Tracker):
         for start in range(0, len(leaves), _MOST_PARAMS):
             self._client.log_batch(self._run, params=leaves[start : start + _MOST_PARAMS])
 
-    def log(self, scalars: Iterable[Scalar]) -> None:
+    def log(self, rows: Sequence[tuple[int, dict[str, float]]]) -> None:
         """See ``Tracker``."""
         from mlflow.entities import Metric
 
         now = int(1000 * time.time())
-        metrics = [Metric(one.name, one.value, now, one.step) for one in scalars]
+        metrics = [Metric(name, value, now, step) for step, row in rows for name, value in row.items()]
         for start in range(0, len(metrics), _MOST_METRICS):
             self._client.log_batch(self._run, metrics[start : start + _MOST_METRICS])
 
@@ -98,11 +95,6 @@ class MLflow(Tracker):
 
 
 begin = MLflow
-
-
-def has_store(config: ExperimentConfig, out_dir: Path) -> bool:
-    """Whether the run directory's run is in a store that exists."""
-    return (out_dir / RUN_FILE).is_file() and is_store(config.tracker.store or "")
 
 
 def is_store(folder: str | Path) -> bool:

@@ -3,7 +3,7 @@
 TensorBoard stores scalars in single precision (about seven digits); the CSVs are exact.
 """
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -11,9 +11,7 @@ from PIL import Image
 
 from cifar_exp.config.resolved import to_yaml
 from cifar_exp.config.schema import ExperimentConfig
-from cifar_exp.trackers.tracker import Scalar, Tracker, settings
-
-FOLDER = "tensorboard"
+from cifar_exp.trackers.tracker import Tracker, settings
 
 
 class TensorBoard(Tracker):
@@ -24,17 +22,18 @@ class TensorBoard(Tracker):
 
         super().__init__(out_dir)
         self._config = config
-        folder = out_dir / FOLDER
+        folder = out_dir / "tensorboard"
         # A resumed run is logged again from its first step; purge_step discards the earlier events.
         self._writer = SummaryWriter(str(folder), purge_step=0 if folder.exists() else None)
         indented = "\n".join(f"    {line}" for line in to_yaml(config).splitlines())  # a code block in Markdown
         self._writer.add_text("config", indented, 0)
         self.after_epoch()
 
-    def log(self, scalars: Iterable[Scalar]) -> None:
+    def log(self, rows: Sequence[tuple[int, dict[str, float]]]) -> None:
         """See ``Tracker``."""
-        for scalar in scalars:
-            self._writer.add_scalar(scalar.name, scalar.value, scalar.step)
+        for step, row in rows:
+            for name, value in row.items():
+                self._writer.add_scalar(name, value, step)
         self._writer.flush()
 
     def close(self, state: str, numbers: dict[str, float], texts: dict[str, str], figures: list[Path]) -> None:

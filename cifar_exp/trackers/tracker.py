@@ -1,9 +1,7 @@
-"""The interface of a tracker, and the records of a run as scalars with names and steps."""
+"""The interface of a tracker: what a run directory holds, as named numbers by optimizer step."""
 
-import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,15 +12,6 @@ from cifar_exp.config.schema import ExperimentConfig
 from cifar_exp.run_dir import tables
 
 
-@dataclass(frozen=True)
-class Scalar:
-    """One number of a CSV: its name in the tracker, its optimizer step and its value."""
-
-    name: str
-    step: int
-    value: float
-
-
 class Tracker(ABC):
     """A run in a tracking library. Methods may raise any error, which ``tracked`` turns into a warning.
 
@@ -31,15 +20,15 @@ class Tracker(ABC):
         logged: the last step of ``metrics.csv`` and of ``steps.csv`` that is logged already, by file name.
     """
 
-    _PREFIXES = (("metrics.csv", ""), ("steps.csv", "steps/"))
+    _PREFIXES = {"metrics.csv": "", "steps.csv": "steps/"}  # noqa: RUF012
 
     def __init__(self, out_dir: Path, logged: dict[str, int] | None = None) -> None:
         self.out_dir = out_dir
-        self._last = {name: (logged or {}).get(name, 0) for name, _ in self._PREFIXES}
+        self._last = dict.fromkeys(self._PREFIXES, 0) | (logged or {})
 
     @abstractmethod
-    def log(self, scalars: Iterable[Scalar]) -> None:
-        """Log numbers, in the order of the rows of each CSV."""
+    def log(self, rows: Sequence[tuple[int, dict[str, float]]]) -> None:
+        """Log rows: each an optimizer step, in ascending order, and its numbers by name."""
 
     @abstractmethod
     def close(self, state: str, numbers: dict[str, float], texts: dict[str, str], figures: list[Path]) -> None:
@@ -47,7 +36,15 @@ class Tracker(ABC):
 
     def after_epoch(self) -> None:
         """Log the rows that were not logged yet."""
-        self.log(self._new_scalars())
+        new = [pd.DataFrame()]
+        for name, prefix in self._PREFIXES.items():
+            if (self.out_dir / name).exists():
+                table = tables.read_table(self.out_dir / name).set_index("step")
+                rows = table[table.index > self._last[name]]
+                self._last[name] = int(max(self._last[name], *rows.index, 0))
+                new.append(rows.drop(columns="epoch" if prefix else []).add_prefix(prefix).astype(float))
+        by_step: Any = pd.concat(new, axis=1).sort_index()
+        self.log([(int(step), row.dropna().to_dict()) for step, row in by_step.iterrows()])
 
     def end(self, state: str) -> None:
         """Log the remaining rows, the summary and the figures; ``state`` is the run's final state."""
@@ -59,21 +56,6 @@ class Tracker(ABC):
     def last_step(self) -> int:
         """The step of the last row of ``metrics.csv`` that was logged; 0 before the first."""
         return self._last["metrics.csv"]
-
-    def _new_scalars(self) -> Iterator[Scalar]:
-        for name, prefix in self._PREFIXES:
-            if not (self.out_dir / name).exists():
-                continue
-            table = tables.read_table(self.out_dir / name)
-            new = table[table["step"] > self._last[name]]
-            for row in new.to_dict("records"):
-                yield from (
-                    Scalar(f"{prefix}{column}", int(row["step"]), float(value))
-                    for column, value in row.items()
-                    if (prefix == "" or column != "epoch") and column != "step" and not math.isnan(value)
-                )
-            if len(new):
-                self._last[name] = int(new["step"].iloc[-1])
 
 
 def summary(out_dir: Path) -> tuple[dict[str, float], dict[str, str]]:

@@ -6,16 +6,13 @@ The library's own environment variable, ``WANDB_MODE=online``, uploads the run w
 import logging
 import os
 import shutil
-from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Sequence
 from pathlib import Path
 
 from cifar_exp.config import parse
 from cifar_exp.config.schema import ExperimentConfig
 from cifar_exp.run_dir.lifecycle import run_name
-from cifar_exp.trackers.tracker import Scalar, Tracker
-
-FOLDER = "wandb"
+from cifar_exp.trackers.tracker import Tracker
 
 
 class Wandb(Tracker):
@@ -41,7 +38,7 @@ class Wandb(Tracker):
         self._run = wandb.init(
             project=config.tracker.experiment,
             name=run_name(out_dir),
-            id=_remove_earlier(out_dir / FOLDER),
+            id=_remove_earlier(out_dir / "wandb"),
             resume="allow",
             config=parse.as_containers(config),
             dir=str(out_dir),
@@ -51,13 +48,10 @@ class Wandb(Tracker):
         )
         self.after_epoch()
 
-    def log(self, scalars: Iterable[Scalar]) -> None:
+    def log(self, rows: Sequence[tuple[int, dict[str, float]]]) -> None:
         """See ``Tracker``."""
-        rows: dict[int, dict[str, float]] = defaultdict(dict)
-        for scalar in scalars:
-            rows[scalar.step][scalar.name] = scalar.value
-        for step in sorted(rows):  # the library ignores a step below the last one
-            self._run.log(rows[step], step=step)
+        for step, row in rows:  # the library ignores a step below the last one
+            self._run.log(row, step=step)
 
     def close(self, state: str, numbers: dict[str, float], texts: dict[str, str], figures: list[Path]) -> None:
         """See ``Tracker``."""

@@ -49,7 +49,7 @@ class Recorder:
             for table, columns in self._columns.items():
                 tables.keep_epochs(self._out_dir / table, columns, epochs)
             rows = tables.metrics_rows(self._out_dir / "metrics.csv")
-        except ValueError as error:
+        except (ValueError, IndexError) as error:
             raise RequestError(f"{self._out_dir}: metrics.csv or steps.csv cannot be continued: {error}") from error
         if len(rows) != epochs:
             raise RequestError(f"{self._out_dir}: metrics.csv has {len(rows)} of the {epochs} epochs in last.pt")

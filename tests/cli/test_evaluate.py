@@ -76,9 +76,9 @@ def test_overrides_after_an_option(copied):
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("evaluation.batch_size=abc", "could not be converted to Integer"),
+        ("evaluation.batch_size=abc", "evaluation.batch_size=abc: must be a valid integer"),
         ("explain.indices=5", "explain.indices"),
-        ("figures=maybe", "not a valid bool"),
+        ("figures=maybe", "figures=maybe: must be a valid boolean"),
         ("threads={a", "cannot read an override"),
         ("max_lr=3", "must be KEY=VALUE with a key of data"),
         ("data.nothing=3", "no such key"),

@@ -16,6 +16,7 @@ from composing import TINY, composed
 from PIL import Image
 from safetensors import safe_open
 
+from cifar_exp.cli import export
 from cifar_exp.cli.main import main
 from cifar_exp.runner import run
 
@@ -125,10 +126,8 @@ def test_a_wrong_request_is_refused_in_a_line(run_dir, tmp_path, capsys, monkeyp
 
 
 def test_a_file_that_computes_something_else_is_not_written(run_dir, tmp_path, capsys, monkeypatch):
-    from cifar_exp.cli import export_formats
-
-    wrong = export_formats.Format(".x", (), lambda *_: b"", lambda *_: lambda images: torch.full((len(images), 2), 0.5))
-    monkeypatch.setitem(export_formats.FORMATS, "torch", wrong)
+    wrong = (".x", (), lambda *_: (b"", lambda images: torch.full((len(images), 2), 0.5)))
+    monkeypatch.setitem(export.FORMATS, "torch", wrong)
     (tmp_path / "run").mkdir()
     shutil.copytree(run_dir, tmp_path / "run", dirs_exist_ok=True)
     (tmp_path / "run" / "report_images.npz").unlink()  # then on noise
@@ -152,7 +151,7 @@ def test_the_code_of_the_page_runs_as_it_stands(folder, monkeypatch, capsys):
     assert [float(line[1]) for line in printed] == pytest.approx([recorded["confidence"]] * 3, abs=1e-4)
 
 
-def test_what_was_checked_is_printed(run_dir, tmp_path, capsys):
+def test_the_check_is_printed(run_dir, tmp_path, capsys):
     assert main(["export", str(run_dir), "--format", "safetensors", "--out", str(tmp_path / "x")]) == 0
     printed = capsys.readouterr().out
     assert re.search(r"Checked: on \d+ test images of the run, no predictions differ", printed)

@@ -71,7 +71,7 @@ def test_csv_and_json_are_the_same_table_in_the_order_asked_for(outputs, capsys,
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--sort", "test_acuracy"], "did you mean test_accuracy?"),
+        (["--sort", "test_acuracy"], "did you mean 'test_accuracy'?"),
         (["nowhere"], "nowhere"),
         (["outputs/a/10-00-00/summary.csv"], "is a file"),
     ],

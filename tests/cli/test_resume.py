@@ -162,7 +162,7 @@ def refused(capsys, arguments, *words):
         assert word in said
 
 
-def test_what_resume_refuses(tmp_path, interrupted, capsys):
+def test_resume_refuses_changed_settings_and_running_runs(tmp_path, interrupted, capsys):
     before = contents(interrupted)
     run_dir = str(interrupted)
     refused(capsys, ["resume", run_dir, "epochs=30"], "epochs=30", "the schedule was planned for 2", "start a new run")

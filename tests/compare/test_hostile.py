@@ -51,8 +51,7 @@ def test_the_cache_that_a_saved_config_names_is_not_used(tmp_path, monkeypatch):
 
 
 def test_a_cached_data_set_that_is_a_pipe_is_not_waited_for(tmp_path):
-    entry = cache._entry(tmp_path, "name", "key")
-    entry.parent.mkdir()
+    entry = tmp_path / "entry.npz"
     os.mkfifo(entry)
     reader = threading.Thread(target=cache._load, args=(entry,), daemon=True)
     reader.start()

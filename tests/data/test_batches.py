@@ -1,4 +1,4 @@
-"""What the network sees depends on (seed, epoch, batch) and on nothing else."""
+"""Training batches depend on seed, epoch and batch number only."""
 
 import numpy as np
 import pytest
@@ -47,7 +47,7 @@ def test_seeds_and_epochs_do_not_share_their_draws() -> None:
 
 
 @pytest.mark.parametrize(("batch_size", "sizes"), [(8, [8] * 5 + [3]), (43, [43]), (100, [43]), (1, [1] * 43)])
-def test_every_image_comes_once_and_the_last_batch_holds_what_is_left(batch_size: int, sizes: list[int]) -> None:
+def test_an_epoch_has_every_image_once_and_a_smaller_last_batch(batch_size: int, sizes: list[int]) -> None:
     batches = made(batch_size=batch_size)
     seen = epoch_of(batches, 1)
     assert [len(labels) for _, labels in seen] == sizes
@@ -55,7 +55,7 @@ def test_every_image_comes_once_and_the_last_batch_holds_what_is_left(batch_size
     assert sorted(torch.cat([labels for _, labels in seen]).tolist()) == list(range(COUNT))
 
 
-def test_images_come_with_their_own_labels_as_uint8() -> None:
+def test_batches_have_uint8_images_with_their_labels() -> None:
     batches = made()
     for images, labels in epoch_of(batches, 2):
         assert images.dtype == torch.uint8
@@ -63,7 +63,7 @@ def test_images_come_with_their_own_labels_as_uint8() -> None:
         np.testing.assert_array_equal(images.numpy(), batches.split.images[labels.numpy()])
 
 
-def test_workers_change_nothing() -> None:
+def test_workers_make_the_same_batches() -> None:
     alone = made(CROP_FLIP)
     together = Loader(made(CROP_FLIP), 2, pin_memory=False)
     epochs = []
@@ -78,7 +78,7 @@ def test_workers_change_nothing() -> None:
     assert not torch.equal(epochs[0], epochs[1])
 
 
-def test_what_was_drawn_before_changes_nothing() -> None:
+def test_batches_do_not_depend_on_earlier_draws() -> None:
     batches = made(CROP_FLIP)
     first = epoch_of(batches, 3)
     np.random.seed(5)  # noqa: NPY002
@@ -88,8 +88,9 @@ def test_what_was_drawn_before_changes_nothing() -> None:
     assert all(torch.equal(before, after) for (before, _), (after, _) in zip(first, again, strict=True))
 
 
-def test_as_seen_is_what_the_loader_yields() -> None:
-    batches = made(CROP_FLIP)
+@pytest.mark.parametrize("alternating_flip", [False, True])
+def test_as_seen_is_the_image_in_its_batch(alternating_flip: bool) -> None:
+    batches = made(CROP_FLIP, alternating_flip=alternating_flip)
     for epoch in (1, 2):
         seen = {
             int(label): image
@@ -133,14 +134,7 @@ def test_alternating_flip_comes_before_the_transforms_and_changes_none_of_their_
     )
 
 
-def test_as_seen_knows_the_alternating_flip():
-    batches = made(CROP_FLIP, alternating_flip=True)
-    for images, labels in epoch_of(batches, 2)[:2]:
-        for image, label in zip(images, labels, strict=True):
-            np.testing.assert_array_equal(batches.as_seen(int(label), 2), image.numpy())
-
-
-def test_low_resolution_ends_after_its_share_of_the_epochs():
+def test_low_resolution_ends_after_its_fraction_of_the_epochs():
     whole, small = made(CROP_FLIP), made(CROP_FLIP, low_resolution=LowResolution(8, 0.5, epochs=5))
     sizes = [{tuple(images.shape[1:]) for images, _ in epoch_of(small, epoch)} for epoch in range(1, 6)]
     assert sizes == [{(8, 8, 3)}] * 2 + [{(16, 16, 3)}] * 3  # half of 5, rounded to even

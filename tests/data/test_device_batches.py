@@ -101,7 +101,7 @@ def test_as_seen_is_what_the_loader_yields(ranks):
 
 @pytest.mark.parametrize("together", [1, 2, 4])
 @pytest.mark.parametrize("ranks", [SINGLE, Ranks(1, 3), Ranks(3, 4)])  # of the last three images, the fourth has none
-def test_how_many_batches_are_made_together_changes_none(monkeypatch, ranks, together):
+def test_batches_made_together_equal_single_ones(monkeypatch, ranks, together):
     options = {"alternating_flip": True, "low_resolution": LowResolution(12, 0.5, epochs=2)}
     batches = made(CROP_FLIP, ranks=ranks, **options)
     own = batches.own_rows(0)
@@ -127,7 +127,7 @@ def test_ranks_draw_independently_on_shards_of_the_images():
     assert seen == made().order(1).tolist()
 
 
-def test_no_batch_is_waited_for():
+def test_no_value_is_read_from_the_device():
     """The meta device has shapes and no values, so whatever would make the program wait for a value fails."""
     options = {"alternating_flip": True, "low_resolution": LowResolution(12, 0.5, epochs=2)}
     shapes = [tuple(images.shape) for images, _ in epoch_of(made(CROP_FLIP, device="meta", **options), 1)]
@@ -135,7 +135,7 @@ def test_no_batch_is_waited_for():
 
 
 @pytest.mark.parametrize(("whole", "size"), [(32, 24), (32, 31), (32, 8), (17, 5), (64, 7)])
-def test_low_resolution_elsewhere_is_nearly_that_of_a_cpu(whole, size):
+def test_low_resolution_in_floats_is_nearly_that_in_bytes(whole, size):
     images = np.random.default_rng(whole).integers(0, 256, (50, whole, whole, 3), dtype=np.uint8)
     images[:10] = (images[:10] > 127) * 255  # the steepest there can be
     on_bytes = LowResolution(size, 1.0, 1)(images)

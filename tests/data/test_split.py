@@ -9,7 +9,7 @@ import pytest
 
 from cifar_exp import data
 from cifar_exp.data.dataset import Dataset, Split, make_dataset
-from cifar_exp.data.normalize import statistics
+from cifar_exp.data.normalize import channel_statistics
 from cifar_exp.data.split import hold_out, limit, stratified_choice
 from cifar_exp.errors import RequestError
 
@@ -37,7 +37,7 @@ def split_of(labels: np.ndarray) -> Split:
         ((5, 3, 2), 10, [5, 3, 2]),
     ],
 )
-def test_each_class_gets_its_share(sizes: tuple[int, ...], count: int, shares: list[int]) -> None:
+def test_each_class_gets_its_quota(sizes: tuple[int, ...], count: int, shares: list[int]) -> None:
     labels = labels_of(*sizes)
     chosen = stratified_choice(labels, count, seed=3)
     assert np.bincount(labels[chosen], minlength=3).tolist() == shares
@@ -107,7 +107,7 @@ def test_statistics_are_numpys(shape: tuple[int, ...]) -> None:
     generator = np.random.default_rng(0)
     images = (generator.beta(2, 5, shape) * 255).astype(np.uint8)
     pixels = images.reshape(-1, shape[3]) / 255
-    computed = statistics(images, None)
+    computed = channel_statistics(images, None)
     np.testing.assert_allclose(computed.mean, pixels.mean(axis=0), rtol=1e-12)
     np.testing.assert_allclose(computed.std, pixels.std(axis=0), rtol=1e-12)
     np.testing.assert_allclose(computed.colour, 255 * pixels.mean(axis=0), rtol=1e-12)
@@ -115,9 +115,9 @@ def test_statistics_are_numpys(shape: tuple[int, ...]) -> None:
 
 def test_rounded_statistics() -> None:
     images = np.array([0, 0, 255], np.uint8).reshape(3, 1, 1, 1)
-    assert statistics(images, 4).mean == (0.3333,)
-    assert statistics(images, 4).std == (0.4714,)  # sqrt(2) / 3
-    assert statistics(images, 2).std == (0.47,)
+    assert channel_statistics(images, 4).mean == (0.3333,)
+    assert channel_statistics(images, 4).std == (0.4714,)  # sqrt(2) / 3
+    assert channel_statistics(images, 2).std == (0.47,)
 
 
 def test_channel_without_variation() -> None:
@@ -125,13 +125,13 @@ def test_channel_without_variation() -> None:
     for value in range(256):
         images[..., 1] = value
         with pytest.raises(RequestError, match="a channel of the training images is constant"):
-            statistics(images, None)
+            channel_statistics(images, None)
 
 
 def test_deviation_that_is_rounded_to_zero() -> None:
     images = np.array([100, 110], np.uint8).reshape(2, 1, 1, 1)
     with pytest.raises(RequestError, match="statistics_decimals"):
-        statistics(images, 1)
+        channel_statistics(images, 1)
 
 
 @pytest.mark.parametrize(

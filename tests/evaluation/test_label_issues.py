@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from cifar_exp.evaluation.label_issues import label_issue_rows, label_issues
+from cifar_exp.evaluation.probability_records import label_issue_rows, label_issues
 
 
 def test_an_example_worked_by_hand():

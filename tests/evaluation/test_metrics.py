@@ -7,8 +7,8 @@ from sklearn import metrics
 from torch import nn
 
 from cifar_exp.compute.device import Compute
-from cifar_exp.data import Split, Statistics
-from cifar_exp.data.normalize import Normalizer
+from cifar_exp.data.dataset import Split
+from cifar_exp.data.normalize import Normalizer, Statistics
 from cifar_exp.evaluation.metrics import (
     Evaluation,
     class_scores,

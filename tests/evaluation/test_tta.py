@@ -6,10 +6,9 @@ import torch
 from torch import nn
 
 from cifar_exp.compute.device import Compute
-from cifar_exp.data import Split, Statistics
-from cifar_exp.data.normalize import Normalizer
-from cifar_exp.evaluation.metrics import evaluate
-from cifar_exp.evaluation.tta import view_logits
+from cifar_exp.data.dataset import Split
+from cifar_exp.data.normalize import Normalizer, Statistics
+from cifar_exp.evaluation.metrics import evaluate, view_logits
 
 CPU = Compute(torch.device("cpu"), torch.float32, torch.contiguous_format)
 NORMALIZE = Normalizer(Statistics((0.5, 0.4, 0.3), (0.2, 0.2, 0.2)), CPU)

@@ -7,8 +7,7 @@ from scipy import ndimage, stats
 from torch import nn
 
 from cifar_exp.compute.device import Compute
-from cifar_exp.data import Statistics
-from cifar_exp.data.normalize import Normalizer
+from cifar_exp.data.normalize import Normalizer, Statistics
 from cifar_exp.explain import faithfulness, infill
 from cifar_exp.explain.gradcam import Explainer, control_rows, most_attended
 from cifar_exp.explain.layers import LayerMap

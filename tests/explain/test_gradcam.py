@@ -11,8 +11,7 @@ from torch.nn import functional as F
 from cifar_exp import models
 from cifar_exp.compute.device import Compute
 from cifar_exp.config.schema import ExplainConfig
-from cifar_exp.data import Statistics
-from cifar_exp.data.normalize import Normalizer
+from cifar_exp.data.normalize import Normalizer, Statistics
 from cifar_exp.errors import RequestError
 from cifar_exp.explain.gradcam import Explainer, explain, gradcam_rows
 from cifar_exp.explain.layers import ExplainedLayers, LayerMap, choose_layers
@@ -167,7 +166,7 @@ def test_nothing_to_explain():
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("layer9", r"no layer 'layer9'; it has conv1, .*layer4"),
+        ("layer9", r"'layer9' cannot be explained: no such layer; the model has conv1, .*layer4"),
         ("fc", r"'fc' cannot be explained: its output shape is \(1, 10\), not that of a feature map"),
     ],
 )

@@ -54,9 +54,11 @@ def publish(patch: pytest.MonkeyPatch, name: str, sha256: str, members: dict[str
 
     md5 = {member: hashlib.md5(content).hexdigest() for member, content in members.items()}
     kind = cifar.published(name)
-    train, test, meta = ({member: md5[member] for member in part} for part in (kind.train, kind.test, kind.meta))
+    train, test = ([(member, md5[member]) for member, _ in part] for part in (kind.train_list, kind.test_list))
+    meta = kind.meta | {"md5": md5[kind.meta["filename"]]}
+    changed = type(name, (kind,), {"train_list": train, "test_list": test, "meta": meta})
     patch.setitem(cifar.SHA256, name, sha256)
-    patch.setattr(cifar, "published", lambda _: kind._replace(train=train, test=test, meta=meta))
+    patch.setattr(cifar, "published", lambda _: changed)
 
 
 def python2_pickle(value: Any) -> bytes:

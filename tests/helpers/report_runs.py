@@ -13,8 +13,8 @@ from composing import TINY, composed
 from cifar_exp.config.parse import as_containers, flatten
 from cifar_exp.config.resolved import config_hash, to_yaml
 from cifar_exp.evaluation.calibration import calibration_rows
-from cifar_exp.evaluation.label_issues import label_issue_rows
 from cifar_exp.evaluation.metrics import confusion_matrix, confusion_rows, per_class_rows
+from cifar_exp.evaluation.probability_records import label_issue_rows
 from cifar_exp.explain.verdict import verdict
 from cifar_exp.run_dir import tables
 from cifar_exp.run_dir.arrays import write_arrays

@@ -2,28 +2,25 @@
 
 import os
 import signal
-import time
 from dataclasses import dataclass
 from pathlib import Path
 
 
 @dataclass(frozen=True)
 class StandIn:
-    """Has of ``engines.jobs.Job`` what an engine uses. It returns what it sees of its process, or kills it.
+    """Has the parts of ``hydra_job.Job`` that a launcher uses. Returns a value of its process, or kills it.
 
     Args:
         number: of the job.
         directory: for whatever it writes.
         variable: an environment variable whose value, as a number, it returns; -1 where it is not set.
         deaths: how often its process dies before it ends.
-        seconds: how long it takes.
     """
 
     number: int
     directory: Path
     variable: str = ""
     deaths: int = 0
-    seconds: float = 0.0
 
     def run(self) -> float:
         marks = [self.directory / f"death-{self.number}-{count}" for count in range(self.deaths)]
@@ -31,6 +28,5 @@ class StandIn:
             if not mark.exists():
                 mark.touch()
                 os.kill(os.getpid(), signal.SIGKILL)
-        time.sleep(self.seconds)
         (self.directory / f"done-{self.number}").touch()
         return float(os.environ.get(self.variable) or -1) if self.variable else float(self.number)

@@ -110,13 +110,13 @@ def test_members_that_are_no_arrays_or_encrypted_or_not_unpacked_cost_the_images
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
-        ({"side": 0}, "its image has 0 x 0 pixels"),
-        ({"heat": np.ones((1, 1, 2, 0, 8), np.uint8)}, "its heat has 0 x 8 pixels"),
-        ({"side": 49}, "its image has 49 x 49 pixels"),
-        ({"explained_image": np.zeros((1, 8, 97, 3), np.uint8)}, "its explained_image has 8 x 97 pixels"),
-        ({"n": 1_000_000, "side": 1}, "its index has 1,000,000 images, more than 400"),
-        ({"m": 25}, "its explained has 25 images, more than 24"),
-        ({"layers": 121}, "its explained has 1 images, more than 0"),
+        ({"side": 0}, "its image is uint8 (2, 0, 0, 3)"),
+        ({"heat": np.ones((1, 1, 2, 0, 8), np.uint8)}, "its heat is uint8 (1, 1, 2, 0, 8)"),
+        ({"side": 49}, "its image is uint8 (2, 49, 49, 3)"),
+        ({"explained_image": np.zeros((1, 8, 97, 3), np.uint8)}, "its explained_image is uint8 (1, 8, 97, 3)"),
+        ({"n": 1_000_000, "side": 1}, "its index is int64 (1000000,)"),
+        ({"m": 25}, "its explained is int64 (25,)"),
+        ({"layers": 121}, "its explained is int64 (1,)"),
     ],
 )
 def test_too_many_or_too_large_images_cost_the_images_only(by_hand, changed, message):

@@ -231,12 +231,13 @@ def decode():
         time.sleep(600)  # until it is killed
     return make_dataset(part, part, ("cat", "dog"))
 
-save = np.save
-def stuck(file, array):
-    save(file, array)
-    if array.shape == (2,) and turn("storing") == 1:  # the class names, one of the last arrays
+save = np.savez
+def stuck(file, *arrays):
+    if turn("storing") == 1:
+        save(file, *arrays[:-1])
         time.sleep(600)
-np.save = stuck
+    save(file, *arrays)
+np.savez = stuck
 
 def start():
     process = os.fork()

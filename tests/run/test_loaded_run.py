@@ -140,7 +140,10 @@ def test_the_table_of_runs_is_that_of_pandas_with_the_types_of_the_config(run_di
         (lambda run: run.predict(["nowhere.png"]), "nowhere.png"),
         (lambda run: run.gradcam(np.zeros((1, 32, 32), np.uint8), ["cat"]), "no class 'cat'"),
         (lambda run: run.gradcam(np.zeros((1, 32, 32), np.uint8), ["1", "2"]), "2 classes for 1 images"),
-        (lambda run: run.gradcam(np.zeros((1, 32, 32), np.uint8), layer="head"), "no layer 'head'"),
+        (
+            lambda run: run.gradcam(np.zeros((1, 32, 32), np.uint8), layer="head"),
+            "'head' cannot be explained: no such layer",
+        ),
         (lambda run: run.table("metric"), "it has calibration, confusion, "),
         (lambda run: cifar_exp.load_run(run.path.parent), "not a run directory"),
         (lambda run: cifar_exp.load_run(run.path, device="cuda:99").model(), "cuda:99"),

@@ -7,10 +7,11 @@ import pytest
 from PIL import Image
 
 from cifar_exp import data
+from cifar_exp.data.dataset import Dataset
 from cifar_exp.errors import RequestError
 
 
-def load_tree(tree: Path, cache: Path, image_size: int = 32) -> data.Dataset:
+def load_tree(tree: Path, cache: Path, image_size: int = 32) -> Dataset:
     return data.image_folder(root=str(tree), cache=str(cache), image_size=image_size)
 
 

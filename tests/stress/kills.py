@@ -108,7 +108,8 @@ def _write_for_ever(run: Path, telling: int) -> None:
     """Go on with the run that is there."""
     status = run_status.claim_again(run)
     epoch = _check(run)
-    tables.keep_epochs(run / "steps.csv", tables.STEPS_COLUMNS, epoch)
+    for name, columns in (("steps.csv", tables.STEPS_COLUMNS), ("metrics.csv", tables.METRICS_COLUMNS)):
+        tables.keep_epochs(run / name, columns, epoch)
     while True:
         epoch += 1
         first = (epoch - 1) * STEPS_PER_EPOCH

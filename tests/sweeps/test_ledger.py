@@ -149,7 +149,7 @@ def test_failed_jobs_are_retried_and_finished_ones_are_not_changed(here, image_t
     assert "Job 0: seed=0: skipped: already completed" in capsys.readouterr().out
 
 
-def test_interrupted_in_the_second_job_and_repeated(here, finished, monkeypatch, capsys):
+def test_a_sweep_interrupted_in_its_second_job_is_repeated(here, finished, monkeypatch, capsys):
     with monkeypatch.context() as patch:
         signal_at(patch, 5, signal.SIGTERM)  # the second step of job 1
         assert main(["-m", *SWEPT, "hydra.sweep.dir=s"]) == 143
@@ -183,7 +183,7 @@ def test_another_sweep_does_not_overwrite_one(swept, capsys, change):
     assert contents(swept, "0", "1", "2", "3") == before
 
 
-def test_a_mistake_in_the_last_job_is_found_before_the_first(here, capsys):
+def test_a_mistake_in_the_last_job_is_reported_before_the_first_starts(here, capsys):
     assert main(["-m", *TINY, "epochs=1,2,0", "hydra.sweep.dir=s"]) == 2
     assert "epochs=0" in capsys.readouterr().err
     assert not (here / "s").exists()

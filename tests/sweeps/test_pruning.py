@@ -1,4 +1,4 @@
-"""Pruning in a search: which jobs stop, where, and what is left of them."""
+"""Pruning in a search: the jobs that stop, the epoch at which they stop, and their records."""
 
 import json
 from statistics import median

@@ -126,6 +126,8 @@ def test_corners_of_the_search_space():
     ("arguments", "message"),
     [
         (["max_lr=interval(-1,1)"], "max_lr=-1"),
+        (["optimizer.weight_decay=tag(log,interval(0,1))"], "interval(0,1)): cannot be searched"),
+        (["augment=glob(*)"], "augment=glob(*): cannot be searched"),
         (["modell=resnet9,resnet18"], "unknown key"),
         (["hydra.sweeper.sampler=tpp"], "must be tpe or random"),
         (["hydra.sweeper.n_trials=0"], "must be at least 1"),

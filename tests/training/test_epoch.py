@@ -8,10 +8,10 @@ from torch import nn
 from torch.nn import functional as F
 
 from cifar_exp.compute.device import Compute
-from cifar_exp.data import Split, Statistics
 from cifar_exp.data.augment.policy import Augmentation
 from cifar_exp.data.batches import TrainingBatches
-from cifar_exp.data.normalize import Normalizer
+from cifar_exp.data.dataset import Split
+from cifar_exp.data.normalize import Normalizer, Statistics
 from cifar_exp.errors import DivergedError
 from cifar_exp.run_dir import tables
 from cifar_exp.runner import run

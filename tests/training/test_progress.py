@@ -6,9 +6,8 @@ import numpy as np
 import pytest
 from composing import composed
 
-from cifar_exp.data import Split
 from cifar_exp.data.augment.policy import LowResolution
-from cifar_exp.data.dataset import Splits
+from cifar_exp.data.dataset import Split, Splits
 from cifar_exp.training import progress
 from cifar_exp.training.progress import RunClock
 

@@ -15,9 +15,8 @@ from torch.nn import functional as F
 from torchvision.transforms import v2
 
 from cifar_exp.compute.device import Compute
-from cifar_exp.data import Statistics
 from cifar_exp.data.batches import balanced_order
-from cifar_exp.data.normalize import Normalizer
+from cifar_exp.data.normalize import Normalizer, Statistics
 from cifar_exp.errors import RequestError
 from cifar_exp.evaluation.metrics import Evaluation, selection_score
 from cifar_exp.run_dir import tables
@@ -234,11 +233,11 @@ def test_a_plateau_schedule_is_torchs(tmp_path):
             "early_stopping.patience=3: scheduler=one_cycle plans the learning rate",
         ),
         (["early_stopping.patience=3", "scheduler=cosine"], "scheduler=cosine plans the learning rate up to the last"),
-        (["scheduler=plateau", "data.validation_fraction=0"], "scheduler=plateau: needs a selection split"),
-        (["scheduler=plateau", "scheduler.interval=epoch"], "leave interval=step"),
+        (["scheduler=plateau", "data.validation_fraction=0"], "scheduler=plateau: needs an accuracy to select by"),
+        (["scheduler=plateau", "scheduler.interval=epoch"], "scheduler.interval=epoch: must be one of step"),
         (["loss.class_weights=heavy"], "loss.class_weights=heavy: must be null, balanced or a list of numbers"),
         (["selection_metric=accuracy"], "selection_metric=accuracy: must be one of val_accuracy"),
-        (["mixing.mixup_alpha=0"], "mixing.mixup_alpha=0.0: must be a finite number above 0"),
+        (["mixing.mixup_alpha=0"], "mixing.mixup_alpha=0: must be a finite number above 0"),
         (["accumulate=0"], "accumulate=0: must be between 1 and"),
     ],
 )

@@ -4,21 +4,18 @@ import re
 from dataclasses import dataclass
 from typing import Annotated, Any
 
-from omegaconf import MISSING
-
 from cifar_exp.config.fields import (
     Allowed,
     Count,
     FractionBelowOne,
     FractionInside,
     Pixels,
-    Schema,
     Seed,
     between,
     key,
     one_of,
 )
-from cifar_exp.config.registry import Group
+from cifar_exp.config.registry import Group, Option
 from cifar_exp.safe_io.untrusted import address_problem
 
 Sha256 = Annotated[
@@ -35,11 +32,9 @@ def _are_addresses(value: Any) -> bool:
 
 
 @dataclass
-class DataConfig(Schema):
+class DataConfig(Option):
     """Keys of every data set: size, cache, held-out split, subsets and loading."""
 
-    _target_: str = MISSING
-    name: str = key("option's name, in tables and logs")
     image_size: Pixels = key("height and width in pixels; other images are scaled and cropped", 32)
     cache: str | None = key("folder for downloaded and decoded data; null: the user's cache folder", None)
     validation_fraction: FractionBelowOne = key(

@@ -4,18 +4,13 @@ import re
 from dataclasses import dataclass
 from typing import Annotated, ClassVar
 
-from omegaconf import MISSING
-
-from cifar_exp.config.fields import Allowed, Fraction, Pixels, Positive, Schema, UpToAMillion, at_least, key, one_of
-from cifar_exp.config.registry import Group
+from cifar_exp.config.fields import Allowed, Fraction, Pixels, Positive, UpToAMillion, at_least, key, one_of
+from cifar_exp.config.registry import Group, Option
 
 
 @dataclass
-class ModelConfig(Schema):
+class ModelConfig(Option):
     """Keys of every model."""
-
-    _target_: str = MISSING
-    name: str = key("option's name, in tables and logs")
 
 
 MODELS = Group("model", ModelConfig)

@@ -1,19 +1,16 @@
-"""Typed configs of the ``optimizer`` group; ``cifar_exp.training.optimizer`` builds what they describe."""
+"""Typed configs of the groups ``optimizer`` and ``averaging``; ``cifar_exp.training`` builds what they describe."""
 
 from dataclasses import dataclass
+from typing import Annotated
 
-from omegaconf import MISSING
-
-from cifar_exp.config.fields import Fraction, NotNegative, Positive, Schema, key
-from cifar_exp.config.registry import Group
+from cifar_exp.config.fields import Count, Fraction, NotNegative, Positive, Schema, key, one_of
+from cifar_exp.config.registry import Group, Option
 
 
 @dataclass
-class OptimizerConfig(Schema):
+class OptimizerConfig(Option):
     """Keys of every optimizer."""
 
-    _target_: str = MISSING
-    name: str = key("option's name, in tables and logs")
     weight_decay: NotNegative = key("weight decay (L2 penalty; decoupled for AdamW)", 0.0)
     decay_norms_and_biases: bool = key("apply the weight decay to normalization layers and biases, too", False)
     bias_lr_factor: Positive = key("learning rate of norms and biases, relative to the others'", 1.0)
@@ -53,14 +50,25 @@ class AdamWConfig(OptimizerConfig):
 
 @OPTIMIZERS.option("base_muon")
 @dataclass
-class MuonConfig(Schema):
+class MuonConfig(Option):
     """``cifar_exp.training.muon.Muon`` for the filters, SGD with Nesterov momentum for the rest."""
 
     _target_: str = "cifar_exp.training.muon.Muon"
-    name: str = key("option's name, in tables and logs")
     momentum: Fraction = key("momentum of the convolution filters")
     weight_decay: NotNegative = key("weight decay of linear layers, norms and biases in a step at max_lr")
     sgd_momentum: Fraction = key("momentum of all other parameters")
     head_lr_factor: Positive = key("learning rate of linear layers, relative to max_lr")
     bias_lr_factor: Positive = key("learning rate of norms and biases, relative to max_lr")
     clip_grad_norm: Positive | None = key("scale the gradient down to this norm if it is larger; null: never", None)
+
+
+@dataclass
+class AveragingConfig(Schema):
+    """Moving average of the weights."""
+
+    name: Annotated[str, one_of("none", "ema")] = key("evaluate the averaged weights: none | ema", "none")
+    decay: Fraction = key("decay of the average in one update; it rises to this value in the first updates", 0.998)
+    every_steps: Count = key("optimizer steps between two updates", 1)
+
+
+AVERAGING = Group("averaging", AveragingConfig, {"base_averaging": AveragingConfig})

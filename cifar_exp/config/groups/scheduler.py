@@ -3,8 +3,6 @@
 from dataclasses import dataclass
 from typing import Annotated, ClassVar
 
-from omegaconf import MISSING
-
 from cifar_exp.config.fields import (
     Count,
     Fraction,
@@ -12,20 +10,17 @@ from cifar_exp.config.fields import (
     FractionInside,
     NotNegative,
     Positive,
-    Schema,
     key,
     one_of,
 )
-from cifar_exp.config.registry import Group
+from cifar_exp.config.registry import Group, Option
 
 
 @dataclass
-class SchedulerConfig(Schema):
+class SchedulerConfig(Option):
     """Keys of every scheduler. The schedule advances by one after each ``interval``."""
 
     open_ended: ClassVar[bool] = False  # True: it does not plan towards a last epoch, so that training can stop early
-    _target_: str = MISSING
-    name: str = key("option's name, in tables and logs")
     interval: Annotated[str, one_of("step", "epoch")] = key(
         "interval after which the schedule advances by one: step | epoch", "step"
     )
@@ -100,6 +95,7 @@ class PlateauConfig(SchedulerConfig):
 
     open_ended = True
     _target_: str = "cifar_exp.training.schedule.plateau"
+    interval: Annotated[str, one_of("step")] = key("always step; the schedule acts at the end of an epoch", "step")
     factor: FractionInside = key("factor of each reduction")
     patience: Count = key("epochs without improvement before a reduction")
     threshold: NotNegative = key("smallest change of the selection metric that counts as an improvement", 0.0)

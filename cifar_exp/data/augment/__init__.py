@@ -1,1 +1,1 @@
-"""Augmentation in batches on the compute device: what ``augment_backend=device`` does in Albumentations' place."""
+"""Augmentation: image by image with Albumentations, or in batches on the compute device."""

@@ -21,42 +21,42 @@ _CONSTANT, _REFLECT_101 = 0, 4  # OpenCV's border modes
 
 @dataclass(frozen=True)
 class Backend:
-    """The backend that ``augment_backend`` selects.
+    """The backend that ``augment_backend`` selects."""
 
-    Attributes:
-        name: ``albumentations`` or ``device``.
-        device_augmentation: the transforms of the backend ``device``.
-        reason: why ``auto`` or ``device`` fell back to Albumentations; empty otherwise.
-    """
+    device_augmentation: DeviceAugmentation | None = None  # the batched transforms; None for Albumentations
+    reason: str = ""  # why ``auto`` or ``device`` fell back to Albumentations
 
-    name: str
-    device_augmentation: DeviceAugmentation | None = None
-    reason: str = ""
+    @property
+    def name(self) -> str:
+        """``albumentations`` or ``device``."""
+        return "albumentations" if self.device_augmentation is None else "device"
 
 
 def choose(wanted: str, augmentation: Augmentation, device: torch.device, image_bytes: int) -> Backend:
     """Choose the backend.
 
     ``auto`` selects the device if it is a CUDA GPU with enough memory for the images. Both ``auto`` and ``device``
-    fall back to Albumentations if a transform has no batched equivalent.
-
-    Args:
-        wanted: auto | albumentations | device.
-        augmentation: the transforms.
-        device: the device of training.
-        image_bytes: size of the training images, held-out ones included.
+    fall back to Albumentations if a transform has no batched equivalent. ``image_bytes`` is the size of the training
+    images, held-out ones included.
     """
     if wanted == "albumentations" or (wanted == "auto" and device.type != "cuda"):
-        return Backend("albumentations")
-    transforms = _translated(augmentation)
-    if isinstance(transforms, str):
-        return Backend("albumentations", reason=f"the device cannot apply {transforms}")
+        return Backend()
+    batched: list[Transform] = []
+    steps = list(augmentation.transforms.items())
+    while steps:
+        name, step = steps.pop(0)
+        following = steps[0][1] if steps else None
+        transform = _batched(step, following, augmentation.shape)
+        if transform is None:
+            what = type(getattr(step, "policy", step)).__name__
+            return Backend(reason=f"the device cannot apply augment.transforms.{name} ({what} with these arguments)")
+        if isinstance(transform, PadCrop):
+            del steps[0]
+        batched.append(transform)
     if wanted == "auto" and image_bytes > _LARGEST_PART_OF_MEMORY * memory_bytes(device):
-        return Backend(
-            "albumentations",
-            reason=f"the training images take {image_bytes / 1e9:,.1f} GB, more than a quarter of the GPU's memory",
-        )
-    return Backend("device", DeviceAugmentation(transforms, augmentation.shape[:2]))
+        size = f"{image_bytes / 1e9:,.1f} GB"
+        return Backend(reason=f"the training images take {size}, more than a quarter of the GPU's memory")
+    return Backend(DeviceAugmentation(batched, augmentation.shape[:2]))
 
 
 def memory_bytes(device: torch.device) -> int:
@@ -64,27 +64,16 @@ def memory_bytes(device: torch.device) -> int:
     return int(torch.cuda.get_device_properties(device).total_memory)
 
 
-def _translated(augmentation: Augmentation) -> list[Transform] | str:
-    """The batched equivalents of the built transforms, in their order; or the first transform that has none."""
+def _batched(transform: Any, following: Any, shape: tuple[int, int, int]) -> Transform | None:
+    """The batched equivalent of a built transform, or of a ``Pad`` with the crop after it; None if there is none."""
     import albumentations  # at the top, it would be imported by runs that do not augment, too
 
-    translated: list[Transform] = []
-    remaining = list(augmentation.transforms.items())
-    while remaining:
-        name, transform = remaining.pop(0)
-        made: Transform | None = None
-        kind = type(transform)  # not a subclass, which may differ
-        if kind is albumentations.Pad and remaining and type(remaining[0][1]) is albumentations.RandomCrop:
-            made = _pad_crop(transform, remaining.pop(0)[1], augmentation.shape)
-        elif kind is albumentations.HorizontalFlip:
-            made = HorizontalFlip(transform.p)
-        elif kind is albumentations.CoarseDropout:
-            made = _cutout(transform, augmentation.shape)
-        if made is None:
-            what = type(getattr(transform, "policy", transform)).__name__
-            return f"augment.transforms.{name} ({what} with these arguments)"
-        translated.append(made)
-    return translated
+    kind = type(transform)  # not a subclass, which may differ
+    if kind is albumentations.Pad and type(following) is albumentations.RandomCrop:
+        return _pad_crop(transform, following, shape)
+    if kind is albumentations.HorizontalFlip:
+        return HorizontalFlip(transform.p)
+    return _cutout(transform, shape) if kind is albumentations.CoarseDropout else None
 
 
 def _pad_crop(pad: Any, crop: Any, shape: tuple[int, int, int]) -> PadCrop | None:

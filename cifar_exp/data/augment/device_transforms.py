@@ -1,12 +1,12 @@
 """Pad and crop, flip, and cutout for whole batches, in plain PyTorch on (N, H, W, C) uint8 images.
 
 Each transform has two parts. ``draw`` makes the parameters of a batch with NumPy on the CPU, so that they are the same
-on every device. ``apply`` uses them on the images' device; no operation there makes the program wait for the device.
+on every device. ``apply`` returns new images, made with them on the images' device; no operation there makes the
+program wait for the device.
 
 The distributions are those of Albumentations 2.0.8. The random numbers themselves differ.
 """
 
-from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -19,32 +19,15 @@ Colour = tuple[int, ...]  # a value in 0..255 for each channel
 Parameters = dict[str, NDArray[np.generic]]  # (N,) each
 
 
-class Transform(ABC):
-    """Changes the images of a batch, each with its own parameters, and keeps their shape."""
-
-    @abstractmethod
-    def draw(self, count: int, size: tuple[int, int], rng: np.random.Generator) -> Parameters:
-        """Parameters for ``count`` images of ``size`` (height, width)."""
-
-    @abstractmethod
-    def apply(self, images: Tensor, parameters: dict[str, Tensor]) -> Tensor:
-        """New images, (N, H, W, C) uint8, from ``images`` and parameters on the same device."""
-
-
 @dataclass(frozen=True)
-class PadCrop(Transform):
-    """Pads an image and crops it to its old size at a random place.
+class PadCrop:
+    """Pads an image and crops it to its old size at a random place."""
 
-    Attributes:
-        top: pixels of padding, like ``bottom``, ``left`` and ``right``.
-        fill: colour of the padding; None reflects the image without repeating its border (OpenCV's REFLECT_101).
-    """
-
-    top: int
+    top: int  # pixels of padding
     bottom: int
     left: int
     right: int
-    fill: Colour | None
+    fill: Colour | None  # None reflects the image without repeating its border (OpenCV's REFLECT_101)
 
     def draw(self, count: int, size: tuple[int, int], rng: np.random.Generator) -> Parameters:
         """``row`` and ``column`` of the crop's corner in the padded image."""
@@ -54,7 +37,7 @@ class PadCrop(Transform):
         }
 
     def apply(self, images: Tensor, parameters: dict[str, Tensor]) -> Tensor:
-        """See ``Transform``."""
+        """Crop (N, H, W, C) images."""
         count, height, width, channels = images.shape
         device = images.device
         rows = parameters["row"][:, None] - self.top + torch.arange(height, device=device)  # (N, H)
@@ -71,7 +54,7 @@ class PadCrop(Transform):
 
 
 @dataclass(frozen=True)
-class HorizontalFlip(Transform):
+class HorizontalFlip:
     """Mirrors an image left to right with probability ``p``."""
 
     p: float
@@ -81,22 +64,15 @@ class HorizontalFlip(Transform):
         return {"flipped": rng.random(count) < self.p}
 
     def apply(self, images: Tensor, parameters: dict[str, Tensor]) -> Tensor:
-        """See ``Transform``."""
+        """Mirror (N, H, W, C) images."""
         return torch.where(parameters["flipped"][:, None, None, None], images.flip(2), images)
 
 
 @dataclass(frozen=True)
-class Cutout(Transform):
-    """One rectangular hole inside the image, with probability ``p``.
+class Cutout:
+    """One rectangular hole inside the image, with probability ``p``."""
 
-    Attributes:
-        heights: the smallest and the largest height in pixels.
-        widths: the same for the width.
-        fill: the colour of the hole.
-        p: probability of a hole.
-    """
-
-    heights: tuple[int, int]
+    heights: tuple[int, int]  # the smallest and the largest, in pixels
     widths: tuple[int, int]
     fill: Colour
     p: float
@@ -109,7 +85,7 @@ class Cutout(Transform):
         return {"top": top, "bottom": top + height * has_hole, "left": left, "right": left + width}
 
     def apply(self, images: Tensor, parameters: dict[str, Tensor]) -> Tensor:
-        """See ``Transform``."""
+        """Cover parts of (N, H, W, C) images."""
         top, bottom, left, right = (parameters[side][:, None] for side in ("top", "bottom", "left", "right"))
         row = torch.arange(images.shape[1], device=images.device)
         column = torch.arange(images.shape[2], device=images.device)
@@ -117,22 +93,15 @@ class Cutout(Transform):
         return _fill(images.clone(), hidden, self.fill)
 
 
+Transform = PadCrop | HorizontalFlip | Cutout
+
+
+@dataclass(frozen=True)
 class DeviceAugmentation:
-    """Applies transforms in their order.
+    """Applies transforms in their order."""
 
-    Args:
-        transforms: see ``choice``.
-        size: height and width of the images.
-    """
-
-    def __init__(self, transforms: Sequence[Transform], size: tuple[int, int]) -> None:
-        self.transforms = tuple(transforms)
-        self._size = size
-
-    def draw(self, count: int, seed: int) -> list[Parameters]:
-        """The parameters of each transform for a batch of ``count`` images."""
-        rng = np.random.default_rng(seed)  # one generator draws for all transforms in turn
-        return [transform.draw(count, self._size, rng) for transform in self.transforms]
+    transforms: Sequence[Transform]
+    size: tuple[int, int]  # height and width of the images
 
     def __call__(self, images: Tensor, batches: Sequence[tuple[int, int]]) -> Tensor:
         """Augment consecutive batches together, with as many operations as for one batch.
@@ -140,11 +109,11 @@ class DeviceAugmentation:
         Args:
             images: (N, H, W, C) uint8, on any device; N is the sum over the batches.
             batches: number of images and seed of each batch.
-
-        Returns:
-            (N, H, W, C) uint8 on the same device; with no transforms, the images themselves.
         """
-        drawn = [self.draw(count, seed) for count, seed in batches]
+        drawn = []
+        for count, seed in batches:
+            rng = np.random.default_rng(seed)  # one generator draws for all transforms in turn
+            drawn.append([transform.draw(count, self.size, rng) for transform in self.transforms])
         for transform, of_batches in zip(self.transforms, zip(*drawn, strict=True), strict=True):
             parameters = {
                 name: send(np.concatenate([one[name] for one in of_batches]), images.device) for name in of_batches[0]

@@ -31,26 +31,22 @@ class Augmentation:
     """The transforms of an ``augment`` node, applied in the order in which they are written.
 
     Args:
-        transforms: each by a name of the user's: a mapping with ``_target_`` and arguments.
+        nodes: mappings with ``_target_`` and arguments, by names of the user's.
         colour: mean colour of the training split, one value in 0..255 for each channel.
         shape: (H, W, C) of the images, which the transforms must keep.
-
-    Attributes:
-        transforms: the built transforms, by their names.
-        shape: as given.
 
     Raises:
         RequestError: a transform or argument is unknown, or the transforms change shape or type.
     """
 
     def __init__(
-        self, transforms: dict[str, dict[str, Any]], colour: tuple[float, ...], shape: tuple[int, int, int]
+        self, nodes: dict[str, dict[str, Any]], colour: tuple[float, ...], shape: tuple[int, int, int]
     ) -> None:
         self.shape = shape
-        self.transforms = {name: _build(name, node, colour) for name, node in transforms.items()}
+        self.transforms = {name: _build(name, node, colour) for name, node in nodes.items()}
         self._streams = [item for name, built in self.transforms.items() for item in _with_nested(name, built)]
         self._pipeline = None
-        if transforms:
+        if nodes:
             import albumentations  # takes seconds; not at the top, as not every run augments
 
             self._pipeline = albumentations.Compose(list(self.transforms.values()))
@@ -62,14 +58,9 @@ class Augmentation:
                 raise RequestError(f"augment: cannot be applied to {shape} images: {in_a_line(error)}") from error
 
     def __call__(self, images: NDArray[np.uint8], seed: int) -> NDArray[np.uint8]:
-        """Augment a batch.
+        """Augment (N, H, W, C) uint8 images with the seed of all random draws.
 
-        Args:
-            images: (N, H, W, C) uint8.
-            seed: seed of all random draws.
-
-        Returns:
-            (N, H, W, C) uint8; with no transforms, the images themselves.
+        Without transforms, returns the images themselves.
         """
         if self._pipeline is None:
             return images
@@ -87,17 +78,11 @@ class Augmentation:
 
 
 class LowResolution:
-    """Reduces the images of the first epochs: faster steps while the network learns coarse features.
-
-    Args:
-        size: height and width, in pixels.
-        fraction: part of the epochs with smaller images, rounded to whole epochs.
-        epochs: epochs of the whole run.
-    """
+    """Reduces the images of the first epochs: faster steps while the network learns coarse features."""
 
     def __init__(self, size: int, fraction: float, epochs: int) -> None:
-        self.size = size
-        self.epochs = round(fraction * epochs)
+        self.size = size  # height and width, in pixels
+        self.epochs = round(fraction * epochs)  # with smaller images
 
     def __call__(self, images: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """(N, H, W, C) uint8 to (N, size, size, C), bilinear with antialiasing."""

@@ -26,14 +26,7 @@ _CHOICES = {
 
 
 class TorchvisionPolicy(albumentations.ImageOnlyTransform):  # type: ignore[misc]  # ships no type information
-    """Applies a torchvision policy to each image, as a Pillow image.
-
-    Args:
-        options: ``_target_`` and its arguments.
-        channels: channels of the images, 1 or 3.
-
-    Attributes:
-        policy: the torchvision transform.
+    """Applies a torchvision policy, ``_target_`` and its arguments, to each image of 1 or 3 channels.
 
     Raises:
         RequestError: an argument is unknown or wrong. torchvision ignores some wrong values, and rejects others only

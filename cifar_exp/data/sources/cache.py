@@ -4,24 +4,19 @@ import hashlib
 import logging
 import os
 import tempfile
-import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from functools import reduce
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from filelock import FileLock, Timeout
-from numpy.typing import NDArray
 
 from cifar_exp.data.dataset import Dataset, Split
 from cifar_exp.safe_io.untrusted import open_regular
 
 log = logging.getLogger(__name__)
 
-_FORMAT = 3  # incremented when the format changes, so that old entries are ignored
-_PARTS = ("images", "labels", "sources")
+_FORMAT = 4  # incremented when the format changes, so that old entries are ignored
 
 
 def cache_folder(configured: str | None) -> Path:
@@ -43,11 +38,9 @@ def cache_folder(configured: str | None) -> Path:
 
 @contextmanager
 def locked(path: Path, doing: str) -> Iterator[None]:
-    """Hold a lock, which the system releases if the process dies.
+    """Hold the lock of a file that is to be made. The system releases it if the process dies.
 
-    Args:
-        path: the file or folder to be made; the lock file lies beside it.
-        doing: the work under the lock, for the log of a waiting process.
+    A waiting process logs what the other one is ``doing``.
 
     Raises:
         OSError: the folder is not writable, or its file system has no locks.
@@ -68,15 +61,13 @@ def locked(path: Path, doing: str) -> Iterator[None]:
 
 
 def decode_once(folder: Path, name: str, key: str, decode: Callable[[], Dataset]) -> Dataset:
-    """The data set cached under ``key``; decoded and cached if it is missing.
+    """The data set ``name`` in the cache ``folder``; decoded and cached if it is missing.
 
-    Args:
-        folder: the cache folder; if it is not writable, the data is decoded every time.
-        name: name of the data set, as part of the entry's name.
-        key: text that differs if the decoded content differs.
-        decode: returns the decoded data set.
+    ``key`` is a text that differs if the decoded content differs. If the folder is not writable, the data is decoded
+    every time.
     """
-    entry = _entry(folder, name, key)
+    digest = hashlib.sha256(f"{_FORMAT}:{key}".encode()).hexdigest()
+    entry = folder / "decoded" / f"{name}-{digest[:20]}.npz"
     if (dataset := _load(entry)) is not None:
         return dataset
     with ExitStack() as held:
@@ -95,19 +86,13 @@ def decode_once(folder: Path, name: str, key: str, decode: Callable[[], Dataset]
         return dataset
 
 
-def _entry(folder: Path, name: str, key: str) -> Path:
-    return folder / "decoded" / f"{name}-{hashlib.sha256(f'{_FORMAT}:{key}'.encode()).hexdigest()[:20]}.npy"
-
-
 def _store(entry: Path, dataset: Dataset) -> None:
-    """Write one array after the other, and their checksum. The caller holds the lock."""
-    parts = [getattr(split, part) for split in (dataset.train, dataset.test) for part in _PARTS]
-    arrays = [*parts, np.array(dataset.class_names), np.array(dataset.fingerprint)]
+    """Write an uncompressed ZIP file of arrays, which holds their checksums. The caller holds the lock."""
+    arrays = [*vars(dataset.train).values(), *vars(dataset.test).values(), dataset.class_names, dataset.fingerprint]
     beside = entry.with_name(f".{entry.name}.tmp")  # renamed, so that an entry is always complete
     try:
         with beside.open("wb") as file:
-            for array in (*arrays, np.array(_checksum(arrays))):
-                np.save(file, array)
+            np.savez(file, *arrays)
         beside.replace(entry)
     except OSError:
         beside.unlink(missing_ok=True)
@@ -117,19 +102,11 @@ def _store(entry: Path, dataset: Dataset) -> None:
 def _load(entry: Path) -> Dataset | None:
     """The stored data set; None if it is missing or damaged."""
     try:
-        with open_regular(entry) as file:
-            *arrays, checksum = (np.load(file, allow_pickle=False) for _ in range(2 * len(_PARTS) + 3))
-        if _checksum(arrays) != checksum:
-            raise ValueError("its checksum does not match")
+        with open_regular(entry) as file, np.load(file) as arrays:
+            *splits, names, fingerprint = (arrays[name] for name in arrays)  # reading checks the checksums
+        return Dataset(Split(*splits[:3]), Split(*splits[3:]), tuple(names.tolist()), str(fingerprint))
     except (FileNotFoundError, NotADirectoryError):
         return None
     except Exception as error:  # NumPy reports wrong bits of a header by errors of many types
         log.warning("The decoded data in %s is damaged (%s); decoding again.", entry, error)
         return None
-    train, test, (names, fingerprint) = arrays[:3], arrays[3:6], arrays[6:]
-    return Dataset(Split(*train), Split(*test), tuple(names.tolist()), str(fingerprint))
-
-
-def _checksum(arrays: Sequence[NDArray[Any]]) -> int:
-    """CRC-32: fast, and sufficient against disk errors."""
-    return reduce(lambda crc, array: zlib.crc32(np.ascontiguousarray(array).data, crc), arrays, 0)

@@ -10,7 +10,7 @@ import pickle
 import tarfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -23,44 +23,31 @@ from cifar_exp.safe_io.untrusted import read_bytes
 
 _MAX_BYTES = 256 * 2**20  # of an archive or a batch; the largest real one has 170 MB
 
-
 SHA256 = {  # of the published archives
     "cifar10": "6d958be074577803d12ecdefd02955f39262c83c16fe9348329d7fe0b5c001ce",
     "cifar100": "85cd44d02ba6437773c5bbd22e183051d648de2e7d6b014e1ef29b855ba677a7",
 }
 
 
-class Published(NamedTuple):
-    """The published archive: its name, the folder in it, and the MD5 of each batch."""
-
-    archive: str
-    folder: str
-    train: dict[str, str]
-    test: dict[str, str]
-    meta: dict[str, str]
-
-    @property
-    def members(self) -> dict[str, str]:
-        """All batches and the file of class names, with their MD5."""
-        return self.train | self.test | self.meta
-
-
-def published(name: str) -> Published:
-    """The archive of ``cifar10`` or ``cifar100``, as torchvision describes it."""
+def published(name: str) -> Any:
+    """The class of torchvision for ``cifar10`` or ``cifar100``, which names the published archive and its batches."""
     from torchvision.datasets import CIFAR10, CIFAR100  # not at the top: cached data need no PyTorch
 
-    kind = {"cifar10": CIFAR10, "cifar100": CIFAR100}[name]
-    meta = {kind.meta["filename"]: kind.meta["md5"]}
-    return Published(kind.filename, kind.base_folder, dict(kind.train_list), dict(kind.test_list), meta)
+    return {"cifar10": CIFAR10, "cifar100": CIFAR100}[name]
+
+
+def _members(kind: Any) -> dict[str, str]:
+    """The batches and the file of class names in the archive, with the MD5 of each."""
+    return dict([*kind.train_list, *kind.test_list, (kind.meta["filename"], kind.meta["md5"])])
 
 
 def load_cifar(
     name: str, *, root: str | None, url: str | Sequence[str], sha256: str, cache: str | None, image_size: int
 ) -> Dataset:
-    """Load CIFAR-10 or CIFAR-100.
+    """Load ``cifar10`` or ``cifar100``.
 
     Args:
-        name: ``cifar10`` or ``cifar100``.
+        name: which one.
         root: a local archive, or a folder that holds it or its unpacked batches; None downloads.
         url: address or addresses to download from, in the order to try.
         sha256: SHA-256 of the archive; must be that of the published one.
@@ -78,44 +65,52 @@ def load_cifar(
     folder, content = cache_folder(cache), b""
     if root is not None:
         kind = published(name)
-        if (batches := _unpacked_batches(Path(root), kind)) is not None:
-            stats = [(batches / member).stat() for member in kind.members]
-            key = f"folder {batches} {image_size} {[(stat.st_size, stat.st_mtime_ns) for stat in stats]}"
-            return decode_once(folder, name, key, lambda: _decode(kind, _read_folder(batches, kind), image_size))
-        content = _verified(_local_archive(Path(root), kind), sha256)
+        found = _find(Path(root), kind)
+        if found.is_dir():
+            stats = [(found / member).stat() for member in _members(kind)]
+            key = f"folder {found} {image_size} {[(stat.st_size, stat.st_mtime_ns) for stat in stats]}"
+
+            def decode_folder() -> Dataset:
+                batches = {member: _read(found / member, "md5", md5) for member, md5 in _members(kind).items()}
+                return _decode(kind, batches, image_size)
+
+            return decode_once(folder, name, key, decode_folder)
+        content = _read(found, "sha256", sha256)
 
     def decode() -> Dataset:
         kind = published(name)
-        archive = content or _verified(_downloaded(folder, kind, url, sha256), sha256)
+        archive = content or _read(_downloaded(folder, kind, url, sha256), "sha256", sha256)
         return _decode(kind, _read_archive(archive, kind), image_size)
 
     return decode_once(folder, name, f"archive {sha256} {image_size}", decode)
 
 
-def _unpacked_batches(root: Path, kind: Published) -> Path | None:
-    """The folder of unpacked batches that is at ``root`` or in it."""
-    for folder in (root, root / kind.folder):
-        if all((folder / member).is_file() for member in kind.members):
+def _find(root: Path, kind: Any) -> Path:
+    """The folder of unpacked batches that is at ``root`` or in it, else the archive."""
+    members = _members(kind)
+    missing = {
+        folder: [member for member in members if not (folder / member).is_file()]
+        for folder in (root, root / kind.base_folder)
+    }
+    for folder, absent in missing.items():
+        if not absent:
             return folder
-    return None
+    archive = root / kind.filename if root.is_dir() else root
+    if archive.is_file():
+        return archive
+    for folder, absent in missing.items():
+        if len(absent) < len(members):
+            raise RequestError(f"data.root={root}: {folder} is incomplete, without {', '.join(absent)}")
+    hint = "; a tree of image files is read by data=image_folder" if (root / "train").is_dir() else ""
+    raise RequestError(
+        f"data.root={root}: is no archive and holds neither {kind.filename} nor {kind.base_folder}{hint}"
+    )
 
 
-def _local_archive(root: Path, kind: Published) -> Path:
-    archive = root / kind.archive if root.is_dir() else root
-    if not archive.is_file():
-        for folder in (root, root / kind.folder):
-            missing = [member for member in kind.members if not (folder / member).is_file()]
-            if len(missing) < len(kind.members):
-                raise RequestError(f"data.root={root}: {folder} is incomplete, without {', '.join(missing)}")
-        hint = "; a tree of image files is read by data=image_folder" if (root / "train").is_dir() else ""
-        raise RequestError(f"data.root={root}: is no archive and holds neither {kind.archive} nor {kind.folder}{hint}")
-    return archive
-
-
-def _downloaded(folder: Path, kind: Published, url: str | Sequence[str], sha256: str) -> Path:
+def _downloaded(folder: Path, kind: Any, url: str | Sequence[str], sha256: str) -> Path:
     if not url:
         raise RequestError(f"the archive is not in the cache folder {folder}, and data.url is empty")
-    archive = folder / "downloads" / f"{sha256[:12]}-{kind.archive}"
+    archive = folder / "downloads" / f"{sha256[:12]}-{kind.filename}"
     hint = (
         "Set data.root=PATH to your own copy or data.url=URL to a mirror, or use experiment=quickstart, which needs "
         "no network."
@@ -127,48 +122,34 @@ def _downloaded(folder: Path, kind: Published, url: str | Sequence[str], sha256:
     return archive
 
 
-def _read(path: Path) -> bytes:
+def _read(path: Path, algorithm: str, expected: str) -> bytes:
+    """The content of a published file. It is read once, so that what is checked is what is decoded."""
     try:
-        return read_bytes(path, _MAX_BYTES)
+        content = read_bytes(path, _MAX_BYTES)
     except (OSError, ValueError) as error:
         raise RequestError(f"{path}: cannot be read: {error}") from error
-
-
-def _verified(archive: Path, sha256: str) -> bytes:
-    """The content of the published archive. It is read once, so that what is checked is what is decoded."""
-    content = _read(archive)
-    if (digest := hashlib.sha256(content).hexdigest()) != sha256:
-        raise RequestError(f"{archive}: SHA-256 is {digest}, expected {sha256}; the archive is damaged or another one")
+    digest = hashlib.new(algorithm, content, usedforsecurity=False).hexdigest()
+    if digest != expected:
+        raise RequestError(
+            f"{path}: its {algorithm.upper()} is {digest}, expected {expected}; it is damaged or not the published file"
+        )
     return content
 
 
-def _read_archive(content: bytes, kind: Published) -> dict[str, bytes]:
-    wanted = {f"{kind.folder}/{member}": member for member in kind.members}
-    batches = {}
-    with tarfile.open(fileobj=io.BytesIO(content), mode="r|gz") as tar:  # in the archive's order: seeking is slow
-        for entry in tar:
-            if entry.name in wanted:
-                file = tar.extractfile(entry)
-                assert file is not None  # the published archive holds files there
-                batches[wanted[entry.name]] = file.read()
-    return batches
+def _read_archive(content: bytes, kind: Any) -> dict[str, bytes]:
+    wanted = {f"{kind.base_folder}/{member}": member for member in _members(kind)}
+    # In the archive's order: seeking is slow.
+    with tarfile.open(fileobj=io.BytesIO(content), mode="r|gz") as tar:
+        return {wanted[entry.name]: tar.extractfile(entry).read() for entry in tar if entry.name in wanted}  # type: ignore[union-attr]
 
 
-def _read_folder(folder: Path, kind: Published) -> dict[str, bytes]:
-    batches = {}
-    for member, md5 in kind.members.items():
-        batches[member] = _read(folder / member)
-        if hashlib.md5(batches[member], usedforsecurity=False).hexdigest() != md5:
-            raise RequestError(f"{folder / member}: its MD5 is not {md5}; the file is damaged or not the published one")
-    return batches
-
-
-def _decode(kind: Published, batches: dict[str, bytes], image_size: int) -> Dataset:
+def _decode(kind: Any, batches: dict[str, bytes], image_size: int) -> Dataset:
     """The data set in the published batches, which are therefore safe to unpickle."""
     content = {member: pickle.loads(batch, encoding="latin1") for member, batch in batches.items()}
-    train, test = (_split({name: content[name] for name in part}, image_size) for part in (kind.train, kind.test))
-    (names,) = (content[name] for name in kind.meta)
-    return make_dataset(train, test, tuple(names.get("label_names") or names["fine_label_names"]))
+    train, test = (
+        _split({name: content[name] for name, _ in part}, image_size) for part in (kind.train_list, kind.test_list)
+    )
+    return make_dataset(train, test, tuple(content[kind.meta["filename"]][kind.meta["key"]]))
 
 
 def _split(batches: dict[str, dict[str, Any]], image_size: int) -> Split:

@@ -7,7 +7,6 @@ import os
 import time
 import urllib.error
 import urllib.request
-from collections import deque
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -33,10 +32,13 @@ class _SlowError(ConnectionError):
     """The address is too slow while others are left."""
 
 
-def sha256_of(path: Path) -> str:
-    """SHA-256 (hexadecimal) of a file's content."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+class _HttpRedirects(urllib.request.HTTPRedirectHandler):
+    """Follows no redirect to another scheme; Python's own handler follows ftp."""
+
+    def redirect_request(self, req: Any, fp: Any, code: int, msg: str, headers: Any, newurl: str) -> Any:
+        if address_problem(newurl):
+            raise urllib.error.HTTPError(newurl, code, f"a redirect to {newurl} is not allowed", headers, fp)
+        return super().redirect_request(req, fp, code, msg, headers, newurl)
 
 
 def fetch(urls: Sequence[str], sha256: str, destination: Path, *, hint: str) -> None:
@@ -59,50 +61,56 @@ def fetch(urls: Sequence[str], sha256: str, destination: Path, *, hint: str) -> 
         if problem := address_problem(url):
             raise RequestError(f"data.url={url}: {problem}")
     with locked(destination, f"downloading {destination.name}"):
-        if not (destination.exists() and sha256_of(destination) == sha256):
+        if not (destination.exists() and _sha256(destination) == sha256):
             _download_from_first(urls, sha256, destination, hint)
 
 
 def _download_from_first(urls: Sequence[str], sha256: str, destination: Path, hint: str) -> None:
     partial = destination.with_name(destination.name + ".part")
-    untried, slow = deque(urls), deque[str]()
     problems: dict[str, str] = {}
-    while untried or slow:
-        url = (untried or slow).popleft()
-        is_patient = not untried  # only slow addresses are left
+    to_try = list(urls)
+    for number, url in enumerate(to_try, start=1):  # a slow address is appended, to be tried again
+        is_patient = number >= len(urls)
         log.info("Downloading %s", url)
         try:
             _download_verified(url, sha256, partial, is_patient=is_patient)
         except (urllib.error.URLError, http.client.HTTPException, ConnectionError, TimeoutError, ValueError) as error:
             if isinstance(error, _SlowError):
-                slow.append(url)
+                to_try.append(url)
             problems[url] = str(getattr(error, "reason", error))
-            if untried or slow:
+            if number < len(to_try):
                 log.warning("%s: %s; trying the next address", url, problems[url])
-            continue
-        partial.replace(destination)
-        return
+        else:
+            partial.replace(destination)
+            return
     raise RequestError(f"cannot download {'; '.join(f'{url}: {problem}' for url, problem in problems.items())}. {hint}")
 
 
 def _download_verified(url: str, sha256: str, partial: Path, *, is_patient: bool) -> None:
-    while True:
-        resumed = partial.exists()
-        _download(url, partial, is_patient=is_patient)
-        if (digest := sha256_of(partial)) == sha256:
-            return
-        partial.unlink()
-        if not resumed:
-            raise ConnectionError(f"the content has SHA-256 {digest}, expected {sha256} (it was deleted)")
-        # The earlier part may be of another file, or damaged by a crash of the machine.
-        log.warning("The partial download does not match the rest of the file; restarting the download")
+    resumed = partial.exists()
+    _download(url, partial, is_patient=is_patient)
+    if (digest := _sha256(partial)) == sha256:
+        return
+    partial.unlink()
+    if not resumed:
+        raise ConnectionError(f"the content has SHA-256 {digest}, expected {sha256} (it was deleted)")
+    # The earlier part may be of another file, or damaged by a crash of the machine.
+    log.warning("The partial download does not match the rest of the file; restarting the download")
+    _download_verified(url, sha256, partial, is_patient=is_patient)
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _download(url: str, partial: Path, *, is_patient: bool) -> None:
+    """Download a file, or the rest of it, into ``partial``."""
     have = partial.stat().st_size if partial.exists() else 0
     request = urllib.request.Request(url, headers={"Range": f"bytes={have}-"} if have else {})
+    opener = urllib.request.build_opener(_HttpRedirects)
     try:
-        response = urllib.request.urlopen(request, timeout=_TIMEOUT_SECONDS if is_patient else _SLOW_SECONDS)
+        response = opener.open(request, timeout=_TIMEOUT_SECONDS if is_patient else _SLOW_SECONDS)
     except urllib.error.HTTPError as error:
         error.close()
         if error.code != 416 or not have:

@@ -33,15 +33,10 @@ def load_image_csv(
 ) -> Dataset:
     """Load the images that a table lists, in its order.
 
-    Args:
-        csv_file: UTF-8, with a header. A column ``split``, if present, holds ``train`` or ``test`` (or ``val``).
-        root: folder of the images, to which the paths are relative; None means the folder of the table.
-        cache: cache folder (see ``cache_folder``).
-        image_size: pixels.
-        file_column: the column of the paths.
-        label_column: the column of the class names.
-        class_names: as in ``load_image_folder``.
-        test_split: ``test_fraction`` and ``test_seed``, likewise; used if the table has no column ``split``.
+    The keys are those of ``ImageCsvConfig``; for ``class_names``, see ``load_image_folder``.
+
+    The paths are relative to ``root``, or else to the table's folder. A column ``split``, if present, holds ``train``
+    or ``test`` (or ``val``); otherwise ``test_split`` (``test_fraction`` and ``test_seed``) decides.
 
     Raises:
         RequestError: the table lacks a column, or a path is outside the folder or not a readable image.
@@ -56,11 +51,11 @@ def load_image_csv(
         check_known(table, names, class_names)
     elif len(names) < 2:
         raise RequestError(f"{table}: has {plural(len(names), 'different label')}; a classifier needs at least 2")
-    position = {name: place for place, name in enumerate(class_names or names)}
+    labels = {name: label for label, name in enumerate(class_names or names)}
     inside = os.path.abspath(base)
     by_split: dict[str, list[ImageFile]] = {}
-    for file, label, split in rows:
-        by_split.setdefault(split, []).append(_listed(table, inside, file, position[label]))
+    for file, name, split in rows:
+        by_split.setdefault(split, []).append(_listed(table, inside, file, labels[name]))
     if len(others := [split for split in _TEST if split in by_split]) > 1:
         log.info("%s: the rows of %s are the test split; %s not used", table, others[0], ", ".join(others[1:]))
     train = by_split.get("train") or by_split.get("") or []
@@ -79,20 +74,19 @@ def _rows(table: Path, file_column: str, label_column: str) -> list[tuple[str, s
     try:
         text = read_bytes(table, _MOST_BYTES).decode("utf-8-sig")
         reader = csv.DictReader(io.StringIO(text, newline=""), strict=True)
-        columns = [str(name)[:40] for name in (reader.fieldnames or [])][:20]
+        columns = reader.fieldnames or []
         for key, column in (("file_column", file_column), ("label_column", label_column)):
             if column not in columns:
-                raise RequestError(
-                    f"{table}: has no column {column!r} (data.{key}); its columns are {', '.join(columns) or 'none'}"
-                )
-        has_split = "split" in columns
+                known = ", ".join(name[:40] for name in columns[:20]) or "none"
+                raise RequestError(f"{table}: has no column {column!r} (data.{key}); its columns are {known}")
+        splits = ("train", *_TEST) if "split" in columns else ("",)
         rows = []
         for row in reader:
-            file, label, split = row[file_column], row[label_column], row["split"] if has_split else ""
-            if not file or not label or (has_split and split not in ("train", *_TEST)):
-                allowed = f" and a split of train, {', '.join(_TEST)}" if has_split else ""
+            file, label, split = row[file_column], row[label_column], row.get("split", "")
+            if not file or not label or split not in splits:
+                allowed = f" and a split of {', '.join(splits)}" if "split" in columns else ""
                 raise RequestError(f"{table}, line {reader.line_num}: needs a file, a label{allowed}")
-            rows.append((file, as_text(label), str(split)))
+            rows.append((file, as_text(label), split))
     except (OSError, ValueError, csv.Error) as error:
         raise RequestError(f"data.csv_file={table}: cannot be read: {error}") from error
     if not rows:

@@ -34,7 +34,7 @@ _MOST_NAMED = 10  # files that an error lists
 _FORMATS = ("JPEG", "JPEG2000", "PNG", "WEBP", "AVIF", "GIF", "BMP", "TIFF", "PPM", "TGA")
 # Made by file managers, archives and network storage, in any case; as are names with a leading dot.
 _NOT_IMAGES = {"thumbs.db", "ehthumbs.db", "desktop.ini", "@eadir", "__macosx", "$recycle.bin"}
-_SIXTEEN_BITS = re.compile(r"(I|L|LA|RGB|RGBA|RGBX|RGBa|CMYK);16[BLN]?")  # Pillow's names of raw pixels
+_SIXTEEN_BITS = re.compile(r"'(I|L|LA|RGB|RGBA|RGBX|RGBa|CMYK);16[BLN]?'")  # Pillow's names of raw pixels
 _TRANSPARENT, _DEEP = "transparency composited on white", "16 bits a channel scaled to 8"
 
 
@@ -65,11 +65,7 @@ def image_file(path: str, relative: str, label: int, status: os.stat_result) -> 
 def list_folder(folder: Path, relative: str, label: int, above: tuple[tuple[int, int], ...] = ()) -> list[ImageFile]:
     """The files in a folder and below it, in no particular order.
 
-    Args:
-        folder: the folder to list.
-        relative: its path relative to the root.
-        label: the label of all its files.
-        above: its parent folders, to detect loops of links.
+    ``relative`` is its path relative to the root; ``above`` are its parent folders, to detect loops of links.
 
     Raises:
         RequestError: a folder or file cannot be read, or links form a loop.
@@ -122,10 +118,7 @@ def decode(base: Path, train: list[ImageFile], test: list[ImageFile], size: int)
 def read_images(paths: list[Path], size: int, what: str) -> tuple[NDArray[np.uint8], dict[int, str], Counter[str]]:
     """Read image files, many of them in parallel.
 
-    Args:
-        paths: paths of regular files.
-        size: height and width of the images in pixels; see ``resize.fit``.
-        what: the images are, for the progress bar.
+    ``what`` they are is for the progress bar.
 
     Returns:
         (N, size, size, 3) images, black if the file cannot be read; by position, why it cannot; how many images were
@@ -135,7 +128,7 @@ def read_images(paths: list[Path], size: int, what: str) -> tuple[NDArray[np.uin
     # Processes, as small images are mostly decoded in Python code, where threads block each other. For few files,
     # starting processes takes longer than decoding.
     parallel = Parallel(1 if len(paths) < 4 * _CHUNK else -1, batch_size=_CHUNK, return_as="generator")
-    decoded = parallel(delayed(_read_or_problem)(path, size) for path in paths)
+    decoded = parallel(delayed(_read)(path, size) for path in paths)
     problems: dict[int, str] = {}
     seen: Counter[str] = Counter()
     bar = tqdm(decoded, f"decoding {what}", len(paths), unit=" images", disable=not shows_bars(), leave=False)
@@ -153,13 +146,6 @@ def as_text(name: str) -> str:
     return printable(name.encode("utf-8", "backslashreplace").decode())
 
 
-def _read_or_problem(path: Path, size: int) -> tuple[NDArray[np.uint8], list[str]] | str:
-    try:
-        return _read(path, size)
-    except RequestError as error:
-        return str(error)
-
-
 def has_image_suffix(name: str) -> bool:
     """Whether a file's name ends like those of the image formats that can be read."""
     _formats()  # makes Pillow know its suffixes
@@ -173,48 +159,40 @@ def _formats() -> list[str]:
     return [name for name in _FORMATS if name in Image.OPEN]
 
 
-def _read(path: Path, size: int) -> tuple[NDArray[np.uint8], list[str]]:
+def _read(path: Path, size: int) -> tuple[NDArray[np.uint8], list[str]] | str:
     """One image as (size, size, 3) uint8, upright, gray to RGB, transparency on white; and what was converted.
 
-    Raises:
-        RequestError: names the file and the reason.
+    A text instead says why it cannot be read.
     """
     try:
         with warnings.catch_warnings(action="ignore"), Image.open(path, formats=_formats()) as image:
             if image.width * image.height > _MAX_PIXELS:
-                raise RequestError(f"{path}: {image.width}x{image.height} pixels are more than {_MAX_PIXELS:,}")
+                return f"{path}: {image.width}x{image.height} pixels are more than {_MAX_PIXELS:,}"
             deep = _has_sixteen_bits(image)
             image.draft("RGB", (size, size))  # the JPEG decoder skips detail that scaling would remove
             image.load()
             with suppress(Exception):  # damaged EXIF data: struct.error, SyntaxError and others
                 ImageOps.exif_transpose(image, in_place=True)
-            pixels = _eight_bits(image, path) if image.mode.startswith(("I", "F")) else image
+            pixels: Image.Image = image
+            if image.mode.startswith("I;16") or (image.mode == "I" and image.format in ("PNG", "PPM")):
+                # The upper 8 bits of gray, as Pillow takes them of colours.
+                pixels = Image.fromarray((np.asarray(image).astype(np.int64).clip(0, 65535) >> 8).astype(np.uint8))
+            elif image.mode in ("I", "F"):
+                return f"{path}: has more than 16 bits a channel; convert it to 8 bits first"
             flat, transparent = _on_white(pixels)
             return np.asarray(fit(flat, size)), [_DEEP] * deep + [_TRANSPARENT] * transparent
-    except RequestError:
-        raise
     except Image.DecompressionBombError as error:
-        raise RequestError(f"{path}: {error}") from error
-    except UnidentifiedImageError as error:
-        raise RequestError(f"{path}: not a readable image") from error
+        return f"{path}: {error}"
+    except UnidentifiedImageError:
+        return f"{path}: not a readable image"
     except Exception as error:  # decoders raise OSError, SyntaxError, RuntimeError, struct.error and others
-        raise RequestError(f"{path}: damaged image: {' '.join(str(error).split())}") from error
+        return f"{path}: damaged image: {' '.join(str(error).split())}"
 
 
 def _has_sixteen_bits(image: Image.Image) -> bool:
     """Whether the file has 16 bits a channel; Pillow silently keeps the upper 8 of colour images."""
-    for _, _, _, arguments in getattr(image, "tile", ()):
-        raw = arguments[0] if isinstance(arguments, tuple) and arguments else arguments
-        if isinstance(raw, str) and _SIXTEEN_BITS.fullmatch(raw):
-            return True
-    return image.mode.startswith("I;16")
-
-
-def _eight_bits(image: Image.Image, path: Path) -> Image.Image:
-    """The upper 8 bits of a gray image of 16, as Pillow does with colour images."""
-    if not image.mode.startswith("I;16") and not (image.mode == "I" and image.format in ("PNG", "PPM")):
-        raise RequestError(f"{path}: has more than 16 bits a channel; convert it to 8 bits first")
-    return Image.fromarray((np.asarray(image).astype(np.int64).clip(0, 65535) >> 8).astype(np.uint8))
+    raw_modes = repr([arguments for *_, arguments in getattr(image, "tile", ())])
+    return image.mode.startswith("I;16") or _SIXTEEN_BITS.search(raw_modes) is not None
 
 
 def _on_white(image: Image.Image) -> tuple[Image.Image, bool]:
@@ -222,7 +200,5 @@ def _on_white(image: Image.Image) -> tuple[Image.Image, bool]:
     if not image.has_transparency_data:
         return image.convert("RGB"), False
     layers = image.convert("RGBA")
-    lowest, _ = layers.getchannel("A").getextrema()
-    if lowest == 255:
-        return layers.convert("RGB"), False
-    return Image.alpha_composite(Image.new("RGBA", layers.size, "white"), layers).convert("RGB"), True
+    is_opaque = layers.getchannel("A").getextrema()[0] == 255
+    return Image.alpha_composite(Image.new("RGBA", layers.size, "white"), layers).convert("RGB"), not is_opaque

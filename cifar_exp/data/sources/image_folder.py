@@ -31,19 +31,13 @@ def load_image_folder(
     test_seed: int = 0,
     class_names: tuple[str, ...] | None = None,
 ) -> Dataset:
-    """Load the images below ``root``.
+    """Load the images below ``root``, ordered by class name, then by path. The keys are those of ``ImageFolderConfig``.
 
     The decoded images are cached by the paths, sizes and modification times of all files, so a later start only lists
-    the files. Order: by class name, then by path.
+    the files.
 
-    Args:
-        root: the folder.
-        cache: cache folder (see ``cache_folder``).
-        image_size: pixels; images of another size are scaled and cropped to a square.
-        test_fraction: fraction of test images, stratified by class, if ``root`` holds class folders directly.
-        test_seed: seed of their choice.
-        class_names: classes of a trained network that is evaluated. Only a test split with some of them is needed; all
-            images are the test split if there is no folder for it. The training split is the same as the test split.
+    ``class_names`` are the classes of a trained network that is evaluated. Then a test split with some of them is
+    enough; without a folder for it, all images are the test split. The training split is the same as the test split.
 
     Raises:
         RequestError: the layout is unknown, train and test have different classes, or a file is not a readable image.
@@ -52,25 +46,27 @@ def load_image_folder(
         raise RequestError("data=image_folder: set data.root=FOLDER (train/CLASS/* and test/CLASS/*, or CLASS/*)")
     base = Path(root)
     train_folder, test_folder = _layout(base, evaluated=class_names is not None)
-    labelled = test_folder if class_names is not None and test_folder is not None else train_folder
-    names = _folders(base / labelled)
     if class_names is not None:
+        folder = test_folder or train_folder
         if test_folder is None:
             log.info("All images below %s are evaluated", base)
-        check_known(base / labelled, names, class_names)
-        train = test = _list(base, labelled, names, class_names)
+        names = _folders(base / folder)
+        check_known(base / folder, names, class_names)
+        files = _list(base, folder, names, class_names)
+        return load_files(base, files, files, class_names, "image_folder", cache, image_size)
+    names = _folders(base / train_folder)
+    if len(names) < 2:
+        found = plural(len(names), "class folder")
+        raise RequestError(f"{base / train_folder}: holds {found}; a classifier needs at least 2")
+    train = _list(base, train_folder, names, names)
+    if test_folder is None:
+        train, test = split_files(train, names, test_fraction=test_fraction, test_seed=test_seed)
+    elif one_sided := sorted(set(names) ^ set(_folders(base / test_folder))):
+        both = f"{train_folder}/ and {test_folder}/ must hold the same class folders"
+        raise RequestError(f"{base}: {both}; only one of them holds {_some(one_sided)}")
     else:
-        if len(names) < 2:
-            raise RequestError(
-                f"{base / labelled}: holds {plural(len(names), 'class folder')}; a classifier needs at least 2"
-            )
-        train = _list(base, train_folder, names, names)
-        if test_folder is not None:
-            _check_same(base, train_folder, names, test_folder, _folders(base / test_folder))
-            test = _list(base, test_folder, names, names)
-        else:
-            train, test = split_files(train, names, test_fraction=test_fraction, test_seed=test_seed)
-    return load_files(base, train, test, tuple(class_names or names), "image_folder", cache, image_size)
+        test = _list(base, test_folder, names, names)
+    return load_files(base, train, test, tuple(names), "image_folder", cache, image_size)
 
 
 def load_files(
@@ -138,7 +134,8 @@ def _layout(base: Path, *, evaluated: bool) -> tuple[str, str | None]:
         return (train or test)[0], test[0]
     splits = [name for name in named if name in (*_TRAIN, *_TEST)]  # two of these without class folders
     if holding or len(splits) > 1 or len(folders) < (1 if evaluated else 2):
-        raise RequestError(f"data.root={base}: {_EXPECTED}; found {_found(base, folders)}")
+        found = _some([f"{name}/" for name in folders]) or "no folder"
+        raise RequestError(f"data.root={base}: {_EXPECTED}; found {found}")
     return ".", None
 
 
@@ -148,18 +145,6 @@ def _folders(folder: Path) -> list[str]:
             return sorted(entry.name for entry in entries if not is_hidden(entry.name) and entry.is_dir())
     except OSError as error:
         raise RequestError(f"{folder}: cannot be read: {error.strerror}") from error
-
-
-def _found(base: Path, folders: list[str]) -> str:
-    """The content of a folder of unknown layout, for the error message."""
-    with os.scandir(base) as entries:
-        files = sum(not entry.is_dir() for entry in entries)
-    described = []
-    for name in folders[:5]:
-        inner = _folders(base / name) if os.access(base / name, os.R_OK | os.X_OK) else []
-        described.append(f"{as_text(name)}/" + (f" (with {_some([f'{x}/' for x in inner])})" if inner else ""))
-    more = f", ... ({len(folders)} folders)" if len(folders) > 5 else ""
-    return f"{', '.join(described) or 'no folder'}{more} and {files:,} files"
 
 
 def _list(base: Path, folder: str, names: list[str], class_names: Sequence[str]) -> list[ImageFile]:
@@ -173,12 +158,6 @@ def _list(base: Path, folder: str, names: list[str], class_names: Sequence[str])
             raise RequestError(f"{base / relative}: the class folder is empty")
         files += found
     return files
-
-
-def _check_same(base: Path, train: str, in_train: list[str], test: str, in_test: list[str]) -> None:
-    missing = {train: sorted(set(in_test) - set(in_train)), test: sorted(set(in_train) - set(in_test))}
-    if described := [f"{split}/ has no {', '.join(absent)}" for split, absent in missing.items() if absent]:
-        raise RequestError(f"{base}: {train}/ and {test}/ must hold the same class folders: {'; '.join(described)}")
 
 
 def _some(names: Sequence[str]) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 
 from hydra.core.global_hydra import GlobalHydra
 
-from cifar_exp.config.parse import flatten
+from cifar_exp.config.parse import as_yaml, flatten
 
 
 @dataclass(frozen=True)
@@ -49,18 +49,3 @@ def _node(key: str, dotted: str, value: Any, defaults: Mapping[str, Any]) -> Nod
     # An empty mapping has no leaf, neither here nor in the defaults.
     changed = value != defaults.get(dotted, {})
     return Node(key, as_yaml(value), (), int(changed), as_yaml(defaults[dotted]) if dotted in defaults else None)
-
-
-def as_yaml(value: Any) -> str:
-    """A value of a config in YAML.
-
-    >>> as_yaml(None), as_yaml(True), as_yaml([1, 0.5]), as_yaml("a b")
-    ('null', 'true', '[1, 0.5]', 'a b')
-    """
-    if value is None:
-        return "null"
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, list | tuple):
-        return f"[{', '.join(map(as_yaml, value))}]"
-    return str(value)

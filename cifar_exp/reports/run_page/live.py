@@ -16,7 +16,7 @@ from cifar_exp.run_dir.lifecycle import run_name, write_traceback
 from cifar_exp.safe_io import atomic
 
 if TYPE_CHECKING:  # importing them would load torch
-    from cifar_exp.data import Split
+    from cifar_exp.data.dataset import Split
     from cifar_exp.evaluation.metrics import Evaluation
     from cifar_exp.explain.gradcam import CamMap
 

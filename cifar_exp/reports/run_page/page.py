@@ -5,13 +5,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from cifar_exp.config.parse import flatten
+from cifar_exp.config.parse import as_yaml, flatten
 from cifar_exp.reports.html import page
 from cifar_exp.reports.html.formats import integer, is_missing, memory, number, percent, points_with_unit, seconds
 from cifar_exp.reports.run_page import REFRESH_SECONDS
 from cifar_exp.reports.run_page.cells import wilson_in_words
 from cifar_exp.reports.run_page.charts import run_charts
-from cifar_exp.reports.run_page.config_tree import as_yaml, config_tree, default_leaves
+from cifar_exp.reports.run_page.config_tree import config_tree, default_leaves
 from cifar_exp.reports.run_page.findings import findings
 from cifar_exp.reports.run_page.gallery import explained_data, gallery_data, suspects
 from cifar_exp.reports.run_page.tables import run_tables

@@ -51,13 +51,7 @@ class Job:
         os.chdir(self.folder)
         import_matplotlib()
         with _stop_on_signals():
-            done = run_job(
-                task_function=self.task,
-                config=self.config,
-                job_dir_key="hydra.sweep.dir",
-                job_subdir_key="hydra.sweep.subdir",
-                hydra_context=self.context,
-            )
+            done = run_job(self.task, self.config, "hydra.sweep.dir", "hydra.sweep.subdir", self.context)
         if done.status is not JobStatus.COMPLETED:
             report(self, f"{type(done._return_value).__name__}: {done._return_value}")
             return None
@@ -66,11 +60,7 @@ class Job:
 
 
 def compose_jobs(
-    context: HydraContext,
-    config: DictConfig,
-    task: TaskFunction,
-    job_overrides: Sequence[Sequence[str]],
-    first: int,
+    context: HydraContext, config: DictConfig, task: TaskFunction, job_overrides: Sequence[Sequence[str]], first: int
 ) -> list[Job]:
     """Compose the jobs of a sweep, numbered from ``first``, and create the sweep's directory."""
     sweep_dir = Path(config.hydra.sweep.dir).absolute()
@@ -88,16 +78,7 @@ def compose_jobs(
 
 def job_returns(jobs: Sequence[Job], values: Mapping[int, float | None]) -> list[JobReturn]:
     """The jobs' results for Hydra. None counts as failed: each job has recorded its own state."""
-    return [
-        JobReturn(
-            overrides=list(job.config.hydra.overrides.task),
-            cfg=None,
-            hydra_cfg=None,
-            status=JobStatus.COMPLETED,
-            _return_value=values.get(job.number),
-        )
-        for job in jobs
-    ]
+    return [JobReturn(status=JobStatus.COMPLETED, _return_value=values.get(job.number)) for job in jobs]
 
 
 def report(job: Job, message: str) -> None:
@@ -108,14 +89,13 @@ def report(job: Job, message: str) -> None:
 @contextmanager
 def _stop_on_signals() -> Iterator[None]:
     """Turn the signals of a scheduler into exceptions; a run in progress saves first."""
-    numbers = (signal.SIGTERM, signal.SIGUSR2)
-    previous = {number: signal.signal(number, _stop) for number in numbers}
+
+    def stop(_signal: int, _frame: FrameType | None) -> NoReturn:
+        raise StoppedError
+
+    previous = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGUSR2)}
     try:
         yield
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)
-
-
-def _stop(_signal: int, _frame: FrameType | None) -> NoReturn:
-    raise StoppedError

@@ -9,8 +9,8 @@ import os
 import signal
 import threading
 from collections import deque
-from contextlib import suppress
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from multiprocessing.connection import Connection, wait
 from types import FrameType
 from typing import Any
@@ -26,8 +26,8 @@ def run_jobs(jobs: list[Job], *, n_jobs: int | None) -> dict[int, float | None]:
     """Run jobs, ``n_jobs`` at a time.
 
     None: the number of GPUs, or of cores without a GPU, but never more than the number of jobs.
-    The cores are divided evenly as threads, unless OMP_NUM_THREADS is set. The job in slot i gets GPU i modulo the
-    number of GPUs. A job whose process dies is retried once from its last checkpoint, alone, after the others.
+    The cores are divided evenly as threads, unless OMP_NUM_THREADS is set. The jobs at a time take turns on the GPUs.
+    A job whose process dies is retried once from its last checkpoint, alone, after the others.
 
     Returns:
         The validation accuracy of each job, by its number; None for a job that was stopped or gave up.
@@ -39,25 +39,17 @@ def run_jobs(jobs: list[Job], *, n_jobs: int | None) -> dict[int, float | None]:
     threads = (
         {} if "OMP_NUM_THREADS" in os.environ else dict.fromkeys(_THREADS, str(joblib.cpu_count() // at_once or 1))
     )
-    waiting, retries = deque(jobs), deque[Job]()
-    slots = list(range(at_once))
-    values: dict[int, float | None] = {}
-    with _RunningJobs() as running:
-        while running.jobs or ((waiting or retries) and not running.stop_signal):
-            retrying = not waiting and not running.jobs
-            while not running.stop_signal and slots and (waiting or (retrying and retries and not running.jobs)):
-                slot = slots.pop(0)
-                gpu = {"CUDA_VISIBLE_DEVICES": gpus[slot % len(gpus)]} if gpus else {}
-                running.start((waiting or retries).popleft(), slot, threads | gpu)
-            for one in running.wait():
-                slots = sorted([*slots, one.slot])
-                if one.process.exitcode == 0:
-                    values[one.job.number] = one.connection.recv()
-                elif retrying:
-                    values[one.job.number] = None
-                    report(one.job, f"gave up after 1 retry: its process died twice (exit code {one.process.exitcode})")
-                elif not running.stop_signal:
-                    retries.append(one.job)
+    environments = [
+        threads | ({"CUDA_VISIBLE_DEVICES": gpus[slot % len(gpus)]} if gpus else {}) for slot in range(at_once)
+    ]
+    processes = _Processes()
+    with processes.stopped_by_signals():
+        values = processes.run(jobs, environments)
+        values |= processes.run([job for job in jobs if job.number not in values], environments[:1])
+        for job in jobs:
+            if job.number not in values and not processes.stop_signal:
+                values[job.number] = None
+                report(job, f"gave up after 1 retry: its process died twice ({processes.ends[job.number]})")
     return values
 
 
@@ -65,11 +57,8 @@ def _gpus() -> list[str]:
     """The visible GPUs, as named in CUDA_VISIBLE_DEVICES."""
     import torch
 
-    named = os.environ.get("CUDA_VISIBLE_DEVICES")
-    count = torch.cuda.device_count()
-    if named:
-        return named.split(",")[:count]
-    return [str(number) for number in range(count)]
+    named, count = os.environ.get("CUDA_VISIBLE_DEVICES"), torch.cuda.device_count()
+    return named.split(",")[:count] if named else [str(number) for number in range(count)]
 
 
 def _work(job: Job, connection: Connection, environment: dict[str, str]) -> None:
@@ -94,30 +83,35 @@ def _stop_with_parent() -> None:
         os.kill(os.getpid(), signal.SIGTERM)
 
 
-@dataclass(frozen=True, eq=False)
-class _RunningJob:
-    """A job in its process; ``connection`` receives its value, ``slot`` is its number among the running jobs."""
+class _Processes:
+    """Runs jobs in processes of their own."""
 
-    job: Job
-    slot: int
-    process: Any
-    connection: Connection
+    def __init__(self) -> None:
+        self.stop_signal = 0  # 0: none was received
+        self.ends: dict[int, str] = {}  # how each job's process ended, by the job's number
+        self._running: dict[Any, tuple[Job, Connection, dict[str, str]]] = {}  # by process
 
+    def run(self, jobs: Sequence[Job], environments: Sequence[dict[str, str]]) -> dict[int, float | None]:
+        """Run jobs, one at a time with each set of additional environment variables.
 
-@dataclass
-class _RunningJobs:
-    """The running jobs. Within this context, Ctrl-C and SIGTERM let them save and end.
+        Returns:
+            The values of the jobs whose process did not die. After a signal, no further job is started.
+        """
+        waiting, free = deque(jobs), deque(environments)
+        values: dict[int, float | None] = {}
+        while self._running or (waiting and not self.stop_signal):
+            while waiting and free and not self.stop_signal:
+                self._start(waiting.popleft(), free.popleft())
+            wait([process.sentinel for process in self._running])
+            for process in [one for one in self._running if one.exitcode is not None]:
+                job, connection, environment = self._running.pop(process)
+                free.append(environment)
+                self.ends[job.number] = f"exit code {process.exitcode}"
+                if process.exitcode == 0:
+                    values[job.number] = connection.recv()
+        return values
 
-    Raises:
-        KeyboardInterrupt: at the end of the context, after such a signal (or the error of its handler).
-    """
-
-    jobs: list[_RunningJob] = field(default_factory=list)
-    stop_signal: int = 0  # 0: none was received
-    _handlers: dict[int, Any] = field(default_factory=dict)
-
-    def start(self, job: Job, slot: int, environment: dict[str, str]) -> None:
-        """Start a job's process with additional environment variables."""
+    def _start(self, job: Job, environment: dict[str, str]) -> None:
         context = multiprocessing.get_context("spawn")
         receiver, sender = context.Pipe(duplex=False)
         # A daemon must not have loader processes.
@@ -125,35 +119,30 @@ class _RunningJobs:
         before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)  # the process inherits this until it is ready
         try:
             process.start()
-            self.jobs.append(_RunningJob(job, slot, process, receiver))
+            self._running[process] = job, receiver, environment
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
         sender.close()
 
-    def wait(self) -> list[_RunningJob]:
-        """Wait until at least one process has ended, and return the ended ones."""
-        wait([one.process.sentinel for one in self.jobs])
-        ended = [one for one in self.jobs if one.process.exitcode is not None]
-        self.jobs = [one for one in self.jobs if one not in ended]
-        return ended
+    @contextmanager
+    def stopped_by_signals(self) -> Iterator[None]:
+        """Within this context, Ctrl-C and SIGTERM let the jobs save and end; at its end, the signal is raised again."""
 
-    def __enter__(self) -> "_RunningJobs":
-        for number in _SIGNALS:
-            if signal.getsignal(number) != signal.SIG_IGN:
-                self._handlers[number] = signal.signal(number, self._forward)
-        return self
+        def stop(number: int, _frame: FrameType | None) -> None:
+            if self.stop_signal:  # a second signal ends at once
+                raise KeyboardInterrupt
+            self.stop_signal = number
+            for process in self._running:
+                process.terminate()
 
-    def __exit__(self, *_: object) -> None:
-        for number, handler in self._handlers.items():
-            signal.signal(number, handler)
-        for one in self.jobs:  # after an error here, or a second Ctrl-C
-            one.process.kill()
-        if self.stop_signal:
-            signal.raise_signal(self.stop_signal)
-
-    def _forward(self, number: int, _frame: FrameType | None) -> None:
-        if self.stop_signal:  # a second signal ends at once
-            raise KeyboardInterrupt
-        self.stop_signal = number
-        for one in self.jobs:
-            one.process.terminate()
+        heeded = [number for number in _SIGNALS if signal.getsignal(number) != signal.SIG_IGN]
+        previous = {number: signal.signal(number, stop) for number in heeded}
+        try:
+            yield
+        finally:
+            for number, handler in previous.items():
+                signal.signal(number, handler)
+            for process in self._running:  # after an error here, or a second Ctrl-C
+                process.kill()
+            if self.stop_signal:
+                signal.raise_signal(self.stop_signal)

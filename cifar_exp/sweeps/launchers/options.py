@@ -11,13 +11,17 @@ from omegaconf import DictConfig
 from cifar_exp.errors import RequestError
 
 _PACKAGE = "hydra_plugins.cifar_exp_plugins"
-# By target: the option's name, the required package, the extra that installs it.
+# The package that an option requires, by its target; the option and the installation's extra have the same name.
 _NEEDS = {
-    f"{_PACKAGE}.RayLauncher": ("hydra/launcher=ray", "ray", "ray"),
-    f"{_PACKAGE}.SlurmLauncher": ("hydra/launcher=slurm", "submitit", "slurm"),
-    f"{_PACKAGE}.OptunaSweeper": ("hydra/sweeper=optuna", "optuna", "optuna"),
+    f"{_PACKAGE}.RayLauncher": ("hydra/launcher=ray", "ray"),
+    f"{_PACKAGE}.SlurmLauncher": ("hydra/launcher=slurm", "submitit"),
+    f"{_PACKAGE}.OptunaSweeper": ("hydra/sweeper=optuna", "optuna"),
 }
 _OURS = {"launcher": ("joblib", "ray", "slurm"), "sweeper": ("optuna",)}
+_AT_LEAST = dict.fromkeys(
+    ("n_jobs", "n_trials", "max_batch_size", "timeout_min", "cpus_per_task", "signal_delay_s"), 1
+) | dict.fromkeys(("num_cpus", "num_gpus", "max_retries", "gpus_per_node", "max_num_timeout"), 0)
+_ALLOWED = {"sampler": ("tpe", "random"), "pruner": ("none", "median", "hyperband")}
 
 
 def register() -> None:
@@ -39,33 +43,20 @@ def register() -> None:
 
 def check(hydra: DictConfig) -> None:
     """Refuse a sweep whose launcher or sweeper is not installed, or has a setting that is not allowed."""
-    for node in (hydra.launcher, hydra.sweeper):
-        option, engine, extra = _NEEDS.get(node.get("_target_"), (None, None, None))
-        if engine is not None and find_spec(engine) is None:
+    for kind, node in (("launcher", hydra.launcher), ("sweeper", hydra.sweeper)):
+        option, package = _NEEDS.get(node.get("_target_"), ("", ""))
+        if package and find_spec(package) is None:
+            extra = option.partition("=")[2]
             raise RequestError(f"{option}: requires an optional dependency: pip install 'cifar-exp[{extra}]'")
-        for key, least in _LEAST.items():
-            if key in node and isinstance(node[key], int | float) and node[key] < least:
-                name = "launcher" if node is hydra.launcher else "sweeper"
-                raise RequestError(f"hydra.{name}.{key}={node[key]}: must be at least {least}")
+        for key, least in _AT_LEAST.items():
+            if isinstance(value := node.get(key), int | float) and value < least:
+                raise RequestError(f"hydra.{kind}.{key}={value}: must be at least {least}")
+    choice = hydra.runtime.choices["hydra/sweeper"]
+    if choice != "basic" and not is_search(hydra):
+        raise RequestError(f"hydra/sweeper={choice}: must be basic or optuna")
     for key, allowed in _ALLOWED.items() if is_search(hydra) else ():
         if hydra.sweeper[key] not in allowed:
             raise RequestError(f"hydra.sweeper.{key}={hydra.sweeper[key]}: must be {' or '.join(allowed)}")
-
-
-_LEAST: dict[str, Any] = {
-    "n_jobs": 1,
-    "n_trials": 1,
-    "num_cpus": 0,
-    "num_gpus": 0,
-    "max_batch_size": 1,
-    "max_retries": 0,
-    "timeout_min": 1,
-    "cpus_per_task": 1,
-    "gpus_per_node": 0,
-    "max_num_timeout": 0,
-    "signal_delay_s": 1,
-}
-_ALLOWED = {"sampler": ("tpe", "random"), "pruner": ("none", "median", "hyperband")}
 
 
 def check_search(jobs: Sequence[DictConfig]) -> None:

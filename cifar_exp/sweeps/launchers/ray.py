@@ -21,15 +21,9 @@ def run_jobs(
     max_retries: int,
     init: dict[str, Any],
 ) -> dict[int, float | None]:
-    """Run jobs as Ray tasks.
+    """Run jobs as Ray tasks, with the settings of ``conf/hydra/launcher/ray.yaml``.
 
-    Args:
-        jobs: the jobs. Their directory and the data must be on a file system that all machines share.
-        address: address of the cluster; None: RAY_ADDRESS, a cluster on this machine, or a new one for the sweep.
-        num_cpus: CPUs and threads of a job; None: the CPUs per GPU of a machine, or 1 without GPUs.
-        num_gpus: GPUs of a job, or the fraction of one; None: 1 if the cluster has any.
-        max_retries: how often a job is resumed elsewhere after its process or machine died.
-        init: more arguments of ``ray.init``.
+    The jobs' directory and the data must be on a file system that all machines share.
 
     Returns:
         The validation accuracy of each finished job, by its number.

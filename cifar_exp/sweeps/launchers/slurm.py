@@ -22,14 +22,9 @@ _RESULT_SECONDS = 20  # until a shared file system shows a file from another mac
 def run_jobs(
     jobs: list[Job], *, folder: str | None, max_num_timeout: int, setup: list[str], **parameters: Any
 ) -> dict[int, float | None]:
-    """Submit jobs as one array and wait until each has ended.
+    """Submit jobs as one array and wait until each has ended, with the settings of ``conf/hydra/launcher/slurm.yaml``.
 
-    Args:
-        jobs: the jobs. Their directory and the data must be on a file system that all machines share.
-        folder: folder of submitit's files and the jobs' logs; None: `.submitit` in the sweep's directory.
-        max_num_timeout: how often a job that reached its time limit is requeued.
-        setup: shell lines before the job.
-        parameters: options of sbatch, by submitit's names; None leaves a parameter to Slurm.
+    The jobs' directory and the data must be on a file system that all machines share.
 
     Returns:
         The validation accuracy of each finished job, by its number.
@@ -75,8 +70,9 @@ class SlurmTask:
         try:
             return job.run()
         except StoppedError:
+            state = _squeue(f"--jobs={JobEnvironment().job_id}", "--format=%T").stdout.strip()
             # A cancelled or preempted job has another state; Slurm itself requeues a preempted one.
-            if callable(requeue) and _state(JobEnvironment().job_id) == "RUNNING":
+            if callable(requeue) and state == "RUNNING":
                 # submitit counts time limits, writes the file that the requeued job reads, and ends the process.
                 requeue(JobEnvironment._usr_sig(), None)
             sys.exit(1)
@@ -112,15 +108,13 @@ def _wait(submitted: dict[Any, Job]) -> dict[int, float | None]:
         for task, job in list(waiting.items()):
             if task.paths.result_pickle.exists():
                 values[job.number] = _value(task, job)
+                del waiting[task]
             elif queued is None or task.job_id in queued:
                 gone_since.pop(task, None)
-                continue
-            elif time.monotonic() - gone_since.setdefault(task, time.monotonic()) < _RESULT_SECONDS:
-                continue
-            else:
+            elif time.monotonic() - gone_since.setdefault(task, time.monotonic()) >= _RESULT_SECONDS:
                 values[job.number] = None
                 report(job, f"Slurm ended its job {task.job_id}; see {task.paths.stderr}")
-            del waiting[task]
+                del waiting[task]
         if waiting:
             time.sleep(poll_seconds)
             poll_seconds = min(1.2 * poll_seconds, _LONGEST_POLL_SECONDS)
@@ -135,18 +129,9 @@ def _value(task: Any, job: Job) -> float | None:
     return None
 
 
-def _state(job_id: str) -> str:
-    command = ["squeue", "--noheader", f"--jobs={job_id}", "--format=%T"]
-    return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
-
-
 def _queued(ours: set[str], reported: set[str]) -> set[str] | None:
-    """Those of ``ours`` that wait or run; None if Slurm does not answer.
-
-    Prints each unusual reason for waiting once, and adds it to ``reported``.
-    """
-    command = ["squeue", "--noheader", "--array", "--me", "--format=%i %r"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    """Those of ``ours`` that wait or run; None if Slurm does not answer. Unusual reasons are ``reported`` once."""
+    done = _squeue("--array", "--me", "--format=%i %r")
     if done.returncode != 0:
         return None
     queued = dict(line.split(maxsplit=1) for line in done.stdout.splitlines() if line.split(maxsplit=1)[0] in ours)
@@ -154,3 +139,8 @@ def _queued(ours: set[str], reported: set[str]) -> set[str] | None:
         reported.add(reason)
         print(f"Jobs wait in Slurm's queue: {reason}", flush=True)
     return set(queued)
+
+
+def _squeue(*arguments: str) -> "subprocess.CompletedProcess[str]":
+    """Ask Slurm about its queue."""
+    return subprocess.run(["squeue", "--noheader", *arguments], capture_output=True, text=True, check=False)

@@ -1,4 +1,4 @@
-"""Batched transforms against Albumentations: the same pixels for the same parameters; streams; who augments."""
+"""Batched transforms: equal to Albumentations for equal parameters; their random streams; the choice of backend."""
 
 from pathlib import Path
 from typing import Any
@@ -119,7 +119,7 @@ def test_batches_made_together_are_those_made_alone():
     assert torch.equal(together, torch.cat(alone))
 
 
-def test_no_device_is_asked_for_a_value():
+def test_augmentation_reads_no_value_from_the_device():
     """Tensors of the meta device have none: what reads one, as `if`, a mask as an index or `item` do, fails."""
     made = on_device(asked_for(*WHOLE))(torch.from_numpy(noise((16, 16, 3))).to("meta"), [(COUNT, 3)])
     assert (made.device.type, made.shape, made.dtype) == ("meta", (COUNT, 16, 16, 3), torch.uint8)
@@ -148,14 +148,14 @@ def test_every_shipped_option_without_a_policy_has_batched_equivalents(option):
         ("device", CPU, FLIP, "device"),
     ],
 )
-def test_auto_takes_the_device_only_on_a_gpu(monkeypatch, wanted, device, transform, found):
+def test_auto_selects_the_device_only_on_a_gpu(monkeypatch, wanted, device, transform, found):
     monkeypatch.setattr(backend, "memory_bytes", lambda _device: 10**9)
     choice = choose(wanted, asked_for(transform), device, image_bytes=1000)
     assert (choice.name, choice.device_augmentation is not None) == (found, found == "device")
     assert ("augment.transforms.t0 (Blur" in choice.reason) == (transform is BLUR)
 
 
-def test_auto_leaves_room_on_the_gpu(monkeypatch):
+def test_auto_falls_back_if_the_images_need_too_much_gpu_memory(monkeypatch):
     monkeypatch.setattr(backend, "memory_bytes", lambda _device: 10**9)
     choice = choose("auto", asked_for(FLIP), GPU, image_bytes=260_000_000)
     assert (choice.name, choice.reason) == (
@@ -186,7 +186,7 @@ def test_auto_leaves_room_on_the_gpu(monkeypatch):
         (pad(20, border_mode=4), crop()),
     ],
 )
-def test_albumentations_does_what_the_device_cannot(nodes):
+def test_transforms_without_batched_equivalent_fall_back_to_albumentations(nodes):
     choice = choose("device", asked_for(*nodes), CPU, 0)
     assert (choice.name, choice.device_augmentation) == ("albumentations", None)
     assert choice.reason.startswith("the device cannot apply augment.transforms.t0 (")

@@ -91,7 +91,7 @@ def test_other_shape_or_type_is_refused(node: dict[str, Any]) -> None:
         augmentation(node)
 
 
-def test_other_shape_now_and_then_is_refused() -> None:
+def test_a_shape_that_changes_at_random_is_refused() -> None:
     node = {"_target_": "albumentations.Pad", "padding": 4, "p": 0.5}
     with pytest.raises(RequestError, match=r"changed images from \(32, 32, 3\) uint8 to \(40, 40, 3\)"):  # noqa: PT012
         made = augmentation(node)
@@ -173,7 +173,7 @@ def test_global_seeds_do_not_matter() -> None:
     np.testing.assert_array_equal(*results)
 
 
-def test_images_of_a_batch_are_drawn_apart() -> None:
+def test_images_of_a_batch_have_independent_draws() -> None:
     augmented = augmentation(*CROP.values())(same(100), 0)
     assert len({image.tobytes() for image in augmented}) > 40  # of 81 shifts
 
@@ -194,7 +194,7 @@ def test_flip_as_often_as_its_probability() -> None:
     assert abs(flipped.sum() - 400) < 4 * (2000 * 0.2 * 0.8) ** 0.5
 
 
-def test_cutout_as_often_and_as_large_as_asked() -> None:
+def test_cutout_has_its_probability_and_size() -> None:
     images = np.zeros((2000, 32, 32, 3), np.uint8)
     augmented = augmentation(cutout(p=0.5))(images, 0)
     sizes = (augmented != 0).all(axis=3).sum(axis=(1, 2))

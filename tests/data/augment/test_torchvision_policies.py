@@ -59,7 +59,7 @@ def test_each_image_is_a_call_of_torchvision_with_its_own_seed(node, theirs, cha
 
 
 @pytest.mark.parametrize("target", [RAND, TRIVIAL, AUTO])
-def test_images_of_a_batch_are_drawn_apart(target):
+def test_images_of_a_batch_have_independent_draws(target):
     made = augmentation(_target_=target)(np.repeat(noise(1), 40, axis=0), 0)
     assert len({image.tobytes() for image in made}) > 10  # several operations leave noise as it is
 

@@ -1,4 +1,4 @@
-"""CIFAR's archives: pixels land where the format says, and only the published files are unpickled."""
+"""CIFAR's archives: pixels by the documented format, and only the published files are unpickled."""
 
 from collections.abc import Callable
 from functools import partial
@@ -12,10 +12,11 @@ from PIL import Image
 from torchvision.transforms import functional
 
 from cifar_exp import data
+from cifar_exp.data.dataset import Dataset
 from cifar_exp.data.sources import cifar
 from cifar_exp.errors import RequestError
 
-Load = Callable[..., data.Dataset]
+Load = Callable[..., Dataset]
 
 
 @pytest.fixture
@@ -32,7 +33,7 @@ def unpack(members: dict[str, bytes], folder: Path) -> Path:
     return folder
 
 
-def test_pixels_land_in_their_row_column_and_channel(
+def test_pixels_have_their_row_column_and_channel(
     load: Load, cifar10_archive: Archive, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pixels = np.zeros((1, 3072), np.uint8)
@@ -139,19 +140,9 @@ def test_a_changed_batch_is_named_and_not_unpickled(
     trace = tmp_path / "it-ran"
     evil = f"cos\nsystem\n(S{'touch ' + str(trace)!r}\ntR.".encode()
     batches = unpack(cifar10_archive.members | {member: evil}, tmp_path / "evil")
-    with pytest.raises(RequestError, match=f"{batches / member}: its MD5 is not"):
+    with pytest.raises(RequestError, match=f"{batches / member}: its MD5 is"):
         load(root=str(batches))
     assert not trace.exists()
-
-
-def test_missing_root(load: Load, tmp_path: Path) -> None:
-    with pytest.raises(RequestError, match=f"data.root={tmp_path}/nowhere: is no archive"):
-        load(root=str(tmp_path / "nowhere"))
-
-
-def test_folder_without_archive_and_batches(load: Load, tmp_path: Path) -> None:
-    with pytest.raises(RequestError, match=f"neither cifar-10-python.tar.gz nor {CIFAR10_FOLDER}"):
-        load(root=str(tmp_path))
 
 
 def test_a_missing_batch_is_named(load: Load, cifar10_archive: Archive, tmp_path: Path) -> None:
@@ -163,6 +154,8 @@ def test_a_missing_batch_is_named(load: Load, cifar10_archive: Archive, tmp_path
             load(root=str(root))
 
 
-def test_tree_of_image_files_gets_the_hint(load: Load, image_tree: Path) -> None:
-    with pytest.raises(RequestError, match="data=image_folder"):
-        load(root=str(image_tree))
+def test_a_root_without_archive_and_batches_is_refused(load: Load, tmp_path: Path, image_tree: Path) -> None:
+    problem = f"is no archive and holds neither cifar-10-python.tar.gz nor {CIFAR10_FOLDER}"
+    for root, hint in ((tmp_path / "nowhere", ""), (tmp_path, ""), (image_tree, ".*data=image_folder")):
+        with pytest.raises(RequestError, match=f"data.root={root}: {problem}{hint}$"):
+            load(root=str(root))

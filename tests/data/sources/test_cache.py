@@ -1,4 +1,4 @@
-"""Decoded data is kept: read again while it is right, made again when it is not, done without where it cannot be."""
+"""The cache of decoded data: read if it is valid, written again if damaged, skipped if its folder is unusable."""
 
 import os
 import shutil
@@ -14,10 +14,11 @@ import pytest
 from PIL import Image
 
 from cifar_exp import data
+from cifar_exp.data.dataset import Dataset
 from cifar_exp.data.sources import image_files
 from cifar_exp.data.sources.cache import cache_folder, decode_once
 
-Load = Callable[..., data.Dataset]
+Load = Callable[..., Dataset]
 
 
 @pytest.fixture
@@ -45,7 +46,7 @@ def decoded(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Path]]:
 
 
 def entry_of(cache: Path) -> Path:
-    (entry,) = (cache / "decoded").glob("*.npy")
+    (entry,) = (cache / "decoded").glob("*.npz")
     return entry
 
 
@@ -66,7 +67,7 @@ def test_simultaneous_starts_decode_once(cache: Path, load: Load) -> None:
     dataset = load()
     everybody, calls = threading.Barrier(4), []
 
-    def decode() -> data.Dataset:
+    def decode() -> Dataset:
         calls.append(1)
         time.sleep(0.3)  # time enough for the others to get to the lock
         return dataset
@@ -143,7 +144,7 @@ DAMAGE: dict[str, Callable[[Path], object]] = {
 
 
 @pytest.mark.parametrize("damage", DAMAGE.values(), ids=DAMAGE)
-def test_damaged_entry_is_made_again(
+def test_a_damaged_entry_is_decoded_again(
     load: Load, cache: Path, decoded: list[Path], damage: Callable[[Path], object]
 ) -> None:
     first = load()
@@ -158,7 +159,7 @@ def test_damaged_entry_is_made_again(
 
 def test_failed_decoding_leaves_nothing_behind(load: Load, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr(np, "save", lambda *arguments: (_ for _ in ()).throw(OSError(28, "No space left on device")))
+        patch.setattr(np, "savez", lambda *arguments: (_ for _ in ()).throw(OSError(28, "No space left on device")))
         dataset = load()
     assert len(dataset.train) == 24
     assert [path for path in (cache / "decoded").iterdir() if path.suffix != ".lock"] == []
@@ -167,7 +168,7 @@ def test_failed_decoding_leaves_nothing_behind(load: Load, cache: Path, monkeypa
 
 
 @pytest.mark.parametrize("in_the_way", ["cache", "cache/decoded"])
-def test_unusable_cache_folder_is_done_without(
+def test_an_unusable_cache_folder_is_skipped(
     load: Load, tmp_path: Path, caplog: pytest.LogCaptureFixture, decoded: list[Path], in_the_way: str
 ) -> None:
     path = tmp_path / in_the_way
@@ -180,7 +181,7 @@ def test_unusable_cache_folder_is_done_without(
     assert path.read_text() == "a file"
 
 
-def test_where_the_cache_is(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_cache_folder_by_config_and_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("XDG_CACHE_HOME", "/xdg")
     monkeypatch.setenv("CIFAR_EXP_CACHE", "~/mine")

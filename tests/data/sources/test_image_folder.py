@@ -14,10 +14,11 @@ from PIL import Image
 from torchvision.transforms import functional
 
 from cifar_exp import data
+from cifar_exp.data.dataset import Dataset
 from cifar_exp.data.sources import image_files
 from cifar_exp.errors import RequestError
 
-Load = Callable[..., data.Dataset]
+Load = Callable[..., Dataset]
 RNG = np.random.default_rng(0)
 NOISE = RNG.integers(0, 256, (32, 32, 3), dtype=np.uint8)
 
@@ -191,7 +192,7 @@ def test_damaged_file_is_named_from_another_process(
 HIDDEN = (".DS_Store", "._00.png", "Thumbs.db", "thumbs.db", "desktop.ini", "Desktop.ini")
 
 
-def test_what_file_managers_leave_is_ignored(load: Load, image_tree: Path) -> None:
+def test_files_of_file_managers_are_ignored(load: Load, image_tree: Path) -> None:
     before = load()
     for name in HIDDEN:
         (image_tree / "train" / "cat" / name).write_bytes(b"not an image")
@@ -278,7 +279,7 @@ def test_class_folders_that_are_refused(load: Load, image_tree: Path) -> None:
         shutil.rmtree(folder)
     for folder in ("train/emu", "train/fox", "test/yak"):
         shutil.copytree(image_tree / "train" / "cat", image_tree / folder)
-    with pytest.raises(RequestError, match="train/ has no yak; test/ has no emu, fox"):
+    with pytest.raises(RequestError, match="only one of them holds emu, fox, yak"):
         load()
     for folder in ("train/emu", "train/fox", "test/yak", "train/dog", "test/dog"):
         shutil.rmtree(image_tree / folder)

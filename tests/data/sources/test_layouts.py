@@ -1,4 +1,4 @@
-"""Which folders and tables of images are data sets, and what is said of others."""
+"""Layouts of image folders and tables: the accepted ones, and the messages about others."""
 
 import shutil
 from collections.abc import Callable
@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 
 from cifar_exp import data
+from cifar_exp.data.dataset import Dataset
 from cifar_exp.errors import RequestError
 
-Load = Callable[..., data.Dataset]
+Load = Callable[..., Dataset]
 
 
 @pytest.fixture
@@ -20,10 +21,10 @@ def load(image_tree: Path, tmp_path: Path) -> Load:
 
 
 @pytest.fixture
-def load_table(image_tree: Path, tmp_path: Path) -> Callable[..., data.Dataset]:
+def load_table(image_tree: Path, tmp_path: Path) -> Callable[..., Dataset]:
     """Loads the images of a table that lies in ``image_tree``."""
 
-    def loaded(text: str, **options: object) -> data.Dataset:
+    def loaded(text: str, **options: object) -> Dataset:
         (image_tree / "labels.csv").write_text(text, encoding="utf-8")
         options = {"root": None, "cache": str(tmp_path / "cache"), "image_size": 32} | options
         return data.image_csv(csv_file=str(image_tree / "labels.csv"), **options)
@@ -73,10 +74,10 @@ def test_a_class_may_be_called_train(load: Load, image_tree: Path) -> None:
     ("remove", "found"),
     [
         ((".",), "no such folder"),
-        (("test",), r"found train/ \(with cat/, dog/\) and 0 files"),
-        (("train",), r"found test/ \(with cat/, dog/\) and 0 files"),
-        (("train", "test"), "found no folder and 0 files"),
-        (("train/cat", "train/dog", "test/cat", "test/dog"), "found test/, train/ and 0 files"),
+        (("test",), "found train/$"),
+        (("train",), "found test/$"),
+        (("train", "test"), "found no folder$"),
+        (("train/cat", "train/dog", "test/cat", "test/dog"), "found test/, train/$"),
     ],
 )
 def test_another_layout_is_described(load: Load, image_tree: Path, remove: tuple[str, ...], found: str) -> None:
@@ -88,7 +89,7 @@ def test_another_layout_is_described(load: Load, image_tree: Path, remove: tuple
 
 
 def test_a_folder_too_high(load: Load, image_tree: Path) -> None:
-    with pytest.raises(RequestError, match=r"found .*tree/ \(with test/, train/\)"):
+    with pytest.raises(RequestError, match=r"found .*tree/$"):
         load(root=str(image_tree.parent))
 
 
@@ -113,7 +114,7 @@ def test_unknown_classes_are_named(load: Load, image_tree: Path) -> None:
 ROWS = "".join(f"train/{name}/{n:02}.png,{name}\n" for n in range(10) for name in ("cat", "dog"))
 
 
-def test_a_table_is_split_or_has_a_column_of_the_split(load_table: Callable[..., data.Dataset]) -> None:
+def test_a_table_is_split_or_has_a_column_of_the_split(load_table: Callable[..., Dataset]) -> None:
     made = load_table("file,label\n" + ROWS)
     assert (len(made.train), np.bincount(made.test.labels).tolist()) == (16, [2, 2])
     named = load_table("\ufeffpath,what,split\r\ntrain/dog/00.png,hund,train\r\ntrain/cat/01.png,katze,train\r\n"
@@ -140,7 +141,7 @@ def test_a_table_is_split_or_has_a_column_of_the_split(load_table: Callable[...,
         ("file,label\ntrain/cat,cat\ntrain/dog/00.png,dog\n", "is not a regular file"),
     ],
 )
-def test_a_wrong_table(load_table: Callable[..., data.Dataset], text: str, message: str) -> None:
+def test_a_wrong_table(load_table: Callable[..., Dataset], text: str, message: str) -> None:
     with pytest.raises(RequestError, match=message) as caught:
         load_table(text)
     assert "labels.csv" in str(caught.value) or "regular" in str(caught.value)

@@ -1,4 +1,4 @@
-"""What ``auto`` chooses, by what the processor says of itself."""
+"""Precision and memory layout that ``auto`` chooses by the flags of the processor."""
 
 import pytest
 import torch
@@ -13,7 +13,7 @@ AMX, AMD, OLD = {"avx512f", "avx512_bf16", "amx_bf16"}, {"avx512f", "avx512_bf16
     ("flags", "precision"),
     [(AMX, torch.bfloat16), (AMD, torch.bfloat16), ({"bf16"}, torch.bfloat16), (OLD, torch.float32)],
 )
-def test_bfloat16_is_taken_where_the_processor_has_it(monkeypatch, flags, precision):
+def test_auto_precision_is_bfloat16_if_the_processor_has_it(monkeypatch, flags, precision):
     monkeypatch.setattr(compute_device, "_cpu_flags", lambda: flags)
     assert compute_device.resolve_precision("auto", CPU) is precision
 
@@ -28,6 +28,6 @@ def test_bfloat16_is_taken_where_the_processor_has_it(monkeypatch, flags, precis
         (OLD, MPS, torch.float32, torch.contiguous_format),
     ],
 )
-def test_the_layout_is_the_one_that_was_faster(monkeypatch, flags, device, precision, layout):
+def test_auto_layout_is_the_faster_one(monkeypatch, flags, device, precision, layout):
     monkeypatch.setattr(compute_device, "_cpu_flags", lambda: flags)
     assert compute_device.resolve_memory_format("auto", device, precision) is layout
