@@ -21,7 +21,7 @@ from cifar_exp.config.groups.model import LibraryConfig
 from cifar_exp.config.parse import OwnNode
 from cifar_exp.config.schema import ExperimentConfig
 from cifar_exp.data.augment.backend import choose
-from cifar_exp.data.augment.policy import Augmentation, LowResolution
+from cifar_exp.data.augment.pipeline import Augmentation, LowResolution
 from cifar_exp.data.batches import TrainingBatches
 from cifar_exp.data.dataset import Dataset, Split, Splits
 from cifar_exp.data.device_batches import DeviceBatches

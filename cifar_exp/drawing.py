@@ -1,4 +1,4 @@
-"""The figures of a run. One that cannot be drawn is a warning."""
+"""Draws the figures of a run. A figure that cannot be drawn is a warning."""
 
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,12 @@ from cifar_exp.explain.layers import is_wanted
 from cifar_exp.reports.figures.calibration import calibration
 from cifar_exp.reports.figures.confusion import confusion
 from cifar_exp.reports.figures.curves import curves, learning_rate
-from cifar_exp.reports.figures.images import Judged, augmentations, gradcam, misclassified
+from cifar_exp.reports.figures.images import (
+    ClassifiedImage,
+    draw_augmented,
+    draw_gradcam,
+    draw_misclassified,
+)
 from cifar_exp.run_dir import lifecycle, tables
 from cifar_exp.training.schedule import ScheduleUse
 
@@ -25,7 +30,7 @@ _AUGMENTED_IMAGES, _AUGMENTED_EPOCHS = 8, 4
 def draw_progress(
     config: ExperimentConfig, parts: Parts, use: ScheduleUse, out_dir: Path, status: dict[str, Any] | None
 ) -> None:
-    """Figures of what is in ``metrics.csv`` and ``steps.csv``."""
+    """Draw ``metrics.csv`` and ``steps.csv``."""
     if not config.figures:
         return
     path = out_dir / "figures" / "learning_rate.png"
@@ -44,7 +49,7 @@ def draw_evaluation(
     out_dir: Path,
     status: dict[str, Any] | None,
 ) -> None:
-    """The confusion matrix, the gallery of mistakes, and where the network looked."""
+    """Draw the confusion matrix, the calibration, the gallery of misclassified images and the Grad-CAM maps."""
     if not config.figures:
         return
     test, names, folder = parts.splits.test, parts.class_names, out_dir / "figures"
@@ -57,23 +62,23 @@ def draw_evaluation(
             calibration(evaluation.confidences, evaluation.correct, folder / "calibration.png")
     with lifecycle.survived(out_dir, "misclassified.png", status):
         wrong = evaluation.most_confidently_wrong()
-        gallery = judged(parts, evaluation, wrong[: config.evaluation.gallery_images])
-        misclassified(gallery, len(wrong), len(test), folder / "misclassified.png")
+        gallery = classified_images(parts, evaluation, wrong[: config.evaluation.gallery_images])
+        draw_misclassified(gallery, len(wrong), len(test), folder / "misclassified.png")
     if is_wanted(config.explain):
         with lifecycle.survived(out_dir, "gradcam.png", status):
-            images = judged(parts, evaluation, explanation.indices)
-            gradcam(images, explanation, folder / "gradcam.png", reason=parts.explained.note)
+            images = classified_images(parts, evaluation, explanation.indices)
+            draw_gradcam(images, explanation, folder / "gradcam.png", reason=parts.explained.note)
 
 
 def draw_augmentations(config: ExperimentConfig, parts: Parts, out_dir: Path, status: dict[str, Any] | None) -> None:
-    """The figure of what the network sees of some training images in the first epochs."""
+    """Draw some training images as the network sees them in the first epochs."""
     if not config.figures:
         return
     train, names = parts.splits.train, parts.class_names
     shown = evenly(len(train), _AUGMENTED_IMAGES)
     epochs = range(1, min(_AUGMENTED_EPOCHS, config.epochs) + 1)
     with lifecycle.survived(out_dir, "augmentations.png", status):
-        augmentations(
+        draw_augmented(
             train.images[shown],
             [np.stack([parts.batches.as_seen(index, epoch) for index in shown]) for epoch in epochs],
             [names[label] for label in train.labels[shown]],
@@ -82,11 +87,11 @@ def draw_augmentations(config: ExperimentConfig, parts: Parts, out_dir: Path, st
         )
 
 
-def judged(parts: Parts, evaluation: Evaluation, indices: NDArray[np.int64]) -> list[Judged]:
-    """Test images with label, prediction and confidence."""
+def classified_images(parts: Parts, evaluation: Evaluation, indices: NDArray[np.int64]) -> list[ClassifiedImage]:
+    """Collect test images with label, prediction and confidence."""
     names = parts.class_names
     return [
-        Judged(
+        ClassifiedImage(
             index=int(index),
             image=parts.splits.test.images[index],
             label=names[evaluation.labels[index]],

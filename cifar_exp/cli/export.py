@@ -1,4 +1,4 @@
-"""``cifar-exp export RUN``: a run's network as a file that needs neither the run nor this package."""
+"""``cifar-exp export RUN``: a run's network as a file for other programs. safetensors has only the weights."""
 
 import argparse
 import copy
@@ -29,19 +29,19 @@ log = logging.getLogger(__name__)
 
 _TOLERANCE = 1e-4  # largest allowed difference of a probability
 _NOISE_IMAGES = 64
-_BATCH = 64
-Run = Callable[[torch.Tensor], torch.Tensor]  # (N, C, H, W) uint8 images to probabilities
+_BATCH = 63  # does not divide 64: the last batch is smaller
+Predictor = Callable[[torch.Tensor], torch.Tensor]  # (N, C, H, W) uint8 images to probabilities
 
 
-def _program(classifier: Classifier, example: torch.Tensor) -> torch.export.ExportedProgram:
+def _export_program(classifier: Classifier, example: torch.Tensor) -> torch.export.ExportedProgram:
     return torch.export.export(classifier, (example,), dynamic_shapes={"images": {0: torch.export.Dim("batch")}})
 
 
-def _onnx(classifier: Classifier, example: torch.Tensor, metadata: dict[str, str]) -> tuple[bytes, Run]:
+def _export_onnx(classifier: Classifier, example: torch.Tensor, metadata: dict[str, str]) -> tuple[bytes, Predictor]:
     import onnxruntime
 
     exported: Any = torch.onnx.export(
-        _program(classifier, example),
+        _export_program(classifier, example),
         dynamo=True,
         verbose=False,
         input_names=["images"],
@@ -53,13 +53,13 @@ def _onnx(classifier: Classifier, example: torch.Tensor, metadata: dict[str, str
     return content, lambda images: torch.from_numpy(session.run(None, {"images": images.numpy()})[0])
 
 
-def _torch(classifier: Classifier, example: torch.Tensor, metadata: dict[str, str]) -> tuple[bytes, Run]:
+def _export_torch(classifier: Classifier, example: torch.Tensor, metadata: dict[str, str]) -> tuple[bytes, Predictor]:
     buffer, files = io.BytesIO(), {"metadata.json": json.dumps(metadata, indent=1)}
-    torch.export.save(_program(classifier, example), buffer, extra_files=files)
+    torch.export.save(_export_program(classifier, example), buffer, extra_files=files)
     return buffer.getvalue(), torch.export.load(io.BytesIO(buffer.getvalue())).module()
 
 
-def _safetensors(classifier: Classifier, _example: torch.Tensor, metadata: dict[str, str]) -> tuple[bytes, Run]:
+def _export_weights(classifier: Classifier, _images: torch.Tensor, metadata: dict[str, str]) -> tuple[bytes, Predictor]:
     from safetensors.torch import load, save
 
     # A tensor that two names share is written twice: the format has no sharing.
@@ -71,11 +71,12 @@ def _safetensors(classifier: Classifier, _example: torch.Tensor, metadata: dict[
 
 
 # By format: the suffix of the file, the packages that it needs, and a function that makes the file's content from a
-# classifier, example images and metadata. It also returns what the content computes, read back from it.
+# classifier, example images and metadata. It returns the content, and a callable that runs the network read back from
+# the content.
 FORMATS: dict[str, tuple[str, tuple[str, ...], Callable[[Classifier, torch.Tensor, dict[str, str]], Any]]] = {
-    "onnx": (".onnx", ("onnx", "onnxscript", "onnxruntime"), _onnx),
-    "torch": (".pt2", (), _torch),
-    "safetensors": (".safetensors", ("safetensors",), _safetensors),
+    "onnx": (".onnx", ("onnx", "onnxscript", "onnxruntime"), _export_onnx),
+    "torch": (".pt2", (), _export_torch),
+    "safetensors": (".safetensors", ("safetensors",), _export_weights),
 }
 
 
@@ -94,24 +95,25 @@ def main(options: argparse.Namespace) -> int:
     classifier = Classifier(
         network.model.to(memory_format=torch.contiguous_format), network.statistics.mean, network.statistics.std
     ).eval()
-    images, indices = _test_images(run, network)
+    images, indices = _choose_images(run, network)
     try:
         with torch.no_grad(), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # the exporter's own deprecations
-            content, exported = export(classifier, images[:2], _metadata(run, network, options.weights))
+            content, exported = export(classifier, images[:2], _collect_metadata(run, network, options.weights))
     except Exception as error:  # an exporter raises errors of any type
         raise RequestError(
             f"{run.path}: its network cannot be exported as {options.format}: {in_a_line(error)}; "
             "use --format safetensors to export only the weights"
         ) from error
-    expected, found = _probabilities(classifier, images), _probabilities(exported, images)
-    if not _same(expected, found, "test images of the run" if indices is not None else "noise images"):
+    expected, exported_probabilities = (_compute_probabilities(predict, images) for predict in (classifier, exported))
+    what = "test images of the run" if indices is not None else "noise images"
+    if not _check_outputs(expected, exported_probabilities, what):
         return FAILED
     if indices is not None and (run.path / "predictions.csv").exists():
         table = run.table("predictions.csv", ("index", "prediction")).drop_duplicates("index").set_index("index")
-        now = np.array(network.class_names)[found.argmax(1).numpy()]
-        changed = int((table["prediction"].reindex(indices).to_numpy() != now).sum())
-        log.info("predictions.csv has another prediction for %s of them", f"{changed:,}" if changed else "none")
+        predictions = np.array(network.class_names)[exported_probabilities.argmax(1).numpy()]
+        changed = int((table["prediction"].reindex(indices).to_numpy() != predictions).sum())
+        log.info("predictions.csv: %d of %d predictions differ", changed, len(indices))
     path.parent.mkdir(parents=True, exist_ok=True)
     atomic.write_bytes(path, content)
     size, channels = network.image_size, network.channels
@@ -120,8 +122,8 @@ def main(options: argparse.Namespace) -> int:
     return DONE
 
 
-def _metadata(run: SavedRun, network: TrainedNetwork, weights: str | None) -> dict[str, str]:
-    """What a user of the file needs to know; lists and mappings as JSON."""
+def _collect_metadata(run: SavedRun, network: TrainedNetwork, weights: str | None) -> dict[str, str]:
+    """Collect what a user of the file needs to know; lists and mappings as JSON."""
     node = as_containers(network.config.model)
     node = {key: value for key, value in node.items() if key not in ("weights", "pretrained")}
     size, colour = network.image_size, "RGB" if network.channels == 3 else "gray"
@@ -140,8 +142,8 @@ def _metadata(run: SavedRun, network: TrainedNetwork, weights: str | None) -> di
     }
 
 
-def _test_images(run: SavedRun, network: TrainedNetwork) -> tuple[torch.Tensor, NDArray[np.int64] | None]:
-    """The run's stored test images (N, C, H, W), their indices in the test split; otherwise random noise and None."""
+def _choose_images(run: SavedRun, network: TrainedNetwork) -> tuple[torch.Tensor, NDArray[np.int64] | None]:
+    """Return the run's stored test images (N, C, H, W) and their indices; if there are none, random noise and None."""
     size, channels = network.image_size, network.channels
     try:
         kept = kept_images.read_images(run.path / kept_images.FILE)
@@ -154,18 +156,18 @@ def _test_images(run: SavedRun, network: TrainedNetwork) -> tuple[torch.Tensor, 
 
 
 @torch.no_grad()
-def _probabilities(run: Run, images: torch.Tensor) -> torch.Tensor:
-    # Two sizes of batches, as the last one is smaller: the size must not matter.
-    return torch.cat([run(part) for part in images.split(_BATCH - 1)])
+def _compute_probabilities(predict: Predictor, images: torch.Tensor) -> torch.Tensor:
+    # The last batch is smaller, which checks that the batch size does not change the result.
+    return torch.cat([predict(part) for part in images.split(_BATCH)])
 
 
-def _same(expected: torch.Tensor, found: torch.Tensor, what: str) -> bool:
-    """Whether the file computes what PyTorch does in float32; logs the largest difference."""
-    largest = float((expected - found).abs().max())
-    changed = int((expected.argmax(1) != found.argmax(1)).sum())
+def _check_outputs(expected: torch.Tensor, exported: torch.Tensor, what: str) -> bool:
+    """Compare the exported network's probabilities with PyTorch's in float32, and log the largest difference."""
+    largest = float((expected - exported).abs().max())
+    changed = int((expected.argmax(1) != exported.argmax(1)).sum())
     same = largest <= _TOLERANCE and changed == 0
-    level, done = (logging.INFO, "Checked") if same else (logging.ERROR, "Not written")
-    found_out = "1 prediction differs" if changed == 1 else f"{changed or 'no'} predictions differ"
+    level, verdict = (logging.INFO, "Checked") if same else (logging.ERROR, "Not written")
+    differences = "1 prediction differs" if changed == 1 else f"{changed or 'no'} predictions differ"
     text = "%s: on %s %s, %s from PyTorch's; largest difference of a probability %.1e"
-    log.log(level, text, done, f"{len(expected):,}", what, found_out, largest)
+    log.log(level, text, verdict, f"{len(expected):,}", what, differences, largest)
     return same

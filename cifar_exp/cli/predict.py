@@ -18,7 +18,7 @@ from cifar_exp.compute import seeding
 from cifar_exp.data.sources.image_files import as_text, has_image_suffix, image_file, list_folder, read_images
 from cifar_exp.errors import DONE, FAILED, RequestError
 from cifar_exp.loaded_run import TrainedNetwork, in_channels, load_network
-from cifar_exp.reports.figures.images import contact_sheet
+from cifar_exp.reports.figures.images import draw_contact_sheet
 from cifar_exp.reports.figures.style import shorten
 from cifar_exp.run_dir import tables
 from cifar_exp.run_dir.saved_run import new_output, open_run
@@ -139,7 +139,7 @@ def _draw(
         for row in rows[: len(images)]
     ]
     count = f"{len(images)} of {len(rows):,} images" if len(images) < len(rows) else plural(len(rows), "image")
-    contact_sheet(images, captions, f"{count}: prediction and confidence", out_dir / "contact_sheet.png")
+    draw_contact_sheet(images, captions, f"{count}: prediction and confidence", out_dir / "contact_sheet.png")
     if explain:
         classes = np.array([network.class_names.index(row["prediction"]) for row in rows[: len(images)]], np.int64)
         try:
@@ -148,7 +148,7 @@ def _draw(
             log.warning("No Grad-CAM: %s", error)
         else:
             title = f"{count}: Grad-CAM of the predicted class, each map scaled to its own maximum"
-            contact_sheet(images, captions, title, out_dir / "gradcam.png", heat)
+            draw_contact_sheet(images, captions, title, out_dir / "gradcam.png", heat)
 
 
 def _print(rows: Sequence[Mapping[str, Any]], out_dir: Path) -> None:

@@ -16,7 +16,7 @@ from cifar_exp.compute.device import Compute
 from cifar_exp.config import parse
 from cifar_exp.config.schema import ExperimentConfig
 from cifar_exp.data.augment.backend import choose
-from cifar_exp.data.augment.policy import Augmentation
+from cifar_exp.data.augment.pipeline import Augmentation
 from cifar_exp.errors import DONE, FAILED, DivergedError, RequestError
 from cifar_exp.run_dir import tables
 from cifar_exp.run_dir.environment import Change, changes, current_environment, log_changes

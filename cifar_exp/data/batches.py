@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from cifar_exp.compute.distributed.ranks import SINGLE, Ranks
 from cifar_exp.compute.seeding import derived_seed
-from cifar_exp.data.augment.policy import Augmentation, LowResolution
+from cifar_exp.data.augment.pipeline import Augmentation, LowResolution
 from cifar_exp.data.dataset import Split
 
 Batch = tuple[torch.Tensor, torch.Tensor]  # (N, H, W, C) uint8, (N,) int64

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from cifar_exp.data.augment.device_transforms import DeviceAugmentation, send
+from cifar_exp.data.augment.device_transforms import DeviceAugmentation, to_device
 from cifar_exp.data.batches import Batch, TrainingBatches
 
 _PIXELS_AT_ONCE = 2**20  # 1,024 images of 32x32: 3 MB of pixels and 8 MB of indices
@@ -71,11 +71,11 @@ class DeviceBatches(TrainingBatches):
             indices: (N,) indices of the images in the split.
             batches: number of images and seed of their augmentation, for each batch.
         """
-        chosen = send(indices, self.device)
+        chosen = to_device(indices, self.device)
         images = self._images.index_select(0, chosen)  # a copy
         flipped = self.flipped(epoch, indices)
         if flipped is not None:
-            images = torch.where(send(flipped, self.device)[:, None, None, None], images.flip(2), images)
+            images = torch.where(to_device(flipped, self.device)[:, None, None, None], images.flip(2), images)
         images = self.device_augmentation(images, batches)
         shrink = self.shrinks_in(epoch)
         return images if shrink is None else shrink.on_device(images), self._labels.index_select(0, chosen)

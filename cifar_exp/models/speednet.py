@@ -17,9 +17,9 @@ class SpeedNet(nn.Module):
         num_classes: number of logits.
         in_channels: channels of the input.
         widths: channels of the three stages; the paper has 64, 256 and 256.
-        whitening_epsilon: added to the variances of the patches (pixels have variance 1).
-        whitening_bias_epochs: epochs in which the whitening layer's bias is trained; the backward pass through its
-            large feature maps is slow.
+        whitening_epsilon: added to each eigenvalue of the patches' second moments.
+        whitening_bias_epochs: number of first epochs that train the whitening layer's bias. Later epochs skip it,
+            because its backward pass is slow.
         norm_momentum: weight of the newest batch in the running statistics of batch normalization.
         logit_scale: factor of the logits, which keeps the first steps small.
     """
@@ -37,7 +37,7 @@ class SpeedNet(nn.Module):
     ) -> None:
         super().__init__()
         patch_values = in_channels * PATCH * PATCH
-        # Each direction and its opposite, as GELU suppresses negative responses.
+        # The layer has each filter and its negative, because GELU suppresses negative responses.
         self.whiten = nn.Conv2d(in_channels, 2 * patch_values, PATCH)
         self.whiten.weight.requires_grad_(False)
         first, second, third = widths
@@ -50,8 +50,8 @@ class SpeedNet(nn.Module):
         self.logit_scale = logit_scale
 
     def initialize(self, images: Tensor) -> None:
-        """Set the first layer from training images, (N, in_channels, H, W), normalized."""
-        filters = whitening_filters(images, self.whitening_epsilon)
+        """Compute the whitening filters from normalized training images (N, in_channels, H, W)."""
+        filters = compute_whitening_filters(images, self.whitening_epsilon)
         with torch.no_grad():
             self.whiten.weight.copy_(torch.cat([filters, -filters]))
             self.whiten.get_parameter("bias").zero_()
@@ -61,43 +61,44 @@ class SpeedNet(nn.Module):
         self.whiten.get_parameter("bias").requires_grad_(epoch <= self.whitening_bias_epochs)
 
     def forward(self, images: Tensor) -> Tensor:  # (N, C, H, W)
-        """Logits."""
+        """Compute logits."""
         features = F.gelu(self.whiten(images))  # (N, 8 C, H - 1, W - 1)
         features = self.layer3(self.layer2(self.layer1(features)))  # (N, widths[2], H / 8, W / 8)
         logits: Tensor = self.fc(features.amax((2, 3)))  # (N, num_classes)
         return logits * self.logit_scale
 
 
-speednet = SpeedNet
+speednet = SpeedNet  # the _target_ in saved configs
 
 
-def whitening_filters(images: Tensor, epsilon: float) -> Tensor:
-    """Filters whose responses to the images' patches are uncorrelated, with variance 1 apart from ``epsilon``.
+def compute_whitening_filters(images: Tensor, epsilon: float) -> Tensor:
+    """Compute filters that whiten the patches of the images. ``epsilon`` limits the gain of small variances.
 
-    The eigenvectors of the patches' second moments, each divided by the root of its eigenvalue plus ``epsilon``
-    (arXiv 2404.00498), which limits the gain of directions with little variance. The mean is not subtracted, as the
-    network's input has mean 0.
+    Each filter is an eigenvector of the second moments, divided by sqrt(eigenvalue + ``epsilon``) (arXiv 2404.00498).
+    The mean is not subtracted, as the network's input has mean 0.
 
-    ``images`` are (N, C, H, W); returns (C * 4, C, 2, 2) in their type, in ascending order of variance.
+    ``images`` are (N, C, H, W). Returns (C * 4, C, 2, 2), same dtype and device, in ascending order of variance.
     """
     channels = images.shape[1]
-    values = channels * PATCH * PATCH
+    patch_values = channels * PATCH * PATCH
     # In double precision on the CPU, so that the filters are the same on every device.
-    moments, count = torch.zeros(values, values, dtype=torch.float64), 0
-    for part in images.split(500):  # patches hold each pixel four times
-        patches = F.unfold(part.cpu().double(), PATCH).transpose(1, 2).reshape(-1, values)  # (n * (H-1) * (W-1), C * 4)
+    moments, count = torch.zeros(patch_values, patch_values, dtype=torch.float64), 0
+    for part in images.split(500):  # the patches take four times the memory of the images
+        patches = (
+            F.unfold(part.cpu().double(), PATCH).transpose(1, 2).reshape(-1, patch_values)
+        )  # (n * (H-1) * (W-1), C * 4)
         moments += patches.T @ patches
         count += len(patches)
     variances, directions = torch.linalg.eigh(moments / count)
     # The sign of an eigenvector is arbitrary: make its largest value positive.
     largest = directions.abs().argmax(dim=0)
-    directions = directions * directions[largest, torch.arange(values)].sign()
-    filters = (directions / (variances + epsilon).sqrt()).T.reshape(values, channels, PATCH, PATCH)
+    directions = directions * directions[largest, torch.arange(patch_values)].sign()
+    filters = (directions / (variances + epsilon).sqrt()).T.reshape(patch_values, channels, PATCH, PATCH)
     return filters.to(images)
 
 
 def _stage(channels_in: int, channels_out: int, norm_momentum: float) -> nn.Sequential:
-    """Two convolutions. The pooling before the first norm leaves fewer values to normalize."""
+    """Make a stage of two convolutions. The pooling before the first norm leaves fewer patch_values to normalize."""
     return nn.Sequential(
         _convolution(channels_in, channels_out),
         nn.MaxPool2d(2),
@@ -110,14 +111,14 @@ def _stage(channels_in: int, channels_out: int, norm_momentum: float) -> nn.Sequ
 
 
 def _convolution(channels_in: int, channels_out: int) -> nn.Conv2d:
-    """3x3; the first filters pass their input through (Dirac initialization), the others are random."""
+    """Make a 3x3 convolution whose first filters pass their input through (Dirac initialization)."""
     convolution = nn.Conv2d(channels_in, channels_out, kernel_size=3, padding=1, bias=False)
     nn.init.dirac_(convolution.weight.data[:channels_in])
     return convolution
 
 
 def _norm(channels: int, momentum: float) -> nn.BatchNorm2d:
-    """Batch normalization with a trained shift and a fixed scale."""
+    """Make a batch normalization with a trained shift and a fixed scale."""
     norm = nn.BatchNorm2d(channels, eps=1e-12, momentum=momentum)
     norm.weight.requires_grad_(False)
     return norm

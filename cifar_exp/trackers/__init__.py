@@ -72,4 +72,4 @@ def tracked(
         state = state_after(error)
         raise
     finally:
-        for_each(lambda name: active[name].end(state))
+        for_each(lambda name: active[name].finish(state))

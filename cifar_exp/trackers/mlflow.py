@@ -17,7 +17,7 @@ from filelock import FileLock
 from cifar_exp.config.schema import ExperimentConfig
 from cifar_exp.run_dir.lifecycle import run_name
 from cifar_exp.safe_io import atomic
-from cifar_exp.trackers.tracker import Tracker, settings
+from cifar_exp.trackers.tracker import Tracker, config_as_scalars
 
 RUN_FILE = "mlflow_run.json"  # which of the store's runs a run directory is
 _STATES = {"completed": "FINISHED", "interrupted": "KILLED", "pruned": "KILLED"}  # any other end is FAILED
@@ -45,9 +45,9 @@ class MLflow(Tracker):
             known = self._client.get_experiment_by_name(name)
             created = None if known else self._client.create_experiment(name, artifact_location=artifacts)
             experiment = str(known.experiment_id if known else created)
-        logged = self._resume_run(out_dir)
-        super().__init__(out_dir, logged)
-        if logged is None:
+        last_logged_steps = self._resume_run(out_dir)
+        super().__init__(out_dir, last_logged_steps)
+        if last_logged_steps is None:
             self._run = self._client.create_run(experiment, run_name=run_name(out_dir)).info.run_id
             atomic.write_json(out_dir / RUN_FILE, {"run_id": self._run, "experiment_id": experiment})
             self._log_settings(config)
@@ -67,7 +67,8 @@ class MLflow(Tracker):
         from mlflow.entities import Param
 
         # MLflow refuses other characters in a key.
-        leaves = [Param(re.sub(r"[^\w./ :-]", "_", key), str(value)) for key, value in settings(config).items()]
+        scalars = config_as_scalars(config).items()
+        leaves = [Param(re.sub(r"[^\w./ :-]", "_", key), str(value)) for key, value in scalars]
         for start in range(0, len(leaves), _MOST_PARAMS):
             self._client.log_batch(self._run, params=leaves[start : start + _MOST_PARAMS])
 
@@ -80,7 +81,7 @@ class MLflow(Tracker):
         for start in range(0, len(metrics), _MOST_METRICS):
             self._client.log_batch(self._run, metrics[start : start + _MOST_METRICS])
 
-    def close(self, state: str, numbers: dict[str, float], texts: dict[str, str], figures: list[Path]) -> None:
+    def log_and_close(self, state: str, numbers: dict[str, float], texts: dict[str, str], figures: list[Path]) -> None:
         """See ``Tracker``."""
         for name, value in numbers.items():
             self._client.log_metric(self._run, f"summary/{name}", value, step=self.last_step)

@@ -11,7 +11,7 @@ from PIL import Image
 
 from cifar_exp.config.resolved import to_yaml
 from cifar_exp.config.schema import ExperimentConfig
-from cifar_exp.trackers.tracker import Tracker, settings
+from cifar_exp.trackers.tracker import Tracker, config_as_scalars
 
 
 class TensorBoard(Tracker):
@@ -36,7 +36,7 @@ class TensorBoard(Tracker):
                 self._writer.add_scalar(name, value, step)
         self._writer.flush()
 
-    def close(self, state: str, numbers: dict[str, float], texts: dict[str, str], figures: list[Path]) -> None:
+    def log_and_close(self, state: str, numbers: dict[str, float], texts: dict[str, str], figures: list[Path]) -> None:
         """See ``Tracker``."""
         from torch.utils.tensorboard.summary import hparams
 
@@ -46,7 +46,7 @@ class TensorBoard(Tracker):
         for name, text in texts.items():
             self._writer.add_text(f"summary/{name}", text, self.last_step)
         # The tab HPARAMS: config and results. SummaryWriter.add_hparams would make a second run.
-        for part in hparams(settings(self._config), results):
+        for part in hparams(config_as_scalars(self._config), results):
             self._writer._get_file_writer().add_summary(part)
         for path in figures:
             with Image.open(path) as image:

@@ -1,4 +1,4 @@
-"""The interface of a tracker: what a run directory holds, as named numbers by optimizer step."""
+"""The interface of a tracker, which logs the tables of a run directory: numbers by name for each optimizer step."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -13,25 +13,25 @@ from cifar_exp.run_dir import tables
 
 
 class Tracker(ABC):
-    """A run in a tracking library. Methods may raise any error, which ``tracked`` turns into a warning.
+    """Logs one run to a tracking library. Methods may raise any error, which ``tracked`` turns into a warning.
 
     Args:
         out_dir: the run directory.
-        logged: the last step of ``metrics.csv`` and of ``steps.csv`` that is logged already, by file name.
+        last_logged_steps: the last logged step of each file; None before the first.
     """
 
     _PREFIXES = {"metrics.csv": "", "steps.csv": "steps/"}  # noqa: RUF012
 
-    def __init__(self, out_dir: Path, logged: dict[str, int] | None = None) -> None:
+    def __init__(self, out_dir: Path, last_logged_steps: dict[str, int] | None = None) -> None:
         self.out_dir = out_dir
-        self._last = dict.fromkeys(self._PREFIXES, 0) | (logged or {})
+        self._last_logged = dict.fromkeys(self._PREFIXES, 0) | (last_logged_steps or {})
 
     @abstractmethod
     def log(self, rows: Sequence[tuple[int, dict[str, float]]]) -> None:
-        """Log rows: each an optimizer step, in ascending order, and its numbers by name."""
+        """Log rows (step, {name: value}), in ascending order of steps."""
 
     @abstractmethod
-    def close(self, state: str, numbers: dict[str, float], texts: dict[str, str], figures: list[Path]) -> None:
+    def log_and_close(self, state: str, numbers: dict[str, float], texts: dict[str, str], figures: list[Path]) -> None:
         """Log the summary and the figures of a run that ended in ``state``."""
 
     def after_epoch(self) -> None:
@@ -40,26 +40,27 @@ class Tracker(ABC):
         for name, prefix in self._PREFIXES.items():
             if (self.out_dir / name).exists():
                 table = tables.read_table(self.out_dir / name).set_index("step")
-                rows = table[table.index > self._last[name]]
-                self._last[name] = int(max(self._last[name], *rows.index, 0))
+                rows = table[table.index > self._last_logged[name]]
+                self._last_logged[name] = int(max(self._last_logged[name], *rows.index, 0))
                 new.append(rows.drop(columns="epoch" if prefix else []).add_prefix(prefix).astype(float))
         by_step: Any = pd.concat(new, axis=1).sort_index()
         self.log([(int(step), row.dropna().to_dict()) for step, row in by_step.iterrows()])
 
-    def end(self, state: str) -> None:
+    def finish(self, state: str) -> None:
         """Log the remaining rows, the summary and the figures; ``state`` is the run's final state."""
         self.after_epoch()
-        numbers, texts = summary(self.out_dir)
-        self.close(state, numbers, texts | {"state": state}, sorted((self.out_dir / "figures").glob("*.png")))
+        numbers, texts = read_summary(self.out_dir)
+        figures = sorted((self.out_dir / "figures").glob("*.png"))
+        self.log_and_close(state, numbers, texts | {"state": state}, figures)
 
     @property
     def last_step(self) -> int:
-        """The step of the last row of ``metrics.csv`` that was logged; 0 before the first."""
-        return self._last["metrics.csv"]
+        """The last logged step of ``metrics.csv``; 0 before the first."""
+        return self._last_logged["metrics.csv"]
 
 
-def summary(out_dir: Path) -> tuple[dict[str, float], dict[str, str]]:
-    """The measured columns of ``summary.csv``, numbers and texts apart; empty if the run has no summary."""
+def read_summary(out_dir: Path) -> tuple[dict[str, float], dict[str, str]]:
+    """Return the columns of ``summary.csv`` without ``config.``: the numbers, and the texts."""
     if not (out_dir / "summary.csv").exists():
         return {}, {}
     row = tables.read_table(out_dir / "summary.csv").iloc[0]
@@ -70,8 +71,8 @@ def summary(out_dir: Path) -> tuple[dict[str, float], dict[str, str]]:
     return numbers, {name: value for name, value in measured.items() if isinstance(value, str)}
 
 
-def settings(config: ExperimentConfig) -> dict[str, Any]:
-    """The config's leaves by dotted key: numbers, booleans or text; lists and null become text."""
+def config_as_scalars(config: ExperimentConfig) -> dict[str, Any]:
+    """Flatten the config to its leaves by dotted key: numbers, booleans or text; lists and null become text."""
     leaves = flatten(config).items()
     return {
         key: value if isinstance(value, bool | int | float | str) else "null" if value is None else str(value)

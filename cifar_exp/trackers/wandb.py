@@ -53,7 +53,7 @@ class Wandb(Tracker):
         for step, row in rows:  # the library ignores a step below the last one
             self._run.log(row, step=step)
 
-    def close(self, state: str, numbers: dict[str, float], texts: dict[str, str], figures: list[Path]) -> None:
+    def log_and_close(self, state: str, numbers: dict[str, float], texts: dict[str, str], figures: list[Path]) -> None:
         """See ``Tracker``."""
         import wandb
 

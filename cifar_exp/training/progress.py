@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from tqdm.auto import tqdm
 
 from cifar_exp.config.schema import ExperimentConfig
-from cifar_exp.data.augment.policy import LowResolution
+from cifar_exp.data.augment.pipeline import LowResolution
 from cifar_exp.data.dataset import Splits
 from cifar_exp.safe_io.console import shows_bars
 from cifar_exp.safe_io.plural import duration, plural

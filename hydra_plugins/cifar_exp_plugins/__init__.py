@@ -38,11 +38,11 @@ class _JobsLauncher(_Plugin, Launcher):
     module: ClassVar[str]  # of cifar_exp.sweeps.launchers
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
-        from cifar_exp.sweeps.launchers.hydra_job import compose_jobs, job_returns
+        from cifar_exp.sweeps.launchers.hydra_job import compose_jobs, to_job_returns
 
         jobs = compose_jobs(self.hydra_context, self.config, self.task_function, job_overrides, initial_job_idx)
         run_jobs = import_module(f"cifar_exp.sweeps.launchers.{self.module}").run_jobs
-        return job_returns(jobs, run_jobs(jobs, **self.settings))
+        return to_job_returns(jobs, run_jobs(jobs, **self.settings))
 
 
 class LocalLauncher(_JobsLauncher):

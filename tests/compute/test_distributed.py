@@ -17,7 +17,7 @@ from cifar_exp.build import build
 from cifar_exp.cli import main
 from cifar_exp.compute.distributed.ranks import Ranks
 from cifar_exp.config.parse import as_containers
-from cifar_exp.data.augment.policy import Augmentation
+from cifar_exp.data.augment.pipeline import Augmentation
 from cifar_exp.data.batches import TrainingBatches
 from cifar_exp.data.dataset import Split
 from cifar_exp.errors import RequestError

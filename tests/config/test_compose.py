@@ -107,7 +107,7 @@ def test_an_experiment_accepts_other_options(experiment):
         (["scheduler.pct_start=1.5"], r"scheduler\.pct_start=1\.5: must be between 0 and 1"),
         (["scheduler.interval=batch"], r"scheduler\.interval=batch: must be one of step, epoch"),
         (["scheduler=triangle", "scheduler.peak_at=1"], r"scheduler\.peak_at=1: must be at least 0 and below 1"),
-        (["model=speednet", "model.widths=[8,8]"], r"model\.widths=\[8, 8\]: must be three numbers of channels"),
+        (["model=speednet", "model.widths=[8,8]"], r"model\.widths=\[8, 8\]: must be three channel counts"),
         (
             ["model=speednet", "model.whitening_epsilon=0"],
             r"model\.whitening_epsilon=0: must be a finite number above 0",

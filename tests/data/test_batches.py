@@ -5,7 +5,7 @@ import pytest
 import torch
 from PIL import Image
 
-from cifar_exp.data.augment.policy import Augmentation, LowResolution
+from cifar_exp.data.augment.pipeline import Augmentation, LowResolution
 from cifar_exp.data.batches import Loader, TrainingBatches
 from cifar_exp.data.dataset import Split
 

@@ -8,7 +8,7 @@ from composing import TINY
 from cifar_exp.compute.distributed.ranks import SINGLE, Ranks
 from cifar_exp.data import device_batches
 from cifar_exp.data.augment.backend import choose
-from cifar_exp.data.augment.policy import Augmentation, LowResolution, shrunk_as_floats
+from cifar_exp.data.augment.pipeline import Augmentation, LowResolution, shrunk_as_floats
 from cifar_exp.data.batches import TrainingBatches
 from cifar_exp.data.dataset import Split
 from cifar_exp.data.device_batches import DeviceBatches

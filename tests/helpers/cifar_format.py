@@ -53,12 +53,12 @@ def publish(patch: pytest.MonkeyPatch, name: str, sha256: str, members: dict[str
     from cifar_exp.data.sources import cifar
 
     md5 = {member: hashlib.md5(content).hexdigest() for member, content in members.items()}
-    kind = cifar.published(name)
+    kind = cifar.torchvision_class(name)
     train, test = ([(member, md5[member]) for member, _ in part] for part in (kind.train_list, kind.test_list))
     meta = kind.meta | {"md5": md5[kind.meta["filename"]]}
     changed = type(name, (kind,), {"train_list": train, "test_list": test, "meta": meta})
     patch.setitem(cifar.SHA256, name, sha256)
-    patch.setattr(cifar, "published", lambda _: changed)
+    patch.setattr(cifar, "torchvision_class", lambda _: changed)
 
 
 def python2_pickle(value: Any) -> bytes:

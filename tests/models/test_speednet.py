@@ -8,7 +8,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from cifar_exp.build import build
 from cifar_exp.models import speednet
-from cifar_exp.models.speednet import whitening_filters
+from cifar_exp.models.speednet import compute_whitening_filters
 
 OPTIONS = {"whitening_epsilon": 5e-4, "whitening_bias_epochs": 3, "norm_momentum": 0.4, "logit_scale": 1 / 9}
 
@@ -37,20 +37,20 @@ def test_whitened_patches_are_uncorrelated_and_of_variance_one(channels):
     images = correlated_images(channels=channels)
     before = second_moments(torch.nn.functional.unfold(images, 2).unflatten(2, (13, 13)))
     assert np.abs(before - np.diag(np.diag(before))).max() > 0.1
-    after = second_moments(torch.nn.functional.conv2d(images, whitening_filters(images, 0.0)))
+    after = second_moments(torch.nn.functional.conv2d(images, compute_whitening_filters(images, 0.0)))
     np.testing.assert_allclose(after, np.eye(4 * channels), atol=1e-4)
 
 
 def test_epsilon_shrinks_a_direction_by_its_share_of_the_variance():
     images, epsilon = correlated_images(), 0.1
     raw = second_moments(torch.nn.functional.unfold(images, 2).unflatten(2, (13, 13)))
-    after = second_moments(torch.nn.functional.conv2d(images, whitening_filters(images, epsilon)))
+    after = second_moments(torch.nn.functional.conv2d(images, compute_whitening_filters(images, epsilon)))
     variances = np.linalg.eigvalsh(raw)
     np.testing.assert_allclose(after, np.diag(variances / (variances + epsilon)), atol=1e-4)
 
 
 def test_constant_images_do_not_break_it():
-    assert torch.isfinite(whitening_filters(torch.zeros(4, 3, 8, 8), 5e-4)).all()
+    assert torch.isfinite(compute_whitening_filters(torch.zeros(4, 3, 8, 8), 5e-4)).all()
 
 
 def test_the_first_layer_holds_each_filter_and_its_opposite_and_is_not_trained():
@@ -58,7 +58,7 @@ def test_the_first_layer_holds_each_filter_and_its_opposite_and_is_not_trained()
     images = correlated_images()
     model.initialize(images)
     filters = model.whiten.weight
-    torch.testing.assert_close(filters[:12], whitening_filters(images, 5e-4))
+    torch.testing.assert_close(filters[:12], compute_whitening_filters(images, 5e-4))
     torch.testing.assert_close(filters[12:], -filters[:12])
     model(images).sum().backward()
     assert filters.grad is None

@@ -19,7 +19,7 @@ from cifar_exp.reports.figures import curves as curves_module
 from cifar_exp.reports.figures import style
 from cifar_exp.reports.figures.confusion import confusion
 from cifar_exp.reports.figures.curves import curves, learning_rate
-from cifar_exp.reports.figures.images import Judged, augmentations, gradcam, misclassified
+from cifar_exp.reports.figures.images import ClassifiedImage, draw_augmented, draw_gradcam, draw_misclassified
 from cifar_exp.training.schedule import schedule_use
 
 
@@ -56,9 +56,9 @@ def overlapping_texts(figure: Figure) -> list[tuple[str, str]]:
     ]
 
 
-def judged(count: int, name: str = "automobile") -> list[Judged]:
+def classified_images(count: int, name: str = "automobile") -> list[ClassifiedImage]:
     image = np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8)
-    return [Judged(i, image, name, "a_class_with_a_very_long_name", 0.987) for i in range(count)]
+    return [ClassifiedImage(i, image, name, "a_class_with_a_very_long_name", 0.987) for i in range(count)]
 
 
 def metrics_of(epochs: int) -> pd.DataFrame:
@@ -109,37 +109,37 @@ def test_an_unused_plan_is_in_the_title(tmp_path, drawn):
 
 @pytest.mark.parametrize("count", [1, 7, 20])
 def test_the_gallery_has_room_for_long_names(tmp_path, drawn, count):
-    misclassified(judged(count), 1_429, 10_000, tmp_path / "m.png")
+    draw_misclassified(classified_images(count), 1_429, 10_000, tmp_path / "m.png")
     assert overlapping_texts(drawn[0]) == []
 
 
 def test_captions_cut_neither_index_nor_answer_nor_confidence(tmp_path, drawn):
-    misclassified(judged(3), 1_429, 10_000, tmp_path / "m.png")
-    one = judged(3)[1]
+    draw_misclassified(classified_images(3), 1_429, 10_000, tmp_path / "m.png")
+    one = classified_images(3)[1]
     caption = "".join(drawn[0].axes[1].get_title().split())
     expected = f"index {one.index} predicted {one.prediction} ({one.confidence:.0%}) label {one.label}"
     assert caption == "".join(expected.split())
 
 
 def test_a_gallery_without_mistakes_has_a_message(tmp_path, drawn):
-    misclassified([], 0, 100, tmp_path / "m.png")
+    draw_misclassified([], 0, 100, tmp_path / "m.png")
     assert "0 of 100 test images misclassified." in drawn[0].texts[0].get_text()
 
 
 def test_an_unwanted_gallery_has_the_number_of_mistakes(tmp_path, drawn):
-    misclassified([], 90, 100, tmp_path / "m.png")
+    draw_misclassified([], 90, 100, tmp_path / "m.png")
     assert "90 of 100 test images misclassified" in drawn[0].texts[0].get_text()
 
 
 def test_names_are_not_parsed_as_formulas(tmp_path):
-    misclassified(judged(2, name="$x^$ _{"), 2, 10, tmp_path / "m.png")
+    draw_misclassified(classified_images(2, name="$x^$ _{"), 2, 10, tmp_path / "m.png")
     confusion(np.eye(2, dtype=np.int64), ["$", "a$b$"], "100% of $", tmp_path / "c.png")
 
 
 def test_augmentations_of_gray_and_colour(tmp_path):
     for channels in (1, 3):
         images = np.zeros((4, 16, 16, channels), np.uint8)
-        augmentations(images, [images, images], ["a"] * 4, "none", tmp_path / "a.png")
+        draw_augmented(images, [images, images], ["a"] * 4, "none", tmp_path / "a.png")
 
 
 @pytest.mark.parametrize(
@@ -151,7 +151,7 @@ def test_augmentations_of_gray_and_colour(tmp_path):
     ],
 )
 def test_gradcam_with_and_without_heat(tmp_path, drawn, heat, count, low, title):
-    images = judged(count)
+    images = classified_images(count)
     layers = [LayerMap("layer1", 32, 32), LayerMap("layer2", 16, 16), LayerMap("layer3", 8, 8)]
     maps = [
         CamMap(i, target, layer, np.zeros((8, 8), np.float32), np.full((32, 32), heat, np.float32), -0.5, 0.6, 0.5, 0.6)
@@ -160,16 +160,16 @@ def test_gradcam_with_and_without_heat(tmp_path, drawn, heat, count, low, title)
         for target in ("predicted", "true")
     ]
     tests = [Faithfulness(layer, "predicted", 200, "blur", Effect(0.3, 0.2, low, 0.2)) for layer in layers]
-    gradcam(images, Explanation(np.arange(count), maps, tests), tmp_path / "g.png")
+    draw_gradcam(images, Explanation(np.arange(count), maps, tests), tmp_path / "g.png")
     assert drawn[0].texts[0].get_text() == title
     assert overlapping_texts(drawn[0]) == []
 
 
 @pytest.mark.parametrize(
-    ("images", "message"), [([], "No test image was misclassified"), (judged(1), "warning in run.log")]
+    ("images", "message"), [([], "No test image was misclassified"), (classified_images(1), "warning in run.log")]
 )
 def test_gradcam_without_maps_gives_the_reason(tmp_path, drawn, images, message):
-    gradcam(images, Explanation(np.arange(1), [], []), tmp_path / "g.png")
+    draw_gradcam(images, Explanation(np.arange(1), [], []), tmp_path / "g.png")
     assert message in drawn[0].texts[0].get_text()
 
 

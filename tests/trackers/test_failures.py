@@ -57,8 +57,8 @@ class Broken:
     def after_epoch(self):
         self._do("after_epoch")
 
-    def end(self, state):
-        self._do("end")
+    def finish(self, state):
+        self._do("finish")
 
 
 @pytest.mark.parametrize(
@@ -66,8 +66,8 @@ class Broken:
     [
         ("begin", ["begin"]),
         ("after_epoch", ["begin", "after_epoch"]),
-        ("end", ["begin", "after_epoch", "after_epoch", "end"]),
-        ("nowhere", ["begin", "after_epoch", "after_epoch", "end"]),
+        ("finish", ["begin", "after_epoch", "after_epoch", "finish"]),
+        ("nowhere", ["begin", "after_epoch", "after_epoch", "finish"]),
     ],
 )
 def test_a_failing_tracker_is_dropped_and_the_run_completes(where, calls, tmp_path, monkeypatch, caplog):
@@ -79,7 +79,7 @@ def test_a_failing_tracker_is_dropped_and_the_run_completes(where, calls, tmp_pa
     with caplog.at_level(logging.WARNING):
         run(composed(*SHORT, "tracker=[tensorboard,mlflow]"), tmp_path / "run")
     assert broken.calls == calls
-    assert sound.calls == ["begin", "after_epoch", "after_epoch", "end"]
+    assert sound.calls == ["begin", "after_epoch", "after_epoch", "finish"]
     logged = [one.getMessage() for one in caplog.records if "Tracker tensorboard failed" in one.getMessage()]
     assert len(logged) == (where != "nowhere")
     assert json.loads((tmp_path / "run" / "status.json").read_text())["state"] == "completed"

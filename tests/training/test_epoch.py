@@ -8,7 +8,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from cifar_exp.compute.device import Compute
-from cifar_exp.data.augment.policy import Augmentation
+from cifar_exp.data.augment.pipeline import Augmentation
 from cifar_exp.data.batches import TrainingBatches
 from cifar_exp.data.dataset import Split
 from cifar_exp.data.normalize import Normalizer, Statistics

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from composing import composed
 
-from cifar_exp.data.augment.policy import LowResolution
+from cifar_exp.data.augment.pipeline import LowResolution
 from cifar_exp.data.dataset import Split, Splits
 from cifar_exp.training import progress
 from cifar_exp.training.progress import RunClock

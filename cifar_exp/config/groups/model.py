@@ -10,7 +10,7 @@ from cifar_exp.config.registry import Group, Option
 
 @dataclass
 class ModelConfig(Option):
-    """Keys of every model."""
+    """Keys of every model: only those of ``Option``."""
 
 
 MODELS = Group("model", ModelConfig)
@@ -19,7 +19,7 @@ MODELS = Group("model", ModelConfig)
 @MODELS.option("base_resnet", "cifar_exp.models.resnet18", "cifar_exp.models.resnet34")
 @dataclass
 class ResNetConfig(ModelConfig):
-    """A torchvision ResNet with the CIFAR stem."""
+    """A torchvision ResNet with the CIFAR stem (a 3x3 convolution without stride, and no max-pool)."""
 
 
 @MODELS.option("base_resnet9")
@@ -37,10 +37,10 @@ class SpeedNetConfig(ModelConfig):
     """The small network of ``experiment=speedrun``; see ``cifar_exp.models.speednet``."""
 
     _target_: str = "cifar_exp.models.speednet"
-    widths: Annotated[list[UpToAMillion], Allowed("three numbers of channels", lambda widths: len(widths) == 3)] = key(
+    widths: Annotated[list[UpToAMillion], Allowed("three channel counts", lambda widths: len(widths) == 3)] = key(
         "channels of the three stages"
     )
-    whitening_epsilon: Positive = key("added to the variances when the first layer is set to whiten its patches")
+    whitening_epsilon: Positive = key("added to the patches' variances when the whitening filters are computed")
     whitening_bias_epochs: Annotated[int, at_least(0)] = key("epochs in which the first layer's bias is trained")
     norm_momentum: Fraction = key("weight of the newest batch in the running statistics of batch normalization")
     logit_scale: Positive = key("factor by which the outputs are multiplied")
@@ -48,19 +48,23 @@ class SpeedNetConfig(ModelConfig):
 
 @dataclass
 class LibraryConfig(ModelConfig):
-    """A classification network of a library, by its name there."""
+    """An image classifier of torchvision or timm, chosen by its name."""
 
     library: ClassVar[str]
 
     architecture: Annotated[
-        str, Allowed("a name of the library", lambda name: re.fullmatch(r"[A-Za-z0-9_.-]{1,100}", name) is not None)
+        str,
+        Allowed(
+            "the name of a network in the library",
+            lambda name: re.fullmatch(r"[A-Za-z0-9_.-]{1,100}", name) is not None,
+        ),
     ] = key("name of the network in the library")
-    image_size: Pixels = key("pixels on each side of the images, for networks that are built for one size")
+    image_size: Pixels = key("height and width of the images in pixels, for networks that are built for one size")
     stem: Annotated[str, one_of("own", "cifar")] = key(
-        "own: as the library has it | cifar: no stride and no max-pool before the first stage (ResNets)", "own"
+        "own: the library's stem | cifar: no stride and no max-pool before the first stage (ResNets)", "own"
     )
     weights: str | None = key("FILE.safetensors or FILE.pt with the initial weights; null: random", None)
-    pretrained: bool = key("start from the weights that the library publishes, and downloads", False)
+    pretrained: bool = key("start from the library's pretrained weights, which it downloads", False)
 
     @property
     def starts_from_weights(self) -> bool:

@@ -13,7 +13,7 @@ from cifar_exp.data.augment.device_transforms import (
     PadCrop,
     Transform,
 )
-from cifar_exp.data.augment.policy import Augmentation
+from cifar_exp.data.augment.pipeline import Augmentation
 
 _LARGEST_PART_OF_MEMORY = 0.25  # of a GPU, for the training images with augment_backend=auto
 _CONSTANT, _REFLECT_101 = 0, 4  # OpenCV's border modes

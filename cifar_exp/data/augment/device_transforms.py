@@ -1,8 +1,8 @@
 """Pad and crop, flip, and cutout for whole batches, in plain PyTorch on (N, H, W, C) uint8 images.
 
 Each transform has two parts. ``draw`` makes the parameters of a batch with NumPy on the CPU, so that they are the same
-on every device. ``apply`` returns new images, made with them on the images' device; no operation there makes the
-program wait for the device.
+on every device. ``apply`` computes new images from these parameters on the images' device. It does not synchronize
+with the device.
 
 The distributions are those of Albumentations 2.0.8. The random numbers themselves differ.
 """
@@ -27,10 +27,10 @@ class PadCrop:
     bottom: int
     left: int
     right: int
-    fill: Colour | None  # None reflects the image without repeating its border (OpenCV's REFLECT_101)
+    fill: Colour | None  # None: reflect padding (OpenCV's BORDER_REFLECT_101)
 
     def draw(self, count: int, size: tuple[int, int], rng: np.random.Generator) -> Parameters:
-        """``row`` and ``column`` of the crop's corner in the padded image."""
+        """Draw the ``row`` and ``column`` of the crop's upper left corner in the padded image."""
         return {
             "row": rng.integers(0, self.top + self.bottom + 1, count),
             "column": rng.integers(0, self.left + self.right + 1, count),
@@ -40,15 +40,18 @@ class PadCrop:
         """Crop (N, H, W, C) images."""
         count, height, width, channels = images.shape
         device = images.device
-        rows = parameters["row"][:, None] - self.top + torch.arange(height, device=device)  # (N, H)
-        columns = parameters["column"][:, None] - self.left + torch.arange(width, device=device)  # (N, W)
-        first_row = torch.arange(count, device=device)[:, None] * height  # of each image among all rows
-        row = first_row + (rows.clamp(0, height - 1) if self.fill else _reflected(rows, height))
-        column = columns.clamp(0, width - 1) if self.fill else _reflected(columns, width)
-        pixel = row[:, :, None] * width + column[:, None, :]  # (N, H, W)
+        source_rows = parameters["row"][:, None] - self.top + torch.arange(height, device=device)  # (N, H)
+        source_columns = parameters["column"][:, None] - self.left + torch.arange(width, device=device)  # (N, W)
+        inside_rows, inside_columns = (
+            source.clamp(0, size - 1) if self.fill else _reflect(source, size)
+            for source, size in ((source_rows, height), (source_columns, width))
+        )
+        # The index of each image's first row in the flattened batch.
+        first_row = torch.arange(count, device=device)[:, None] * height
+        pixel = (first_row + inside_rows)[:, :, None] * width + inside_columns[:, None, :]  # (N, H, W)
         cropped = images.reshape(-1, channels).index_select(0, pixel.reshape(-1)).reshape(images.shape)
         if self.fill:
-            outside = ((rows < 0) | (rows >= height))[:, :, None] | ((columns < 0) | (columns >= width))[:, None, :]
+            outside = (source_rows != inside_rows)[:, :, None] | (source_columns != inside_columns)[:, None, :]
             _fill(cropped, outside, self.fill)
         return cropped
 
@@ -60,7 +63,7 @@ class HorizontalFlip:
     p: float
 
     def draw(self, count: int, size: tuple[int, int], rng: np.random.Generator) -> Parameters:
-        """``flipped``, bool."""
+        """Draw ``flipped`` (bool): whether each image is mirrored."""
         return {"flipped": rng.random(count) < self.p}
 
     def apply(self, images: Tensor, parameters: dict[str, Tensor]) -> Tensor:
@@ -78,7 +81,7 @@ class Cutout:
     p: float
 
     def draw(self, count: int, size: tuple[int, int], rng: np.random.Generator) -> Parameters:
-        """``top``, ``bottom``, ``left`` and ``right`` in pixels; without a hole, ``bottom`` is ``top``."""
+        """Draw ``top``, ``bottom``, ``left`` and ``right`` in pixels; without a hole, ``bottom`` is ``top``."""
         has_hole = rng.random(count) < self.p
         height, width = (rng.integers(low, high + 1, count) for low, high in (self.heights, self.widths))
         top, left = rng.integers(0, size[0] - height + 1), rng.integers(0, size[1] - width + 1)
@@ -104,7 +107,7 @@ class DeviceAugmentation:
     size: tuple[int, int]  # height and width of the images
 
     def __call__(self, images: Tensor, batches: Sequence[tuple[int, int]]) -> Tensor:
-        """Augment consecutive batches together, with as many operations as for one batch.
+        """Augment consecutive batches together, with the same number of kernel launches as for one batch.
 
         Args:
             images: (N, H, W, C) uint8, on any device; N is the sum over the batches.
@@ -114,16 +117,17 @@ class DeviceAugmentation:
         for count, seed in batches:
             rng = np.random.default_rng(seed)  # one generator draws for all transforms in turn
             drawn.append([transform.draw(count, self.size, rng) for transform in self.transforms])
-        for transform, of_batches in zip(self.transforms, zip(*drawn, strict=True), strict=True):
+        for transform, batch_parameters in zip(self.transforms, zip(*drawn, strict=True), strict=True):
             parameters = {
-                name: send(np.concatenate([one[name] for one in of_batches]), images.device) for name in of_batches[0]
+                name: to_device(np.concatenate([one[name] for one in batch_parameters]), images.device)
+                for name in batch_parameters[0]
             }
             images = transform.apply(images, parameters)
         return images
 
 
-def send(array: NDArray[np.generic], device: torch.device) -> Tensor:
-    """An array as a tensor on the device.
+def to_device(array: NDArray[np.generic], device: torch.device) -> Tensor:
+    """Copy an array to the device.
 
     A GPU copies it asynchronously from page-locked memory; on a CPU the tensor shares the array's memory.
     """
@@ -131,15 +135,15 @@ def send(array: NDArray[np.generic], device: torch.device) -> Tensor:
     return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)
 
 
-def _reflected(position: Tensor, size: int) -> Tensor:
-    """Positions reflected into 0..size-1, for positions less than ``size`` outside: dcb|abcd|cba."""
+def _reflect(position: Tensor, size: int) -> Tensor:
+    """Reflect positions into 0..size-1, for positions less than ``size`` outside: dcb|abcd|cba."""
     return size - 1 - (size - 1 - position.abs()).abs()
 
 
 def _fill(images: Tensor, where: Tensor, colour: Colour) -> Tensor:
     """Set ``images`` to a colour, in place, where the (N, H, W) mask is true.
 
-    By channel with plain numbers, as a colour tensor would have to be copied to the device.
+    Fills each channel with a Python number, because a colour tensor would have to be copied to the device.
     """
     for channel, value in enumerate(colour):
         images[..., channel].masked_fill_(where, value)

@@ -1,7 +1,8 @@
 """CIFAR-10 and CIFAR-100 from the published archive, or from the batches unpacked from it.
 
 The format (https://www.cs.toronto.edu/~kriz/cifar.html) is a tar of Python pickles, and a pickle can run code. Only the
-published files are unpickled: the archive by its SHA-256, unpacked batches by the MD5 that torchvision knows of each.
+published files are unpickled. The archive must have the published SHA-256, each unpacked batch the MD5 that torchvision
+lists.
 """
 
 import hashlib
@@ -29,16 +30,17 @@ SHA256 = {  # of the published archives
 }
 
 
-def published(name: str) -> Any:
-    """The class of torchvision for ``cifar10`` or ``cifar100``, which names the published archive and its batches."""
+def torchvision_class(name: str) -> Any:
+    """Return torchvision's class for ``cifar10`` or ``cifar100``, which names the published archive and its batches."""
     from torchvision.datasets import CIFAR10, CIFAR100  # not at the top: cached data need no PyTorch
 
     return {"cifar10": CIFAR10, "cifar100": CIFAR100}[name]
 
 
-def _members(kind: Any) -> dict[str, str]:
-    """The batches and the file of class names in the archive, with the MD5 of each."""
-    return dict([*kind.train_list, *kind.test_list, (kind.meta["filename"], kind.meta["md5"])])
+def _members(dataset_class: Any) -> dict[str, str]:
+    """List the batches and the file of class names in the archive, with the MD5 of each."""
+    meta = dataset_class.meta
+    return dict([*dataset_class.train_list, *dataset_class.test_list, (meta["filename"], meta["md5"])])
 
 
 def load_cifar(
@@ -47,70 +49,72 @@ def load_cifar(
     """Load ``cifar10`` or ``cifar100``.
 
     Args:
-        name: which one.
+        name: ``cifar10`` or ``cifar100``.
         root: a local archive, or a folder that holds it or its unpacked batches; None downloads.
         url: address or addresses to download from, in the order to try.
         sha256: SHA-256 of the archive; must be that of the published one.
         cache: cache folder (see ``cache_folder``).
-        image_size: pixels; other than 32 resizes.
+        image_size: height and width in pixels; images are resized if it is not 32.
 
     Raises:
         RequestError: nothing at ``root``, no network, or files that are not the published ones.
     """
     if sha256 != SHA256[name]:
         raise RequestError(
-            f"data.sha256={sha256}: only the published archive of {name} is read, {SHA256[name]}; for other images "
-            "use data=image_folder or data=image_csv"
+            f"data.sha256={sha256}: must be {SHA256[name]}, the published archive of {name}; for other images use "
+            "data=image_folder or data=image_csv"
         )
-    folder, content = cache_folder(cache), b""
+    cache_dir = cache_folder(cache)
+    content: bytes | None = None
     if root is not None:
-        kind = published(name)
-        found = _find(Path(root), kind)
-        if found.is_dir():
-            stats = [(found / member).stat() for member in _members(kind)]
-            key = f"folder {found} {image_size} {[(stat.st_size, stat.st_mtime_ns) for stat in stats]}"
+        dataset_class = torchvision_class(name)
+        local = _find(Path(root), dataset_class)
+        if local.is_dir():
+            stats = [(local / member).stat() for member in _members(dataset_class)]
+            key = f"folder {local} {image_size} {[(stat.st_size, stat.st_mtime_ns) for stat in stats]}"
 
             def decode_folder() -> Dataset:
-                batches = {member: _read(found / member, "md5", md5) for member, md5 in _members(kind).items()}
-                return _decode(kind, batches, image_size)
+                batches = {member: _read(local / member, "md5", md5) for member, md5 in _members(dataset_class).items()}
+                return _decode(dataset_class, batches, image_size)
 
-            return decode_once(folder, name, key, decode_folder)
-        content = _read(found, "sha256", sha256)
+            return decode_once(cache_dir, name, key, decode_folder)
+        content = _read(local, "sha256", sha256)
 
     def decode() -> Dataset:
-        kind = published(name)
-        archive = content or _read(_downloaded(folder, kind, url, sha256), "sha256", sha256)
-        return _decode(kind, _read_archive(archive, kind), image_size)
+        dataset_class = torchvision_class(name)
+        archive = content or _read(_download(cache_dir, dataset_class, url, sha256), "sha256", sha256)
+        return _decode(dataset_class, _read_archive(archive, dataset_class), image_size)
 
-    return decode_once(folder, name, f"archive {sha256} {image_size}", decode)
+    return decode_once(cache_dir, name, f"archive {sha256} {image_size}", decode)
 
 
-def _find(root: Path, kind: Any) -> Path:
-    """The folder of unpacked batches that is at ``root`` or in it, else the archive."""
-    members = _members(kind)
-    missing = {
+def _find(root: Path, dataset_class: Any) -> Path:
+    """Return the folder of unpacked batches, ``root`` or one in it. If there is none, return the archive."""
+    members = _members(dataset_class)
+    missing_files = {
         folder: [member for member in members if not (folder / member).is_file()]
-        for folder in (root, root / kind.base_folder)
+        for folder in (root, root / dataset_class.base_folder)
     }
-    for folder, absent in missing.items():
-        if not absent:
+    for folder, missing in missing_files.items():
+        if not missing:
             return folder
-    archive = root / kind.filename if root.is_dir() else root
+    archive = root / dataset_class.filename if root.is_dir() else root
     if archive.is_file():
         return archive
-    for folder, absent in missing.items():
-        if len(absent) < len(members):
-            raise RequestError(f"data.root={root}: {folder} is incomplete, without {', '.join(absent)}")
+    for folder, missing in missing_files.items():
+        if len(missing) < len(members):
+            raise RequestError(f"data.root={root}: {folder} is incomplete, without {', '.join(missing)}")
     hint = "; a tree of image files is read by data=image_folder" if (root / "train").is_dir() else ""
     raise RequestError(
-        f"data.root={root}: is no archive and holds neither {kind.filename} nor {kind.base_folder}{hint}"
+        f"data.root={root}: is neither the archive nor a folder with {dataset_class.filename} or "
+        f"{dataset_class.base_folder}{hint}"
     )
 
 
-def _downloaded(folder: Path, kind: Any, url: str | Sequence[str], sha256: str) -> Path:
+def _download(cache_dir: Path, dataset_class: Any, url: str | Sequence[str], sha256: str) -> Path:
     if not url:
-        raise RequestError(f"the archive is not in the cache folder {folder}, and data.url is empty")
-    archive = folder / "downloads" / f"{sha256[:12]}-{kind.filename}"
+        raise RequestError(f"the archive is not in the cache folder {cache_dir}, and data.url is empty")
+    archive = cache_dir / "downloads" / f"{sha256[:12]}-{dataset_class.filename}"
     hint = (
         "Set data.root=PATH to your own copy or data.url=URL to a mirror, or use experiment=quickstart, which needs "
         "no network."
@@ -123,7 +127,7 @@ def _downloaded(folder: Path, kind: Any, url: str | Sequence[str], sha256: str) 
 
 
 def _read(path: Path, algorithm: str, expected: str) -> bytes:
-    """The content of a published file. It is read once, so that what is checked is what is decoded."""
+    """Read the file once: the bytes that are decoded are the bytes that were checked."""
     try:
         content = read_bytes(path, _MAX_BYTES)
     except (OSError, ValueError) as error:
@@ -136,20 +140,21 @@ def _read(path: Path, algorithm: str, expected: str) -> bytes:
     return content
 
 
-def _read_archive(content: bytes, kind: Any) -> dict[str, bytes]:
-    wanted = {f"{kind.base_folder}/{member}": member for member in _members(kind)}
+def _read_archive(content: bytes, dataset_class: Any) -> dict[str, bytes]:
+    wanted = {f"{dataset_class.base_folder}/{member}": member for member in _members(dataset_class)}
     # In the archive's order: seeking is slow.
     with tarfile.open(fileobj=io.BytesIO(content), mode="r|gz") as tar:
         return {wanted[entry.name]: tar.extractfile(entry).read() for entry in tar if entry.name in wanted}  # type: ignore[union-attr]
 
 
-def _decode(kind: Any, batches: dict[str, bytes], image_size: int) -> Dataset:
-    """The data set in the published batches, which are therefore safe to unpickle."""
+def _decode(dataset_class: Any, batches: dict[str, bytes], image_size: int) -> Dataset:
+    """Decode the batches. Unpickling is safe, because ``_read`` has checked their hashes."""
     content = {member: pickle.loads(batch, encoding="latin1") for member, batch in batches.items()}
     train, test = (
-        _split({name: content[name] for name, _ in part}, image_size) for part in (kind.train_list, kind.test_list)
+        _split({name: content[name] for name, _ in part}, image_size)
+        for part in (dataset_class.train_list, dataset_class.test_list)
     )
-    return make_dataset(train, test, tuple(content[kind.meta["filename"]][kind.meta["key"]]))
+    return make_dataset(train, test, tuple(content[dataset_class.meta["filename"]][dataset_class.meta["key"]]))
 
 
 def _split(batches: dict[str, dict[str, Any]], image_size: int) -> Split:

@@ -15,46 +15,53 @@ from cifar_exp.explain.layers import LayerMap
 from cifar_exp.explain.verdict import HEADLINES, MARKS, WRONG_PLACE, decimal
 from cifar_exp.reports.figures import style
 
-_COLUMNS = 5  # of mistakes
+_GALLERY_COLUMNS = 5  # of the figure of misclassified images
 _SHEET_COLUMNS = 8
 _CAPTION_WIDTH = 26  # characters that fit over an image
-# Of the Grad-CAM figure, in inches: a map, the space between maps, a row, its label, and what is above and below.
-_CELL, _GAP, _ROW, _LABEL, _HEADER, _LINE = 0.84, 0.09, 1.06, 1.15, 1.05, 0.19
+# Of the Grad-CAM figure, in inches.
+_CELL = 0.84  # width and height of a map
+_GAP = 0.09  # between maps
+_ROW = 1.06  # height of a row of maps
+_LABEL = 1.15  # width of a row's label
+_HEADER = 1.05  # height above the maps
+_LINE = 0.19  # height of a line of the notes under the maps
 
 
 @dataclass(frozen=True)
-class Judged:
-    """A test image with its prediction: (H, W, C) uint8, names, softmax probability."""
+class ClassifiedImage:
+    """A test image, (H, W, C) uint8, with its label and its prediction."""
 
     index: int
     image: NDArray[np.uint8]
     label: str
     prediction: str
-    confidence: float
+    confidence: float  # softmax probability of the prediction
 
 
-def misclassified(judged: Sequence[Judged], total: int, images: int, path: Path) -> None:
-    """Misclassified images with test index, label, prediction and confidence; ``total`` of all ``images`` are."""
-    count = f"{total:,} of {images:,} test images misclassified"
-    if not judged:
-        style.draw_message(f"{count}; the config asks for none." if total else f"{count}.", path)
+def draw_misclassified(
+    classified: Sequence[ClassifiedImage], misclassified_count: int, test_count: int, path: Path
+) -> None:
+    """Draw misclassified images with test index, label, prediction and confidence; the title has the counts."""
+    count = f"{misclassified_count:,} of {test_count:,} test images misclassified"
+    if not classified:
+        style.draw_message(f"{count}{'; evaluation.gallery_images=0 shows none' if misclassified_count else ''}.", path)
         return
-    captions = [_caption(one) for one in judged]
+    captions = [_caption(one) for one in classified]
     lines = max(caption.count("\n") for caption in captions) + 1
-    rows = -(-len(judged) // _COLUMNS)
-    with style.new_figure(path, _COLUMNS * 1.75, rows * (1.7 + 0.15 * lines) + 0.5) as figure:
-        figure.suptitle(f"{count}; the {len(judged)} most confident mistakes", fontsize=11)
-        grid = figure.subplots(rows, _COLUMNS, squeeze=False).ravel()
-        style.show_images(grid, [one.image for one in judged], captions, 8)
+    rows = -(-len(classified) // _GALLERY_COLUMNS)
+    with style.new_figure(path, _GALLERY_COLUMNS * 1.75, rows * (1.7 + 0.15 * lines) + 0.5) as figure:
+        figure.suptitle(f"{count}; the {len(classified)} most confident mistakes", fontsize=11)
+        grid = figure.subplots(rows, _GALLERY_COLUMNS, squeeze=False).ravel()
+        style.show_images(grid, [one.image for one in classified], captions, 8)
 
 
-def _caption(one: Judged) -> str:
-    """Test index (for ``explain.indices``), prediction, confidence and label; long names are wrapped."""
+def _caption(one: ClassifiedImage) -> str:
+    """Return test index (for ``explain.indices``), prediction, confidence and label; long names are wrapped."""
     texts = (f"index {one.index}", f"predicted {one.prediction} ({one.confidence:.0%})", f"label {one.label}")
     return "\n".join(line for text in texts for line in textwrap.wrap(text, _CAPTION_WIDTH))
 
 
-def contact_sheet(
+def draw_contact_sheet(
     images: NDArray[np.uint8], captions: Sequence[str], title: str, path: Path, heat: NDArray[np.float32] | None = None
 ) -> None:
     """Draw N >= 1 images (N, H, W, C) in a grid, each overlaid with its Grad-CAM map if ``heat`` (N, H, W) is given."""
@@ -66,10 +73,10 @@ def contact_sheet(
         style.show_images(grid, images, captions, 7, heat)
 
 
-def augmentations(
+def draw_augmented(
     originals: NDArray[np.uint8], seen: Sequence[NDArray[np.uint8]], names: Sequence[str], policy: str, path: Path
 ) -> None:
-    """Training images (N, H, W, C) uint8 of the named classes, and their augmented versions in the first epochs."""
+    """Draw training images (N, H, W, C) uint8 of the named classes, and their augmented versions by epoch."""
     rows, columns = len(seen) + 1, len(originals)
     with style.new_figure(path, columns * 1.15 + 0.8, rows * 1.15 + 0.6) as figure:
         figure.suptitle(f"{columns} training images as the network sees them (augment={policy})", fontsize=11)
@@ -82,29 +89,31 @@ def augmentations(
             grid[0, column].set_title(style.shorten(name, 12), fontsize=8, fontweight="normal")
 
 
-def gradcam(judged: Sequence[Judged], explanation: Explanation, path: Path, *, reason: str | None = None) -> None:
-    """A row for each image: the image, then each layer's map for the predicted class and for the true one.
+def draw_gradcam(
+    classified: Sequence[ClassifiedImage], explanation: Explanation, path: Path, *, reason: str | None = None
+) -> None:
+    """Draw a row for each image: the image, then each layer's map for the predicted class and for the true one.
 
-    ``reason`` says why there are no maps; None if they could not be computed.
+    ``reason`` says why no layer is explained. None: computing the maps failed, and run.log has the warning.
     """
-    if not judged or not explanation.maps:
-        reason = "No test image was misclassified." if not judged else reason or "See the warning in run.log."
+    if not classified or not explanation.maps:
+        reason = "No test image was misclassified." if not classified else reason or "See the warning in run.log."
         style.draw_message(f"No Grad-CAM maps. {reason}", path)
         return
     layers = list(dict.fromkeys(cam.layer for cam in explanation.maps))
     by_place = {(cam.index, cam.layer.name, cam.target): cam for cam in explanation.maps}
     notes = _map_notes(explanation)
     width = _LABEL + (_CELL + _GAP) * (1 + len(TARGETS) * len(layers)) + _GAP * len(TARGETS)
-    height = _HEADER + _ROW * len(judged) + _LINE * len(notes) + 0.1
+    height = _HEADER + _ROW * len(classified) + _LINE * len(notes) + 0.1
     with style.new_figure(path, width, height, None) as figure:
 
         def cell(row: int, column: int, group: int) -> Any:
-            """The axes of a cell; column 0 has the images, each group of columns a gap before it."""
+            """Add axes. Column 0 shows the images. A gap precedes each group of columns."""
             left, top = _LABEL + column * (_CELL + _GAP) + group * _GAP, _HEADER + row * _ROW
             return figure.add_axes((left / width, 1 - (top + _CELL) / height, _CELL / width, _CELL / height))
 
         figure.text(0.5, 1 - 0.08 / height, _map_title(explanation), ha="center", va="top", fontsize=12, weight="bold")
-        for row, one in enumerate(judged):
+        for row, one in enumerate(classified):
             style.show_image(axes := cell(row, 0, 0), one.image)
             _row_label(axes, _map_caption(one))
             for group, target in enumerate(TARGETS):
@@ -127,14 +136,14 @@ def _map_title(explanation: Explanation) -> str:
     return f"{HEADLINES[verdict]} ({explanation.read_first})" if verdict else "Grad-CAM, not tested"
 
 
-def _map_caption(one: Judged) -> str:
+def _map_caption(one: ClassifiedImage) -> str:
     if one.label == one.prediction:
         return f"{style.shorten(one.label, 14)}\nright ({one.confidence:.2f})"
     return f"pred. {style.shorten(one.prediction, 12)}\n({one.confidence:.2f})\nlabel {style.shorten(one.label, 12)}"
 
 
 def _map_header(axes: Any, explanation: Explanation, layer: LayerMap, target: str, *, first: bool) -> None:
-    """The class, the layer, its map's size, and its faithfulness: the mean difference in the verdict's colour."""
+    """Print class, layer, map size and mean difference. The number has the colour of the verdict."""
     place: dict[str, Any] = {"xycoords": "axes fraction", "textcoords": "offset points"}
     if first:
         axes.annotate(f"For the {target} class", (0, 1), (0, 40), fontsize=10, weight="bold", **place)
@@ -149,18 +158,19 @@ def _map_header(axes: Any, explanation: Explanation, layer: LayerMap, target: st
 
 
 def _map_notes(explanation: Explanation) -> list[str]:
-    """Lines under the maps that explain the numbers."""
+    """Explain the numbers, in lines under the maps."""
     text = (
-        "Under a map: drop in the class's probability with the fifth of the pixels hidden that the map marks (in "
-        "brackets: with the pixels hidden that the maps of the other shown images mark). Each map has its own colour "
-        "scale."
+        "Under a map: how much the class's probability drops if the 20% of pixels that this map marks are hidden. "
+        "In brackets: the drop if those that the other shown images' maps mark are hidden. Each map has its own "
+        "colour scale."
     )
     if explanation.tests:
         n = {test.target: test.n for test in explanation.tests}
         text += (
-            f" Above: the mean difference on {n['predicted']:,} random test images; for the true class, on the "
-            "mistakes among them. Its colour is the verdict by the 95% interval. Green: marks what the prediction "
-            "depends on. Gray: no evidence that it does. Orange: marks the wrong place. Bold: the layer to read first."
+            f" Above a column: the mean difference of the two drops on {n['predicted']:,} random test images. For the "
+            "true class, only misclassified images count. The colour is the verdict by the 95% interval. Green: marks "
+            "what the prediction depends on. Gray: no evidence that it does. Orange: marks the wrong place. Bold: the "
+            "layer to read first."
         )
     return textwrap.wrap(text, 110)
 

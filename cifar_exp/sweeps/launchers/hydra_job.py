@@ -11,7 +11,8 @@ from types import FrameType
 from typing import NoReturn
 
 from hydra import version
-from hydra.core.utils import JobReturn, JobStatus, run_job, setup_globals
+from hydra.core.utils import JobReturn, JobStatus, setup_globals
+from hydra.core.utils import run_job as hydra_run_job
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, open_dict
 
@@ -28,7 +29,7 @@ class Job:
 
     number: int  # position in the sweep
     config: DictConfig  # with its ``hydra`` node; the sweep's directory is absolute
-    context: HydraContext  # Hydra's
+    context: HydraContext  # has Hydra's config loader
     task: TaskFunction  # called with the config
     folder: str  # current folder of the sweep's program, where relative paths start
 
@@ -51,22 +52,22 @@ class Job:
         os.chdir(self.folder)
         import_matplotlib()
         with _stop_on_signals():
-            done = run_job(self.task, self.config, "hydra.sweep.dir", "hydra.sweep.subdir", self.context)
-        if done.status is not JobStatus.COMPLETED:
-            report(self, f"{type(done._return_value).__name__}: {done._return_value}")
+            result = hydra_run_job(self.task, self.config, "hydra.sweep.dir", "hydra.sweep.subdir", self.context)
+        if result.status is not JobStatus.COMPLETED:
+            report(self, f"{type(result._return_value).__name__}: {result._return_value}")
             return None
-        value = done.return_value
+        value = result.return_value
         return None if value is None else float(value)
 
 
 def compose_jobs(
-    context: HydraContext, config: DictConfig, task: TaskFunction, job_overrides: Sequence[Sequence[str]], first: int
+    context: HydraContext, config: DictConfig, task: TaskFunction, job_overrides: Sequence[Sequence[str]], start: int
 ) -> list[Job]:
-    """Compose the jobs of a sweep, numbered from ``first``, and create the sweep's directory."""
+    """Compose the jobs of a sweep, numbered from ``start``, and create the sweep's directory."""
     sweep_dir = Path(config.hydra.sweep.dir).absolute()
     sweep_dir.mkdir(parents=True, exist_ok=True)
     jobs = []
-    for number, overrides in enumerate(job_overrides, start=first):
+    for number, overrides in enumerate(job_overrides, start=start):
         job = context.config_loader.load_sweep_config(config, list(overrides))
         with open_dict(job):
             job.hydra.job.id = str(number)
@@ -76,19 +77,19 @@ def compose_jobs(
     return jobs
 
 
-def job_returns(jobs: Sequence[Job], values: Mapping[int, float | None]) -> list[JobReturn]:
-    """The jobs' results for Hydra. None counts as failed: each job has recorded its own state."""
+def to_job_returns(jobs: Sequence[Job], values: Mapping[int, float | None]) -> list[JobReturn]:
+    """Convert the values for Hydra. All are COMPLETED, so that it raises nothing; failed jobs recorded their state."""
     return [JobReturn(status=JobStatus.COMPLETED, _return_value=values.get(job.number)) for job in jobs]
 
 
 def report(job: Job, message: str) -> None:
-    """Report the end of a job that cannot report it itself, on stderr."""
+    """Print on stderr how a job ended."""
     print(f"cifar-exp: job {job.number} ({job.directory}): {message}", file=sys.stderr, flush=True)
 
 
 @contextmanager
 def _stop_on_signals() -> Iterator[None]:
-    """Turn the signals of a scheduler into exceptions; a run in progress saves first."""
+    """Raise ``StoppedError`` on SIGTERM and SIGUSR2; while a run trains, ``training.signals`` saves first."""
 
     def stop(_signal: int, _frame: FrameType | None) -> NoReturn:
         raise StoppedError

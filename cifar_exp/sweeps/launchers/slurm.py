@@ -12,11 +12,13 @@ from cifar_exp.errors import RequestError
 from cifar_exp.safe_io.current_folder import SAFE_PATH
 from cifar_exp.sweeps.launchers.hydra_job import Job, StoppedError, report
 
-_POLL_SECONDS = 1.0  # at first, then longer and longer
+_POLL_SECONDS = 1.0  # first interval; each one is 20% longer than the one before
 _LONGEST_POLL_SECONDS = 30.0
+# Why a Slurm job waits, too usual to be reported.
 _ORDINARY_REASONS = {"None", "Resources", "Priority", "JobArrayTaskLimit", "BeginTime", "Cleaning", "Prolog"}
 _SAFE_PATH = "export " + " ".join(f"{name}={value}" for name, value in SAFE_PATH.items())
-_RESULT_SECONDS = 20  # until a shared file system shows a file from another machine
+_RESULT_SECONDS = 20  # wait for a result file: shared file systems show new files late
+_SUBMITIT_NAMES = {"name": "job_name", "timeout_min": "time"}
 
 
 def run_jobs(
@@ -27,7 +29,7 @@ def run_jobs(
     The jobs' directory and the data must be on a file system that all machines share.
 
     Returns:
-        The validation accuracy of each finished job, by its number.
+        The validation accuracy of each finished job, by its number. None for a job without a result.
 
     Raises:
         RequestError: Slurm refuses the jobs.
@@ -38,7 +40,7 @@ def run_jobs(
     sweep_dir = Path(jobs[0].config.hydra.sweep.dir)
     where = Path(folder).absolute() if folder else sweep_dir / ".submitit"
     cpus = parameters.get("cpus_per_task")
-    # The job's CPUs, not all of the machine's. Since Slurm 22.05, srun does not inherit --cpus-per-task from sbatch.
+    # Limit the threads to the job's CPUs. Since Slurm 22.05, srun does not inherit --cpus-per-task from sbatch.
     threads = [f"export OMP_NUM_THREADS={cpus} SRUN_CPUS_PER_TASK={cpus}"] if cpus else []
     try:
         executor = submitit.SlurmExecutor(folder=where / "%j", max_num_timeout=max_num_timeout)
@@ -60,7 +62,7 @@ def run_jobs(
 
 @dataclass(frozen=True)
 class SlurmTask:
-    """The callable that submitit runs on a node: the job, and its requeueing after a signal."""
+    """The callable that submitit runs on a node. It runs the job, and requeues it after a signal."""
 
     def __call__(self, job: Job) -> float | None:
         """Run the job; after a time limit or a signal, end without a result, so that it can be requeued."""
@@ -78,18 +80,18 @@ class SlurmTask:
             sys.exit(1)
 
     def checkpoint(self, job: Job) -> Any:
-        """The submission of a requeued job: the same job, which resumes from the run's checkpoint."""
+        """Called by submitit: submit a requeued job, which resumes from the run's checkpoint."""
         from submitit.helpers import DelayedSubmission
 
         return DelayedSubmission(self, job)
 
 
 def _executor_parameters(parameters: dict[str, Any]) -> dict[str, Any]:
-    """The parameters by the names of ``submitit.SlurmExecutor``."""
+    """Rename the parameters to those of ``submitit.SlurmExecutor``."""
     given = {key: value for key, value in parameters.items() if value is not None}
     if "mem_gb" in given:
         given["mem"] = f"{given.pop('mem_gb')}GB"
-    return {{"name": "job_name", "timeout_min": "time"}.get(key, key): value for key, value in given.items()}
+    return {_SUBMITIT_NAMES.get(key, key): value for key, value in given.items()}
 
 
 def _wait(submitted: dict[Any, Job]) -> dict[int, float | None]:
@@ -104,10 +106,10 @@ def _wait(submitted: dict[Any, Job]) -> dict[int, float | None]:
     gone_since: dict[Any, float] = {}
     poll_seconds = _POLL_SECONDS
     while waiting:
-        queued = _queued({task.job_id for task in waiting}, reported)
+        queued = _query_queue({task.job_id for task in waiting}, reported)
         for task, job in list(waiting.items()):
             if task.paths.result_pickle.exists():
-                values[job.number] = _value(task, job)
+                values[job.number] = _read_value(task, job)
                 del waiting[task]
             elif queued is None or task.job_id in queued:
                 gone_since.pop(task, None)
@@ -121,7 +123,7 @@ def _wait(submitted: dict[Any, Job]) -> dict[int, float | None]:
     return values
 
 
-def _value(task: Any, job: Job) -> float | None:
+def _read_value(task: Any, job: Job) -> float | None:
     error = task.exception()
     if error is None:
         return task.result()
@@ -129,12 +131,12 @@ def _value(task: Any, job: Job) -> float | None:
     return None
 
 
-def _queued(ours: set[str], reported: set[str]) -> set[str] | None:
-    """Those of ``ours`` that wait or run; None if Slurm does not answer. Unusual reasons are ``reported`` once."""
-    done = _squeue("--array", "--me", "--format=%i %r")
-    if done.returncode != 0:
+def _query_queue(ours: set[str], reported: set[str]) -> set[str] | None:
+    """Return those of ``ours`` that wait or run, None if Slurm does not answer; report unusual reasons once."""
+    result = _squeue("--array", "--me", "--format=%i %r")
+    if result.returncode != 0:
         return None
-    queued = dict(line.split(maxsplit=1) for line in done.stdout.splitlines() if line.split(maxsplit=1)[0] in ours)
+    queued = dict(line.split(maxsplit=1) for line in result.stdout.splitlines() if line.split(maxsplit=1)[0] in ours)
     for reason in sorted(set(queued.values()) - reported - _ORDINARY_REASONS):
         reported.add(reason)
         print(f"Jobs wait in Slurm's queue: {reason}", flush=True)

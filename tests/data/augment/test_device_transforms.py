@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from cifar_exp.data.augment import backend
 from cifar_exp.data.augment.backend import choose
 from cifar_exp.data.augment.device_transforms import DeviceAugmentation
-from cifar_exp.data.augment.policy import Augmentation
+from cifar_exp.data.augment.pipeline import Augmentation
 from cifar_exp.errors import RequestError
 
 ROOT = Path(__file__).resolve().parents[3]

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from scipy.stats import chi2_contingency
 
 from cifar_exp.data.augment.backend import choose
-from cifar_exp.data.augment.policy import Augmentation
+from cifar_exp.data.augment.pipeline import Augmentation
 from cifar_exp.data.batches import TrainingBatches
 from cifar_exp.data.dataset import Split
 
@@ -147,7 +147,7 @@ def test_draws_are_independent(found, name):
 @pytest.mark.parametrize(("name", "batches"), [("crop_flip_cutout", 20), ("published", BATCHES), ("nested", 20)])
 def test_a_shared_stream_is_detected(monkeypatch, name, batches):
     """One seed for all transforms, as ``Compose.set_random_seed`` gives it."""
-    monkeypatch.setattr("cifar_exp.data.augment.policy.derived_seed", lambda seed, _place: seed)
+    monkeypatch.setattr("cifar_exp.data.augment.pipeline.derived_seed", lambda seed, _place: seed)
     assert smallest_p_value(draws(by_albumentations(name, batches))) < DEPENDENT
 
 

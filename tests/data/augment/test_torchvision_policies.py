@@ -12,7 +12,7 @@ from torchvision.transforms import AutoAugmentPolicy, InterpolationMode, v2
 from cifar_exp.cli.main import main
 from cifar_exp.compute.seeding import derived_seed
 from cifar_exp.data.augment.backend import choose
-from cifar_exp.data.augment.policy import Augmentation
+from cifar_exp.data.augment.pipeline import Augmentation
 from cifar_exp.data.batches import Loader, TrainingBatches
 from cifar_exp.data.dataset import Split
 from cifar_exp.errors import RequestError

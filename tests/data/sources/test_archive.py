@@ -155,7 +155,7 @@ def test_a_missing_batch_is_named(load: Load, cifar10_archive: Archive, tmp_path
 
 
 def test_a_root_without_archive_and_batches_is_refused(load: Load, tmp_path: Path, image_tree: Path) -> None:
-    problem = f"is no archive and holds neither cifar-10-python.tar.gz nor {CIFAR10_FOLDER}"
+    problem = f"is neither the archive nor a folder with cifar-10-python.tar.gz or {CIFAR10_FOLDER}"
     for root, hint in ((tmp_path / "nowhere", ""), (tmp_path, ""), (image_tree, ".*data=image_folder")):
         with pytest.raises(RequestError, match=f"data.root={root}: {problem}{hint}$"):
             load(root=str(root))

@@ -10,7 +10,7 @@ import pytest
 
 from cifar_exp.config.groups.augment import AUGMENTATIONS
 from cifar_exp.config.targets import check_targets
-from cifar_exp.data.augment.policy import Augmentation
+from cifar_exp.data.augment.pipeline import Augmentation
 from cifar_exp.errors import RequestError
 
 COLOUR = (125.3, 122.95, 113.9)
@@ -226,7 +226,7 @@ def refuse(*arguments, **options):
     print("asked the network for", arguments)
     raise OSError("no network in this test")
 socket.getaddrinfo = socket.create_connection = socket.socket.connect = refuse
-import cifar_exp.data.augment.policy
+import cifar_exp.data.augment.pipeline
 print(os.environ["NO_ALBUMENTATIONS_UPDATE"])
 """
     environment = {key: value for key, value in os.environ.items() if key != "NO_ALBUMENTATIONS_UPDATE"}
