@@ -123,14 +123,14 @@ def _seconds_of_figures(config: ExperimentConfig, parts: Any, evaluation: Any, f
     ]
     tables.write_table(folder / "metrics.csv", tables.METRICS_COLUMNS, metrics)
     ten = parse.changed(config, {"explain.images": 10, "explain.indices": None})
-    indices = stages.images_to_explain(ten, evaluation)
+    indices = stages.choose_images_to_explain(ten, evaluation)
     explanation = Explanation(indices, stages.explain_images(ten, parts, evaluation, indices), tests=[])
     full = dataclasses.replace(parts, planned=planned)
 
     def write(figures: bool) -> tuple[float, float]:
         asked = parse.changed(ten, {"figures": figures, "epochs": 20})
         clock = Clock()
-        drawing.draw_progress(asked, full, outputs.used_schedule(asked, full, folder), folder, None)
+        drawing.draw_progress(asked, full, outputs.measure_schedule_use(asked, full, folder), folder, None)
         outputs.write_tables(full, evaluation, None, folder)
         outputs.write_gradcam(full, evaluation, explanation, folder)
         drawing.draw_augmentations(asked, full, folder, None)

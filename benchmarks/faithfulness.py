@@ -88,7 +88,7 @@ def repeated(
     differences = []
     for seed in range(repeats):
         rows = faithfulness.sample(labels, predictions, n, seed)
-        effect = faithfulness.effect_of(
+        effect = faithfulness.measure_effect(
             explainer, images[rows], predictions[rows], maps(images[rows], predictions[rows], seed), seed
         )
         verdicts[verdict(effect.low, effect.high)] += 1

@@ -58,7 +58,7 @@ def plain_loop(device: torch.device, epochs: int, warm_up: int = 20) -> float:
 
 def waits_in_an_epoch(overrides: list[str], folder: Path) -> int:
     """How often the program waits for the GPU in a run's second epoch, as far as PyTorch notices, its end left out."""
-    train_epoch, step_rows, counts = fit.train_epoch, epoch._step_rows, []
+    train_epoch, step_rows, counts = fit.train_epoch, epoch._make_step_rows, []
 
     def watched(learner: Any, *args: Any, **options: Any) -> Any:
         with warnings.catch_warnings(record=True) as caught:
@@ -74,7 +74,7 @@ def waits_in_an_epoch(overrides: list[str], folder: Path) -> int:
         torch.cuda.set_sync_debug_mode("default")  # the epoch's figures are fetched from here on
         return step_rows(*args)
 
-    with mock.patch.object(fit, "train_epoch", watched), mock.patch.object(epoch, "_step_rows", unwatched):
+    with mock.patch.object(fit, "train_epoch", watched), mock.patch.object(epoch, "_make_step_rows", unwatched):
         finished_run([*overrides, "epochs=2"], folder)
     return counts[1]
 

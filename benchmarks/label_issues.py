@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from measuring import Limit, Report, Result, arguments
 
-from cifar_exp.evaluation.probability_records import label_issues
+from cifar_exp.evaluation.probability_records import find_label_issues
 
 FLIPPED = 0.02  # share of the test labels
 
@@ -33,12 +33,12 @@ def main() -> None:
             with np.load(folder / "probabilities.npz") as arrays:
                 probabilities, labels = arrays["probabilities"], arrays["labels"]
             flipped, given = flip(labels, probabilities.shape[1], seed)
-            issues = label_issues(probabilities, given)
+            issues = find_label_issues(probabilities, given)
             accuracy.append(float((probabilities.argmax(axis=1) == labels).mean()))
             in_list.append(float(np.isin(flipped, issues).mean()))
             at_top.append(float(np.isin(flipped, issues[: 2 * len(flipped)]).mean()))
             length.append(len(issues) / len(flipped))
-            clean.append(len(label_issues(probabilities, labels)) / len(labels))
+            clean.append(len(find_label_issues(probabilities, labels)) / len(labels))
     report.add(Result("accuracy on the clean labels", "fraction", accuracy))
     report.add(Result("flipped labels in the list", "fraction", in_list))
     limit = Limit("measured", at_least=0.8)

@@ -1,4 +1,4 @@
-"""What a config describes, built: data, augmentation, network, optimizer, schedule."""
+"""Builds what a config describes: data, augmentation, network, optimizer, schedule."""
 
 import logging
 import math
@@ -35,7 +35,7 @@ from cifar_exp.training import schedule
 from cifar_exp.training.ema import WeightAverage
 from cifar_exp.training.initial_weights import load_initial_weights
 from cifar_exp.training.learner import Learner
-from cifar_exp.training.loss import Loss, class_weights
+from cifar_exp.training.loss import Loss, compute_class_weights
 from cifar_exp.training.lr_range_test import LRRange, LRRangeTest, run_lr_range_test
 from cifar_exp.training.mixing import Mixing
 from cifar_exp.training.optimizer import build_optimizer
@@ -48,7 +48,7 @@ MOST_STEPS = 10_000_000  # planning them takes minutes, and their tables half a 
 
 @dataclass(frozen=True)
 class Parts:
-    """What a run works with."""
+    """The objects that a run works with, built from its config."""
 
     splits: Splits  # the images
     class_names: tuple[str, ...]  # in the order of the labels
@@ -62,7 +62,7 @@ class Parts:
     normalize: Normalizer  # makes the network's input
     explained: ExplainedLayers  # the layers that Grad-CAM explains
     max_lr: float  # the peak learning rate
-    lr_range_test: LRRangeTest | None  # that found ``max_lr``; None if the config names a number
+    lr_range_test: LRRangeTest | None  # measured ``max_lr``; None if the config names a number
 
 
 def build(
@@ -95,7 +95,7 @@ def build(
     names = dataset.class_names
     splits = Splits(*hold_out(dataset.train, node.validation_fraction, node.split_seed, names), dataset.test)
     statistics = statistics or channel_statistics(splits.train.images, node.statistics_decimals)
-    batches = _training_batches(config, splits.train, dataset.train.images.nbytes, statistics, compute)
+    batches = _build_batches(config, splits.train, dataset.train.images.nbytes, statistics, compute)
     # --- network ---
     steps_per_epoch = math.ceil(batches.per_epoch / config.accumulate)
     total_steps = config.epochs * steps_per_epoch  # the only place that converts epochs to steps
@@ -106,7 +106,7 @@ def build(
             load_initial_weights(model, config.model, len(names), splits.train.images.shape[3])
     normalize = Normalizer(statistics, compute)
     # --- training ---
-    training_step = _training_step(config, splits.train.labels, len(names), compute, normalize)
+    training_step = _build_training_step(config, splits.train.labels, len(names), compute, normalize)
     max_lr, lr_range_test = config.max_lr, None
     if max_lr == AUTO:
         max_lr, lr_range_test = current_ranks().broadcast(
@@ -130,7 +130,7 @@ def _check_limits(config: ExperimentConfig, total_steps: int, test_images: int) 
         raise RequestError(f"explain.indices={missing[0]}: the test split has images 0 to {test_images - 1}")
 
 
-def _training_batches(
+def _build_batches(
     config: ExperimentConfig, train: Split, data_bytes: int, statistics: Statistics, compute: Compute
 ) -> TrainingBatches:
     ranks, low = current_ranks(), config.augment.low_resolution
@@ -147,17 +147,17 @@ def _training_batches(
         "low_resolution": None if low.size is None else LowResolution(low.size, low.fraction, config.epochs),
         "balanced": config.data.sampler == "balanced",
     }
-    maker: type[TrainingBatches] = TrainingBatches
+    batches_class: type[TrainingBatches] = TrainingBatches
     if backend.device_augmentation is not None:
-        maker = DeviceBatches
+        batches_class = DeviceBatches
         options |= {"device_augmentation": backend.device_augmentation, "device": compute.device}
-    return maker(train, augmentation, config.batch_size, config.seed, ranks, **options)
+    return batches_class(train, augmentation, config.batch_size, config.seed, ranks, **options)
 
 
-def _training_step(
+def _build_training_step(
     config: ExperimentConfig, labels: NDArray[np.int64], classes: int, compute: Compute, normalize: Normalizer
 ) -> TrainingStep:
-    weights = class_weights(config.loss.class_weights, labels, classes, compute.device)
+    weights = compute_class_weights(config.loss.class_weights, labels, classes, compute.device)
     alphas = config.mixing.mixup_alpha, config.mixing.cutmix_alpha
     return TrainingStep(
         compute,
@@ -172,7 +172,7 @@ def _training_step(
 def _build_learner(
     config: ExperimentConfig, model: torch.nn.Module, max_lr: float, total_steps: int, training_step: TrainingStep
 ) -> tuple[Learner, NDArray[np.float64]]:
-    """The network with its optimizer and schedule, and the learning rates of all steps."""
+    """Build the network with its optimizer and schedule; returns also the learning rates of all steps."""
     ranks, compute = current_ranks(), training_step.compute
     model, forward = ranks.wrap(model, sync_batch_norm=config.sync_batch_norm, device=compute.device)
     if not ranks.is_rank_0:
@@ -182,7 +182,7 @@ def _build_learner(
     plan = {"max_lr": optimizer.param_groups[0]["lr"], "total_steps": total_steps}
     learner = Learner(
         model=model,
-        forward=_training_form(config, forward, compute),
+        forward=_prepare_forward(config, forward, compute),
         optimizer=optimizer,
         scheduler=schedule.build_scheduler(config.scheduler, optimizer, **plan),
         interval=config.scheduler.interval,
@@ -194,13 +194,13 @@ def _build_learner(
     return learner, schedule.planned_learning_rates(config.scheduler, **plan)
 
 
-def _training_form(
+def _prepare_forward(
     config: ExperimentConfig, network: torch.nn.Module, compute: Compute
 ) -> Callable[[torch.Tensor], torch.Tensor]:
-    """What training calls: the network, or its compiled or captured form."""
+    """Return what training calls: the network, or its compiled or captured form."""
     if config.compile:
         return compile_network(network, compute.device)
-    # This package's networks are known to run no Python code that a capture would lose.
+    # A capture loses Python code; this package's networks run none.
     is_known = not isinstance(config.model, LibraryConfig | OwnNode)
     is_alone = not isinstance(network, torch.nn.parallel.DistributedDataParallel)
     if config.cuda_graph and is_known and is_alone and compute.device.type == "cuda" and config.accumulate == 1:
@@ -215,7 +215,7 @@ def _find_max_lr(
     training_step: TrainingStep,
     known: float | None,
 ) -> tuple[float, LRRangeTest | None]:
-    """The learning rate that an LR range test suggests, and the test; only the former if it is known."""
+    """Run an LR range test; returns the suggested learning rate and the test, None if the rate is known."""
     if isinstance(known, float) and known > 0:
         return known, None
     lr_range = LRRange()
@@ -231,7 +231,7 @@ def _find_max_lr(
 
 
 def describe(name: str, parts: Parts) -> list[str]:
-    """What is about to be trained, in two lines."""
+    """Describe data and network in two lines."""
     splits, learner, compute = parts.splits, parts.learner, parts.compute
     held_out = 0 if splits.validation is None else len(splits.validation)
     world_size = current_ranks().world_size

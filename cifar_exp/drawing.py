@@ -34,10 +34,10 @@ def draw_progress(
     if not config.figures:
         return
     path = out_dir / "figures" / "learning_rate.png"
-    with lifecycle.survived(out_dir, path.name, status):
+    with lifecycle.errors_as_warnings(out_dir, path.name, status):
         learning_rate(parts.planned, tables.read_table(out_dir / "steps.csv"), use, path)
     if (out_dir / "metrics.csv").exists():
-        with lifecycle.survived(out_dir, "curves.png", status):
+        with lifecycle.errors_as_warnings(out_dir, "curves.png", status):
             curves(tables.read_table(out_dir / "metrics.csv"), config.name, path.with_name("curves.png"))
 
 
@@ -53,19 +53,19 @@ def draw_evaluation(
     if not config.figures:
         return
     test, names, folder = parts.splits.test, parts.class_names, out_dir / "figures"
-    with lifecycle.survived(out_dir, "confusion.png", status):
+    with lifecycle.errors_as_warnings(out_dir, "confusion.png", status):
         counts = confusion_matrix(evaluation.labels, evaluation.predictions, len(names))
         title = f"{config.name}: {evaluation.accuracy:.2%} of {len(test):,} test images right"
         confusion(counts, names, title, folder / "confusion.png")
     if np.isfinite(evaluation.probabilities).all():
-        with lifecycle.survived(out_dir, "calibration.png", status):
+        with lifecycle.errors_as_warnings(out_dir, "calibration.png", status):
             calibration(evaluation.confidences, evaluation.correct, folder / "calibration.png")
-    with lifecycle.survived(out_dir, "misclassified.png", status):
+    with lifecycle.errors_as_warnings(out_dir, "misclassified.png", status):
         wrong = evaluation.most_confidently_wrong()
         gallery = classified_images(parts, evaluation, wrong[: config.evaluation.gallery_images])
         draw_misclassified(gallery, len(wrong), len(test), folder / "misclassified.png")
     if is_wanted(config.explain):
-        with lifecycle.survived(out_dir, "gradcam.png", status):
+        with lifecycle.errors_as_warnings(out_dir, "gradcam.png", status):
             images = classified_images(parts, evaluation, explanation.indices)
             draw_gradcam(images, explanation, folder / "gradcam.png", reason=parts.explained.note)
 
@@ -77,7 +77,7 @@ def draw_augmentations(config: ExperimentConfig, parts: Parts, out_dir: Path, st
     train, names = parts.splits.train, parts.class_names
     shown = evenly(len(train), _AUGMENTED_IMAGES)
     epochs = range(1, min(_AUGMENTED_EPOCHS, config.epochs) + 1)
-    with lifecycle.survived(out_dir, "augmentations.png", status):
+    with lifecycle.errors_as_warnings(out_dir, "augmentations.png", status):
         draw_augmented(
             train.images[shown],
             [np.stack([parts.batches.as_seen(index, epoch) for index in shown]) for epoch in epochs],

@@ -1,4 +1,4 @@
-"""What a run leaves for people, apart from its figures: its tables, its summary and its closing lines."""
+"""Writes the tables of a run, its summary and the last lines of its log."""
 
 import logging
 from pathlib import Path
@@ -18,13 +18,13 @@ from cifar_exp.explain.gradcam import gradcam_rows
 from cifar_exp.explain.verdict import HEADLINES, WRONG_PLACE, finding, sanity
 from cifar_exp.network import count_parameters
 from cifar_exp.run_dir import lifecycle, run_status, tables
-from cifar_exp.run_dir.environment import changes, current_environment, log_changes
+from cifar_exp.run_dir.environment import current_environment, list_changes, log_changes
 from cifar_exp.safe_io import atomic
 from cifar_exp.safe_io.plural import plural
 from cifar_exp.safe_io.untrusted import read_json
 from cifar_exp.training import lr_range_test
-from cifar_exp.training.fit import Fitted
-from cifar_exp.training.schedule import ScheduleUse, schedule_use
+from cifar_exp.training.fit import FitResult
+from cifar_exp.training.schedule import ScheduleUse, compare_with_plan
 
 log = logging.getLogger(__name__)
 
@@ -40,14 +40,14 @@ def write_environment(parts: Parts, out_dir: Path, *, resume: bool = False) -> d
     environment, diff = current_environment(parts.compute, parts.batches.backend, parts.fingerprint)
     path = out_dir / "environment.json"
     if resume and path.exists():
-        found = changes(out_dir, read_json(path), environment, diff)
-        if any(change.what == "data_fingerprint" for change in found):
+        changes = list_changes(out_dir, read_json(path), environment, diff)
+        if any(change.what == "data_fingerprint" for change in changes):
             raise RequestError(
                 f"{out_dir}: cannot be resumed: the data is not what the run started with; start a new run on it"
             )
-        if found:
+        if changes:
             log.warning("The numbers may differ from those of a run that was not interrupted:")
-            log_changes(found)
+            log_changes(changes)
         return environment
     if diff:
         atomic.write_text(out_dir / "code.diff", diff)
@@ -56,7 +56,7 @@ def write_environment(parts: Parts, out_dir: Path, *, resume: bool = False) -> d
 
 
 def write_plan(config: ExperimentConfig, parts: Parts, out_dir: Path, status: dict[str, Any]) -> None:
-    """What is known before training: the planned learning rates, and with ``max_lr=auto`` the LR range test."""
+    """Write what is known before training: the planned learning rates, and with ``max_lr=auto`` the LR range test."""
     result = parts.lr_range_test
     if result is not None:
         tables.write_table(out_dir / lr_range_test.FILE, tables.LR_FIND_COLUMNS, result.rows())
@@ -69,13 +69,13 @@ def write_plan(config: ExperimentConfig, parts: Parts, out_dir: Path, status: di
     tables.write_table(out_dir / "schedule.csv", tables.SCHEDULE_COLUMNS, rows)
 
 
-def used_schedule(config: ExperimentConfig, parts: Parts, out_dir: Path) -> ScheduleUse:
-    """How much of the schedule the steps in ``steps.csv`` used; logs it."""
+def measure_schedule_use(config: ExperimentConfig, parts: Parts, out_dir: Path) -> ScheduleUse:
+    """Measure and log how much of the schedule the steps in ``steps.csv`` used."""
     steps = tables.read_table(out_dir / "steps.csv")
     # With early stopping the end of an open-ended schedule is not missed.
     planned = parts.planned if config.early_stopping.patience is None else parts.planned[: len(steps)]
     rates, epochs = steps["learning_rate"].to_numpy(), int(steps["epoch"].iloc[-1])
-    use = schedule_use(config.scheduler.interval, planned, rates, epochs)
+    use = compare_with_plan(config.scheduler.interval, planned, rates, epochs)
     (log.info if use.complete else log.warning)("Schedule %s: %s", config.scheduler.name, use)
     return use
 
@@ -95,7 +95,7 @@ def write_tables(parts: Parts, evaluation: Evaluation, tta: Evaluation | None, o
 
 
 def write_gradcam(parts: Parts, evaluation: Evaluation, explanation: Explanation, out_dir: Path) -> None:
-    """``gradcam.csv`` and ``faithfulness.csv``, and what they say in a sentence."""
+    """Write ``gradcam.csv`` and ``faithfulness.csv``, and log their result in a sentence."""
     names = parts.class_names
     labels = {int(index): names[evaluation.labels[index]] for index in explanation.indices}
     predictions = {int(index): names[evaluation.predictions[index]] for index in explanation.indices}
@@ -103,32 +103,32 @@ def write_gradcam(parts: Parts, evaluation: Evaluation, explanation: Explanation
     tables.write_table(out_dir / "gradcam.csv", tables.GRADCAM_COLUMNS, rows)
     tables.write_table(out_dir / "faithfulness.csv", tables.FAITHFULNESS_COLUMNS, faithfulness_rows(explanation.tests))
     for test in explanation.tests:
-        name, effect, found = test.layer.name, test.effect, test.verdict
-        if test.target != "predicted" or name != explanation.read_first or effect is None or found is None:
+        name, effect, verdict = test.layer.name, test.effect, test.verdict
+        if test.target != "predicted" or name != explanation.read_first or effect is None or verdict is None:
             continue
         text = finding(name, effect.attended_drop, effect.control_drop, effect.low, effect.high, test.n)
-        (log.warning if found == WRONG_PLACE else log.info)("%s. %s", HEADLINES[found], text)
+        (log.warning if verdict == WRONG_PLACE else log.info)("%s. %s", HEADLINES[verdict], text)
         if test.correlation is not None and (warning := sanity(name, test.correlation)):
             log.warning(warning)
 
 
-def _measured_epoch(config: ExperimentConfig, fitted: Fitted) -> tuple[str, int]:
-    """The checkpoint whose weights the final figures are of, and its epoch."""
+def _find_measured_epoch(config: ExperimentConfig, fitted: FitResult) -> tuple[str, int]:
+    """Return the checkpoint whose weights are evaluated at the end, and its epoch."""
     if config.evaluation.weights == "best" and fitted.best.epoch is not None:
         return "best", fitted.best.epoch
     return "last", len(fitted.metrics)
 
 
-def results(
+def collect_results(
     config: ExperimentConfig,
     parts: Parts,
-    fitted: Fitted,
+    fitted: FitResult,
     evaluation: Evaluation,
     use: ScheduleUse,
     environment: dict[str, Any],
 ) -> dict[str, Any]:
-    """The columns of ``summary.csv`` that are measured, apart from the time that the run takes."""
-    row = fitted.metrics[_measured_epoch(config, fitted)[1] - 1]
+    """Collect the measured columns of ``summary.csv``, apart from the time that the run takes."""
+    row = fitted.metrics[_find_measured_epoch(config, fitted)[1] - 1]
     train_seconds = sum(one["train_seconds"] for one in fitted.metrics)
     selected_on_validation = fitted.selection_split == "validation"
     return {
@@ -159,8 +159,10 @@ def results(
     }
 
 
-def log_results(config: ExperimentConfig, parts: Parts, fitted: Fitted, summary: dict[str, Any], out_dir: Path) -> None:
-    """The closing lines of the log."""
+def log_results(
+    config: ExperimentConfig, parts: Parts, fitted: FitResult, summary: dict[str, Any], out_dir: Path
+) -> None:
+    """Write the last lines of the log."""
     loss, published, tta = (summary[key] for key in ("test_loss", "test_loss_as_published", "test_accuracy_tta"))
     if published is not None:
         text = (
@@ -171,7 +173,7 @@ def log_results(config: ExperimentConfig, parts: Parts, fitted: Fitted, summary:
     accuracies = "Train accuracy {train_accuracy:.2%}, test accuracy {test_accuracy:.2%}".format(**summary)
     gap = f"gap {100 * summary['generalization_gap']:.2f} points"
     wrong = f"{summary['misclassified']:,} of {plural(len(parts.splits.test), 'test image')} misclassified"
-    weights = Path(lifecycle.run_name(out_dir)) / "checkpoints" / f"{_measured_epoch(config, fitted)[0]}.pt"
+    weights = Path(lifecycle.run_name(out_dir)) / "checkpoints" / f"{_find_measured_epoch(config, fitted)[0]}.pt"
     log.info("%s, %s; %s; weights in %s", accuracies, gap, wrong, weights)
     if tta is not None:
         views = config.evaluation.test_time_augmentation

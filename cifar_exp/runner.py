@@ -15,7 +15,7 @@ from cifar_exp.config.parse import as_containers, parse
 from cifar_exp.config.schema import ExperimentConfig
 from cifar_exp.errors import DivergedError
 from cifar_exp.evaluation.metrics import Evaluation
-from cifar_exp.evaluation.probability_records import fitted_temperature, probability_scores
+from cifar_exp.evaluation.probability_records import compute_probability_scores, fit_test_temperature
 from cifar_exp.explain.gradcam import CamMap
 from cifar_exp.reports.run_page.live import LivePage
 from cifar_exp.run_dir import lifecycle
@@ -63,14 +63,14 @@ def run(
         except DivergedError:
             _draw_progress(config, parts, out_dir, status)
             raise
-        evaluation, validation = stages.final_evaluations(config, parts, fitted, out_dir)
+        evaluation, validation = stages.evaluate_final_weights(config, parts, fitted, out_dir)
         end_distributed_part()  # rank 0 does the rest
         # --- results: written before anything that may fail ---
-        use = outputs.used_schedule(config, parts, out_dir)
+        use = outputs.measure_schedule_use(config, parts, out_dir)
         tta = stages.measure_tta(config, parts)
         suspects = outputs.write_tables(parts, evaluation, tta, out_dir)
-        results = outputs.results(config, parts, fitted, evaluation, use, environment)
-        scores = probability_scores(evaluation, fitted_temperature(validation))
+        results = outputs.collect_results(config, parts, fitted, evaluation, use, environment)
+        scores = compute_probability_scores(evaluation, fit_test_temperature(validation))
         results |= {"test_accuracy_tta": tta.accuracy if tta else None, **scores}
 
         def write_summary() -> dict[str, Any]:
@@ -87,23 +87,23 @@ def run(
 
 
 def _build(config: ExperimentConfig, out_dir: Path, *, known_max_lr: float | None, resume: bool) -> Parts:
-    """The parts of a run, which keeps its initial weights. A wrong request is refused before anything is logged."""
+    """Build the parts and save the initial weights. A wrong request is refused before anything is logged."""
     memory.reset_peak_memory()
-    start = initial_weights.from_run(config, out_dir) if resume else config
+    start = initial_weights.use_saved_weights(config, out_dir) if resume else config
     parts = build(start, known_max_lr=known_max_lr)
-    initial_weights.keep(config, parts.learner.model, out_dir)
-    memory.release_free_memory()  # what reading and splitting the data took
+    initial_weights.save_initial_weights(config, parts.learner.model, out_dir)
+    memory.release_free_memory()  # used for reading and splitting the data
     for line in (f"Run directory: {lifecycle.run_name(out_dir)}", *describe(config.name, parts)):
         log.info("%s", line)
     return parts
 
 
 def _draw_progress(config: ExperimentConfig, parts: Parts, out_dir: Path, status: dict[str, Any]) -> None:
-    """Draw the figures of a run that diverged; what fails is a warning."""
-    with lifecycle.survived(out_dir, "The figures", status):
+    """Draw the figures of a run that diverged; an error is a warning."""
+    with lifecycle.errors_as_warnings(out_dir, "The figures", status):
         from cifar_exp import drawing  # loads Matplotlib, which training does not need
 
-        drawing.draw_progress(config, parts, outputs.used_schedule(config, parts, out_dir), out_dir, status)
+        drawing.draw_progress(config, parts, outputs.measure_schedule_use(config, parts, out_dir), out_dir, status)
 
 
 def _explain_and_draw(
@@ -114,9 +114,9 @@ def _explain_and_draw(
     out_dir: Path,
     status: dict[str, Any],
 ) -> Sequence[CamMap]:
-    """Explain test images and draw the figures; what fails is a warning. Returns the Grad-CAM maps."""
+    """Explain test images and draw the figures; an error is a warning. Returns the Grad-CAM maps."""
     explanation = stages.explain_test_images(config, parts, evaluation, out_dir, status)
-    with lifecycle.survived(out_dir, "The figures", status):
+    with lifecycle.errors_as_warnings(out_dir, "The figures", status):
         from cifar_exp import drawing
 
         drawing.draw_progress(config, parts, use, out_dir, status)
@@ -130,4 +130,4 @@ def run_on_other_rank(task: dict[str, Any], resume: bool) -> None:
     nowhere, config = Path(os.devnull), parse(task)
     parts = build(config)
     fitted = stages.train(config, parts, nowhere, None, resume=resume)
-    stages.final_evaluations(config, parts, fitted, nowhere)
+    stages.evaluate_final_weights(config, parts, fitted, nowhere)

@@ -21,7 +21,7 @@ from cifar_exp.config.resolved import resolve
 from cifar_exp.config.schema import OVERRIDABLE, ExperimentConfig
 from cifar_exp.errors import DONE, RequestError
 from cifar_exp.evaluation.metrics import Evaluation
-from cifar_exp.evaluation.probability_records import probability_scores
+from cifar_exp.evaluation.probability_records import compute_probability_scores
 from cifar_exp.evaluation.weights import read_weights
 from cifar_exp.run_dir import tables
 from cifar_exp.run_dir.environment import describe_environment
@@ -80,7 +80,7 @@ def evaluate_run(run: SavedRun, overrides: list[str], weights: str | None, out: 
         "misclassified": int((~evaluation.correct).sum()),
         "changed_predictions": changed,
         "accuracy_tta": tta.accuracy if tta else None,
-        **probability_scores(evaluation, _temperature(run) if same_weights else None),
+        **compute_probability_scores(evaluation, _temperature(run) if same_weights else None),
     }
     tables.write_table(out_dir / "evaluation.csv", EVALUATION_COLUMNS, [row])
     explanation = explain_test_images(config, parts, evaluation, out_dir)

@@ -19,7 +19,7 @@ from cifar_exp.data.augment.backend import choose
 from cifar_exp.data.augment.pipeline import Augmentation
 from cifar_exp.errors import DONE, FAILED, DivergedError, RequestError
 from cifar_exp.run_dir import tables
-from cifar_exp.run_dir.environment import Change, changes, current_environment, log_changes
+from cifar_exp.run_dir.environment import Change, current_environment, list_changes, log_changes
 from cifar_exp.run_dir.saved_run import SavedRun, new_output, open_run
 from cifar_exp.runner import run
 from cifar_exp.safe_io import atomic
@@ -53,7 +53,7 @@ def main(options: argparse.Namespace) -> int:
     for override in options.overrides:
         raise RequestError(f"{override}: a reproduction runs the saved config; only trust=[...] can be set")
     saved = open_run(options.run, trust=options.trust)
-    config = initial_weights.from_run(saved.config, saved.path)
+    config = initial_weights.use_saved_weights(saved.config, saved.path)
     if options.data_root is not None:
         if not hasattr(config.data, "root"):
             raise RequestError(f"--data-root: data={config.data.name} has no root")
@@ -141,7 +141,7 @@ def _changes(saved: SavedRun, config: ExperimentConfig) -> list[Change]:
     augmentation = Augmentation(config.augment.transforms, (0.0,) * channels, (height, width, channels))
     backend = choose(config.augment_backend, augmentation, compute.device, dataset.train.images.nbytes)
     now, diff = current_environment(compute, backend.name, dataset.fingerprint)
-    return edited + changes(saved.path, saved.environment, now, diff)
+    return edited + list_changes(saved.path, saved.environment, now, diff)
 
 
 def _log_verdict(verdict: dict[str, Any], first: Difference | None, out_dir: Path) -> None:

@@ -21,7 +21,7 @@ class Pair:
     """Run A (the baseline) and run B on the same test images."""
 
     position: int  # row of B in the comparison's runs
-    counts: statistics.Paired | None = None  # None if the two cannot be compared
+    counts: statistics.PairedCounts | None = None  # None if the two cannot be compared
     interval: tuple[float, float] = (float("nan"), float("nan"))  # 95% confidence interval of the difference
     p_value: float = float("nan")  # of McNemar's exact test
     p_value_corrected: float = float("nan")  # for several comparisons (Holm)

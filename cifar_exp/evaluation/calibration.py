@@ -42,7 +42,7 @@ class CalibrationError:
 
 
 def equal_mass_bins(confidences: NDArray[np.float64]) -> NDArray[np.int64]:
-    """(N,) bin of each image, by quantiles of the confidence.
+    """Assign each image to a bin, (N,), by quantiles of the confidence.
 
     Equal confidences share a bin, no bin is empty, and a small split has fewer bins, of at least 20 images.
     """
@@ -79,7 +79,7 @@ def expected_calibration_error(confidences: NDArray[np.float64], correct: NDArra
 
 
 def calibration_error(confidences: NDArray[np.float64], correct: NDArray[np.bool_]) -> CalibrationError:
-    """The ECE with its interval.
+    """Compute the ECE with its interval.
 
     Chance biases an ECE upwards: even a perfectly calibrated network has one above 0. ``by_chance`` simulates such
     networks, in which every image is right with the probability of its confidence (consistency resampling, Broecker &
@@ -116,7 +116,7 @@ def brier_score(probabilities: NDArray[np.float32], labels: NDArray[np.int64]) -
 
 
 def fit_temperature(probabilities: NDArray[np.float32], labels: NDArray[np.int64]) -> float | None:
-    """The temperature with the lowest cross-entropy on held-out images (Guo et al. 2017, arXiv 1706.04599).
+    """Fit the temperature with the lowest cross-entropy on held-out images (Guo et al. 2017, arXiv 1706.04599).
 
     The cross-entropy is convex in the inverse temperature, so it is lowest where its slope is 0.
 
@@ -137,15 +137,15 @@ def fit_temperature(probabilities: NDArray[np.float32], labels: NDArray[np.int64
     return 1 / float(brentq(slope, low, high, xtol=1e-12)) if slope(low) < 0 < slope(high) else None
 
 
-def with_temperature(probabilities: NDArray[np.float32], temperature: float) -> NDArray[np.float64]:
-    """(N, C) probabilities whose logits are divided by a temperature."""
+def apply_temperature(probabilities: NDArray[np.float32], temperature: float) -> NDArray[np.float64]:
+    """Divide the logits by a temperature; returns (N, C) probabilities."""
     return softmax(np.log(np.maximum(probabilities, _TINY, dtype=np.float64)) / temperature, axis=1)
 
 
 def calibration_scores(
     probabilities: NDArray[np.float32], labels: NDArray[np.int64], temperature: float | None
 ) -> dict[str, float | None]:
-    """Columns of ``summary.csv`` about calibration.
+    """Compute the columns of ``summary.csv`` about calibration.
 
     ``temperature`` was fitted on the validation split; None if there is no such split.
     """
@@ -157,5 +157,5 @@ def calibration_scores(
         "ece": ece(probabilities),
         "brier": brier_score(probabilities, labels),
         "temperature": temperature,
-        "ece_calibrated": None if temperature is None else ece(with_temperature(probabilities, temperature)),
+        "ece_calibrated": None if temperature is None else ece(apply_temperature(probabilities, temperature)),
     }

@@ -84,8 +84,8 @@ def evaluate(
     """Evaluate ``model`` on all images of ``split``; its training mode is restored afterwards.
 
     In a distributed run each rank evaluates its shard of every batch, and all ranks return all results. ``views``
-    selects the test-time augmentation (``view_logits``). ``after_batch`` is called between batches, and may raise to
-    stop.
+    selects the test-time augmentation (``compute_view_logits``). ``after_batch`` is called between batches, and may
+    raise to stop.
     """
     was_training = model.training
     model.eval()
@@ -102,7 +102,7 @@ def evaluate(
         rows, counted = ranks.rows(start, min(start + batch_size, len(split)))
         labels = all_labels[rows]
         with compute.autocast():
-            logits = view_logits(model, normalize(all_images[rows]), views)  # (N, classes)
+            logits = compute_view_logits(model, normalize(all_images[rows]), views)  # (N, classes)
         log_probabilities = F.log_softmax(logits.float(), dim=1)
         loss = F.nll_loss(log_probabilities, labels, reduction="none")
         probabilities.append(log_probabilities.exp()[:counted])
@@ -114,8 +114,8 @@ def evaluate(
     return Evaluation(split.labels, p, nats.astype(np.float64))
 
 
-def view_logits(model: nn.Module, inputs: torch.Tensor, views: str) -> torch.Tensor:
-    """Logits averaged over views of each image: test-time augmentation (Jordan 2024, arXiv 2404.00498).
+def compute_view_logits(model: nn.Module, inputs: torch.Tensor, views: str) -> torch.Tensor:
+    """Average the logits over views of each image: test-time augmentation (Jordan 2024, arXiv 2404.00498).
 
     ``none``: the image. ``mirror``: it and its mirror image, half each. ``mirror_translate``: these two (a quarter
     each), and the four of the image moved by one pixel up and left or down and right, its border reflected (an eighth
@@ -125,7 +125,7 @@ def view_logits(model: nn.Module, inputs: torch.Tensor, views: str) -> torch.Ten
         (N, classes).
     """
 
-    def mirrored(images: torch.Tensor) -> torch.Tensor:
+    def mirror(images: torch.Tensor) -> torch.Tensor:
         flipped = images.flip(-1)
         return (model(images.clone()) + model(flipped)) / 2  # a copy: the network may change its input in place
 
@@ -133,20 +133,20 @@ def view_logits(model: nn.Module, inputs: torch.Tensor, views: str) -> torch.Ten
         logits: torch.Tensor = model(inputs)
         return logits
     if views == "mirror":
-        return mirrored(inputs)
+        return mirror(inputs)
     height, width = inputs.shape[2:]
     padded = F.pad(inputs, (1, 1, 1, 1), mode="reflect")
     moved = [padded[:, :, start : start + height, start : start + width] for start in (0, 2)]
-    return mirrored(inputs) / 2 + (mirrored(moved[0]) + mirrored(moved[1])) / 4
+    return mirror(inputs) / 2 + (mirror(moved[0]) + mirror(moved[1])) / 4
 
 
 def confusion_matrix(labels: NDArray[np.int64], predictions: NDArray[np.int64], classes: int) -> NDArray[np.int64]:
-    """(classes, classes) counts; rows are true classes, columns predicted ones."""
+    """Count predictions by class, (classes, classes); rows are true classes, columns predicted ones."""
     return np.bincount(labels * classes + predictions, minlength=classes * classes).reshape(classes, classes)
 
 
 def prediction_rows(evaluation: Evaluation, split: Split, class_names: Sequence[str]) -> list[Mapping[str, Any]]:
-    """Rows of ``predictions.csv``, classes by name."""
+    """Make the rows of ``predictions.csv``, classes by name."""
     return [
         {
             "index": index,
@@ -163,7 +163,7 @@ def prediction_rows(evaluation: Evaluation, split: Split, class_names: Sequence[
 
 
 def per_class_rows(confusion: NDArray[np.int64], class_names: Sequence[str]) -> list[Mapping[str, Any]]:
-    """Rows of ``per_class.csv``. Accuracy (recall), precision or F1 of a class is None if its denominator is 0."""
+    """Make the rows of ``per_class.csv``. Accuracy (recall), precision or F1 is None if its denominator is 0."""
     rows: list[Mapping[str, Any]] = []
     for index, name in enumerate(class_names):
         images, predicted = int(confusion[index].sum()), int(confusion[:, index].sum())
@@ -184,7 +184,7 @@ def per_class_rows(confusion: NDArray[np.int64], class_names: Sequence[str]) -> 
 
 
 def class_scores(evaluation: Evaluation) -> dict[str, float | None]:
-    """Columns of ``summary.csv`` that weigh classes, not images, equally, and the top-5 accuracy.
+    """Compute the columns of ``summary.csv`` that weigh classes, not images, equally, and the top-5 accuracy.
 
     A class that has no image and is never predicted does not count. Of equal probabilities the label's counts as the
     lowest. With five classes or fewer every label is among the top 5: the cell stays empty.
@@ -203,7 +203,7 @@ def class_scores(evaluation: Evaluation) -> dict[str, float | None]:
 
 
 def selection_score(evaluation: Evaluation, metric: str) -> float:
-    """The value of the config's ``selection_metric``; higher is better, so ``val_loss`` is negated."""
+    """Return the value of the config's ``selection_metric``; higher is better, so ``val_loss`` is negated."""
     if metric == "val_loss":
         return -evaluation.loss
     if metric == "val_accuracy":
@@ -214,7 +214,7 @@ def selection_score(evaluation: Evaluation, metric: str) -> float:
 
 
 def confusion_rows(confusion: NDArray[np.int64], class_names: Sequence[str]) -> list[Mapping[str, Any]]:
-    """Rows of ``confusion.csv``: the true class in the column ``label``, then a column for each predicted class."""
+    """Make the rows of ``confusion.csv``: the true class (``label``), then a column for each predicted class."""
     return [
         {"label": name} | dict(zip(class_names, map(int, counts), strict=True))
         for name, counts in zip(class_names, confusion, strict=True)

@@ -39,27 +39,27 @@ def write_probabilities(
         return np.zeros(0, dtype=np.int64)
     bins = calibration_rows(evaluation.confidences, evaluation.correct)
     tables.write_table(out_dir / "calibration.csv", tables.CALIBRATION_COLUMNS, bins)
-    issues = label_issues(p, labels)
+    issues = find_label_issues(p, labels)
     rows = label_issue_rows(issues, p, labels, sources, class_names)
     tables.write_table(out_dir / "label_issues.csv", tables.LABEL_ISSUES_COLUMNS, rows)
     return issues
 
 
-def fitted_temperature(validation: Evaluation | None) -> float | None:
-    """The temperature for the test split, from the validation split alone."""
+def fit_test_temperature(validation: Evaluation | None) -> float | None:
+    """Fit the temperature for the test split on the validation split alone."""
     return None if validation is None else fit_temperature(validation.probabilities, validation.labels)
 
 
-def probability_scores(evaluation: Evaluation, temperature: float | None) -> dict[str, float | None]:
-    """Columns of ``summary.csv`` and ``evaluation.csv`` that need all probabilities; empty if some are not numbers."""
+def compute_probability_scores(evaluation: Evaluation, temperature: float | None) -> dict[str, float | None]:
+    """Compute columns of ``summary.csv`` and ``evaluation.csv`` from all probabilities; empty if some are not numbers."""
     if not np.isfinite(evaluation.probabilities).all():
         return {}
     scores = calibration_scores(evaluation.probabilities, evaluation.labels, temperature)
     return scores | class_scores(evaluation)
 
 
-def label_issues(probabilities: NDArray[np.float32], labels: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Positions of the images whose label is probably wrong, the most suspicious first.
+def find_label_issues(probabilities: NDArray[np.float32], labels: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Find the images whose label is probably wrong, the most suspicious first.
 
     Confident learning (Northcutt, Jiang & Chuang 2021, doi:10.1613/jair.1.12125): an image confidently belongs to a
     class if the class's probability reaches its threshold, the mean probability of the class over the images that carry
@@ -91,7 +91,7 @@ def label_issue_rows(
     sources: NDArray[np.str_],
     class_names: Sequence[str],
 ) -> list[Mapping[str, Any]]:
-    """Rows of ``label_issues.csv``: the label, and the most probable other class."""
+    """Make the rows of ``label_issues.csv``: the label, and the most probable other class."""
     others = probabilities[issues].copy()
     others[np.arange(len(issues)), labels[issues]] = -1
     return [

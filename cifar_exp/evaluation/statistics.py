@@ -14,7 +14,7 @@ LARGEST = 1e100  # larger numbers are ignored: their differences and squares ove
 
 
 @dataclass(frozen=True)
-class Paired:
+class PairedCounts:
     """Two networks on the same images, as counts of images."""
 
     both_correct: int
@@ -38,13 +38,13 @@ class Paired:
         return (self.only_b - self.only_a) / self.n
 
 
-def paired(correct_a: NDArray[np.bool_], correct_b: NDArray[np.bool_]) -> Paired:
+def paired(correct_a: NDArray[np.bool_], correct_b: NDArray[np.bool_]) -> PairedCounts:
     """Count the images by which of two networks is right; both arrays are (N,) in the same order."""
     a, b = correct_a, correct_b
-    return Paired(*(int(images.sum()) for images in (a & b, a & ~b, ~a & b, ~a & ~b)))
+    return PairedCounts(*(int(images.sum()) for images in (a & b, a & ~b, ~a & b, ~a & ~b)))
 
 
-def mcnemar_exact(counts: Paired) -> float:
+def mcnemar_exact(counts: PairedCounts) -> float:
     """Two-sided p-value of McNemar's exact test that both networks have the same accuracy.
 
     The test uses only the discordant images, which exactly one network gets right. If the accuracies are equal, each is
@@ -56,7 +56,7 @@ def mcnemar_exact(counts: Paired) -> float:
     return min(2 * float(bdtr(fewer, discordant, 0.5)), 1.0)
 
 
-def difference_interval(counts: Paired) -> tuple[float, float]:
+def difference_interval(counts: PairedCounts) -> tuple[float, float]:
     """95% confidence interval of the accuracy difference B - A of two networks on the same images.
 
     Newcombe's square-and-add interval combines the Wilson intervals of the two accuracies and the correlation of
@@ -115,7 +115,7 @@ def holm(p_values: Sequence[float], comparisons: int | None = None) -> list[floa
 
 
 def p_in_words(p: float) -> str:
-    """A p-value, rounded."""
+    """Format a p-value, rounded."""
     if p < 0.001:
         return "p < 0.001"
     if abs(p - SIGNIFICANCE) < 0.0005:  # two places would not show on which side it lies

@@ -57,7 +57,7 @@ class Faithfulness:
 
     @property
     def verdict(self) -> str | None:
-        """One of three, by the interval; None if it was not measured."""
+        """One of three verdicts, by the interval; None if it was not measured."""
         return None if self.effect is None else verdict(self.effect.low, self.effect.high)
 
 
@@ -89,8 +89,8 @@ def measure(
     seed: int,
 ) -> list[Faithfulness]:
     """Test each layer's maps on images (N, H, W, C), for the predicted class and, of mistakes, for the true one."""
-    scrambled = reinitialized(explainer, derived_seed(seed, "re-initialized"))
-    found = []
+    scrambled = copy_reinitialized(explainer, derived_seed(seed, "re-initialized"))
+    tests = []
     for target, rows in (("predicted", np.arange(len(images))), ("true", np.flatnonzero(labels != predictions))):
         classes = (predictions if target == "predicted" else labels)[rows]
         for layer in layers:
@@ -99,32 +99,32 @@ def measure(
                 maps = explainer.maps(images[rows], classes, layer.name)
                 test = replace(
                     test,
-                    effect=effect_of(explainer, images[rows], classes, maps.attended, seed),
+                    effect=measure_effect(explainer, images[rows], classes, maps.attended, seed),
                     correlation=_correlation(scrambled, images[rows], classes, layer, maps.coarse),
                 )
-            found.append(test)
-    return found
+            tests.append(test)
+    return tests
 
 
-def affordable(count: int, test_images: int, layers: int) -> int:
-    """At most ``count`` images, so that testing costs no more than evaluating the test split; at least 30 of them."""
+def limit_sample_size(count: int, test_images: int, layers: int) -> int:
+    """Limit ``count`` images, so that testing costs no more than evaluating the test split; at least 30 remain."""
     return min(count, max(test_images // (_PASSES * layers), _LEAST_SAMPLE), test_images)
 
 
 def sample(labels: NDArray[np.int64], predictions: NDArray[np.int64], count: int, seed: int) -> NDArray[np.int64]:
-    """Positions of random images, stratified over the classes and over right and wrong predictions."""
+    """Draw the positions of random images, stratified over the classes and over right and wrong predictions."""
     strata = 2 * labels + (labels != predictions)
     return stratified_choice(strata, count, derived_seed(seed, "faithfulness"))
 
 
-def effect_of(
+def measure_effect(
     explainer: Explainer,
     images: NDArray[np.uint8],
     classes: NDArray[np.int64],
     attended: NDArray[np.bool_],
     seed: int,
 ) -> Effect:
-    """What hiding these pixels does, against hiding those of other images.
+    """Measure what hiding these pixels does, against hiding those of other images.
 
     ``attended`` (N, H, W) are the pixels that each image's map marks; the probability of ``classes`` (N,) counts.
     """
@@ -143,8 +143,8 @@ def bootstrap_interval(differences: NDArray[np.float64], seed: int) -> tuple[flo
     return float(low), float(high)
 
 
-def reinitialized(explainer: Explainer, seed: int) -> Explainer | None:
-    """The same network with its last block and its head as untrained (Adebayo et al. 2018, arXiv 1810.03292).
+def copy_reinitialized(explainer: Explainer, seed: int) -> Explainer | None:
+    """Copy the network with its last block and its head as untrained (Adebayo et al. 2018, arXiv 1810.03292).
 
     These are the last two of the network's direct children that have parameters. None if no module in them has
     ``reset_parameters``.
@@ -189,7 +189,7 @@ def rank_correlation(maps: NDArray[np.float32], others: NDArray[np.float32]) -> 
 
 
 def faithfulness_rows(tests: Sequence[Faithfulness]) -> list[Mapping[str, Any]]:
-    """Rows of ``faithfulness.csv``."""
+    """Make the rows of ``faithfulness.csv``."""
     return [
         {
             **{name: getattr(test.effect, name.removeprefix("ci_"), None) for name in _EFFECT_COLUMNS},

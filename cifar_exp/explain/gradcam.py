@@ -70,7 +70,7 @@ class Explainer:
         self.model.eval()
 
     def maps(self, images: NDArray[np.uint8], classes: NDArray[np.int64], layer: str) -> Maps:
-        """Grad-CAM (Selvaraju et al. 2017, arXiv 1610.02391) of a layer, in float32."""
+        """Compute Grad-CAM (Selvaraju et al. 2017, arXiv 1610.02391) of a layer, in float32."""
         coarse, heat, attended = [], [], []
         for part in self._batches(images):
             wanted = torch.from_numpy(classes[part]).to(self.compute.device)
@@ -92,7 +92,7 @@ class Explainer:
         hidden: NDArray[np.bool_] | None = None,
         infill: str | None = None,
     ) -> NDArray[np.float64]:
-        """Softmax probabilities (N,) of one class for each image, in the precision of the evaluation.
+        """Compute the softmax probabilities (N,) of one class for each image, in the precision of the evaluation.
 
         ``hidden`` (N, H, W) are the pixels to replace, by the explainer's infill unless another one is named.
         """
@@ -160,7 +160,7 @@ def explain(
 
 
 def control_rows(images: int, seed: int) -> NDArray[np.int64]:
-    """For each image, other images: seeded derangements (K, N) of 0 to N - 1.
+    """Choose other images for each image: seeded derangements (K, N) of 0 to N - 1.
 
     They are shifts of one shuffled order by 1 to K, so an image meets neither itself nor another one twice. K is
     ``CONTROLS``, or N - 1 if that is smaller.
@@ -173,7 +173,7 @@ def control_rows(images: int, seed: int) -> NDArray[np.int64]:
 
 
 def _random_masks(images: NDArray[np.uint8], indices: NDArray[np.int64], seed: int) -> NDArray[np.bool_]:
-    """Scattered random pixels of each image, (draws, N, H, W)."""
+    """Draw scattered random pixels of each image, (draws, N, H, W)."""
     height, width = images.shape[1:3]
     hidden = np.zeros((RANDOM_DRAWS, len(indices), height * width), bool)
     for draw, row in np.ndindex(hidden.shape[:2]):
@@ -187,7 +187,7 @@ def _hidden_pixels(pixels: int) -> int:
 
 
 def most_attended(heat: NDArray[np.float32], raw: NDArray[np.float32]) -> NDArray[np.bool_]:
-    """Masks (N, H, W) of the most attended pixels: by the heat that is shown, then by the map before its ReLU.
+    """Return masks (N, H, W) of the most attended pixels: by the heat that is shown, then by the map before its ReLU.
 
     The second key matters where less than a fifth of the image has any heat: it prefers the least negative pixels.
     """
@@ -200,7 +200,7 @@ def most_attended(heat: NDArray[np.float32], raw: NDArray[np.float32]) -> NDArra
 def gradcam_rows(
     maps: Sequence[CamMap], labels: Mapping[int, str], predictions: Mapping[int, str]
 ) -> list[Mapping[str, Any]]:
-    """Rows of ``gradcam.csv``.
+    """Make the rows of ``gradcam.csv``.
 
     ``peak_row`` and ``peak_column`` say where the heat is largest, in image pixels counted from 0 at the top left;
     they are None if there is no heat.

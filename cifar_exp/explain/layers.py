@@ -1,4 +1,4 @@
-"""Which layers Grad-CAM explains: found by a forward pass with hooks, and tried before training."""
+"""Chooses the layers that Grad-CAM explains, by a forward pass with hooks, and tries them before training."""
 
 import logging
 from collections.abc import Mapping
@@ -46,7 +46,7 @@ def is_wanted(node: ExplainConfig) -> bool:
 
 
 def grad_cam(model: nn.Module, layer: str, inputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-    """Captum's ``LayerGradCam`` of a layer for the (N,) target classes: (N, 1, h, w), before Grad-CAM's ReLU."""
+    """Compute Captum's ``LayerGradCam`` for the (N,) target classes: (N, 1, h, w), before Grad-CAM's ReLU."""
     from captum.attr import LayerGradCam  # takes seconds, with matplotlib.pyplot; not every run makes maps
 
     # A copy of the input: the network may change it in place.

@@ -13,7 +13,7 @@ INSENSITIVE = 0.9  # mean rank correlation from which on maps count as independe
 
 
 def verdict(low: float, high: float) -> str:
-    """The verdict on a mean difference, attended less control, by its 95% interval alone.
+    """Return the verdict on a mean difference, attended less control, by its 95% interval alone.
 
     The interval is rounded to three decimals, as it is shown. A network that has learned nothing changes its
     probabilities by less.
@@ -28,7 +28,7 @@ def verdict(low: float, high: float) -> str:
 
 
 def decimal(value: float, places: int = 2) -> str:
-    """A drop in probability, never a negative zero.
+    """Format a drop in probability, never a negative zero.
 
     >>> decimal(0.716), decimal(-0.001), decimal(-0.25, 3)
     ('0.72', '0.00', '-0.250')

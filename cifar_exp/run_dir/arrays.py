@@ -46,12 +46,12 @@ def read_arrays(path: Path, names: Sequence[str], *, most_bytes: int) -> dict[st
 
 
 def read_probabilities(path: Path) -> NDArray[np.float32]:
-    """The (N, C) float32 array ``probabilities`` of a file that ``read_arrays`` reads.
+    """Read the (N, C) float32 array ``probabilities`` of a file that ``read_arrays`` reads.
 
     Raises:
         OSError, ValueError: as ``read_arrays``.
     """
-    found = read_arrays(path, ("probabilities",), most_bytes=_MOST_PROBABILITIES)["probabilities"]
-    if found.ndim != 2 or found.dtype != np.float32:
-        raise ValueError(f"its probabilities are {found.dtype} {found.shape}")
-    return found
+    probabilities = read_arrays(path, ("probabilities",), most_bytes=_MOST_PROBABILITIES)["probabilities"]
+    if probabilities.ndim != 2 or probabilities.dtype != np.float32:
+        raise ValueError(f"its probabilities are {probabilities.dtype} {probabilities.shape}")
+    return probabilities

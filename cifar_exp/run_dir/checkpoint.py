@@ -54,7 +54,7 @@ def load_values(path: Path, device: torch.device) -> Any:
     """
     try:
         with open_regular(path) as file:
-            state = torch.load(_rewritten(file), map_location=device, weights_only=True)
+            state = torch.load(_copy_checked(file), map_location=device, weights_only=True)
         _check_values(state)
     except FileNotFoundError as error:
         raise RequestError(f"{path}: no such checkpoint") from error
@@ -63,8 +63,8 @@ def load_values(path: Path, device: torch.device) -> Any:
     return state
 
 
-def _rewritten(file: BinaryIO) -> io.BytesIO:
-    """A copy of the archive in memory, made of its checked members, which alone PyTorch reads.
+def _copy_checked(file: BinaryIO) -> io.BytesIO:
+    """Copy the archive's checked members into memory; PyTorch reads only the copy.
 
     Python and PyTorch read zip archives differently: a file with two directories is two archives. Refused are
     compressed, overlapping or ambiguous members, which PyTorch never writes, and pickles with other calls than those

@@ -46,8 +46,8 @@ class Change:
     now: Any
 
 
-def changes(run: Path, then: dict[str, Any], now: dict[str, Any], diff: str | None) -> list[Change]:
-    """What has changed since a run.
+def list_changes(run: Path, then: dict[str, Any], now: dict[str, Any], diff: str | None) -> list[Change]:
+    """List what has changed since a run.
 
     ``then`` and ``now`` are contents of ``environment.json``; ``diff`` holds today's uncommitted changes, and the run's
     are in ``code.diff``.
@@ -65,20 +65,20 @@ def changes(run: Path, then: dict[str, Any], now: dict[str, Any], diff: str | No
 
 
 def _digest(diff: str | None) -> str | None:
-    """A short text that is equal for equal changes."""
+    """Return a short text that is equal for equal diffs."""
     digest = hashlib.sha256((diff or "").encode("utf-8", "surrogateescape")).hexdigest()
     return None if diff is None else f"uncommitted changes {digest[:12]}"
 
 
-def log_changes(found: Sequence[Change]) -> None:
+def log_changes(changes: Sequence[Change]) -> None:
     """Log what has changed."""
-    if not found:
+    if not changes:
         log.info("Packages, code, machine and data are the same as in the run.")
         return
     log.info("Changed since the run:")
-    for change in found:
+    for change in changes:
         log.info("  %-24s %s -> %s", change.what, _short(change.then), _short(change.now))
-    if any(change.what == "data_fingerprint" for change in found):
+    if any(change.what == "data_fingerprint" for change in changes):
         log.warning("The data differs from the run's, so the results will differ.")
 
 

@@ -38,10 +38,10 @@ class KeptImages:
     heat: NDArray[np.uint8]
 
 
-def chosen(
+def choose_images(
     labels: NDArray[np.int64], predictions: NDArray[np.int64], confidences: NDArray[np.float64], most: int
 ) -> NDArray[np.int64]:
-    """Positions of the images to keep.
+    """Choose the positions of the images to keep.
 
     First the most confident mistakes; then the most confident mistake of each pair of classes, the second of each,
     and so on, so that every kind of mistake has an image; last the least confident correct images of each class.
@@ -71,19 +71,19 @@ def _rank_within(groups: NDArray[np.int64]) -> NDArray[np.int64]:
 
 
 def most_images(shape: tuple[int, int, int]) -> int:
-    """How many images of (H, W, C), reduced for the page, it may have."""
+    """Return how many (H, W, C) images, reduced for it, the page may have."""
     height, width, channels = shape
     scale = min(1.0, _MOST_SIDE / max(height, width))
     return min(_MOST_IMAGES, int(_MOST_VALUES / (height * width * scale**2 * channels)))
 
 
 def most_explained(layers: int) -> int:
-    """How many images with maps of ``layers`` layers a page may have."""
+    """Return how many images with maps of ``layers`` layers a page may have."""
     return min(_MOST_EXPLAINED, _MOST_MAPS // max(1, layers * len(TARGETS)))
 
 
-def shrunk(images: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
-    """Images (N, H, W, C) scaled down to at most ``side`` pixels a side; smaller ones are unchanged."""
+def shrink(images: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
+    """Scale images (N, H, W, C) down to at most ``side`` pixels a side; smaller ones are unchanged."""
     height, width = images.shape[1:3]
     scale = side / max(height, width)
     if scale >= 1 or not len(images):
@@ -109,13 +109,13 @@ def write_images(
     """
     peak = heat.max(axis=(-2, -1), keepdims=True, initial=0)
     scaled = np.round(255 * heat / np.where(peak > 0, peak, 1)).astype(np.uint8)
-    small = shrunk(scaled.reshape(-1, *scaled.shape[-2:], 1), _MOST_EXPLAINED_SIDE)[:, :, :, 0]
+    small = shrink(scaled.reshape(-1, *scaled.shape[-2:], 1), _MOST_EXPLAINED_SIDE)[:, :, :, 0]
     write_arrays(
         path,
         index=index,
-        image=shrunk(images[index], _MOST_SIDE),
+        image=shrink(images[index], _MOST_SIDE),
         explained=explained,
-        explained_image=shrunk(images[explained], _MOST_EXPLAINED_SIDE),
+        explained_image=shrink(images[explained], _MOST_EXPLAINED_SIDE),
         layers=np.array(list(layers), dtype=np.str_),
         heat=small.reshape(*scaled.shape[:3], *small.shape[1:]),
     )

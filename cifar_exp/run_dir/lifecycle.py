@@ -107,7 +107,7 @@ def write_summary(
 
 
 def run_name(out_dir: Path) -> str:
-    """The run directory for display: relative to the current folder if it lies below it."""
+    """Return the run directory for display: relative to the current folder if it lies below it."""
     path = out_dir.absolute()
     with suppress(ValueError):
         path = path.relative_to(Path.cwd())
@@ -128,8 +128,8 @@ def _end(out_dir: Path, config: ExperimentConfig, status: dict[str, Any], state:
 
 
 @contextmanager
-def survived(out_dir: Path, what: str, status: dict[str, Any] | None = None) -> Iterator[None]:
-    """Turn an error of the block into a warning, as the results of training are complete without it.
+def errors_as_warnings(out_dir: Path, what: str, status: dict[str, Any] | None = None) -> Iterator[None]:
+    """Turn an error of the block into a warning, because the results of training are complete without it.
 
     ``what`` the block makes is for the warning. ``status`` lists the warnings of a run for its page.
     """
@@ -145,7 +145,7 @@ def survived(out_dir: Path, what: str, status: dict[str, Any] | None = None) -> 
 
 
 def state_after(error: BaseException) -> str:
-    """The state of a run that ended with this error."""
+    """Return the state of a run that ended with this error."""
     if isinstance(error, DivergedError):
         return "diverged"
     if isinstance(error, PrunedError):

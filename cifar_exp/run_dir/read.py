@@ -106,22 +106,22 @@ def read_run(path: Path, *, at_work: bool = False) -> RunDirectory:
         return _read_file(path, name, read_file, default, problems)
 
     def table(name: str, needed: Sequence[str]) -> pd.DataFrame | None:
-        return read(f"{name}.csv", lambda file: _table(file, needed), None)
+        return read(f"{name}.csv", lambda file: _read_float_table(file, needed), None)
 
     status: dict[str, Any] = read("status.json", untrusted.read_json, {})
     return RunDirectory(
         path=path,
         state="running" if at_work and status.get("state") == "running" else run_status.state_of(path, status),
         status=status,
-        config=read("config_resolved.yaml", _config, {}),
+        config=read("config_resolved.yaml", _read_config, {}),
         overrides=read(".hydra/overrides.yaml", read_overrides, None),
-        summary=read("summary.csv", _summary, {}),
+        summary=read("summary.csv", _read_summary, {}),
         environment=read("environment.json", untrusted.read_json, {}),
-        confusion=read("confusion.csv", _confusion, None),
+        confusion=read("confusion.csv", _read_confusion, None),
         probabilities=read(PROBABILITIES, read_probabilities, None),
         images=read(IMAGES_FILE, read_images, None),
-        log_tail=read("run.log", _log_tail, ""),
-        files=_files(path),
+        log_tail=read("run.log", _read_log_tail, ""),
+        files=_list_files(path),
         problems=problems,
         **{name: table(name, needed) for name, needed in _TABLES.items()},
     )
@@ -130,8 +130,8 @@ def read_run(path: Path, *, at_work: bool = False) -> RunDirectory:
 def require_run(path: Path, *names: str) -> None:
     """Refuse a path that is not a directory with one of the named files."""
     try:
-        kind = _kind(path)
-        has_records = kind == stat.S_IFDIR and any(_kind(path / name) == stat.S_IFREG for name in names)
+        kind = _file_type(path)
+        has_records = kind == stat.S_IFDIR and any(_file_type(path / name) == stat.S_IFREG for name in names)
     except OSError as error:
         raise RequestError(f"{error.filename or path}: cannot be accessed: {error.strerror}") from error
     if kind != stat.S_IFDIR:
@@ -140,17 +140,17 @@ def require_run(path: Path, *names: str) -> None:
         raise RequestError(f"{path}: not a run directory: it has no {' and no '.join(names)}")
 
 
-def _kind(path: Path) -> int | None:
-    """The type of file at a path, as ``stat.S_IFMT`` returns it; None if the path does not exist."""
+def _file_type(path: Path) -> int | None:
+    """Return the type of file at a path, as ``stat.S_IFMT`` returns it; None if the path does not exist."""
     status = untrusted.stat_if_there(path)
     return None if status is None else stat.S_IFMT(status.st_mode)
 
 
 def _read_file(root: Path, name: str, read: Callable[[Path], T], default: T, problems: list[str]) -> T:
-    """What ``read`` returns for a file of a run; the default if it does not exist or, as a problem, cannot be read."""
+    """Read a file of a run with ``read``; return the default if it does not exist or, as a problem, cannot be read."""
     path = root / name
     try:
-        if _kind(path) != stat.S_IFREG:
+        if _file_type(path) != stat.S_IFREG:
             return default
         # A link in a directory that someone sent could put any of the reader's own files into the page.
         if not path.resolve().is_relative_to(root.resolve()):
@@ -164,8 +164,8 @@ def _read_file(root: Path, name: str, read: Callable[[Path], T], default: T, pro
         return default
 
 
-def _table(path: Path, needed: Sequence[str], text: set[str] = _TEXT) -> pd.DataFrame | None:
-    """A table whose columns but ``text`` are float64; None if it is empty."""
+def _read_float_table(path: Path, needed: Sequence[str], text: set[str] = _TEXT) -> pd.DataFrame | None:
+    """Read a table whose columns but ``text`` are float64; None if it is empty."""
     table = tables.read_table(path, needed)
     for column in table.columns.difference(list(text), sort=False):
         numbers = pd.to_numeric(table[column], errors="coerce").astype(np.float64)
@@ -175,8 +175,8 @@ def _table(path: Path, needed: Sequence[str], text: set[str] = _TEXT) -> pd.Data
     return None if table.empty else table
 
 
-def _confusion(path: Path) -> pd.DataFrame | None:
-    table = _table(path, ("label",), text={"label"})
+def _read_confusion(path: Path) -> pd.DataFrame | None:
+    table = _read_float_table(path, ("label",), text={"label"})
     if table is not None:
         counts = table.iloc[:, 1:].to_numpy()
         if counts.shape != (len(table), len(table)) or not ((counts >= 0) & (counts < _MOST_BYTES)).all():
@@ -184,25 +184,25 @@ def _confusion(path: Path) -> pd.DataFrame | None:
     return table
 
 
-def _summary(path: Path) -> dict[str, Any]:
+def _read_summary(path: Path) -> dict[str, Any]:
     rows = tables.read_table(path, ("state",)).to_dict("records")[:1]
     return {str(name): current_cell(str(name), cell) for row in rows for name, cell in row.items() if not pd.isna(cell)}
 
 
-def _files(root: Path) -> list[str]:
-    found: list[Path] = []
+def _list_files(root: Path) -> list[str]:
+    paths: list[Path] = []
     for folder in (root, root / "figures", root / "checkpoints"):
         with suppress(OSError):  # missing, or no permission
-            found += folder.iterdir()
+            paths += folder.iterdir()
     return sorted(
         path.relative_to(root).as_posix()
-        for path in found
+        for path in paths
         # Not Path.is_file, which raises if a link leads into a folder without permission.
         if path.suffix in _LISTED_FILES and os.path.isfile(path) and not path.name.startswith(".")
     )
 
 
-def _config(path: Path) -> dict[str, Any]:
+def _read_config(path: Path) -> dict[str, Any]:
     config: dict[str, Any] = with_current_targets(read_plain(path))
     str(config)  # fails for a hexadecimal number of thousands of digits, which can be read but not shown
     return config
@@ -217,7 +217,7 @@ def read_overrides(path: Path) -> list[str] | None:
         return None
 
 
-def _log_tail(path: Path) -> str:
+def _read_log_tail(path: Path) -> str:
     with untrusted.open_regular(path) as file:
         file.seek(max(0, os.fstat(file.fileno()).st_size - 2**15))
         lines = file.read(2**15).decode("utf-8", "replace").splitlines()

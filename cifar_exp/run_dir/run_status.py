@@ -74,7 +74,7 @@ def is_locked(directory: Path) -> bool:
 
 
 def state_of(directory: Path, status: Mapping[str, Any]) -> str:
-    """The state of a run; ``interrupted`` if it was killed and could not record that itself.
+    """Return the state of a run; ``interrupted`` if it was killed and could not record that itself.
 
     Returns:
         One of ``STATES``; ``unknown`` if the status has no such state.
@@ -86,7 +86,7 @@ def state_of(directory: Path, status: Mapping[str, Any]) -> str:
 
 
 def job_state(directory: Path) -> str | None:
-    """The state of the run in a directory; None if there is no run, or one that failed before its first step.
+    """Return the state of the run in a directory; None if there is no run, or one that failed before its first step.
 
     Raises:
         RequestError: its status cannot be read.
@@ -143,21 +143,21 @@ def claim_again(directory: Path) -> dict[str, Any]:
         OSError, ValueError: it has no readable status.
     """
     status = read_status(directory)
-    status["resumed_at"] = [*resumptions(status), now()]
+    status["resumed_at"] = [*read_resumptions(status), now()]
     for leftover in directory.rglob(".*.tmp"):  # of a process that was killed while it wrote
         leftover.unlink()
     update_status(directory, status, state="running", error=None, finished_at=None)
     return status
 
 
-def resumptions(status: Mapping[str, Any]) -> list[Any]:
-    """Timestamps at which the run was resumed; [] if the field is malformed."""
+def read_resumptions(status: Mapping[str, Any]) -> list[Any]:
+    """Return the timestamps at which the run was resumed; [] if the field is malformed."""
     times = status.get("resumed_at")
     return times if isinstance(times, list) else []
 
 
 def read_status(directory: Path) -> dict[str, Any]:
-    """The content of ``status.json``.
+    """Read ``status.json``.
 
     Raises:
         OSError: it does not exist or cannot be read.
@@ -196,5 +196,5 @@ def update_status(directory: Path, status: dict[str, Any], **changes: Any) -> No
 
 
 def now() -> str:
-    """The current time in UTC, as ISO 8601 with microseconds."""
+    """Return the current time in UTC, as ISO 8601 with microseconds."""
     return datetime.now(UTC).isoformat()

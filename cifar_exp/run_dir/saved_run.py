@@ -29,7 +29,7 @@ class SavedRun:
     edited: bool  # whether the saved config was changed after the run had started
 
     def table(self, name: str, needed: Sequence[str], *, numeric: bool = False) -> pd.DataFrame:
-        """One of the run's CSVs with the ``needed`` columns; if ``numeric``, every cell must be a number.
+        """Read one of the run's CSVs with the ``needed`` columns; if ``numeric``, every cell must be a number.
 
         Raises:
             RequestError: it is missing or damaged.
@@ -77,7 +77,7 @@ def open_run(
 
 
 def new_output(out: Path | None, kind: str, file: str = "") -> Path:
-    """The new directory, or the new file, for a command's output; by default ``outputs/KIND/DATE/TIME[/FILE]``.
+    """Return the new directory, or the new file, for a command's output; by default ``outputs/KIND/DATE/TIME[/FILE]``.
 
     Raises:
         RequestError: it already exists, or cannot be created.

@@ -83,7 +83,7 @@ def _row(sweep_dir: Path, job: Mapping[str, Any]) -> dict[str, Any]:
     with contextlib.suppress(OSError, ValueError):
         status = run_status.read_status(run)
         row |= {key: status.get(key) for key in ("error", "epochs_completed")}
-        row |= {"state": run_status.job_state(run) or "failed", "resumed": len(run_status.resumptions(status))}
+        row |= {"state": run_status.job_state(run) or "failed", "resumed": len(run_status.read_resumptions(status))}
         if row["state"] == "interrupted" and status["state"] == "running":
             row["error"] = "killed"
             run_status.update_status(run, status, state="interrupted", error="killed", finished_at=run_status.now())

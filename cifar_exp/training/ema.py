@@ -43,7 +43,7 @@ class WeightAverage:
             average.copy_(value)
 
     def state_dict(self) -> dict[str, Any]:
-        """The state without the averaged weights."""
+        """Return the state without the averaged weights."""
         return {"updates": self._updates}
 
     def load_state_dict(self, state: Mapping[str, Any], weights: Mapping[str, Tensor]) -> None:

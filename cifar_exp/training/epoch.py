@@ -1,4 +1,4 @@
-"""One epoch of training."""
+"""Trains one epoch."""
 
 import math
 import time
@@ -13,7 +13,7 @@ import torch
 from cifar_exp.data.batches import Batch
 from cifar_exp.errors import DivergedError
 from cifar_exp.training.learner import Learner
-from cifar_exp.training.optimizer import momentum_of
+from cifar_exp.training.optimizer import read_momentum
 from cifar_exp.training.progress import EpochProgress
 from cifar_exp.training.step import Size, StepResult
 
@@ -33,7 +33,7 @@ class EpochState:
 
     @classmethod
     def start(cls, device: torch.device) -> "EpochState":
-        """The totals before the first step. The loss is summed in double precision if the device supports it."""
+        """Start with empty totals. The loss is summed in double precision if the device supports it."""
         dtype = torch.float32 if device.type == "mps" else torch.float64
         return cls(torch.zeros((), dtype=dtype, device=device), torch.zeros((), dtype=torch.int64, device=device))
 
@@ -53,7 +53,7 @@ class EpochState:
             self.norms.append(result.gradient_norm)
 
     def state_dict(self) -> dict[str, Any]:
-        """As tensors and plain values."""
+        """Return the state as tensors and plain values."""
         return vars(self) | {
             "loss_sum": self.loss_sum.cpu(),
             "correct": self.correct.cpu(),
@@ -107,22 +107,24 @@ def train_epoch(
     learner.start_epoch()
     started = time.perf_counter() - state.seconds
     per_step = learner.training_step.accumulate
-    done = sum(sizes(batch)[1] for batch in range(state.steps * per_step))
+    images_before = sum(sizes(batch)[1] for batch in range(state.steps * per_step))
     rank_0, clock = learner.ranks.is_rank_0, learner.clock
-    with closing(EpochProgress(learner.epoch + 1, epochs, images, done=done, visible=rank_0, clock=clock)) as progress:
-        for step_batches in _groups(batches, per_step):  # each (N, H, W, C) uint8, (N,)
+    with closing(
+        EpochProgress(learner.epoch + 1, epochs, images, images_before=images_before, visible=rank_0, clock=clock)
+    ) as progress:
+        for step_batches in _group(batches, per_step):  # each (N, H, W, C) uint8, (N,)
             first = state.steps * per_step
             step_sizes = [sizes(first + position) for position in range(len(step_batches))]
             result = learner.take_step(step_batches, step_sizes)
-            state.add(result, learner.learning_rate, momentum_of(learner.optimizer))
+            state.add(result, learner.learning_rate, read_momentum(learner.optimizer))
             learner.advance_schedule("step")
             state.seconds = time.perf_counter() - started
             if learner.device.type == "cpu" and any(learner.ranks.max(not torch.isfinite(result.loss))):
-                raise DivergedError(_step_rows(learner, state))
+                raise DivergedError(_make_step_rows(learner, state))
             progress.update(sum(size for _, size in step_sizes), result, state.correct, state.seen, state.rates[-1][0])
             after_step()
 
-    rows = _step_rows(learner, state)  # synchronizes with the device
+    rows = _make_step_rows(learner, state)  # synchronizes with the device
     state.seconds = time.perf_counter() - started
     for position, row in enumerate(rows):
         if not math.isfinite(row["loss"]):
@@ -131,7 +133,7 @@ def train_epoch(
     return EpochResult(loss_sum / seen, correct / seen, int(seen), state.rates[-1][0], state.seconds, rows)
 
 
-def _step_rows(learner: Learner, state: EpochState) -> list[Mapping[str, Any]]:
+def _make_step_rows(learner: Learner, state: EpochState) -> list[Mapping[str, Any]]:
     first, epoch = learner.step - state.steps + 1, learner.epoch + 1
     losses = learner.ranks.sum(torch.stack(state.losses).tolist())  # one transfer from the device for the whole epoch
     rows: list[dict[str, Any]] = [
@@ -143,8 +145,8 @@ def _step_rows(learner: Learner, state: EpochState) -> list[Mapping[str, Any]]:
     return list(rows)
 
 
-def _groups(batches: Iterable[Batch], size: int) -> Iterator[list[Batch]]:
-    """Lists of ``size`` consecutive batches; the last one may be shorter."""
+def _group(batches: Iterable[Batch], size: int) -> Iterator[list[Batch]]:
+    """Yield lists of ``size`` consecutive batches; the last one may be shorter."""
     iterator = iter(batches)
     while group := list(islice(iterator, size)):
         yield group

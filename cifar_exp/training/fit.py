@@ -29,13 +29,13 @@ _LONG_EPOCH_SECONDS = 30.0  # the period of the load average
 
 
 @dataclass
-class Fitted:
+class FitResult:
     """The result of training."""
 
     selection_split: str | None  # ``validation`` or ``test``; None if no epoch is selected
     metrics: list[Mapping[str, Any]] = field(default_factory=list)  # the rows of ``metrics.csv``
     test: Evaluation | None = None  # evaluation of the final weights on the test split
-    validation: Evaluation | None = None  # that on the validation split; None without one
+    validation: Evaluation | None = None  # the same on the validation split; None without one
     best: Best = field(default_factory=Best)
     seconds_before: float = 0.0  # total time of earlier sessions of the run
 
@@ -67,7 +67,7 @@ class Training:
     recorder: Recorder
     after_epoch: Sequence[Callable[[], None]] = ()  # called when an epoch is recorded
 
-    def run(self, *, resume: bool = False) -> Fitted:
+    def run(self, *, resume: bool = False) -> FitResult:
         """Train, from the checkpoint if the run is resumed and has one.
 
         Raises:
@@ -75,10 +75,10 @@ class Training:
             KeyboardInterrupt: a signal arrived; the state is saved.
         """
         learner, splits = self.learner, self.splits
-        fitted = Fitted(self._selection_split())
+        fitted = FitResult(self._choose_selection_split())
         state = self._resume(fitted) if resume else None
         log.info(_TABLE_HEAD)
-        warned = False
+        has_warned = False
         with Interruption() as interruption:
             while not self._is_complete(fitted):
                 state = state or EpochState.start(learner.device)
@@ -88,7 +88,7 @@ class Training:
                 learner.end_epoch(score)
                 state = None
                 self._record(fitted, trained, row, score)
-                warned = warned or _warn_of_cpu_contention(trained.seconds, learner.device)
+                has_warned = has_warned or _warn_of_cpu_contention(trained.seconds, learner.device)
                 for call in self.after_epoch:
                     call()
             if learner.epoch < self.config.epochs:
@@ -102,7 +102,7 @@ class Training:
         learner.use_average()
         return fitted
 
-    def _selection_split(self) -> str | None:
+    def _choose_selection_split(self) -> str | None:
         if self.splits.validation is not None:
             return "validation"
         if not self.config.evaluate_test_each_epoch:
@@ -110,7 +110,7 @@ class Training:
         log.warning("No validation split: the best epoch is chosen on the test split, so its accuracy is optimistic.")
         return "test"
 
-    def _resume(self, fitted: Fitted) -> EpochState | None:
+    def _resume(self, fitted: FitResult) -> EpochState | None:
         """Restore checkpoint and records; returns the state of the current epoch. Without a checkpoint, start again."""
         learner, state = self.learner, None
         if learner.ranks.broadcast(self.savepoint.path.exists):
@@ -120,7 +120,7 @@ class Training:
         log.info("Resuming after step %d (epoch %d).", learner.step, learner.epoch + bool(state))
         return state
 
-    def _is_complete(self, fitted: Fitted) -> bool:
+    def _is_complete(self, fitted: FitResult) -> bool:
         epoch = self.learner.epoch
         return epoch >= self.config.epochs or fitted.exhausts(self.config.early_stopping.patience, epoch)
 
@@ -141,11 +141,11 @@ class Training:
             raise
 
     def _evaluate(
-        self, fitted: Fitted, trained: EpochResult, after_batch: Callable[[], None]
+        self, fitted: FitResult, trained: EpochResult, after_batch: Callable[[], None]
     ) -> tuple[dict[str, Any], float | None]:
-        """The epoch's row of ``metrics.csv``, and its score (higher is better); None without a selection split."""
+        """Evaluate after an epoch. Returns the row of ``metrics.csv``, and the score (None without a selection split)."""
         learner, config, epoch, started = self.learner, self.config, self.learner.epoch + 1, time.perf_counter()
-        found: dict[str, Evaluation | None] = {"validation": None, "test": None}
+        evaluations: dict[str, Evaluation | None] = {"validation": None, "test": None}
         raw: dict[str, float | None] = {}  # with averaged weights, the accuracy of the raw ones
 
         def evaluate(name: str, split: Split | None) -> None:
@@ -153,17 +153,17 @@ class Training:
                 value = None if split is None else self.measure(learner.model, split, after_batch).accuracy
                 raw["val_accuracy_raw" if name == "validation" else "test_accuracy_raw"] = value
             if split is not None:
-                found[name] = self.measure(learner.evaluated_model, split, after_batch)
+                evaluations[name] = self.measure(learner.evaluated_model, split, after_batch)
 
         evaluate("validation", self.splits.validation)
         if config.evaluate_test_each_epoch:
             evaluate("test", self.splits.test)
-        selected = found[fitted.selection_split] if fitted.selection_split else None
+        selected = evaluations[fitted.selection_split] if fitted.selection_split else None
         score = None if selected is None else selection_score(selected, config.selection_metric)
         stops = not fitted.is_better(score) and fitted.exhausts(config.early_stopping.patience, epoch)
-        if found["test"] is None and (epoch == config.epochs or stops):
+        if evaluations["test"] is None and (epoch == config.epochs or stops):
             evaluate("test", self.splits.test)
-        fitted.validation, fitted.test = validation, test = found["validation"], found["test"]
+        fitted.validation, fitted.test = validation, test = evaluations["validation"], evaluations["test"]
         row = {
             "epoch": epoch,
             "step": learner.step,
@@ -181,7 +181,7 @@ class Training:
         }
         return {config.selection_metric: score, **row}, score
 
-    def _record(self, fitted: Fitted, trained: EpochResult, row: Mapping[str, Any], score: float | None) -> None:
+    def _record(self, fitted: FitResult, trained: EpochResult, row: Mapping[str, Any], score: float | None) -> None:
         learner, epoch = self.learner, row["epoch"]
         fitted.metrics.append(row)
         if is_best := fitted.is_better(score):
@@ -195,12 +195,12 @@ class Training:
         if epoch % self.config.checkpoint.every_epochs == 0 or self._is_complete(fitted):
             self.savepoint.write(learner, None, fitted.best)
         self.recorder.set_epochs_completed(epoch)
-        log.info(_table_line(row, self.config.epochs, is_best))
+        log.info(_format_table_line(row, self.config.epochs, is_best))
 
     def _save_or_stop(self, state: EpochState, best: Best, interruption: Interruption) -> None:
         """Between two batches: save if it is time, and stop if a signal arrived; on all ranks or on none."""
         learner = self.learner
-        signal_number, save = learner.ranks.agree_to_stop(interruption.received, self.savepoint.due)
+        signal_number, save = learner.ranks.agree_to_stop(interruption.received, self.savepoint.is_due)
         if signal_number or save:
             self.savepoint.write(learner, state, best)
         if signal_number:
@@ -231,12 +231,12 @@ def _warn_of_cpu_contention(seconds: float, device: torch.device) -> bool:
 _TABLE_HEAD = "  epoch  learning rate   train loss  accuracy     val loss  accuracy    test loss  accuracy   images/s"
 
 
-def _table_line(row: Mapping[str, Any], epochs: int, is_best: bool) -> str:
-    def pair(split: str) -> str:
+def _format_table_line(row: Mapping[str, Any], epochs: int, is_best: bool) -> str:
+    def format_pair(split: str) -> str:
         loss, accuracy = row[f"{split}_loss"], row[f"{split}_accuracy"]
         return f"{'':>10}  {'':>8}" if loss is None else f"{loss:>10.4f}  {accuracy:>8.2%}"
 
-    metrics = "   ".join(pair(split) for split in ("train", "val", "test"))
+    metrics = "   ".join(format_pair(split) for split in ("train", "val", "test"))
     mark = "  best so far" if is_best else ""
     start = f"{row['epoch']:>3}/{epochs:<3}  {row['learning_rate']:>13.6g}"
     return f"{start}   {metrics}   {row['images_per_second']:>8.0f}{mark}"

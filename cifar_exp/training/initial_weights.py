@@ -23,7 +23,7 @@ from cifar_exp.safe_io.untrusted import open_regular
 
 log = logging.getLogger(__name__)
 
-_KEPT = Path("checkpoints", "initial.pt")  # in the run directory
+_FILE = Path("checkpoints", "initial.pt")  # in the run directory
 _MOST_NAMED = 4  # tensors in a message
 
 
@@ -49,23 +49,23 @@ def load_initial_weights(model: nn.Module, node: ModelConfig, classes: int, chan
     other_first = tensor_shapes(node, num_classes=classes, in_channels=4 - channels)
     head, first = ({name for name in own if own[name] != others.get(name)} for others in (other_head, other_first))
     for name in first & state.keys():
-        state[name] = _with_channels(state[name], own[name])
+        state[name] = _adapt_channels(state[name], own[name])
     free = head | (first if node.stem == "cifar" else set())
     new = {name for name in free if name not in state or state[name].shape != own[name]}
     random = model.state_dict()
     state |= {name: random[name] for name in new}
     if infinite := [name for name, one in state.items() if one.is_floating_point() and not one.isfinite().all()]:
-        raise RequestError(f"{what}: has values that are not finite: {_listed(infinite)}")
+        raise RequestError(f"{what}: has values that are not finite: {_join_names(infinite)}")
     try:
         model.load_state_dict(state)
     except RuntimeError as error:
         differences = " ".join(str(error).partition("\n")[2].split())[:300]  # after PyTorch's first line
         raise RequestError(f"{what}: does not fit {node.architecture}: {differences}") from error
-    log.info("%s: the weights of %s%s", what, node.architecture, f", but {_listed(new)} new" if new else "")
+    log.info("%s: the weights of %s%s", what, node.architecture, f", but {_join_names(new)} new" if new else "")
 
 
 def read_state(path: Path) -> dict[str, Tensor]:
-    """The tensors of a file: safetensors, or a state dict or checkpoint that ``torch.save`` wrote.
+    """Read the tensors of a file: safetensors, or a state dict or checkpoint that ``torch.save`` wrote.
 
     Raises:
         RequestError: it cannot be read, or holds no tensors by name.
@@ -94,27 +94,27 @@ def _read_safetensors(path: Path) -> Any:
         raise RequestError(f"{path}: not a readable safetensors file: {in_a_line(error)}") from error
 
 
-def _with_channels(weight: Tensor, shape: torch.Size) -> Tensor:
-    """A first convolution for another number of input channels; unchanged if it differs in more than that."""
+def _adapt_channels(weight: Tensor, shape: torch.Size) -> Tensor:
+    """Adapt a first convolution to another number of input channels; unchanged if it differs in more than that."""
     is_first = weight.dim() == len(shape) and weight.shape[:1] + weight.shape[2:] == shape[:1] + shape[2:]
     return weight.sum(1, keepdim=True).expand(shape) / shape[1] if is_first and weight.shape != shape else weight
 
 
-def _listed(names: Collection[str]) -> str:
+def _join_names(names: Collection[str]) -> str:
     more = len(names) - _MOST_NAMED
     return ", ".join(sorted(names)[:_MOST_NAMED]) + (f" (and {more} more)" if more > 0 else "")
 
 
-def keep(config: ExperimentConfig, model: nn.Module, run_dir: Path) -> None:
+def save_initial_weights(config: ExperimentConfig, model: nn.Module, run_dir: Path) -> None:
     """Write a run's initial weights if they are not random."""
-    path = run_dir / _KEPT
+    path = run_dir / _FILE
     if isinstance(config.model, LibraryConfig) and config.model.starts_from_weights and not path.exists():
         checkpoint.save(path, model)
 
 
-def from_run(config: ExperimentConfig, run_dir: Path) -> ExperimentConfig:
-    """A run's config, with the weights that its directory keeps in place of the file or download."""
-    path = run_dir / _KEPT
+def use_saved_weights(config: ExperimentConfig, run_dir: Path) -> ExperimentConfig:
+    """Return a run's config with the weights in its directory in place of the file or download."""
+    path = run_dir / _FILE
     if isinstance(config.model, LibraryConfig) and config.model.starts_from_weights and path.is_file():
         return changed(config, {"model.weights": str(path.absolute()), "model.pretrained": False})
     return config

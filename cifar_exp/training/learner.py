@@ -35,12 +35,12 @@ class Learner:
 
     @property
     def device(self) -> torch.device:
-        """Where the network is."""
+        """The device of the network."""
         return self.training_step.compute.device
 
     @property
     def learning_rate(self) -> float:
-        """Of the optimizer's first group."""
+        """The learning rate of the optimizer's first group."""
         return float(self.optimizer.param_groups[0]["lr"])
 
     @property
@@ -85,7 +85,7 @@ class Learner:
             self.scheduler.step()
 
     def state_dict(self) -> dict[str, Any]:
-        """The state of training without the network's weights, as tensors and plain values."""
+        """Return the state of training without the network's weights, as tensors and plain values."""
         return {
             "optimizer": self.optimizer.state_dict(),
             "scheduler": self.scheduler.state_dict(),
@@ -95,7 +95,7 @@ class Learner:
         }
 
     def raw_weights(self) -> dict[str, Any]:
-        """The trained weights, if the averaged ones are evaluated; a checkpoint holds those under ``model``."""
+        """Return the trained weights, if the averaged ones are evaluated; a checkpoint holds those under ``model``."""
         if self.average is None:
             return {}
         return {"raw_model": self.model.state_dict(), "average": self.average.state_dict()}

@@ -31,7 +31,7 @@ class Loss:
         return not self.label_smoothing and self.class_weights is None
 
     def __call__(self, logits: Tensor, targets: Tensor) -> Tensor:
-        """The loss, ().
+        """Compute the loss, ().
 
         ``logits`` are (N, classes); ``targets`` are (N,) labels or (N, classes) probabilities.
         """
@@ -43,10 +43,10 @@ class Loss:
         return losses.mean()
 
 
-def class_weights(
+def compute_class_weights(
     configured: str | Sequence[float] | None, labels: NDArray[np.int64], classes: int, device: torch.device
 ) -> Tensor | None:
-    """The weights of ``loss.class_weights``, (classes,); None for equal weights.
+    """Compute the weights of ``loss.class_weights``, (classes,); None for equal weights.
 
     ``balanced`` gives class c the weight N / (classes * N_c), as scikit-learn does: their mean over the images is 1.
 

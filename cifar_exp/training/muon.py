@@ -58,11 +58,11 @@ class Muon(torch.optim.Optimizer):
             rows = parameter.shape[0]
             parameter.mul_(math.sqrt(rows) / parameter.norm())
             matrix = update.reshape(rows, -1).to(self._iteration_dtype or update.dtype)
-            update = orthogonalized(matrix).reshape(parameter.shape)
+            update = orthogonalize(matrix).reshape(parameter.shape)
         parameter.add_(update, alpha=-group["lr"])
 
 
-def orthogonalized(matrix: Tensor) -> Tensor:
+def orthogonalize(matrix: Tensor) -> Tensor:
     """Approximate the nearest semi-orthogonal matrix: (rows, columns) with all singular values near 1.
 
     A Newton-Schulz iteration of a quintic polynomial: matrix products only, no decomposition.

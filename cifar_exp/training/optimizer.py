@@ -27,16 +27,16 @@ def build_optimizer(
     extra: dict[str, Any] = {}
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
     if isinstance(node, MuonConfig):
-        groups, extra = _muon_groups(node, parameters, max_lr), {"iteration_dtype": precision}
+        groups, extra = _make_muon_groups(node, parameters, max_lr), {"iteration_dtype": precision}
     else:
-        groups = _groups(node, parameters, max_lr)
+        groups = _make_groups(node, parameters, max_lr)
     optimizer = call(node, groups, without=_GROUP_KEYS, lr=max_lr, **extra)
     assert isinstance(optimizer, torch.optim.Optimizer)
     return optimizer
 
 
-def _groups(node: OptimizerConfig, parameters: list[nn.Parameter], lr: float) -> list[dict[str, Any]]:
-    """One group, or a second one for norms and biases if they have another weight decay or learning rate."""
+def _make_groups(node: OptimizerConfig, parameters: list[nn.Parameter], lr: float) -> list[dict[str, Any]]:
+    """Make one group, or a second one for norms and biases if they have another weight decay or learning rate."""
     decay, factor = node.weight_decay, node.bias_lr_factor
     if node.decay_norms_and_biases and factor == 1:
         return [{"params": parameters, "weight_decay": decay}]
@@ -47,8 +47,8 @@ def _groups(node: OptimizerConfig, parameters: list[nn.Parameter], lr: float) ->
     ]
 
 
-def _muon_groups(node: MuonConfig, parameters: list[nn.Parameter], lr: float) -> list[dict[str, Any]]:
-    """Filters by Muon; heads, norms and biases by SGD. A step at ``max_lr`` has the node's weight decay."""
+def _make_muon_groups(node: MuonConfig, parameters: list[nn.Parameter], lr: float) -> list[dict[str, Any]]:
+    """Train filters by Muon; heads, norms and biases by SGD. A step at ``max_lr`` has the node's weight decay."""
     groups: list[dict[str, Any]] = [{"params": [p for p in parameters if p.ndim > 2], "orthogonal": True}]
     heads, vectors = [p for p in parameters if p.ndim == 2], [p for p in parameters if p.ndim < 2]
     for rest, rate in ((heads, lr * node.head_lr_factor), (vectors, lr * node.bias_lr_factor)):
@@ -57,8 +57,8 @@ def _muon_groups(node: MuonConfig, parameters: list[nn.Parameter], lr: float) ->
     return groups
 
 
-def momentum_of(optimizer: torch.optim.Optimizer) -> float | None:
-    """Current momentum: SGD's, or Adam's first beta; None if the optimizer has neither."""
+def read_momentum(optimizer: torch.optim.Optimizer) -> float | None:
+    """Return the current momentum: SGD's, or Adam's first beta; None if the optimizer has neither."""
     group = optimizer.param_groups[0]
     if "momentum" in group:
         return float(group["momentum"])
@@ -74,7 +74,7 @@ def set_max_lr(
 
 
 def set_momentum(optimizer: torch.optim.Optimizer, momentum: float) -> None:
-    """Set the momentum (see ``momentum_of``) of all groups, as PyTorch's ``OneCycleLR`` does."""
+    """Set the momentum (see ``read_momentum``) of all groups, as PyTorch's ``OneCycleLR`` does."""
     for group in optimizer.param_groups:
         if "momentum" in group:
             group["momentum"] = momentum

@@ -39,8 +39,8 @@ class RunClock:
         self._is_logged = False
 
     @classmethod
-    def of(cls, config: ExperimentConfig, splits: Splits, low_resolution: LowResolution | None) -> "RunClock":
-        """The clock of a run. Smaller images cost in proportion to their pixels."""
+    def for_run(cls, config: ExperimentConfig, splits: Splits, low_resolution: LowResolution | None) -> "RunClock":
+        """Make the clock of a run. Smaller images cost in proportion to their pixels."""
         scale = np.ones(config.epochs)
         if low_resolution is not None:
             scale[: low_resolution.epochs] = (low_resolution.size / config.data.image_size) ** 2
@@ -56,7 +56,7 @@ class RunClock:
 
     @property
     def seconds_left(self) -> float | None:
-        """For all epochs; None in the first steps, which are slower."""
+        """Estimated seconds for all remaining epochs; None in the first steps, which are slower."""
         seconds, work = (now - start for now, start in zip(self._now, self._start, strict=True))
         return (self.work - self._now[1]) * seconds / work if self._steps > _WARM_UP_STEPS else None
 
@@ -77,20 +77,20 @@ class RunClock:
 
 
 class EpochProgress:
-    """Progress through the steps of one epoch (from 1), which has ``images``, ``done`` of them before.
+    """Progress through the steps of one epoch (from 1), which has ``images``, ``images_before`` of them processed.
 
     There is a bar only if ``visible``, and no estimate for all epochs if ``clock`` is None.
     """
 
     def __init__(
-        self, epoch: int, epochs: int, images: int, *, done: int, visible: bool, clock: RunClock | None
+        self, epoch: int, epochs: int, images: int, *, images_before: int, visible: bool, clock: RunClock | None
     ) -> None:
         self._epoch, self._clock, self._images = epoch, clock, images
         self._title = f"epoch {epoch}/{epochs}"
-        self._done = self._done_at_start = done
+        self._processed = self._processed_at_start = images_before
         self._has_bar = visible and shows_bars()
         bar: dict[str, Any] = {"desc": self._title, "unit": " images", "leave": False, "dynamic_ncols": True}
-        self._bar = tqdm(total=images, initial=done, disable=not self._has_bar, **bar)
+        self._bar = tqdm(total=images, initial=images_before, disable=not self._has_bar, **bar)
         self._started = self._shown = time.monotonic()
 
     def close(self) -> None:
@@ -99,10 +99,10 @@ class EpochProgress:
 
     def update(self, images: int, result: StepResult, correct: torch.Tensor, seen: int, learning_rate: float) -> None:
         """Count the images of a step, and show its metrics if the last ones were shown long enough ago."""
-        self._done += images
+        self._processed += images
         self._bar.update(images)
         if self._clock is not None:
-            self._clock.update(self._epoch, self._done / self._images)
+            self._clock.update(self._epoch, self._processed / self._images)
         if time.monotonic() - self._shown >= (_BAR_SECONDS if self._has_bar else _LINE_SECONDS):
             loss, accuracy = float(result.loss_sum) / max(result.images, 1), float(correct) / max(seen, 1)
             self._shown = time.monotonic()
@@ -116,8 +116,8 @@ class EpochProgress:
         if self._has_bar:
             self._bar.set_postfix_str(metrics + all_left)
             return
-        rate = (self._done - self._done_at_start) / (self._shown - self._started)
+        rate = (self._processed - self._processed_at_start) / (self._shown - self._started)
         log.info(
-            f"{self._title}: {self._done} of {self._images} images, {metrics}, {rate:.0f} images/s, "
-            f"{duration(round((self._images - self._done) / rate))} left{all_left}"
+            f"{self._title}: {self._processed} of {self._images} images, {metrics}, {rate:.0f} images/s, "
+            f"{duration(round((self._images - self._processed) / rate))} left{all_left}"
         )

@@ -25,18 +25,18 @@ class Best(NamedTuple):
 class Savepoint:
     """Writes and reads the checkpoints of a run.
 
-    ``about`` holds plain values that each checkpoint contains beside weights and state.
+    ``metadata`` holds plain values that each checkpoint contains beside weights and state.
     """
 
-    def __init__(self, out_dir: Path, about: Mapping[str, Any], *, every_seconds: float) -> None:
+    def __init__(self, out_dir: Path, metadata: Mapping[str, Any], *, every_seconds: float) -> None:
         self.path = out_dir / "checkpoints" / "last.pt"
-        self._about = about
+        self._metadata = metadata
         self._every_seconds = every_seconds
         self._started = self._written = time.monotonic()
         self.seconds_before = 0.0  # total time of earlier sessions of the run, up to the state that was restored
 
     @property
-    def due(self) -> bool:
+    def is_due(self) -> bool:
         """Whether ``last.pt`` is older than the config allows."""
         return time.monotonic() - self._written >= self._every_seconds
 
@@ -45,14 +45,14 @@ class Savepoint:
 
         ``epoch_state`` is None between epochs.
         """
-        own = {
+        rank_state = {
             "epoch_so_far": None if epoch_state is None else epoch_state.state_dict(),
             "random_state": torch.get_rng_state(),
             "device_random_state": (
                 device_generator(learner.device).get_state() if learner.device.type != "cpu" else None
             ),
         }
-        rank_0, *other_ranks = learner.ranks.gather(own)
+        rank_0, *other_ranks = learner.ranks.gather(rank_state)
         self._written = time.monotonic()
         if not learner.ranks.is_rank_0:
             return
@@ -64,7 +64,7 @@ class Savepoint:
             other_processes=other_ranks,
             **{f"best_{name}": value for name, value in best._asdict().items()},
             seconds=self.seconds_before + time.monotonic() - self._started,
-            **self._about,
+            **self._metadata,
         )
         self._written = time.monotonic()
 
@@ -73,7 +73,7 @@ class Savepoint:
         if learner.ranks.is_rank_0:
             path = self.path.with_name("best.pt")
             state = {"epoch": learner.epoch, "step": learner.step, **learner.raw_weights()}
-            checkpoint.save(path, learner.evaluated_model, **state, **self._about)
+            checkpoint.save(path, learner.evaluated_model, **state, **self._metadata)
 
     def read(self, learner: Learner) -> tuple[EpochState | None, Best]:
         """Restore ``learner`` and the random generators from ``last.pt``; returns the rest as ``write`` takes it.

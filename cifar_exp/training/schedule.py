@@ -99,7 +99,7 @@ def plateau(
 
 
 def planned_learning_rates(node: SchedulerConfig, *, max_lr: float, total_steps: int) -> NDArray[np.float64]:
-    """The learning rate of each planned step, (total_steps,), computed by the scheduler itself.
+    """Compute the learning rate of each planned step, (total_steps,), by the scheduler itself.
 
     For a plateau schedule it is ``max_lr`` throughout: its reductions are not known beforehand.
     """
@@ -139,7 +139,9 @@ class ScheduleUse:
         )
 
 
-def schedule_use(interval: str, planned: NDArray[np.float64], used: NDArray[np.float64], epochs: int) -> ScheduleUse:
+def compare_with_plan(
+    interval: str, planned: NDArray[np.float64], used: NDArray[np.float64], epochs: int
+) -> ScheduleUse:
     """Compare the planned schedule with the learning rates that the optimizer used.
 
     ``planned`` are (total_steps,) and ``used`` (steps taken,) learning rates; ``epochs`` were started.

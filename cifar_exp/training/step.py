@@ -31,11 +31,11 @@ class StepResult:
 
 @dataclass(frozen=True)
 class TrainingStep:
-    """Forward passes, losses, backward passes and the update of one step."""
+    """Takes one step: forward passes, losses, backward passes and the update."""
 
     compute: Compute  # device and precision
     normalize: Normalizer  # makes the network's input
-    loss: Loss = field(default_factory=Loss)  # that the step reduces
+    loss: Loss = field(default_factory=Loss)  # minimized by the step
     mixing: Mixing | None = None  # mixup or CutMix; None for neither
     clip_grad_norm: float | None = None  # maximum norm of the gradient; None for no clipping
     accumulate: int = 1  # batches of a step, whose gradients are added
@@ -61,16 +61,16 @@ class TrainingStep:
         optimizer.zero_grad(set_to_none=True)
         results = []
         for position, (batch, (counted, _)) in enumerate(zip(batches, sizes, strict=True)):
-            last = position == len(batches) - 1
+            is_last = position == len(batches) - 1
             # DistributedDataParallel averages the gradients over the ranks once a step, with its last batch.
-            with nullcontext() if last else getattr(forward, "no_sync", nullcontext)():
+            with nullcontext() if is_last else getattr(forward, "no_sync", nullcontext)():
                 results.append(self._backward(forward, batch, counted, whole, (number, position)))
         norm = None
         if self.clip_grad_norm is not None:
             parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
             norm = torch.nn.utils.clip_grad_norm_(parameters, self.clip_grad_norm)
         optimizer.step()
-        return _total(results, norm)
+        return _add_results(results, norm)
 
     def _backward(
         self, forward: Callable[[Tensor], Tensor], batch: Batch, counted: int, whole: int, draw: tuple[int, int]
@@ -99,7 +99,7 @@ class TrainingStep:
             )
 
 
-def _total(results: Sequence[StepResult], norm: Tensor | None) -> StepResult:
+def _add_results(results: Sequence[StepResult], norm: Tensor | None) -> StepResult:
     first, *others = results
     if not others:
         return StepResult(first.loss, first.loss_sum, first.correct, first.images, norm)

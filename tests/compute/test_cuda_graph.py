@@ -7,7 +7,7 @@ import torch
 from composing import composed
 from torch import nn
 
-from cifar_exp.build import _training_form
+from cifar_exp.build import _prepare_forward
 from cifar_exp.compute import cuda_graph
 from cifar_exp.compute.cuda_graph import GraphedNetwork
 from cifar_exp.compute.device import Compute
@@ -62,4 +62,4 @@ def test_own_networks_are_captured_on_a_gpu(overrides, is_captured):
     network = make_network(config.model, num_classes=10, in_channels=1)
     for device, expected in (("cuda", is_captured), ("cpu", False)):
         compute = Compute(torch.device(device), torch.float32, torch.contiguous_format)
-        assert isinstance(_training_form(config, network, compute), GraphedNetwork) == expected
+        assert isinstance(_prepare_forward(config, network, compute), GraphedNetwork) == expected

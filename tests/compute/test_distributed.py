@@ -23,7 +23,7 @@ from cifar_exp.data.dataset import Split
 from cifar_exp.errors import RequestError
 from cifar_exp.evaluation.metrics import evaluate
 from cifar_exp.run_dir.checkpoint import load
-from cifar_exp.run_dir.environment import changes
+from cifar_exp.run_dir.environment import list_changes
 from cifar_exp.runner import run
 from cifar_exp.safe_io.untrusted import read_json
 
@@ -195,9 +195,9 @@ def test_only_rank_0_writes(folder):
 
 
 def test_another_number_of_processes_is_reported():
-    found = changes(Path(), {"packages": {}}, {"packages": {}, "world_size": 2}, None)
+    found = list_changes(Path(), {"packages": {}}, {"packages": {}, "world_size": 2}, None)
     assert [(change.what, change.then, change.now) for change in found] == [("world_size", 1, 2)]
-    assert not changes(Path(), {"packages": {}}, {"packages": {}, "world_size": 1}, None)
+    assert not list_changes(Path(), {"packages": {}}, {"packages": {}, "world_size": 1}, None)
 
 
 @pytest.mark.parametrize("arguments", [["-m", "seed=1,2"], ["compare", "."], ["evaluate", "."]])

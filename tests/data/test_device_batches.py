@@ -8,7 +8,7 @@ from composing import TINY
 from cifar_exp.compute.distributed.ranks import SINGLE, Ranks
 from cifar_exp.data import device_batches
 from cifar_exp.data.augment.backend import choose
-from cifar_exp.data.augment.pipeline import Augmentation, LowResolution, shrunk_as_floats
+from cifar_exp.data.augment.pipeline import Augmentation, LowResolution, shrink_as_floats
 from cifar_exp.data.batches import TrainingBatches
 from cifar_exp.data.dataset import Split
 from cifar_exp.data.device_batches import DeviceBatches
@@ -139,7 +139,7 @@ def test_low_resolution_in_floats_is_nearly_that_in_bytes(whole, size):
     images = np.random.default_rng(whole).integers(0, 256, (50, whole, whole, 3), dtype=np.uint8)
     images[:10] = (images[:10] > 127) * 255  # the steepest there can be
     on_bytes = LowResolution(size, 1.0, 1)(images)
-    as_floats = shrunk_as_floats(torch.from_numpy(images).permute(0, 3, 1, 2), size).permute(0, 2, 3, 1).numpy()
+    as_floats = shrink_as_floats(torch.from_numpy(images).permute(0, 3, 1, 2), size).permute(0, 2, 3, 1).numpy()
     difference = on_bytes.astype(int) - as_floats
     assert np.abs(difference).max() <= 2
     # Rounded once, at the end, up to a quarter of the pixels differ, and those of 24x24 are darker by 0.16.

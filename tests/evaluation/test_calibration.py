@@ -7,13 +7,13 @@ from sklearn import metrics
 from sklearn.calibration import calibration_curve
 
 from cifar_exp.evaluation.calibration import (
+    apply_temperature,
     brier_score,
     calibration_error,
     calibration_rows,
     calibration_scores,
     expected_calibration_error,
     fit_temperature,
-    with_temperature,
 )
 
 
@@ -46,7 +46,7 @@ def test_the_reliability_diagram_and_brier_score_are_scikit_learns(overconfident
 def test_the_temperature_minimizes_the_log_loss(overconfident):
     p, labels = overconfident
     expected = minimize_scalar(
-        lambda temperature: metrics.log_loss(labels, with_temperature(p, temperature)),
+        lambda temperature: metrics.log_loss(labels, apply_temperature(p, temperature)),
         bounds=(0.05, 20),
         method="bounded",
         options={"xatol": 1e-9},

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from cifar_exp.evaluation.probability_records import label_issue_rows, label_issues
+from cifar_exp.evaluation.probability_records import find_label_issues, label_issue_rows
 
 
 def test_an_example_worked_by_hand():
@@ -11,7 +11,7 @@ def test_an_example_worked_by_hand():
     # belong to class 0, images 2 and 3 to class 1, images 4 and 5 to none. So a third of the three labels 0 is wrong.
     p = np.array([[0.9, 0.1], [0.8, 0.2], [0.1, 0.9], [0.1, 0.9], [0.3, 0.7], [0.4, 0.6]], np.float32)
     labels = np.array([0, 0, 0, 1, 1, 1])
-    issues = label_issues(p, labels)
+    issues = find_label_issues(p, labels)
     assert issues.tolist() == [2]
     assert label_issue_rows(issues, p, labels, np.array(list("abcdef")), ["cat", "dog"]) == [
         {
@@ -41,11 +41,11 @@ def test_flipped_labels_come_first(seed):
     flipped = generator.choice(n, n // 50, replace=False)
     labels = true.copy()
     labels[flipped] = (true[flipped] + generator.integers(1, classes, len(flipped))) % classes
-    issues = label_issues(p, labels)
+    issues = find_label_issues(p, labels)
     assert np.isin(flipped, issues[: 2 * len(flipped)]).mean() >= 0.8
 
 
 def test_classes_without_images_and_labels_beyond_doubt():
     p = np.array([[0.8, 0.1, 0.1], [0.1, 0.8, 0.1]], np.float32)
-    assert label_issues(p, np.array([0, 1])).tolist() == []
-    assert label_issues(p, np.array([0, 0])).size <= 1
+    assert find_label_issues(p, np.array([0, 1])).tolist() == []
+    assert find_label_issues(p, np.array([0, 0])).size <= 1

@@ -10,7 +10,7 @@ from statsmodels.stats.multitest import multipletests
 
 from cifar_exp.compare.pairs import Pair
 from cifar_exp.evaluation.statistics import (
-    Paired,
+    PairedCounts,
     difference_interval,
     holm,
     mcnemar_exact,
@@ -20,18 +20,18 @@ from cifar_exp.evaluation.statistics import (
     wilson_interval,
 )
 
-counts = st.builds(Paired, *[st.integers(0, 60)] * 4).filter(lambda table: table.n > 0)
+counts = st.builds(PairedCounts, *[st.integers(0, 60)] * 4).filter(lambda table: table.n > 0)
 
 
 @pytest.mark.parametrize(
     ("table", "p_value"),
     [
         # Two culture media for tuberculosis: Armitage & Berry 1994, p. 127, as worked out in StatsDirect's manual.
-        (Paired(20, 12, 2, 16), 0.0129),
+        (PairedCounts(20, 12, 2, 16), 0.0129),
         # Airway hyper-responsiveness: Fagerland, Lydersen & Laake 2013, doi:10.1186/1471-2288-13-91.
-        (Paired(1, 1, 7, 12), 0.0703),
+        (PairedCounts(1, 1, 7, 12), 0.0703),
         # Approval in January and April: aoki2.si.gunma-u.ac.jp/lecture/Hiritu/McNemar-test-r.html, R's binom.test.
-        (Paired(48, 28, 35, 53), 0.45),
+        (PairedCounts(48, 28, 35, 53), 0.45),
     ],
 )
 def test_mcnemar_exact_of_published_examples(table, p_value):
@@ -51,11 +51,11 @@ def test_mcnemar_exact_is_statsmodels(table):
         # Each is the published interval of p1 - p2; ours is of the accuracy of B less that of A, its mirror image.
         # Complete response before and after consolidation (Cavo et al. 2012) in Fagerland, Lydersen & Laake,
         # "Statistical Analysis of Contingency Tables" (2017), ch. 8, as tested in the R package contingencytables.
-        (Paired(59, 6, 16, 80), -0.1186, -0.0046),
+        (PairedCounts(59, 6, 16, 80), -0.1186, -0.0046),
         # Airway hyper-responsiveness, ibid.
-        (Paired(1, 1, 7, 12), -0.507, -0.026),
+        (PairedCounts(1, 1, 7, 12), -0.507, -0.026),
         # Newcombe 1998, table II, method 10: an empty cell.
-        (Paired(36, 12, 2, 0), 0.0569, 0.3404),
+        (PairedCounts(36, 12, 2, 0), 0.0569, 0.3404),
     ],
 )
 def test_interval_of_published_examples(table, low, high):
@@ -69,7 +69,7 @@ def test_interval_holds_the_difference_and_mirrors(table):
     low, high = difference_interval(table)
     assert -1 - 1e-12 <= low <= table.accuracy_difference + 1e-12
     assert table.accuracy_difference - 1e-12 <= high <= 1 + 1e-12
-    swapped = Paired(table.both_correct, table.only_b, table.only_a, table.both_wrong)
+    swapped = PairedCounts(table.both_correct, table.only_b, table.only_a, table.both_wrong)
     assert difference_interval(swapped) == pytest.approx((-high, -low), abs=1e-12)
 
 
@@ -83,7 +83,7 @@ def test_interval_covers_what_it_promises():
     """Simulated: two networks right on 90% and 88% of 1,000 images, with correlated mistakes."""
     rng = np.random.default_rng(0)
     tables = rng.multinomial(1_000, [0.85, 0.05, 0.03, 0.07], size=1_000)
-    intervals = [difference_interval(Paired(*map(int, table))) for table in tables]
+    intervals = [difference_interval(PairedCounts(*map(int, table))) for table in tables]
     covered = np.mean([low <= -0.02 <= high for low, high in intervals])
     assert 0.935 <= covered <= 0.97
 
@@ -91,7 +91,7 @@ def test_interval_covers_what_it_promises():
 def test_same_network_twice_is_no_difference():
     right = np.array([True, False, True, True])
     table = paired(right, right)
-    assert table == Paired(3, 0, 0, 1)
+    assert table == PairedCounts(3, 0, 0, 1)
     assert mcnemar_exact(table) == 1.0
     low, high = difference_interval(table)
     assert low < 0 < high
@@ -101,7 +101,7 @@ def test_paired_counts_by_hand():
     a = np.array([True, True, True, False, False, False, False])
     b = np.array([True, True, False, True, True, True, False])
     table = paired(a, b)
-    assert table == Paired(both_correct=2, only_a=1, only_b=3, both_wrong=1)
+    assert table == PairedCounts(both_correct=2, only_a=1, only_b=3, both_wrong=1)
     assert table.n == 7
     assert table.accuracy_difference == pytest.approx(2 / 7)
 
@@ -175,10 +175,10 @@ def test_p_values_in_words(p, text):
 @pytest.mark.parametrize(
     ("table", "p", "verdict"),
     [
-        (Paired(80, 2, 14, 4), 0.003, "better (p = 0.003)"),
-        (Paired(80, 14, 2, 4), 0.003, "worse (p = 0.003)"),
-        (Paired(80, 9, 7, 4), 0.8, "within noise (p = 0.80)"),
-        (Paired(80, 9, 7, 4), 0.05, "within noise (p = 0.0500)"),
+        (PairedCounts(80, 2, 14, 4), 0.003, "better (p = 0.003)"),
+        (PairedCounts(80, 14, 2, 4), 0.003, "worse (p = 0.003)"),
+        (PairedCounts(80, 9, 7, 4), 0.8, "within noise (p = 0.80)"),
+        (PairedCounts(80, 9, 7, 4), 0.05, "within noise (p = 0.0500)"),
     ],
 )
 def test_verdicts(table, p, verdict):

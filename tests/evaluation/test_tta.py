@@ -8,7 +8,7 @@ from torch import nn
 from cifar_exp.compute.device import Compute
 from cifar_exp.data.dataset import Split
 from cifar_exp.data.normalize import Normalizer, Statistics
-from cifar_exp.evaluation.metrics import evaluate, view_logits
+from cifar_exp.evaluation.metrics import compute_view_logits, evaluate
 
 CPU = Compute(torch.device("cpu"), torch.float32, torch.contiguous_format)
 NORMALIZE = Normalizer(Statistics((0.5, 0.4, 0.3), (0.2, 0.2, 0.2)), CPU)
@@ -58,7 +58,7 @@ def expected_logits(model: nn.Module, images: np.ndarray, weighted: list[tuple[f
 def test_logits_are_the_weighted_mean_over_views(model, views, weighted):
     images = np.random.default_rng(0).normal(size=(5, 3, 8, 8)).astype(np.float32)
     with torch.no_grad():
-        found = view_logits(model, torch.from_numpy(images), views).numpy()
+        found = compute_view_logits(model, torch.from_numpy(images), views).numpy()
     np.testing.assert_allclose(found, expected_logits(model, images, weighted), atol=1e-5)
 
 

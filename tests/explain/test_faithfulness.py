@@ -63,7 +63,7 @@ def explainer():
 
 
 def judge(explainer, images, classes, masks, seed=0):
-    effect = faithfulness.effect_of(explainer, images, classes, masks, seed)
+    effect = faithfulness.measure_effect(explainer, images, classes, masks, seed)
     return verdict(effect.low, effect.high)
 
 
@@ -110,7 +110,7 @@ def test_measure_reads_both_targets_and_what_the_last_block_learned(explainer):
     assert abs(predicted.correlation) < 0.9
     again = faithfulness.measure(explainer, images, few, classes, [LAYER], seed=0)
     assert faithfulness.faithfulness_rows(again) == faithfulness.faithfulness_rows([predicted, true])
-    scrambled = faithfulness.reinitialized(explainer, 0).model
+    scrambled = faithfulness.copy_reinitialized(explainer, 0).model
     same = {
         name for name, value in explainer.model.named_parameters() if torch.equal(value, scrambled.get_parameter(name))
     }
@@ -139,9 +139,9 @@ def test_the_sample_has_the_classes_and_mistakes_of_the_whole():
     rows = faithfulness.sample(labels, predictions, 100, seed=0)
     assert np.bincount(labels[rows]).tolist() == [20] * 5
     assert (labels != predictions)[rows].sum() == 10
-    assert faithfulness.affordable(200, 10_000, 4) == 200
-    assert faithfulness.affordable(200, 1_000, 3) == 33
-    assert faithfulness.affordable(200, 25, 3) == 25
+    assert faithfulness.limit_sample_size(200, 10_000, 4) == 200
+    assert faithfulness.limit_sample_size(200, 1_000, 3) == 33
+    assert faithfulness.limit_sample_size(200, 25, 3) == 25
 
 
 def test_statistics_equal_those_of_scipy():

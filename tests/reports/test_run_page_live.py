@@ -24,7 +24,7 @@ def test_kept_images_cover_every_kind_of_mistake():
     labels = generator.integers(0, 10, 5_000)
     predictions = np.where(generator.random(5_000) < 0.5, labels, generator.integers(0, 10, 5_000))
     confidences = generator.random(5_000)
-    index = kept_images.chosen(labels, predictions, confidences, 400)
+    index = kept_images.choose_images(labels, predictions, confidences, 400)
     assert len(index) == len(set(index.tolist())) == 400
     wrong = index[labels[index] != predictions[index]]
     every = np.flatnonzero(labels != predictions)
@@ -40,16 +40,16 @@ def test_kept_images_cover_every_kind_of_mistake():
 
 
 def test_few_images_are_all_kept(tmp_path):
-    index = kept_images.chosen(LABELS, PREDICTIONS, np.linspace(0.5, 0.9, len(LABELS)), 400)
+    index = kept_images.choose_images(LABELS, PREDICTIONS, np.linspace(0.5, 0.9, len(LABELS)), 400)
     assert set(WRONG) <= set(index.tolist())
-    nothing = kept_images.chosen(LABELS, LABELS, np.full(len(LABELS), 0.5), 400)
+    nothing = kept_images.choose_images(LABELS, LABELS, np.full(len(LABELS), 0.5), 400)
     assert len(nothing) == 18  # six a class
 
 
 @pytest.mark.parametrize("shape", [(32, 32, 3), (224, 224, 3), (1024, 512, 3), (28, 28, 1), (512, 4, 1)])
 def test_a_page_stays_small_for_images_of_any_size(tmp_path, shape):
     pixels = np.random.default_rng(0).integers(0, 256, (3, *shape), dtype=np.uint8)
-    small = kept_images.shrunk(pixels, 48)
+    small = kept_images.shrink(pixels, 48)
     assert max(small.shape[1:3]) == min(48, max(shape[:2]))
     assert small[0].size * kept_images.most_images(shape) <= 1_310_000 + small[0].size
     assert kept_images.most_images(shape) >= 100

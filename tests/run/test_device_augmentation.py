@@ -16,7 +16,7 @@ from cifar_exp.cli.main import main
 from cifar_exp.config.parse import changed
 from cifar_exp.config.resolved import load_saved
 from cifar_exp.run_dir import lifecycle, tables
-from cifar_exp.run_dir.environment import changes
+from cifar_exp.run_dir.environment import list_changes
 from cifar_exp.runner import run
 from cifar_exp.safe_io.untrusted import read_json
 from cifar_exp.training.lr_range_test import LRRange, run_lr_range_test
@@ -114,8 +114,8 @@ def test_auto_that_chooses_another_backend_is_reported(tmp_path, capsys):
 
 def test_a_run_without_a_recorded_backend_was_augmented_by_albumentations(whole, tmp_path):
     then = {"packages": {}}
-    assert not changes(tmp_path, then, then | {"augment_backend": "albumentations"}, None)
-    [change] = changes(tmp_path, then, then | {"augment_backend": "device"}, None)
+    assert not list_changes(tmp_path, then, then | {"augment_backend": "albumentations"}, None)
+    [change] = list_changes(tmp_path, then, then | {"augment_backend": "device"}, None)
     assert (change.what, change.then, change.now) == ("augment_backend", "albumentations", "device")
     saved = yaml.safe_load((whole / "config_resolved.yaml").read_text())
     del saved["augment_backend"]

@@ -133,7 +133,7 @@ def test_no_step_of_an_epoch_waits_for_the_gpu(gpu, monkeypatch, overrides):
             for parameter in group["params"]:
                 parameter.grad = torch.empty_like(parameter) if parameter.requires_grad else None
 
-    monkeypatch.setattr(epoch, "_step_rows", end)
+    monkeypatch.setattr(epoch, "_make_step_rows", end)
     monkeypatch.setattr(torch.Tensor, "backward", made_up)
     on_the_gpu = "augment_backend=albumentations" not in overrides
     assert parts.batches.backend == ("device" if on_the_gpu else "albumentations")

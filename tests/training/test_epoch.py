@@ -138,7 +138,7 @@ def test_bfloat16_is_close_to_float32(batches):
 def test_progress_shows_the_metrics_of_the_steps(monkeypatch, tmp_path):
     shown = []
     monkeypatch.setattr("cifar_exp.training.progress._LINE_SECONDS", 0.0)
-    monkeypatch.setattr(EpochProgress, "show", lambda progress, *metrics: shown.append((progress._done, *metrics)))
+    monkeypatch.setattr(EpochProgress, "show", lambda progress, *metrics: shown.append((progress._processed, *metrics)))
     run(composed(*TINY, "batch_size=50", "epochs=1"), tmp_path / "run")
     steps, epoch = (tables.read_table(tmp_path / "run" / name).to_dict("list") for name in ("steps.csv", "metrics.csv"))
     done, losses, accuracies, rates = zip(*shown, strict=True)

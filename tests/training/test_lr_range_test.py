@@ -115,12 +115,12 @@ def test_a_batch_larger_than_the_data_is_the_whole_data():
 
 
 def test_adams_first_beta_is_its_momentum():
-    from cifar_exp.training.optimizer import momentum_of, set_momentum
+    from cifar_exp.training.optimizer import read_momentum, set_momentum
 
     optimizer = torch.optim.AdamW([nn.Parameter(torch.zeros(1))])
     set_momentum(optimizer, 0.85)
     assert optimizer.param_groups[0]["betas"] == (0.85, 0.999)
-    assert momentum_of(optimizer) == 0.85
+    assert read_momentum(optimizer) == 0.85
 
 
 # --- end and suggestion ---

@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 import torch
 
-from cifar_exp.training.muon import Muon, orthogonalized
+from cifar_exp.training.muon import Muon, orthogonalize
 
 
 @pytest.mark.parametrize("shape", [(8, 72), (72, 8), (16, 16)])
 def test_singular_values_come_near_one_and_directions_stay(shape):
     matrix = torch.randn(shape, generator=torch.Generator().manual_seed(0))
-    found = orthogonalized(matrix)
+    found = orthogonalize(matrix)
     left, before, right = torch.linalg.svd(matrix, full_matrices=False)
     after = torch.diag(left.T @ found @ right.T)  # the polynomial is odd: same singular vectors
     torch.testing.assert_close(left @ torch.diag(after) @ right, found, atol=1e-4, rtol=1e-4)
@@ -24,8 +24,8 @@ def test_singular_values_come_near_one_and_directions_stay(shape):
 
 def test_the_size_of_a_gradient_does_not_matter():
     matrix = torch.randn(4, 9, generator=torch.Generator().manual_seed(0))
-    torch.testing.assert_close(orthogonalized(matrix), orthogonalized(1000 * matrix))
-    assert orthogonalized(torch.zeros(4, 9)).abs().max() == 0
+    torch.testing.assert_close(orthogonalize(matrix), orthogonalize(1000 * matrix))
+    assert orthogonalize(torch.zeros(4, 9)).abs().max() == 0
 
 
 def by_numpy(weights: np.ndarray, gradients: list[np.ndarray], lr: float, momentum: float) -> np.ndarray:

@@ -9,7 +9,7 @@ from torch import nn
 from cifar_exp.config.groups.optimizer import MuonConfig, SGDConfig
 from cifar_exp.config.parse import OwnNode
 from cifar_exp.errors import RequestError
-from cifar_exp.training.optimizer import build_optimizer, momentum_of, set_max_lr
+from cifar_exp.training.optimizer import build_optimizer, read_momentum, set_max_lr
 
 SGD = SGDConfig(name="sgd", momentum=0.0, weight_decay=0.1)
 
@@ -43,9 +43,9 @@ def test_everything_decays_on_request():
 
 def test_momentum_of_the_kinds_of_optimizers():
     parameters = [torch.zeros(1, requires_grad=True)]
-    assert momentum_of(torch.optim.SGD(parameters, lr=1, momentum=0.7)) == 0.7
-    assert momentum_of(torch.optim.AdamW(parameters, lr=1, betas=(0.8, 0.9))) == 0.8
-    assert momentum_of(torch.optim.Adagrad(parameters, lr=1)) is None
+    assert read_momentum(torch.optim.SGD(parameters, lr=1, momentum=0.7)) == 0.7
+    assert read_momentum(torch.optim.AdamW(parameters, lr=1, betas=(0.8, 0.9))) == 0.8
+    assert read_momentum(torch.optim.Adagrad(parameters, lr=1)) is None
 
 
 def test_an_argument_that_the_optimizer_does_not_take_is_named():

@@ -43,7 +43,7 @@ def test_time_left_of_all_epochs(monkeypatch, caplog):
 def test_work_of_a_run(override, expected):
     config = composed("data=cifar10", "epochs=4", override)
     splits = Splits(split(800), split(100), split(300))
-    assert RunClock.of(config, splits, LowResolution(16, 0.5, epochs=4)).work == pytest.approx(expected)
+    assert RunClock.for_run(config, splits, LowResolution(16, 0.5, epochs=4)).work == pytest.approx(expected)
 
 
 def test_the_log_of_a_long_run_names_shorter_ways(monkeypatch, caplog):
@@ -51,7 +51,7 @@ def test_the_log_of_a_long_run_names_shorter_ways(monkeypatch, caplog):
     times = iter([0.0, 1.0, 10_001.0])
     monkeypatch.setattr(progress.time, "monotonic", lambda: next(times))
     splits = Splits(split(8000), None, split(1))
-    clock = RunClock.of(composed("data=cifar10", "epochs=1"), splits, None)
+    clock = RunClock.for_run(composed("data=cifar10", "epochs=1"), splits, None)
     for fraction in (0.0, 0.25, 0.5):
         clock.update(1, fraction)
     (line,) = caplog.messages

@@ -23,7 +23,7 @@ from cifar_exp.run_dir import tables
 from cifar_exp.run_dir.checkpoint import load
 from cifar_exp.runner import run
 from cifar_exp.training.ema import WeightAverage
-from cifar_exp.training.loss import Loss, class_weights
+from cifar_exp.training.loss import Loss, compute_class_weights
 from cifar_exp.training.mixing import Mixing
 from cifar_exp.training.step import TrainingStep
 
@@ -125,7 +125,7 @@ def test_clipping_is_torchs():
 # --- class weights, sampler, selection ---
 def test_class_weights_are_scikit_learns_and_their_loss_is_the_formulas():
     labels = np.array([0] * 10 + [1] * 4 + [2] * 1)
-    weights = class_weights("balanced", labels, 3, CPU.device)
+    weights = compute_class_weights("balanced", labels, 3, CPU.device)
     np.testing.assert_allclose(weights, compute_class_weight("balanced", classes=np.arange(3), y=labels), rtol=1e-6)
     logits, targets = torch.randn(15, 3, generator=torch.Generator().manual_seed(0)), torch.from_numpy(labels)
     expected = (weights[targets] * F.cross_entropy(logits, targets, reduction="none")).mean()
@@ -133,9 +133,9 @@ def test_class_weights_are_scikit_learns_and_their_loss_is_the_formulas():
     soft = Loss(0.1, weights)(logits, F.one_hot(targets, 3).float())  # the same for labels and for probabilities
     torch.testing.assert_close(Loss(0.1, weights)(logits, targets), soft)
     with pytest.raises(RequestError, match="has 2 weights, but the data has 3 classes"):
-        class_weights([1.0, 2.0], labels, 3, CPU.device)
+        compute_class_weights([1.0, 2.0], labels, 3, CPU.device)
     with pytest.raises(RequestError, match="a class has no training image"):
-        class_weights("balanced", labels, 4, CPU.device)
+        compute_class_weights("balanced", labels, 4, CPU.device)
 
 
 def test_a_balanced_epoch_has_as_many_images_of_each_class():

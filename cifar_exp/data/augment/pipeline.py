@@ -92,17 +92,17 @@ class LowResolution:
     def on_device(self, images: torch.Tensor) -> torch.Tensor:
         """The same for a tensor on its device.
 
-        Only a CPU can compute this on bytes, with integer weights; other devices use ``shrunk_as_floats``.
+        Only a CPU can compute this on bytes, with integer weights; other devices use ``shrink_as_floats``.
         """
         pixels = images.permute(0, 3, 1, 2)
         if images.device.type == "cpu":
             small = _shrunk(pixels, (self.size, self.size))
         else:
-            small = shrunk_as_floats(pixels, self.size)
+            small = shrink_as_floats(pixels, self.size)
         return small.permute(0, 2, 3, 1).contiguous()
 
 
-def shrunk_as_floats(pixels: torch.Tensor, size: int) -> torch.Tensor:
+def shrink_as_floats(pixels: torch.Tensor, size: int) -> torch.Tensor:
     """(N, C, H, W) uint8 to (N, C, size, size) uint8, computed in float32.
 
     Rounds half up after each direction, as a CPU does that computes on bytes. The CPU also rounds its weights, so some

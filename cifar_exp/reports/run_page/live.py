@@ -64,7 +64,7 @@ class LivePage:
             shape = test.images.shape[1:]
             most = kept_images.most_images(shape)
             first = suspects[: kept_images.MOST_SUSPECTS]
-            others = kept_images.chosen(evaluation.labels, evaluation.predictions, evaluation.confidences, most)
+            others = kept_images.choose_images(evaluation.labels, evaluation.predictions, evaluation.confidences, most)
             index = np.concatenate([first, others[~np.isin(others, first)]])[:most]
             layers = list(dict.fromkeys(cam.layer.name for cam in maps))
             explained = np.array(list(dict.fromkeys(cam.index for cam in maps)), dtype=np.int64)
