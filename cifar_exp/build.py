@@ -25,7 +25,7 @@ from cifar_exp.data.augment.pipeline import Augmentation, LowResolution
 from cifar_exp.data.batches import TrainingBatches
 from cifar_exp.data.dataset import Dataset, Split, Splits
 from cifar_exp.data.device_batches import DeviceBatches
-from cifar_exp.data.normalize import Normalizer, Statistics, channel_statistics
+from cifar_exp.data.normalize import Normalizer, Statistics, compute_statistics
 from cifar_exp.data.split import hold_out
 from cifar_exp.errors import RequestError
 from cifar_exp.explain.layers import ExplainedLayers
@@ -94,7 +94,7 @@ def build(
     dataset, statistics = trained or (data.load(node), None)
     names = dataset.class_names
     splits = Splits(*hold_out(dataset.train, node.validation_fraction, node.split_seed, names), dataset.test)
-    statistics = statistics or channel_statistics(splits.train.images, node.statistics_decimals)
+    statistics = statistics or compute_statistics(splits.train.images, node.statistics_decimals)
     batches = _build_batches(config, splits.train, dataset.train.images.nbytes, statistics, compute)
     # --- network ---
     steps_per_epoch = math.ceil(batches.per_epoch / config.accumulate)

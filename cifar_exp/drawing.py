@@ -8,19 +8,14 @@ from numpy.typing import NDArray
 
 from cifar_exp.build import Parts
 from cifar_exp.config.schema import ExperimentConfig
-from cifar_exp.data.split import evenly
+from cifar_exp.data.split import spread_evenly
 from cifar_exp.evaluation.metrics import Evaluation, confusion_matrix
 from cifar_exp.explain.faithfulness import Explanation
 from cifar_exp.explain.layers import is_wanted
-from cifar_exp.reports.figures.calibration import calibration
-from cifar_exp.reports.figures.confusion import confusion
-from cifar_exp.reports.figures.curves import curves, learning_rate
-from cifar_exp.reports.figures.images import (
-    ClassifiedImage,
-    draw_augmented,
-    draw_gradcam,
-    draw_misclassified,
-)
+from cifar_exp.reports.figures.calibration import draw_calibration
+from cifar_exp.reports.figures.confusion import draw_confusion
+from cifar_exp.reports.figures.curves import draw_curves, draw_learning_rate
+from cifar_exp.reports.figures.images import ClassifiedImage, draw_augmented, draw_gradcam, draw_misclassified
 from cifar_exp.run_dir import lifecycle, tables
 from cifar_exp.training.schedule import ScheduleUse
 
@@ -35,10 +30,10 @@ def draw_progress(
         return
     path = out_dir / "figures" / "learning_rate.png"
     with lifecycle.errors_as_warnings(out_dir, path.name, status):
-        learning_rate(parts.planned, tables.read_table(out_dir / "steps.csv"), use, path)
+        draw_learning_rate(parts.planned, tables.read_table(out_dir / "steps.csv"), use, path)
     if (out_dir / "metrics.csv").exists():
         with lifecycle.errors_as_warnings(out_dir, "curves.png", status):
-            curves(tables.read_table(out_dir / "metrics.csv"), config.name, path.with_name("curves.png"))
+            draw_curves(tables.read_table(out_dir / "metrics.csv"), config.name, path.with_name("curves.png"))
 
 
 def draw_evaluation(
@@ -56,10 +51,10 @@ def draw_evaluation(
     with lifecycle.errors_as_warnings(out_dir, "confusion.png", status):
         counts = confusion_matrix(evaluation.labels, evaluation.predictions, len(names))
         title = f"{config.name}: {evaluation.accuracy:.2%} of {len(test):,} test images right"
-        confusion(counts, names, title, folder / "confusion.png")
+        draw_confusion(counts, names, title, folder / "confusion.png")
     if np.isfinite(evaluation.probabilities).all():
         with lifecycle.errors_as_warnings(out_dir, "calibration.png", status):
-            calibration(evaluation.confidences, evaluation.correct, folder / "calibration.png")
+            draw_calibration(evaluation.confidences, evaluation.correct, folder / "calibration.png")
     with lifecycle.errors_as_warnings(out_dir, "misclassified.png", status):
         wrong = evaluation.most_confidently_wrong()
         gallery = classified_images(parts, evaluation, wrong[: config.evaluation.gallery_images])
@@ -75,7 +70,7 @@ def draw_augmentations(config: ExperimentConfig, parts: Parts, out_dir: Path, st
     if not config.figures:
         return
     train, names = parts.splits.train, parts.class_names
-    shown = evenly(len(train), _AUGMENTED_IMAGES)
+    shown = spread_evenly(len(train), _AUGMENTED_IMAGES)
     epochs = range(1, min(_AUGMENTED_EPOCHS, config.epochs) + 1)
     with lifecycle.errors_as_warnings(out_dir, "augmentations.png", status):
         draw_augmented(

@@ -55,11 +55,11 @@ class TrainedNetwork:
 
     @property
     def image_size(self) -> int:
-        """Pixels on each side of an image."""
+        """Height and width of an image in pixels."""
         return int(self.config.data.image_size)
 
     def fitted(self, images: Images) -> NDArray[np.uint8]:
-        """Images as the network takes them, (N, size, size, C).
+        """Resize images to the size of the network's input, (N, size, size, C).
 
         Raises:
             RequestError: a file that is no readable image, or an array of another shape or type.
@@ -112,7 +112,7 @@ class TrainedNetwork:
 
 
 def in_channels(images: NDArray[np.uint8], channels: int) -> NDArray[np.uint8]:
-    """(N, H, W, C) images in gray (1 channel, luma as Pillow computes it) or in RGB (3)."""
+    """Convert (N, H, W, C) images to gray (1 channel, luma as Pillow computes it) or to RGB (3)."""
     if images.shape[3] == channels:
         return images
     if channels == 3:
@@ -131,18 +131,20 @@ def load_network(run: SavedRun, *, weights: str | None = None, device: str | Non
         RequestError: the checkpoint is missing, is damaged or does not fit; or there is no such device.
     """
     path = run.path / "checkpoints" / f"{weights or run.config.evaluation.weights}.pt"
-    found = read_weights(path)
+    checkpoint = read_weights(path)
     config = changed(run.config, {"device": device or run.config.device, "compile": False})
     compute = Compute.choose(config.device, config.precision, config.memory_format)
-    channels, size = len(found.statistics.mean), config.data.image_size
+    channels, size = len(checkpoint.statistics.mean), config.data.image_size
     # Networks may look at training images before they get their weights: noise stands for them.
     noise = np.random.default_rng(0).integers(0, 256, (4, size, size, channels), dtype=np.uint8)
     stand_in = Split(noise, np.zeros(4, np.int64), np.array(["noise"] * 4))
     idle = changed(config, {"augment": {"name": "none"}, "batch_size": 2, "explain.images": 0})
     with seeding.generators_kept(compute.device):
-        model, compute, _ = build_network(idle, stand_in, found.statistics, compute, classes=len(found.class_names))
-    found.load_into(model, path)
-    return TrainedNetwork(model.eval(), config, found.class_names, compute, found.statistics)
+        model, compute, _ = build_network(
+            idle, stand_in, checkpoint.statistics, compute, classes=len(checkpoint.class_names)
+        )
+    checkpoint.load_into(model, path)
+    return TrainedNetwork(model.eval(), config, checkpoint.class_names, compute, checkpoint.statistics)
 
 
 class LoadedRun:
@@ -188,7 +190,7 @@ class LoadedRun:
 
     @property
     def class_names(self) -> tuple[str, ...]:
-        """In the order of the logits."""
+        """The class names, in the order of the logits."""
         return self.network.class_names
 
     def model(self) -> nn.Module:
@@ -202,8 +204,8 @@ class LoadedRun:
 
     def predict(self, images: Images) -> pd.DataFrame:
         """Predicted class and its probability, as ``prediction`` and ``confidence``; see ``probabilities``."""
-        found = self.probabilities(images)
-        return pd.DataFrame({"prediction": found.idxmax(axis=1), "confidence": found.max(axis=1).astype(np.float64)})
+        table = self.probabilities(images)
+        return pd.DataFrame({"prediction": table.idxmax(axis=1), "confidence": table.max(axis=1).astype(np.float64)})
 
     def gradcam(
         self, images: Images, classes: Sequence[str] | None = None, layer: str | None = None
@@ -216,16 +218,16 @@ class LoadedRun:
         Raises:
             RequestError: there is no such class or layer.
         """
-        fitted = self.network.fitted(images)
+        pixels = self.network.fitted(images)
         if classes is None:
-            wanted = self.network.probabilities(fitted).argmax(axis=1)
+            indices = self.network.probabilities(pixels).argmax(axis=1)
         elif unknown := [name for name in classes if name not in self.class_names]:
             raise RequestError(f"the network has no class {unknown[0]!r}; it has {', '.join(self.class_names[:20])}")
         else:
-            wanted = np.array([self.class_names.index(name) for name in classes])
-        if len(wanted) != len(fitted):
-            raise RequestError(f"{len(wanted)} classes for {len(fitted)} images: one for each is needed")
-        return self.network.gradcam(fitted, wanted.astype(np.int64), layer)
+            indices = np.array([self.class_names.index(name) for name in classes])
+        if len(indices) != len(pixels):
+            raise RequestError(f"{len(indices)} classes for {len(pixels)} images: one for each is needed")
+        return self.network.gradcam(pixels, indices.astype(np.int64), layer)
 
 
 def load_run(path: str | Path, *, trust: Sequence[str] = (), device: str | None = None) -> LoadedRun:

@@ -1,4 +1,4 @@
-"""The network: built, completed, and tried on a copy before training.
+"""Builds the network, completes it, and tries a copy before training.
 
 The trial refuses networks that cannot be trained or explained. It changes neither the network nor any generator.
 """
@@ -26,7 +26,7 @@ from cifar_exp.config.parse import OwnNode
 from cifar_exp.config.schema import ExperimentConfig
 from cifar_exp.data.dataset import Split
 from cifar_exp.data.normalize import Normalizer, Statistics
-from cifar_exp.data.split import evenly
+from cifar_exp.data.split import spread_evenly
 from cifar_exp.errors import RequestError, in_a_line
 from cifar_exp.explain.layers import ExplainedLayers, choose_layers
 from cifar_exp.models.construct import blueprint, make_network
@@ -40,18 +40,18 @@ _TRIED_IMAGES = 2  # batch normalization of 1x1 feature maps needs more than one
 def build_network(
     config: ExperimentConfig, train: Split, statistics: Statistics, compute: Compute, *, classes: int
 ) -> tuple[nn.Module, Compute, ExplainedLayers]:
-    """The network as training starts from it, the layout that it works with, and the layers to explain.
+    """Build the network as training starts from it; also returns its memory layout and the layers to explain.
 
     Raises:
         RequestError: a trial shows that it cannot be trained or explained as the config asks.
     """
     node, normalize = config.model, Normalizer(statistics, compute)
     key = f"model.architecture={node.architecture}" if isinstance(node, LibraryConfig) else f"model={node.name}"
-    to_classify: dict[str, Any] = {"num_classes": classes, "in_channels": train.images.shape[3]}
-    _check_size(node, to_classify)
+    arguments: dict[str, Any] = {"num_classes": classes, "in_channels": train.images.shape[3]}
+    _check_size(node, arguments)
 
     def make() -> nn.Module:
-        model = make_network(node, **to_classify)
+        model = make_network(node, **arguments)
         if not isinstance(model, nn.Module):
             raise RequestError(f"{node._target_}: must return a torch.nn.Module, returned a {type(model).__name__}")
         _complete(model, key, train.images[:1], normalize)
@@ -62,10 +62,10 @@ def build_network(
     with seeding.generators_kept(compute.device), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the run itself repeats them
         try:
-            copied = copy.deepcopy(model)
+            model_copy = copy.deepcopy(model)
         except Exception:  # PyTorch cannot copy computed tensors, such as the weight of the old weight_norm
-            copied = make()
-        trial = Trial(key, copied, train.images[:_TRIED_IMAGES], classes, statistics, compute)
+            model_copy = make()
+        trial = Trial(key, model_copy, train.images[:_TRIED_IMAGES], classes, statistics, compute)
         trial = trial.with_working_layout(config.memory_format)
         trial.check_other_inputs(config, len(train))
         explained = choose_layers(trial.model.eval(), trial.inputs[:1], config.explain)
@@ -74,19 +74,19 @@ def build_network(
     return trial.compute.place(model), trial.compute, explained
 
 
-def _check_size(node: ModelConfig, to_classify: dict[str, Any]) -> None:
+def _check_size(node: ModelConfig, arguments: dict[str, Any]) -> None:
     """Refuse a shipped network that does not fit in memory; trying it could crash other programs."""
     available = memory.memory_bytes()
     if isinstance(node, OwnNode) or available is None:
         return
-    needed = 3 * 4 * count_parameters(blueprint(node, **to_classify))  # float32, with a gradient and a momentum each
+    needed = 3 * 4 * count_parameters(blueprint(node, **arguments))  # float32, with a gradient and a momentum each
     if needed > available:
         sizes = f"{needed / 1e9:,.1f} GB, and this machine has {available / 1e9:,.1f} GB"
         raise RequestError(f"model={node.name}: weights, gradients and momentum take {sizes}; choose a smaller width")
 
 
 def count_parameters(model: nn.Module) -> int:
-    """Number of trainable and frozen parameter values, without buffers."""
+    """Count the trainable and frozen parameter values, without buffers."""
     return sum(parameter.numel() for parameter in model.parameters())
 
 
@@ -115,7 +115,7 @@ def _initialize(model: nn.Module, key: str, train: Split, normalize: Normalizer)
         log.info("%s: its method initialize is not called: it does not take one argument, the images", key)
         return
     try:
-        initialize(normalize(torch.from_numpy(train.images[evenly(len(train), _INITIAL_IMAGES)])))
+        initialize(normalize(torch.from_numpy(train.images[spread_evenly(len(train), _INITIAL_IMAGES)])))
     except Exception as error:
         raise RequestError(
             f"{key}: initialize(images) fails, which is called with up to {_INITIAL_IMAGES:,} normalized "

@@ -130,15 +130,15 @@ def _apply_overrides(config: ExperimentConfig, overrides: list[str]) -> Experime
 
 
 def _restore(config: ExperimentConfig, path: Path, run: SavedRun) -> tuple[Parts, dict[str, Any]]:
-    """The config's data and network, with the weights, class names and statistics of the checkpoint."""
-    found = read_weights(path)
-    names = found.class_names
+    """Build the config's data and network, with the weights, class names and statistics of the checkpoint."""
+    checkpoint = read_weights(path)
+    names = checkpoint.class_names
     fingerprint = run.environment.get("data_fingerprint")
     dataset = data.load_to_evaluate(config.data, names, run.config.data, fingerprint)
     if names != dataset.class_names:
         raise RequestError(f"the run's classes differ from the data's, {', '.join(dataset.class_names)[:200]}")
     test = dataset.test
-    if len(found.statistics.mean) != test.images.shape[3]:
+    if len(checkpoint.statistics.mean) != test.images.shape[3]:
         raise RequestError(f"{path}: the run's images are not of the data's {test.images.shape[3]} channels")
     # Nothing is trained: no held-out split, no augmentation, no LR range test. Two batches of two images replace the
     # training split, because networks may refuse a batch of one image and schedules a single step.
@@ -146,14 +146,14 @@ def _restore(config: ExperimentConfig, path: Path, run: SavedRun) -> tuple[Parts
     without_training = {"data.validation_fraction": 0.0, "augment": {"name": "none"}, "batch_size": 2, "max_lr": 1.0}
     # A split to select by is what `evaluation.weights=best` and `scheduler=plateau` need in any config.
     without_training |= {"compile": False, "evaluate_test_each_epoch": True}
-    trained = dataclasses.replace(dataset, train=placeholder), found.statistics
+    trained = dataclasses.replace(dataset, train=placeholder), checkpoint.statistics
     parts = build(changed(config, without_training), trained=trained)
-    found.load_into(parts.learner.model, path)
-    return parts, found.state
+    checkpoint.load_into(parts.learner.model, path)
+    return parts, checkpoint.state
 
 
 def _temperature(run: SavedRun) -> float | None:
-    """The temperature that the run fitted on its validation split; None if it has none."""
+    """Return the temperature that the run fitted on its validation split; None if it has none."""
     try:
         temperature = float(run.table("summary.csv", ("temperature",))["temperature"].iloc[0])
     except (RequestError, ValueError):

@@ -42,7 +42,7 @@ class TrainingBatches(Dataset[Batch]):
 
     @cached_property
     def _flips_in_odd_epochs(self) -> NDArray[np.bool_] | None:
-        """(N,)."""
+        """(N,) whether an image is mirrored in odd epochs."""
         if not self.alternating_flip:
             return None
         rank = np.random.default_rng(derived_seed(self.seed, "alternating_flip")).permutation(len(self.split))
@@ -54,32 +54,32 @@ class TrainingBatches(Dataset[Batch]):
         return math.ceil(len(self.split) / self.batch_size)
 
     def order(self, epoch: int) -> NDArray[np.int64]:
-        """Positions of the training images in the order of an epoch (counted from 1)."""
+        """Return positions of the training images in the order of an epoch (counted from 1)."""
         generator = np.random.default_rng(derived_seed(self.seed, "order", epoch))
         if self.balanced:
             return balanced_order(self.split.labels, generator)
         return generator.permutation(len(self.split))
 
     def keys(self, epoch: int, first: int = 0) -> list[Key]:
-        """The batches of an epoch (counted from 1), from batch ``first`` (counted from 0) on; see ``Key``."""
+        """List the batches of an epoch (counted from 1), from batch ``first`` (counted from 0) on; see ``Key``."""
         order = self.order(epoch)
         return [(epoch, batch, order[self.own_rows(batch)]) for batch in range(first, self.per_epoch)]
 
     def epoch(self, epoch: int, first: int = 0) -> Iterator[Batch]:
-        """The batches of ``keys``, made in this process when they are needed."""
+        """Yield the batches of ``keys``, made in this process when they are needed."""
         return map(self.__getitem__, self.keys(epoch, first))
 
     def sizes(self, batch: int) -> tuple[int, int]:
-        """The number of images in this rank's shard of a batch (counted from 0), and in the batch."""
+        """Return the number of images in this rank's shard of a batch (counted from 0), and in the batch."""
         start, stop = self._bounds(batch)
         return self.ranks.rows(start, stop)[1], stop - start
 
     def own_rows(self, batch: int) -> slice:
-        """This rank's shard of a batch, as rows in the order of an epoch; at least one row."""
+        """Return this rank's shard of a batch, as rows in the order of an epoch; at least one row."""
         return self.ranks.rows(*self._bounds(batch))[0]
 
     def images(self, epoch: int, batch: int, indices: NDArray[np.int64]) -> NDArray[np.uint8]:
-        """The augmented images at ``indices``, which are this rank's shard of a batch (counted from 0) of an epoch."""
+        """Augment the images at ``indices``, which are this rank's shard of a batch (counted from 0) of an epoch."""
         images = self.split.images[indices]  # (N, H, W, C), a copy
         flipped = self.flipped(epoch, indices)
         if flipped is not None:
@@ -89,16 +89,16 @@ class TrainingBatches(Dataset[Batch]):
         return images if shrink is None else shrink(images)
 
     def flipped(self, epoch: int, indices: NDArray[np.int64]) -> NDArray[np.bool_] | None:
-        """(N,) whether the alternating flip mirrors the images at ``indices``; None if it is off."""
+        """Return (N,) whether the alternating flip mirrors the images at ``indices``; None if it is off."""
         return None if self._flips_in_odd_epochs is None else self._flips_in_odd_epochs[indices] == (epoch % 2 == 1)
 
     def augmentation_seed(self, epoch: int, batch: int) -> int:
-        """The seed of the random draws for this rank's shard of a batch."""
+        """Return the seed of the random draws for this rank's shard of a batch."""
         own = (self.ranks.rank, self.ranks.world_size) if self.ranks.is_distributed else ()
         return derived_seed(self.seed, "augment", epoch, batch, *own)
 
     def shrinks_in(self, epoch: int) -> LowResolution | None:
-        """The reduction of the images in an epoch; None for full resolution."""
+        """Return the reduction of the images in an epoch; None for full resolution."""
         return self.low_resolution if self.low_resolution and epoch <= self.low_resolution.epochs else None
 
     def __getitem__(self, key: Key) -> Batch:
@@ -106,7 +106,7 @@ class TrainingBatches(Dataset[Batch]):
         return torch.from_numpy(self.images(epoch, batch, indices)), torch.from_numpy(self.split.labels[indices])
 
     def as_seen(self, index: int, epoch: int) -> NDArray[np.uint8]:
-        """One training image, (H, W, C) uint8, exactly as the network sees it in an epoch."""
+        """Return one training image, (H, W, C) uint8, exactly as the network sees it in an epoch."""
         order = self.order(epoch)
         if index not in order:  # a balanced epoch leaves images out
             return self.images(epoch, 0, np.array([index]))[0]
@@ -125,7 +125,7 @@ class TrainingBatches(Dataset[Batch]):
 
 
 def balanced_order(labels: NDArray[np.int64], generator: np.random.Generator) -> NDArray[np.int64]:
-    """(N,) positions of N images in random order, with N / classes of each class (up to 1).
+    """Draw (N,) positions of N images in random order, with N / classes of each class (up to 1).
 
     A large class shows a random part of its images, a small one repeats its images, each nearly as often.
     """
@@ -165,6 +165,6 @@ class Loader:
         )
 
     def epoch(self, epoch: int, first: int = 0) -> Iterator[Batch]:
-        """As ``TrainingBatches.epoch``."""
+        """Yield batches as ``TrainingBatches.epoch``."""
         self._keys[:] = self._batches.keys(epoch, first)
         return iter(self._loader)

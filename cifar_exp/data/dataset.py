@@ -20,7 +20,7 @@ class Split:
         return len(self.labels)
 
     def take(self, indices: NDArray[np.int64]) -> "Split":
-        """The images at ``indices``, in that order."""
+        """Return the images at ``indices``, in that order."""
         return Split(self.images[indices], self.labels[indices], self.sources[indices])
 
 

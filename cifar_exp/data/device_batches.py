@@ -42,8 +42,8 @@ class DeviceBatches(TrainingBatches):
     def images(self, epoch: int, batch: int, indices: NDArray[np.int64]) -> NDArray[np.uint8]:
         """See ``TrainingBatches``."""
         seed = self.augmentation_seed(epoch, batch)
-        made: NDArray[np.uint8] = self._make_batches(epoch, indices, [(len(indices), seed)])[0].cpu().numpy()
-        return made
+        images: NDArray[np.uint8] = self._make_batches(epoch, indices, [(len(indices), seed)])[0].cpu().numpy()
+        return images
 
     def epoch(self, epoch: int, first: int = 0) -> Iterator[Batch]:
         """See ``TrainingBatches``."""
@@ -53,8 +53,10 @@ class DeviceBatches(TrainingBatches):
             indices = [order[self.own_rows(batch)] for batch in batches]
             counts = [len(own) for own in indices]
             seeds = [self.augmentation_seed(epoch, batch) for batch in batches]
-            made = self._make_batches(epoch, np.concatenate(indices), list(zip(counts, seeds, strict=True)))
-            yield from zip(*(tensor.split(counts) for tensor in made), strict=True)
+            images_and_labels = self._make_batches(
+                epoch, np.concatenate(indices), list(zip(counts, seeds, strict=True))
+            )
+            yield from zip(*(tensor.split(counts) for tensor in images_and_labels), strict=True)
 
     @property
     def _at_once(self) -> int:
@@ -64,18 +66,18 @@ class DeviceBatches(TrainingBatches):
         return max(_PIXELS_AT_ONCE // ((own.stop - own.start) * height * width), 1)
 
     def _make_batches(self, epoch: int, indices: NDArray[np.int64], batches: Sequence[tuple[int, int]]) -> Batch:
-        """Consecutive batches of an epoch (counted from 1), concatenated.
+        """Make consecutive batches of an epoch (counted from 1), concatenated.
 
         Args:
             epoch: counted from 1.
             indices: (N,) indices of the images in the split.
             batches: number of images and seed of their augmentation, for each batch.
         """
-        chosen = to_device(indices, self.device)
-        images = self._images.index_select(0, chosen)  # a copy
+        positions = to_device(indices, self.device)
+        images = self._images.index_select(0, positions)  # a copy
         flipped = self.flipped(epoch, indices)
         if flipped is not None:
             images = torch.where(to_device(flipped, self.device)[:, None, None, None], images.flip(2), images)
         images = self.device_augmentation(images, batches)
         shrink = self.shrinks_in(epoch)
-        return images if shrink is None else shrink.on_device(images), self._labels.index_select(0, chosen)
+        return images if shrink is None else shrink.on_device(images), self._labels.index_select(0, positions)

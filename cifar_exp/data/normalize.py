@@ -27,8 +27,8 @@ class Statistics:
         return tuple(255 * value for value in self.mean)
 
 
-def channel_statistics(images: NDArray[np.uint8], decimals: int | None) -> Statistics:
-    """Channel mean and (population) standard deviation of (N, H, W, C) uint8 images, computed exactly from counts.
+def compute_statistics(images: NDArray[np.uint8], decimals: int | None) -> Statistics:
+    """Compute channel mean and (population) standard deviation of (N, H, W, C) uint8 images, exactly from counts.
 
     Both are rounded to ``decimals``, if given.
 
@@ -59,7 +59,7 @@ def channel_statistics(images: NDArray[np.uint8], decimals: int | None) -> Stati
 
 
 class Normalizer:
-    """uint8 images to the network's input: ``(pixel / 255 - mean) / std`` by channel, on the compute device."""
+    """Normalizes uint8 images by channel, ``(pixel / 255 - mean) / std``, on the compute device."""
 
     def __init__(self, statistics: Statistics, compute: "Compute") -> None:
         import torch

@@ -22,27 +22,27 @@ def stratified_choice(labels: NDArray[np.int64], count: int, seed: int) -> NDArr
     largest = np.argsort(shares - quotas, kind="stable")[: count - shares.sum()]
     shares[largest] += 1
     generator = np.random.default_rng(seed)
-    chosen = [
+    positions = [
         generator.permutation(np.flatnonzero(labels == label))[:share]
         for label, share in zip(classes, shares, strict=True)
     ]
-    return np.sort(np.concatenate(chosen)).astype(np.int64)
+    return np.sort(np.concatenate(positions)).astype(np.int64)
 
 
-def evenly(images: int, count: int) -> NDArray[np.int64]:
-    """At most ``count`` positions, evenly through a split: folders of images are in the order of the classes."""
+def spread_evenly(images: int, count: int) -> NDArray[np.int64]:
+    """Return at most ``count`` positions, evenly through a split: folders of images are in the order of the classes."""
     return np.linspace(0, images - 1, min(count, images)).astype(np.int64)
 
 
 def limit(dataset: Dataset, *, train: int | None, test: int | None, seed: int) -> Dataset:
     """Keep the given number of images of each split, stratified. The fingerprint stays that of the whole data set."""
 
-    def some(split: Split, count: int | None) -> Split:
+    def choose(split: Split, count: int | None) -> Split:
         if count is None or count >= len(split):
             return split
         return split.take(stratified_choice(split.labels, count, seed))
 
-    return Dataset(some(dataset.train, train), some(dataset.test, test), dataset.class_names, dataset.fingerprint)
+    return Dataset(choose(dataset.train, train), choose(dataset.test, test), dataset.class_names, dataset.fingerprint)
 
 
 def hold_out(train: Split, fraction: float, seed: int, class_names: tuple[str, ...]) -> tuple[Split, Split | None]:

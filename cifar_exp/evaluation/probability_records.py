@@ -51,7 +51,7 @@ def fit_test_temperature(validation: Evaluation | None) -> float | None:
 
 
 def compute_probability_scores(evaluation: Evaluation, temperature: float | None) -> dict[str, float | None]:
-    """Compute columns of ``summary.csv`` and ``evaluation.csv`` from all probabilities; empty if some are not finite."""
+    """Compute the ``summary.csv`` columns that need all probabilities (``evaluation.csv`` too); empty if not finite."""
     if not np.isfinite(evaluation.probabilities).all():
         return {}
     scores = calibration_scores(evaluation.probabilities, evaluation.labels, temperature)

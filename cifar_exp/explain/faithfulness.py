@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cifar_exp.compute.seeding import derived_seed, generators_kept
-from cifar_exp.data.split import evenly, stratified_choice
+from cifar_exp.data.split import spread_evenly, stratified_choice
 from cifar_exp.explain.gradcam import CamMap, Explainer, control_rows
 from cifar_exp.explain.layers import LayerMap
 from cifar_exp.explain.verdict import verdict
@@ -169,7 +169,7 @@ def _correlation(
     """Mean rank correlation of the maps, (N, h, w) before the ReLU, with those of the re-initialized network."""
     if scrambled is None:
         return None
-    some = evenly(len(images), min(_MOST_SANITY_IMAGES, len(images) // 4))
+    some = spread_evenly(len(images), min(_MOST_SANITY_IMAGES, len(images) // 4))
     others = scrambled.maps(images[some], classes[some], layer.name).coarse
     return rank_correlation(maps[some].reshape(len(some), -1), others.reshape(len(some), -1))
 

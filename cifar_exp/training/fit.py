@@ -143,7 +143,7 @@ class Training:
     def _evaluate(
         self, fitted: FitResult, trained: EpochResult, after_batch: Callable[[], None]
     ) -> tuple[dict[str, Any], float | None]:
-        """Evaluate after an epoch. Returns the row of ``metrics.csv``, and the score; None without a selection split."""
+        """Evaluate after an epoch; returns the row of ``metrics.csv`` and the score, None without a selection split."""
         learner, config, epoch, started = self.learner, self.config, self.learner.epoch + 1, time.perf_counter()
         evaluations: dict[str, Evaluation | None] = {"validation": None, "test": None}
         raw: dict[str, float | None] = {}  # with averaged weights, the accuracy of the raw ones

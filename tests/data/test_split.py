@@ -9,7 +9,7 @@ import pytest
 
 from cifar_exp import data
 from cifar_exp.data.dataset import Dataset, Split, make_dataset
-from cifar_exp.data.normalize import channel_statistics
+from cifar_exp.data.normalize import compute_statistics
 from cifar_exp.data.split import hold_out, limit, stratified_choice
 from cifar_exp.errors import RequestError
 
@@ -107,7 +107,7 @@ def test_statistics_are_numpys(shape: tuple[int, ...]) -> None:
     generator = np.random.default_rng(0)
     images = (generator.beta(2, 5, shape) * 255).astype(np.uint8)
     pixels = images.reshape(-1, shape[3]) / 255
-    computed = channel_statistics(images, None)
+    computed = compute_statistics(images, None)
     np.testing.assert_allclose(computed.mean, pixels.mean(axis=0), rtol=1e-12)
     np.testing.assert_allclose(computed.std, pixels.std(axis=0), rtol=1e-12)
     np.testing.assert_allclose(computed.colour, 255 * pixels.mean(axis=0), rtol=1e-12)
@@ -115,9 +115,9 @@ def test_statistics_are_numpys(shape: tuple[int, ...]) -> None:
 
 def test_rounded_statistics() -> None:
     images = np.array([0, 0, 255], np.uint8).reshape(3, 1, 1, 1)
-    assert channel_statistics(images, 4).mean == (0.3333,)
-    assert channel_statistics(images, 4).std == (0.4714,)  # sqrt(2) / 3
-    assert channel_statistics(images, 2).std == (0.47,)
+    assert compute_statistics(images, 4).mean == (0.3333,)
+    assert compute_statistics(images, 4).std == (0.4714,)  # sqrt(2) / 3
+    assert compute_statistics(images, 2).std == (0.47,)
 
 
 def test_channel_without_variation() -> None:
@@ -125,13 +125,13 @@ def test_channel_without_variation() -> None:
     for value in range(256):
         images[..., 1] = value
         with pytest.raises(RequestError, match="a channel of the training images is constant"):
-            channel_statistics(images, None)
+            compute_statistics(images, None)
 
 
 def test_deviation_that_is_rounded_to_zero() -> None:
     images = np.array([100, 110], np.uint8).reshape(2, 1, 1, 1)
     with pytest.raises(RequestError, match="statistics_decimals"):
-        channel_statistics(images, 1)
+        compute_statistics(images, 1)
 
 
 @pytest.mark.parametrize(

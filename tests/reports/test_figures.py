@@ -17,8 +17,8 @@ from cifar_exp.explain.faithfulness import Effect, Explanation, Faithfulness
 from cifar_exp.explain.gradcam import CamMap, LayerMap
 from cifar_exp.reports.figures import curves as curves_module
 from cifar_exp.reports.figures import style
-from cifar_exp.reports.figures.confusion import confusion
-from cifar_exp.reports.figures.curves import curves, learning_rate
+from cifar_exp.reports.figures.confusion import draw_confusion
+from cifar_exp.reports.figures.curves import draw_curves, draw_learning_rate
 from cifar_exp.reports.figures.images import ClassifiedImage, draw_augmented, draw_gradcam, draw_misclassified
 from cifar_exp.training.schedule import compare_with_plan
 
@@ -74,13 +74,13 @@ def metrics_of(epochs: int) -> pd.DataFrame:
 def test_confusion_from_two_to_a_hundred_classes(tmp_path, drawn, classes):
     counts = np.eye(classes, dtype=np.int64) * 95 + 5
     names = [f"class number {i}" for i in range(classes)]
-    confusion(counts, names, "title", tmp_path / "c.png")
+    draw_confusion(counts, names, "title", tmp_path / "c.png")
     assert overlapping_texts(drawn[0]) == []
 
 
 @pytest.mark.parametrize("epochs", [1, 2, 20, 2_000])
 def test_curves_of_short_and_long_runs(tmp_path, drawn, epochs):
-    curves(metrics_of(epochs), "a run", tmp_path / "c.png")
+    draw_curves(metrics_of(epochs), "a run", tmp_path / "c.png")
     assert overlapping_texts(drawn[0]) == []
     assert "gap train - test" in drawn[0].axes[1].get_title()
 
@@ -88,14 +88,14 @@ def test_curves_of_short_and_long_runs(tmp_path, drawn, epochs):
 def test_the_gap_is_the_published_runs(tmp_path, drawn):
     metrics = metrics_of(20)
     metrics.loc[19, ["train_accuracy", "test_accuracy"]] = [0.9453, 0.8571]
-    curves(metrics, "published", tmp_path / "c.png")
+    draw_curves(metrics, "published", tmp_path / "c.png")
     assert "+8.82 points" in drawn[0].axes[1].get_title()
 
 
 def test_ten_million_steps_are_drawn_downsampled(tmp_path, drawn):
     planned = np.linspace(0.1, 0, 1_000_000)
     steps = pd.DataFrame({"step": np.arange(1, 1_000_001), "learning_rate": planned})
-    learning_rate(planned, steps, compare_with_plan("step", planned, planned, 10), tmp_path / "l.png")
+    draw_learning_rate(planned, steps, compare_with_plan("step", planned, planned, 10), tmp_path / "l.png")
     assert all(len(line.get_xdata()) <= 2 * curves_module._MOST_POINTS for line in drawn[0].axes[0].lines)
 
 
@@ -103,7 +103,7 @@ def test_an_unused_plan_is_in_the_title(tmp_path, drawn):
     planned = np.linspace(0.1, 0, 7_820)
     used = np.full(7_820, 0.005)
     steps = pd.DataFrame({"step": np.arange(1, 7_821), "learning_rate": used})
-    learning_rate(planned, steps, compare_with_plan("epoch", planned, used, 20), tmp_path / "l.png")
+    draw_learning_rate(planned, steps, compare_with_plan("epoch", planned, used, 20), tmp_path / "l.png")
     assert "20 of 7,820 planned steps" in drawn[0].axes[0].get_title()
 
 
@@ -133,7 +133,7 @@ def test_an_unwanted_gallery_has_the_number_of_mistakes(tmp_path, drawn):
 
 def test_names_are_not_parsed_as_formulas(tmp_path):
     draw_misclassified(classified_images(2, name="$x^$ _{"), 2, 10, tmp_path / "m.png")
-    confusion(np.eye(2, dtype=np.int64), ["$", "a$b$"], "100% of $", tmp_path / "c.png")
+    draw_confusion(np.eye(2, dtype=np.int64), ["$", "a$b$"], "100% of $", tmp_path / "c.png")
 
 
 def test_augmentations_of_gray_and_colour(tmp_path):

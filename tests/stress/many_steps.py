@@ -19,7 +19,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "helpers"))
 from compare_runs import make_run
 
 from cifar_exp.cli.commands import run_command
-from cifar_exp.reports.figures.curves import curves, learning_rate
+from cifar_exp.reports.figures.curves import draw_curves, draw_learning_rate
 from cifar_exp.run_dir import tables
 from cifar_exp.training.schedule import compare_with_plan
 
@@ -47,10 +47,10 @@ def main() -> int:
         print(f"reading steps.csv: {_since(started)}")
         started = time.perf_counter()
         used = steps["learning_rate"].to_numpy()
-        learning_rate(
+        draw_learning_rate(
             used, steps, compare_with_plan("step", used, used, options.steps // STEPS_PER_EPOCH), run / "lr.png"
         )
-        curves(tables.read_table(run / "metrics.csv"), "ten million steps", run / "curves.png")
+        draw_curves(tables.read_table(run / "metrics.csv"), "ten million steps", run / "curves.png")
         print(f"learning_rate.png and curves.png: {_since(started)}")
         print(f"peak memory {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6:.1f} GB")
     return 0

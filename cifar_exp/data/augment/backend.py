@@ -32,55 +32,55 @@ class Backend:
         return "albumentations" if self.device_augmentation is None else "device"
 
 
-def choose(wanted: str, augmentation: Augmentation, device: torch.device, image_bytes: int) -> Backend:
+def choose(requested: str, augmentation: Augmentation, device: torch.device, image_bytes: int) -> Backend:
     """Choose the backend.
 
     ``auto`` selects the device if it is a CUDA GPU with enough memory for the images. Both ``auto`` and ``device``
     fall back to Albumentations if a transform has no batched equivalent. ``image_bytes`` is the size of the training
     images, held-out ones included.
     """
-    if wanted == "albumentations" or (wanted == "auto" and device.type != "cuda"):
+    if requested == "albumentations" or (requested == "auto" and device.type != "cuda"):
         return Backend()
     batched: list[Transform] = []
     steps = list(augmentation.transforms.items())
     while steps:
         name, step = steps.pop(0)
         following = steps[0][1] if steps else None
-        transform = _batched(step, following, augmentation.shape)
+        transform = _to_batched(step, following, augmentation.shape)
         if transform is None:
             what = type(getattr(step, "policy", step)).__name__
             return Backend(reason=f"the device cannot apply augment.transforms.{name} ({what} with these arguments)")
         if isinstance(transform, PadCrop):
             del steps[0]
         batched.append(transform)
-    if wanted == "auto" and image_bytes > _LARGEST_PART_OF_MEMORY * memory_bytes(device):
+    if requested == "auto" and image_bytes > _LARGEST_PART_OF_MEMORY * memory_bytes(device):
         size = f"{image_bytes / 1e9:,.1f} GB"
         return Backend(reason=f"the training images take {size}, more than a quarter of the GPU's memory")
     return Backend(DeviceAugmentation(batched, augmentation.shape[:2]))
 
 
 def memory_bytes(device: torch.device) -> int:
-    """The total memory of a GPU: the choice must not depend on other programs."""
+    """Return the total memory of a GPU: the choice must not depend on other programs."""
     return int(torch.cuda.get_device_properties(device).total_memory)
 
 
-def _batched(transform: Any, following: Any, shape: tuple[int, int, int]) -> Transform | None:
-    """The batched equivalent of a built transform, or of a ``Pad`` with the crop after it; None if there is none."""
+def _to_batched(transform: Any, following: Any, shape: tuple[int, int, int]) -> Transform | None:
+    """Convert a built transform, or a ``Pad`` with the crop after it, to its batched form; None if there is none."""
     import albumentations  # at the top, it would be imported by runs that do not augment, too
 
     kind = type(transform)  # not a subclass, which may differ
     if kind is albumentations.Pad and type(following) is albumentations.RandomCrop:
-        return _pad_crop(transform, following, shape)
+        return _to_pad_crop(transform, following, shape)
     if kind is albumentations.HorizontalFlip:
         return HorizontalFlip(transform.p)
-    return _cutout(transform, shape) if kind is albumentations.CoarseDropout else None
+    return _to_cutout(transform, shape) if kind is albumentations.CoarseDropout else None
 
 
-def _pad_crop(pad: Any, crop: Any, shape: tuple[int, int, int]) -> PadCrop | None:
+def _to_pad_crop(pad: Any, crop: Any, shape: tuple[int, int, int]) -> PadCrop | None:
     height, width, channels = shape
     padding = pad.padding if isinstance(pad.padding, tuple) else (pad.padding, pad.padding)
     left, top, right, bottom = padding if len(padding) == 4 else padding * 2
-    fill = _colour(pad.fill, channels) if pad.border_mode == _CONSTANT else None
+    fill = _to_colour(pad.fill, channels) if pad.border_mode == _CONSTANT else None
     reflects = pad.border_mode == _REFLECT_101 and max(top, bottom) < height and max(left, right) < width
     crops_back = (crop.height, crop.width) == (height, width) and not crop.pad_if_needed
     if min(pad.p, crop.p) < 1 or not crops_back or not (fill or reflects):
@@ -88,10 +88,10 @@ def _pad_crop(pad: Any, crop: Any, shape: tuple[int, int, int]) -> PadCrop | Non
     return PadCrop(top, bottom, left, right, fill)
 
 
-def _cutout(dropout: Any, shape: tuple[int, int, int]) -> Cutout | None:
+def _to_cutout(dropout: Any, shape: tuple[int, int, int]) -> Cutout | None:
     height, width, channels = shape
     heights, widths = tuple(dropout.hole_height_range), tuple(dropout.hole_width_range)
-    fill = _colour(dropout.fill, channels)
+    fill = _to_colour(dropout.fill, channels)
     in_pixels = all(isinstance(side, int) or side.is_integer() for side in (*heights, *widths))
     fits = 1 <= heights[0] <= heights[1] <= height and 1 <= widths[0] <= widths[1] <= width
     if tuple(dropout.num_holes_range) != (1, 1) or fill is None or not (in_pixels and fits):
@@ -99,8 +99,8 @@ def _cutout(dropout: Any, shape: tuple[int, int, int]) -> Cutout | None:
     return Cutout((int(heights[0]), int(heights[1])), (int(widths[0]), int(widths[1])), fill, dropout.p)
 
 
-def _colour(fill: Any, channels: int) -> Colour | None:
-    """A fill as an integer from 0 to 255 for each channel; None if it is not one."""
+def _to_colour(fill: Any, channels: int) -> Colour | None:
+    """Convert a fill to an integer from 0 to 255 for each channel; None if it is not one."""
     values = fill if isinstance(fill, tuple | list) else (fill,) * channels
     if len(values) != channels or not all(isinstance(v, int | float) and v in range(256) for v in values):
         return None

@@ -44,7 +44,7 @@ class Augmentation:
     ) -> None:
         self.shape = shape
         self.transforms = {name: _build(name, node, colour) for name, node in nodes.items()}
-        self._streams = [item for name, built in self.transforms.items() for item in _with_nested(name, built)]
+        self._streams = [item for name, built in self.transforms.items() for item in _list_nested(name, built)]
         self._pipeline = None
         if nodes:
             import albumentations  # takes seconds; not at the top, as not every run augments
@@ -85,45 +85,45 @@ class LowResolution:
         self.epochs = round(fraction * epochs)  # with smaller images
 
     def __call__(self, images: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """(N, H, W, C) uint8 to (N, size, size, C), bilinear with antialiasing."""
+        """Resize (N, H, W, C) uint8 to (N, size, size, C), bilinear with antialiasing."""
         resized: NDArray[np.uint8] = self.on_device(torch.from_numpy(np.ascontiguousarray(images))).numpy()
         return resized
 
     def on_device(self, images: torch.Tensor) -> torch.Tensor:
-        """The same for a tensor on its device.
+        """Resize a tensor on its device.
 
         Only a CPU can compute this on bytes, with integer weights; other devices use ``shrink_as_floats``.
         """
         pixels = images.permute(0, 3, 1, 2)
         if images.device.type == "cpu":
-            small = _shrunk(pixels, (self.size, self.size))
+            small = _resize(pixels, (self.size, self.size))
         else:
             small = shrink_as_floats(pixels, self.size)
         return small.permute(0, 2, 3, 1).contiguous()
 
 
 def shrink_as_floats(pixels: torch.Tensor, size: int) -> torch.Tensor:
-    """(N, C, H, W) uint8 to (N, C, size, size) uint8, computed in float32.
+    """Resize (N, C, H, W) uint8 to (N, C, size, size) uint8, computed in float32.
 
     Rounds half up after each direction, as a CPU does that computes on bytes. The CPU also rounds its weights, so some
     pixels differ, by at most 2.
     """
     values = pixels.float()
     for shape in ((pixels.shape[2], size), (size, size)):
-        values = (_shrunk(values, shape) + 0.5).floor()
+        values = (_resize(values, shape) + 0.5).floor()
     return values.clamp(0, 255).to(torch.uint8)
 
 
-def _shrunk(pixels: torch.Tensor, shape: tuple[int, int]) -> torch.Tensor:
+def _resize(pixels: torch.Tensor, shape: tuple[int, int]) -> torch.Tensor:
     return torch.nn.functional.interpolate(pixels, shape, mode="bilinear", antialias=True)
 
 
-def _with_nested(place: str, transform: Any) -> Iterator[tuple[str, Any]]:
-    """A transform and its nested ones, with their places in the config; outer ones first, as their seed sets all."""
+def _list_nested(place: str, transform: Any) -> Iterator[tuple[str, Any]]:
+    """Yield a transform and its nested ones with their places in the config; outer ones first: their seed sets all."""
     if hasattr(transform, "set_random_seed"):  # a trusted package may provide any callable
         yield place, transform
     for number, inner in enumerate(getattr(transform, "transforms", ())):
-        yield from _with_nested(f"{place}.transforms.{number}", inner)
+        yield from _list_nested(f"{place}.transforms.{number}", inner)
 
 
 def _build(name: str, node: Any, colour: tuple[float, ...]) -> Any:
@@ -132,7 +132,7 @@ def _build(name: str, node: Any, colour: tuple[float, ...]) -> Any:
     options = {
         key: [_build(f"{name}.{key}", item, colour) for item in value]
         if key == "transforms" and isinstance(value, list)
-        else _plain(value, colour)
+        else _convert_argument(value, colour)
         for key, value in node.items()
     }
     with warnings.catch_warnings():
@@ -150,7 +150,7 @@ def _build(name: str, node: Any, colour: tuple[float, ...]) -> Any:
             raise RequestError(f"augment.transforms.{name}: {node['_target_']}: {in_a_line(error)}") from error
 
 
-def _plain(value: Any, colour: tuple[float, ...]) -> Any:
+def _convert_argument(value: Any, colour: tuple[float, ...]) -> Any:
     if value == DATASET_MEAN:
         return tuple(round(channel) for channel in colour)  # images are uint8
     return tuple(value) if isinstance(value, list) else value

@@ -20,7 +20,7 @@ _FORMAT = 4  # incremented when the format changes, so that old entries are igno
 
 
 def cache_folder(configured: str | None) -> Path:
-    """``data.cache``, else the environment's ``CIFAR_EXP_CACHE``, else ``cifar_exp`` in the user's cache folder.
+    """Return ``data.cache``, else the environment's ``CIFAR_EXP_CACHE``, else ``cifar_exp`` in the user's cache folder.
 
     The user's cache folder is the XDG base directory: ``XDG_CACHE_HOME``, else ``~/.cache``.
     """
@@ -61,7 +61,7 @@ def locked(path: Path, doing: str) -> Iterator[None]:
 
 
 def decode_once(folder: Path, name: str, key: str, decode: Callable[[], Dataset]) -> Dataset:
-    """The data set ``name`` in the cache ``folder``; decoded and cached if it is missing.
+    """Read the data set ``name`` from the cache ``folder``; decode and cache it if it is missing.
 
     ``key`` is a text that differs if the decoded content differs. If the folder is not writable, the data is decoded
     every time.
@@ -70,9 +70,9 @@ def decode_once(folder: Path, name: str, key: str, decode: Callable[[], Dataset]
     entry = folder / "decoded" / f"{name}-{digest[:20]}.npz"
     if (dataset := _load(entry)) is not None:
         return dataset
-    with ExitStack() as held:
+    with ExitStack() as stack:
         try:
-            held.enter_context(locked(entry, f"decoding {name}"))
+            stack.enter_context(locked(entry, f"decoding {name}"))
         except OSError as error:
             log.warning("The cache folder %s cannot be used (%s); decoding without it.", folder, error)
             return decode()
@@ -89,18 +89,18 @@ def decode_once(folder: Path, name: str, key: str, decode: Callable[[], Dataset]
 def _store(entry: Path, dataset: Dataset) -> None:
     """Write an uncompressed ZIP file of arrays, which holds their checksums. The caller holds the lock."""
     arrays = [*vars(dataset.train).values(), *vars(dataset.test).values(), dataset.class_names, dataset.fingerprint]
-    beside = entry.with_name(f".{entry.name}.tmp")  # renamed, so that an entry is always complete
+    temporary = entry.with_name(f".{entry.name}.tmp")  # renamed, so that an entry is always complete
     try:
-        with beside.open("wb") as file:
+        with temporary.open("wb") as file:
             np.savez(file, *arrays)
-        beside.replace(entry)
+        temporary.replace(entry)
     except OSError:
-        beside.unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
         raise
 
 
 def _load(entry: Path) -> Dataset | None:
-    """The stored data set; None if it is missing or damaged."""
+    """Read a stored data set; None if it is missing or damaged."""
     try:
         with open_regular(entry) as file, np.load(file) as arrays:
             *splits, names, fingerprint = (arrays[name] for name in arrays)  # reading checks the checksums

@@ -13,7 +13,7 @@ from cifar_exp.reports.figures.style import GRAY, RIGHT, TEST, WRONG, new_figure
 _BINS = 20  # of the histogram
 
 
-def calibration(confidences: NDArray[np.float64], correct: NDArray[np.bool_], path: Path) -> None:
+def draw_calibration(confidences: NDArray[np.float64], correct: NDArray[np.bool_], path: Path) -> None:
     """Draw the reliability diagram above the histogram of confidences, (N,) probabilities of the predictions."""
     with new_figure(path, 5.4, 6.6) as figure:
         above, below = figure.subplots(2, 1, height_ratios=(2.2, 1), sharex=True)

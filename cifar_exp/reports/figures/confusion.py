@@ -13,7 +13,7 @@ _MOST_NUMBERS = 20  # classes up to which each cell's count is readable
 _MOST_NAMES = 120  # classes up to which each row's name is readable
 
 
-def confusion(counts: NDArray[np.int64], class_names: Sequence[str], title: str, path: Path) -> None:
+def draw_confusion(counts: NDArray[np.int64], class_names: Sequence[str], title: str, path: Path) -> None:
     """Draw the matrix: rows are true classes, shades are fractions of the row, numbers are counts and totals."""
     classes = len(class_names)
     few = classes <= _MOST_NUMBERS

@@ -19,8 +19,8 @@ _SERIES = (("train", "train", TRAIN), ("val", "validation", VALIDATION), ("test"
 _MOST_POINTS = 4_000  # more are not visible, and take seconds to draw
 
 
-def curves(metrics: pd.DataFrame, title: str, path: Path) -> None:
-    """Loss and accuracy of train, validation and test over the epochs, with the final gap in the title."""
+def draw_curves(metrics: pd.DataFrame, title: str, path: Path) -> None:
+    """Draw loss and accuracy of train, validation and test over the epochs, with the final gap in the title."""
     with new_figure(path, 10, 4.0) as figure:
         figure.suptitle(title, fontsize=11)
         loss, accuracy = figure.subplots(1, 2)
@@ -59,8 +59,8 @@ def _series(axes: Any, metrics: pd.DataFrame, column: str, label: str, colour: s
     )
 
 
-def learning_rate(planned: NDArray[np.float64], steps: pd.DataFrame, use: ScheduleUse, path: Path) -> None:
-    """The planned learning rate against the one that the optimizer used."""
+def draw_learning_rate(planned: NDArray[np.float64], steps: pd.DataFrame, use: ScheduleUse, path: Path) -> None:
+    """Draw the planned learning rate against the one that the optimizer used."""
     used = steps["learning_rate"].to_numpy()
     with new_figure(path, 8, 3.6) as figure:
         axes = figure.subplots()
