@@ -24,7 +24,7 @@ from cifar_exp.safe_io.plural import plural
 from cifar_exp.safe_io.untrusted import read_json
 from cifar_exp.training import lr_range_test
 from cifar_exp.training.fit import FitResult
-from cifar_exp.training.schedule import ScheduleUse, compare_with_plan
+from cifar_exp.training.schedule import ScheduleUse, measure_use
 
 log = logging.getLogger(__name__)
 
@@ -75,7 +75,7 @@ def measure_schedule_use(config: ExperimentConfig, parts: Parts, out_dir: Path) 
     # With early stopping the end of an open-ended schedule is not missed.
     planned = parts.planned if config.early_stopping.patience is None else parts.planned[: len(steps)]
     rates, epochs = steps["learning_rate"].to_numpy(), int(steps["epoch"].iloc[-1])
-    use = compare_with_plan(config.scheduler.interval, planned, rates, epochs)
+    use = measure_use(config.scheduler.interval, planned, rates, epochs)
     (log.info if use.complete else log.warning)("Schedule %s: %s", config.scheduler.name, use)
     return use
 

@@ -53,10 +53,8 @@ class DeviceBatches(TrainingBatches):
             indices = [order[self.own_rows(batch)] for batch in batches]
             counts = [len(own) for own in indices]
             seeds = [self.augmentation_seed(epoch, batch) for batch in batches]
-            images_and_labels = self._make_batches(
-                epoch, np.concatenate(indices), list(zip(counts, seeds, strict=True))
-            )
-            yield from zip(*(tensor.split(counts) for tensor in images_and_labels), strict=True)
+            images, labels = self._make_batches(epoch, np.concatenate(indices), list(zip(counts, seeds, strict=True)))
+            yield from zip(images.split(counts), labels.split(counts), strict=True)
 
     @property
     def _at_once(self) -> int:

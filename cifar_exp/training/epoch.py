@@ -109,9 +109,10 @@ def train_epoch(
     per_step = learner.training_step.accumulate
     images_before = sum(sizes(batch)[1] for batch in range(state.steps * per_step))
     rank_0, clock = learner.ranks.is_rank_0, learner.clock
-    with closing(
-        EpochProgress(learner.epoch + 1, epochs, images, images_before=images_before, visible=rank_0, clock=clock)
-    ) as progress:
+    progress = EpochProgress(
+        learner.epoch + 1, epochs, images, images_before=images_before, visible=rank_0, clock=clock
+    )
+    with closing(progress):
         for step_batches in _group(batches, per_step):  # each (N, H, W, C) uint8, (N,)
             first = state.steps * per_step
             step_sizes = [sizes(first + position) for position in range(len(step_batches))]

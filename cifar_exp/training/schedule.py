@@ -139,9 +139,7 @@ class ScheduleUse:
         )
 
 
-def compare_with_plan(
-    interval: str, planned: NDArray[np.float64], used: NDArray[np.float64], epochs: int
-) -> ScheduleUse:
+def measure_use(interval: str, planned: NDArray[np.float64], used: NDArray[np.float64], epochs: int) -> ScheduleUse:
     """Compare the planned schedule with the learning rates that the optimizer used.
 
     ``planned`` are (total_steps,) and ``used`` (steps taken,) learning rates; ``epochs`` were started.

@@ -20,7 +20,7 @@ from cifar_exp.reports.figures import style
 from cifar_exp.reports.figures.confusion import draw_confusion
 from cifar_exp.reports.figures.curves import draw_curves, draw_learning_rate
 from cifar_exp.reports.figures.images import ClassifiedImage, draw_augmented, draw_gradcam, draw_misclassified
-from cifar_exp.training.schedule import compare_with_plan
+from cifar_exp.training.schedule import measure_use
 
 
 @pytest.fixture
@@ -95,7 +95,7 @@ def test_the_gap_is_the_published_runs(tmp_path, drawn):
 def test_ten_million_steps_are_drawn_downsampled(tmp_path, drawn):
     planned = np.linspace(0.1, 0, 1_000_000)
     steps = pd.DataFrame({"step": np.arange(1, 1_000_001), "learning_rate": planned})
-    draw_learning_rate(planned, steps, compare_with_plan("step", planned, planned, 10), tmp_path / "l.png")
+    draw_learning_rate(planned, steps, measure_use("step", planned, planned, 10), tmp_path / "l.png")
     assert all(len(line.get_xdata()) <= 2 * curves_module._MOST_POINTS for line in drawn[0].axes[0].lines)
 
 
@@ -103,7 +103,7 @@ def test_an_unused_plan_is_in_the_title(tmp_path, drawn):
     planned = np.linspace(0.1, 0, 7_820)
     used = np.full(7_820, 0.005)
     steps = pd.DataFrame({"step": np.arange(1, 7_821), "learning_rate": used})
-    draw_learning_rate(planned, steps, compare_with_plan("epoch", planned, used, 20), tmp_path / "l.png")
+    draw_learning_rate(planned, steps, measure_use("epoch", planned, used, 20), tmp_path / "l.png")
     assert "20 of 7,820 planned steps" in drawn[0].axes[0].get_title()
 
 

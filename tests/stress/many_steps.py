@@ -21,7 +21,7 @@ from compare_runs import make_run
 from cifar_exp.cli.commands import run_command
 from cifar_exp.reports.figures.curves import draw_curves, draw_learning_rate
 from cifar_exp.run_dir import tables
-from cifar_exp.training.schedule import compare_with_plan
+from cifar_exp.training.schedule import measure_use
 
 compare = partial(run_command, "compare")
 
@@ -48,7 +48,7 @@ def main() -> int:
         started = time.perf_counter()
         used = steps["learning_rate"].to_numpy()
         draw_learning_rate(
-            used, steps, compare_with_plan("step", used, used, options.steps // STEPS_PER_EPOCH), run / "lr.png"
+            used, steps, measure_use("step", used, used, options.steps // STEPS_PER_EPOCH), run / "lr.png"
         )
         draw_curves(tables.read_table(run / "metrics.csv"), "ten million steps", run / "curves.png")
         print(f"learning_rate.png and curves.png: {_since(started)}")

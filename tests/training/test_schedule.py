@@ -12,7 +12,7 @@ from composing import composed
 from cifar_exp.config.schema import ExperimentConfig
 from cifar_exp.errors import RequestError
 from cifar_exp.training.optimizer import build_optimizer, read_momentum
-from cifar_exp.training.schedule import build_scheduler, compare_with_plan, planned_learning_rates
+from cifar_exp.training.schedule import build_scheduler, measure_use, planned_learning_rates
 
 EPOCHS, STEPS_PER_EPOCH = 20, 391  # 50,000 images in batches of 128
 
@@ -50,7 +50,7 @@ def test_the_published_run_uses_20_of_7820_planned_steps():
     by_formula = [one_cycle_formula(e, total=7820, max_lr=0.05) for e in range(EPOCHS)]
     np.testing.assert_allclose(rates[::STEPS_PER_EPOCH], by_formula, rtol=1e-9)
     planned = planned_learning_rates(config.scheduler, max_lr=0.05, total_steps=7820)
-    use = compare_with_plan("epoch", planned, rates, EPOCHS)
+    use = measure_use("epoch", planned, rates, EPOCHS)
     assert (use.used, use.planned, use.complete) == (20, 7820, False)
     assert str(use) == (
         "incomplete: 20 of 7,820 planned steps used; the learning rate peaked at 0.0050105 instead of the planned 0.05"
@@ -67,7 +67,7 @@ def test_onecycle_advances_the_one_cycle_policy_per_step():
     assert rates.argmax() / 7820 == pytest.approx(0.25, abs=0.001)
     assert rates[-1] < 1e-5
     assert (momenta[0], momenta.min()) == (0.95, pytest.approx(0.85))
-    use = compare_with_plan("step", planned_learning_rates(config.scheduler, max_lr=0.05, total_steps=7820), rates, 20)
+    use = measure_use("step", planned_learning_rates(config.scheduler, max_lr=0.05, total_steps=7820), rates, 20)
     assert use.complete
 
 

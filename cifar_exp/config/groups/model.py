@@ -53,11 +53,7 @@ class LibraryConfig(ModelConfig):
     library: ClassVar[str]
 
     architecture: Annotated[
-        str,
-        Allowed(
-            "the name of a network in the library",
-            lambda name: re.fullmatch(r"[A-Za-z0-9_.-]{1,100}", name) is not None,
-        ),
+        str, Allowed("the name of a network", lambda name: re.fullmatch(r"[A-Za-z0-9_.-]{1,100}", name) is not None)
     ] = key("name of the network in the library")
     image_size: Pixels = key("height and width of the images in pixels, for networks that are built for one size")
     stem: Annotated[str, one_of("own", "cifar")] = key(

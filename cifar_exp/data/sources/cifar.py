@@ -1,8 +1,7 @@
 """CIFAR-10 and CIFAR-100 from the published archive, or from the batches unpacked from it.
 
 The format (https://www.cs.toronto.edu/~kriz/cifar.html) is a tar of Python pickles, and a pickle can run code. Only the
-published files are unpickled. The archive must have the published SHA-256, each unpacked batch the MD5 that torchvision
-lists.
+published files are unpickled. The archive must have the published SHA-256, a batch the MD5 that torchvision lists.
 """
 
 import hashlib
