@@ -22,6 +22,7 @@ def test_names_in_the_table_of_places_exist():
     section = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8").split("\n## ")[2:4]
     named = set(re.findall(r"`([A-Za-z_]\w*)`", "".join(section)))
     sources = [*ROOT.glob("cifar_exp/**/*.py"), *ROOT.glob("hydra_plugins/**/*.py"), ROOT / "setup.cfg"]
+    sources.append(ROOT / "tests/config/test_compose.py")
     code = set(re.findall(r"\w+", "".join(path.read_text(encoding="utf-8") for path in sources)))
     assert {"METRICS_COLUMNS", "derived_seed"} <= named
     assert named <= code, named - code

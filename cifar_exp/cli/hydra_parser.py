@@ -25,6 +25,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
 
     patch_help_check()
     parser = get_args_parser()
+    parser.allow_abbrev = False  # --experiment=quickstart would mean --experimental-rerun
     parser.add_argument("--trust", action="append", default=[])
     parser.error = refuse  # type: ignore[method-assign]
     flags, unknown = parser.parse_known_intermixed_args(arguments)

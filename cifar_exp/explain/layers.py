@@ -116,9 +116,13 @@ def _feature_map(name: str, output: object, inputs: torch.Tensor) -> LayerMap | 
     _, first, second, third = output.shape
     if _like_the_image(first, second, inputs) and not _like_the_image(second, third, inputs):
         return f"{shape}: {_CHANNELS_LAST}"
-    if third > 1 and output.min() >= 0 and torch.allclose(output.float().sum(3), output.new_ones(1).float()):
-        return f"{shape}: attention weights"  # rows that are distributions
+    if third > 1 and _are_distributions(output):
+        return f"{shape}: attention weights"
     return LayerMap(name, second, third)
+
+
+def _are_distributions(rows: torch.Tensor) -> bool:
+    return bool(rows.min() >= 0) and torch.allclose(rows.float().sum(3), rows.new_ones(1).float())
 
 
 def _like_the_image(rows: int, columns: int, inputs: torch.Tensor) -> bool:

@@ -100,25 +100,30 @@ def append_rows(path: Path, columns: Sequence[str], rows: Sequence[Mapping[str, 
         os.close(descriptor)
 
 
-def keep_epochs(path: Path, columns: Sequence[str], epochs: int) -> None:
+def keep_epochs(path: Path, columns: Sequence[str], epochs: int) -> set[str]:
     """Drop the rows of later epochs, and an unfinished last row, from ``metrics.csv`` or ``steps.csv``.
+
+    Returns the ``columns`` that the table lacks, because an earlier version wrote it.
 
     Raises:
         OSError: the file could not be written; it is unchanged.
-        ValueError, IndexError: it is not such a table, or has other ``columns``.
+        ValueError, IndexError: it is not such a table, or has columns that are not in ``columns``.
     """
     if not path.exists():
-        return
+        return set()
     content = untrusted.read_bytes(path, _MOST_TABLE_BYTES)
-    header, *rows = _whole_rows(content).splitlines(keepends=True) or [b""]
-    if header and header.decode().rstrip().split(",") != list(columns):
+    header, *rows = _whole_rows(content).splitlines(keepends=True) or [b"epoch"]
+    own = header.decode().rstrip().split(",")
+    if "epoch" not in own or own != [name for name in columns if name in own]:
         raise ValueError("its columns are not those that this version of cifar-exp writes")
-    place = columns.index("epoch")
+    place = own.index("epoch")
     kept = [row for row in rows if int(row.split(b",")[place]) <= epochs]
     if not kept:
         path.unlink()
-    elif (whole := b"".join([header, *kept])) != content:
+        return set()
+    if (whole := b"".join([header, *kept])) != content:
         write_bytes(path, whole)
+    return set(columns) - set(own)
 
 
 def _whole_rows(content: bytes) -> bytes:

@@ -25,12 +25,16 @@ class Recorder:
             "metrics.csv": tuple(dict.fromkeys([*tables.METRICS_COLUMNS, *raw, config.selection_metric])),
             "steps.csv": (*tables.STEPS_COLUMNS, *norm),
         }
+        self._absent: dict[str, set[str]] = {}  # columns that the tables of a resumed run lack
         self._out_dir, self._status = out_dir, status
 
     def append(self, table: str, rows: Sequence[Row]) -> None:
-        """Append rows to ``metrics.csv`` or ``steps.csv``."""
+        """Append rows to ``metrics.csv`` or ``steps.csv``, without columns that an earlier version's table lacks."""
         if self._status is not None:
-            tables.append_rows(self._out_dir / table, self._columns[table], rows)
+            absent = self._absent.get(table, set())
+            columns = [name for name in self._columns[table] if name not in absent]
+            kept = [{name: value for name, value in row.items() if name not in absent} for row in rows]
+            tables.append_rows(self._out_dir / table, columns, kept)
 
     def set_epochs_completed(self, epochs: int) -> None:
         """Update ``status.json``."""
@@ -41,13 +45,13 @@ class Recorder:
         """Drop the rows of later epochs, and return the rows of ``metrics.csv``.
 
         Raises:
-            RequestError: a table is damaged, lacks epochs, or has the columns of another version.
+            RequestError: a table is damaged, lacks epochs, or has columns that this version does not know.
         """
         if self._status is None:
             return []
         try:
             for table, columns in self._columns.items():
-                tables.keep_epochs(self._out_dir / table, columns, epochs)
+                self._absent[table] = tables.keep_epochs(self._out_dir / table, columns, epochs)
             rows = tables.metrics_rows(self._out_dir / "metrics.csv")
         except (ValueError, IndexError) as error:
             raise RequestError(f"{self._out_dir}: metrics.csv or steps.csv cannot be continued: {error}") from error

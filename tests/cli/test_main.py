@@ -38,6 +38,7 @@ def here(tmp_path, monkeypatch):
         (["--experimental-rerun", "x.pickle"], "unpickles"),
         (["-m", "--cfg", "job"], "only one of"),
         (["--epochs=3"], "a key is set without dashes: epochs=3"),
+        (["--experiment=quickstart"], "a key is set without dashes: experiment=quickstart"),
         (["--cfg", "jobb"], "invalid choice: 'jobb'"),
         (["train"], "a run needs no command"),
         (["hydra.run.dir=${oc.env:NO_SUCH_VARIABLE}"], "cifar-exp: hydra.run.dir: KeyError raised"),

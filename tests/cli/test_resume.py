@@ -259,8 +259,9 @@ def test_rows_are_kept_up_to_an_epoch(tmp_path):
     path.write_text("step,epoch,loss\n1,1,0.5\n2,1,0.25\n3,2,0.125\n4,2,0.0")
     tables.keep_epochs(path, columns, 1)
     assert path.read_text() == "step,epoch,loss\n1,1,0.5\n2,1,0.25\n"
+    assert tables.keep_epochs(path, (*columns, "new"), 1) == {"new"}
     with pytest.raises(ValueError, match="its columns are not those that this version"):
-        tables.keep_epochs(path, tables.STEPS_COLUMNS, 1)
+        tables.keep_epochs(path, ("epoch", "step", "loss"), 1)
     tables.keep_epochs(path, columns, 0)
     assert not path.exists()
 

@@ -54,12 +54,17 @@ def test_an_old_run_is_evaluated_and_reproduced_and_compares_as_the_same(runs, t
     assert [column for column in table.columns if column.endswith("_target_") and table[column].nunique() > 1] == []
 
 
-def test_an_old_run_is_resumed_and_reported(runs, tmp_path, monkeypatch):
+@pytest.mark.parametrize("is_older", [False, True])  # a still older version lacked a column
+def test_an_old_run_is_resumed_and_reported(runs, tmp_path, monkeypatch, is_older):
     monkeypatch.chdir(tmp_path)
-    before = (runs / "interrupted" / "metrics.csv").read_text()
+    metrics = runs / "interrupted" / "metrics.csv"
+    if is_older:
+        read_table(metrics).drop(columns="val_loss").to_csv(metrics, index=False)
+    before = metrics.read_text()
     assert main(["resume", str(runs / "interrupted")]) == 0
+    assert read_table(metrics)["train_loss"].between(0, 10).all()
     assert read_status(runs / "interrupted")["epochs_completed"] == 6
-    assert (runs / "interrupted" / "metrics.csv").read_text().startswith(before)
+    assert metrics.read_text().startswith(before)
     for name in ("completed", "interrupted"):
         assert main(["report", str(runs / name)]) == 0
         assert "cifar_exp.training.muon.Muon" in (runs / name / "report.html").read_text()

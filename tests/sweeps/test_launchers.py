@@ -91,7 +91,7 @@ def test_a_job_has_loader_processes_and_is_interrupted_when_the_sweeps_program_i
     ("arguments", "message"),
     [
         (["hydra/launcher=joblib", "hydra.launcher.n_jobs=0"], "hydra.launcher.n_jobs=0: must be at least 1"),
-        (["hydra/launcher=jobblib"], "hydra/launcher has basic, joblib, ray, slurm"),
+        (["hydra/launcher=jobblib"], "hydra/launcher has basic, joblib"),
         (["hydra/launcher=joblib", "hydra.launcher.n_job=2"], "hydra.launcher.n_job: unknown key"),
         (["hydra/launcher=ray"], "pip install 'cifar-exp[ray]'"),
         (["hydra/launcher=slurm"], "pip install 'cifar-exp[slurm]'"),

@@ -115,6 +115,7 @@ def test_unfinished_jobs_of_another_search_are_not_run(go):
 
 
 def test_corners_of_the_search_space():
+    pytest.importorskip("optuna", reason="Optuna is not installed: pip install 'cifar-exp[optuna]'")
     given = corners({"max_lr": "interval(0.1, 1)", "epochs": "range(5, 31, 5)"}, ["seed=3", "model=resnet9,resnet18"])
     assert given == [
         ["seed=3", "max_lr=0.1", "epochs=5", "model=resnet9"],

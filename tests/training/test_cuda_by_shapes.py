@@ -47,7 +47,7 @@ def gpu(monkeypatch) -> Iterator[None]:
     # A copy would read values that are not there.
     monkeypatch.setattr(networks, "copy", SimpleNamespace(deepcopy=lambda network: network))
     monkeypatch.setattr(networks.Trial, "with_working_layout", lambda trial, _format: trial)  # has a backward pass
-    monkeypatch.setattr(layers, "_sums_to_one", lambda _output: False)  # reads values, before training
+    monkeypatch.setattr(layers, "_are_distributions", lambda _rows: False)  # reads values, before training
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _device: (9, 0))
     monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _device: Properties)
     monkeypatch.setattr(torch.cuda.amp.common, "amp_definitely_not_available", lambda: False)
