@@ -107,11 +107,9 @@ def train_epoch(
     learner.start_epoch()
     started = time.perf_counter() - state.seconds
     per_step = learner.training_step.accumulate
-    images_before = sum(sizes(batch)[1] for batch in range(state.steps * per_step))
+    before = sum(sizes(batch)[1] for batch in range(state.steps * per_step))
     rank_0, clock = learner.ranks.is_rank_0, learner.clock
-    progress = EpochProgress(
-        learner.epoch + 1, epochs, images, images_before=images_before, visible=rank_0, clock=clock
-    )
+    progress = EpochProgress(learner.epoch + 1, epochs, images, images_before=before, visible=rank_0, clock=clock)
     with closing(progress):
         for step_batches in _group(batches, per_step):  # each (N, H, W, C) uint8, (N,)
             first = state.steps * per_step

@@ -42,16 +42,15 @@ class PadCrop:
         device = images.device
         source_rows = parameters["row"][:, None] - self.top + torch.arange(height, device=device)  # (N, H)
         source_columns = parameters["column"][:, None] - self.left + torch.arange(width, device=device)  # (N, W)
-        inside_rows, inside_columns = (
-            source.clamp(0, size - 1) if self.fill else _reflect(source, size)
-            for source, size in ((source_rows, height), (source_columns, width))
-        )
-        # The index of each image's first row in the flattened batch.
-        first_row = torch.arange(count, device=device)[:, None] * height
-        pixel = (first_row + inside_rows)[:, :, None] * width + inside_columns[:, None, :]  # (N, H, W)
+        first_row = (
+            torch.arange(count, device=device)[:, None] * height
+        )  # each image's first row in the flattened batch
+        row_index = source_rows.clamp(0, height - 1) if self.fill else _reflect(source_rows, height)
+        column_index = source_columns.clamp(0, width - 1) if self.fill else _reflect(source_columns, width)
+        pixel = (first_row + row_index)[:, :, None] * width + column_index[:, None, :]  # (N, H, W)
         cropped = images.reshape(-1, channels).index_select(0, pixel.reshape(-1)).reshape(images.shape)
         if self.fill:
-            outside = (source_rows != inside_rows)[:, :, None] | (source_columns != inside_columns)[:, None, :]
+            outside = (source_rows != row_index)[:, :, None] | (source_columns != column_index)[:, None, :]
             _fill(cropped, outside, self.fill)
         return cropped
 
