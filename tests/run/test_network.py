@@ -135,10 +135,10 @@ def test_a_failure_after_training_keeps_the_results_and_a_run_that_can_be_evalua
 
     for name in (
         "stages.explain",
-        "drawing.curves",
-        "drawing.confusion",
-        "drawing.misclassified",
-        "drawing.augmentations",
+        "drawing.draw_curves",
+        "drawing.draw_confusion",
+        "drawing.draw_misclassified",
+        "drawing.draw_augmented",
     ):
         monkeypatch.setattr(f"cifar_exp.{name}", fails)
     monkeypatch.setattr("cifar_exp.reports.run_page.live.kept_images.write_images", fails)
