@@ -85,7 +85,8 @@ def test_the_network_is_the_same_on_the_cpu(tmp_path):
     np.testing.assert_allclose(maps[0], maps[1], atol=0.02 * np.abs(maps[1]).max() + 1e-5)
 
 
-SPEEDRUN = ("experiment=speedrun", "data=mnist5k", "data.limit_train=300", "data.limit_test=100", "batch_size=50")
+DIGITS = ("data=mnist5k", "data.limit_train=300", "data.limit_test=100", "batch_size=50")
+SPEEDRUN = ("experiment=speedrun", *DIGITS)
 
 
 @pytest.mark.parametrize(
@@ -94,7 +95,7 @@ SPEEDRUN = ("experiment=speedrun", "data=mnist5k", "data.limit_train=300", "data
         TINY,
         (*TINY, "precision=float32"),
         (*TINY, "averaging=ema"),
-        (*TINY, "model=resnet18"),
+        ("model=resnet18", *DIGITS, "epochs=2", "explain.images=0"),
         (*SPEEDRUN, "epochs=6", "explain.images=0"),
     ],
 )
