@@ -4,7 +4,6 @@ import argparse
 import dataclasses
 import logging
 import math
-from functools import reduce
 from pathlib import Path
 from typing import Any
 
@@ -122,8 +121,10 @@ def _apply_overrides(config: ExperimentConfig, overrides: list[str]) -> Experime
         except HydraException as error:
             raise RequestError(f"cannot read an override: {str(error).splitlines()[0]}") from error
         *parents, leaf = parsed.key_or_group.split(".")
-        node = reduce(lambda node, key: node.get(key, {}), parents, values)
-        if leaf not in node:
+        node: Any = values
+        for parent in parents:
+            node = node.get(parent) if isinstance(node, dict) else None
+        if not isinstance(node, dict) or leaf not in node:
             raise RequestError(f"{parsed.key_or_group}: the run's config has no such key")
         node[leaf] = parsed.value()
     return resolve(OmegaConf.create(values))

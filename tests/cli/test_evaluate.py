@@ -82,6 +82,8 @@ def test_overrides_after_an_option(copied):
         ("threads={a", "cannot read an override"),
         ("max_lr=3", "must be KEY=VALUE with a key of data"),
         ("data.nothing=3", "no such key"),
+        ("explain.images.nothing=3", "explain.images.nothing: the run's config has no such key"),
+        ("explain.layers.0=layer1", "no such key"),
     ],
 )
 def test_a_wrong_override_of_an_evaluation_leaves_no_directory(copied, capsys, override, message):
