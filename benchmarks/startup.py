@@ -21,13 +21,13 @@ PROGRAM = [sys.executable, "-m", "cifar_exp"]
 FIRST_STEP = """\
 import sys, time
 from cifar_exp.cli.main import main
-from cifar_exp.compute.memory import off_for_imports
+from cifar_exp.compute.memory import collector_off_for_imports
 from cifar_exp.sweeps import job  # imports nothing that a run needs
 
 run_job = job.run_job
 
 def watched(*args, **options):
-    with off_for_imports():  # as the job is about to import them itself
+    with collector_off_for_imports():  # as the job is about to import them itself
         from cifar_exp import runner
         from cifar_exp.training.step import TrainingStep
     step = TrainingStep.__call__

@@ -7,7 +7,7 @@ it is first used.
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from cifar_exp.compute.memory import off_for_imports
+from cifar_exp.compute.memory import collector_off_for_imports
 
 if TYPE_CHECKING:
     from cifar_exp.compare.typed_runs import read_runs
@@ -32,6 +32,6 @@ def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     module, _, attribute = _HOMES[name].rpartition(".")
-    with off_for_imports():
+    with collector_off_for_imports():
         globals()[name] = getattr(import_module(module), attribute)  # found there from now on
     return globals()[name]

@@ -7,7 +7,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import NamedTuple
 
-from cifar_exp.compute.memory import off_for_imports
+from cifar_exp.compute.memory import collector_off_for_imports
 
 
 class Command(NamedTuple):
@@ -36,7 +36,7 @@ def run_command(name: str, arguments: Sequence[str]) -> int:
         given = getattr(options, key)
         setattr(options, key, [find_run(one) for one in given] if isinstance(given, list) else find_run(given))
     options.command = shlex.join(["cifar-exp", name, *arguments])
-    with off_for_imports():
+    with collector_off_for_imports():
         module = import_module(f"cifar_exp.cli.{name.replace('-', '_')}")
     if "trust" in options:  # of the commands that train or evaluate
         from cifar_exp.config.overrides import split_trust

@@ -67,7 +67,7 @@ def _glibc() -> "ctypes.CDLL | None":
 
 
 @contextmanager
-def off_for_imports() -> Iterator[None]:
+def collector_off_for_imports() -> Iterator[None]:
     """Import libraries without the collector, and exempt the objects they made from later collections.
 
     PyTorch and the others make about a million objects that live as long as the program. The collector would traverse

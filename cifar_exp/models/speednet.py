@@ -84,9 +84,8 @@ def compute_whitening_filters(images: Tensor, epsilon: float) -> Tensor:
     # In double precision on the CPU, so that the filters are the same on every device.
     moments, count = torch.zeros(patch_values, patch_values, dtype=torch.float64), 0
     for part in images.split(500):  # the patches take four times the memory of the images
-        patches = (
-            F.unfold(part.cpu().double(), PATCH).transpose(1, 2).reshape(-1, patch_values)
-        )  # (n * (H-1) * (W-1), C * 4)
+        # (n * (H-1) * (W-1), C * 4)
+        patches = F.unfold(part.cpu().double(), PATCH).transpose(1, 2).reshape(-1, patch_values)
         moments += patches.T @ patches
         count += len(patches)
     variances, directions = torch.linalg.eigh(moments / count)
@@ -98,7 +97,7 @@ def compute_whitening_filters(images: Tensor, epsilon: float) -> Tensor:
 
 
 def _stage(channels_in: int, channels_out: int, norm_momentum: float) -> nn.Sequential:
-    """Make a stage of two convolutions. The pooling before the first norm leaves fewer patch_values to normalize."""
+    """Make a stage of two convolutions. The pooling before the first norm leaves fewer values to normalize."""
     return nn.Sequential(
         _convolution(channels_in, channels_out),
         nn.MaxPool2d(2),

@@ -98,12 +98,8 @@ def _measure(job: Job) -> Cost:
         parts = build(job.config, known_max_lr=_PLACEHOLDER_LR)
     except RequestError as error:
         raise RequestError(f"{job.title}: {error}") from error
-    step, splits, model, size = (
-        _step_seconds(parts),
-        parts.splits,
-        parts.learner.model,
-        job.config.evaluation.batch_size,
-    )
+    step, size = _step_seconds(parts), job.config.evaluation.batch_size
+    splits, model = parts.splits, parts.learner.model
     sample = splits.test.take(np.arange(min(size, len(splits.test))))
     started = time.perf_counter()
     evaluate(model, sample, compute=parts.compute, normalize=parts.normalize, batch_size=size)

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cifar_exp.compute.memory import off_for_imports
+from cifar_exp.compute.memory import collector_off_for_imports
 from cifar_exp.config.schema import ExperimentConfig
 from cifar_exp.errors import DONE, FAILED, WRONG_REQUEST, DivergedError, PrunedError, RequestError
 from cifar_exp.safe_io.console import complain, log_to_console
@@ -49,7 +49,7 @@ def run_job(
     """
     log_to_console()
     try:
-        with off_for_imports():
+        with collector_off_for_imports():
             from cifar_exp.run_dir.lifecycle import run_name
             from cifar_exp.runner import run
     except (ImportError, OSError, MemoryError) as error:  # too little memory for a library, or a broken one
@@ -112,7 +112,7 @@ def run_in_sweep(
     Returns:
         The accuracy on the validation split, which a search maximizes; None without a validation split.
     """
-    with off_for_imports():
+    with collector_off_for_imports():
         from cifar_exp import data
         from cifar_exp.run_dir.lifecycle import run_name, same_config
         from cifar_exp.run_dir.run_status import job_state

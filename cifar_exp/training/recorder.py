@@ -31,10 +31,11 @@ class Recorder:
     def append(self, table: str, rows: Sequence[Row]) -> None:
         """Append rows to ``metrics.csv`` or ``steps.csv``, without columns that an earlier version's table lacks."""
         if self._status is not None:
-            absent = self._absent.get(table, set())
-            columns = [name for name in self._columns[table] if name not in absent]
-            kept = [{name: value for name, value in row.items() if name not in absent} for row in rows]
-            tables.append_rows(self._out_dir / table, columns, kept)
+            columns: Sequence[str] = self._columns[table]
+            if absent := self._absent.get(table):
+                columns = [name for name in columns if name not in absent]
+                rows = [{name: value for name, value in row.items() if name not in absent} for row in rows]
+            tables.append_rows(self._out_dir / table, columns, rows)
 
     def set_epochs_completed(self, epochs: int) -> None:
         """Update ``status.json``."""

@@ -6,14 +6,14 @@ import sys
 
 import pytest
 
-from cifar_exp.compute.memory import off_for_imports
+from cifar_exp.compute.memory import collector_off_for_imports
 
 
 def test_the_collector_is_off_inside_and_on_afterwards():
-    with off_for_imports():
+    with collector_off_for_imports():
         assert not gc.isenabled()
     assert gc.isenabled()
-    with pytest.raises(ImportError), off_for_imports():
+    with pytest.raises(ImportError), collector_off_for_imports():
         raise ImportError
     assert gc.isenabled()
 
@@ -21,7 +21,7 @@ def test_the_collector_is_off_inside_and_on_afterwards():
 def test_a_collector_that_was_off_stays_off():
     gc.disable()
     try:
-        with off_for_imports():
+        with collector_off_for_imports():
             pass
         assert not gc.isenabled()
     finally:
@@ -30,15 +30,15 @@ def test_a_collector_that_was_off_stays_off():
 
 PROGRAM = """
 import gc, weakref
-from cifar_exp.compute.memory import off_for_imports
-with off_for_imports():
+from cifar_exp.compute.memory import collector_off_for_imports
+with collector_off_for_imports():
     import torch
 frozen = gc.get_freeze_count()
 model = torch.nn.Linear(1, 1)
 model.myself = [model]  # only the collector frees it
 left = weakref.ref(model)
 del model
-with off_for_imports():  # the next job of a sweep
+with collector_off_for_imports():  # the next job of a sweep
     pass
 gc.collect()
 print(frozen > 100_000, gc.get_freeze_count() <= frozen, left())

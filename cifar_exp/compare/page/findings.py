@@ -36,11 +36,9 @@ def _about_settings(comparison: Comparison) -> list[Finding]:
             title = f"No evidence of a difference from {baseline}: {count}"
             text = f"{_setting_in_words(comparison, some[0])} This does not prove that they are equal (see More seeds)."
         elif outcome == "too few seeds":
-            title, text = (
-                "Too few seeds for a verdict about settings",
-                f"{count} have no verdict: it needs three seeds of ",
-            )
-            text += "both settings. A comparison of two networks does not compare their settings."
+            title = "Too few seeds for a verdict about settings"
+            text = f"{count} have no verdict: it needs three seeds of both settings. "
+            text += "A comparison of two networks does not compare their settings."
         else:
             title, largest = f"{count} {outcome} than {baseline}", max(some, key=lambda pair: abs(pair.difference))
             text = f"{_names(groups, some)}. The largest difference: {_setting_in_words(comparison, largest)}"

@@ -65,7 +65,7 @@ def memory_bytes(device: torch.device) -> int:
 
 
 def _to_batched(transform: Any, following: Any, shape: tuple[int, int, int]) -> Transform | None:
-    """Convert a built transform, or a ``Pad`` with the crop after it, to its batched form; None if there is none."""
+    """Convert a transform, or a ``Pad`` with the crop after it, to its batched form; None if the device has none."""
     import albumentations  # at the top, it would be imported by runs that do not augment, too
 
     kind = type(transform)  # not a subclass, which may differ

@@ -42,9 +42,8 @@ class PadCrop:
         device = images.device
         source_rows = parameters["row"][:, None] - self.top + torch.arange(height, device=device)  # (N, H)
         source_columns = parameters["column"][:, None] - self.left + torch.arange(width, device=device)  # (N, W)
-        first_row = (
-            torch.arange(count, device=device)[:, None] * height
-        )  # each image's first row in the flattened batch
+        # Each image's first row in the flattened batch.
+        first_row = torch.arange(count, device=device)[:, None] * height
         row_index = source_rows.clamp(0, height - 1) if self.fill else _reflect(source_rows, height)
         column_index = source_columns.clamp(0, width - 1) if self.fill else _reflect(source_columns, width)
         pixel = (first_row + row_index)[:, :, None] * width + column_index[:, None, :]  # (N, H, W)

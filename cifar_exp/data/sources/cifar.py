@@ -88,7 +88,7 @@ def load_cifar(
 
 
 def _find(root: Path, dataset_class: Any) -> Path:
-    """Return the folder of unpacked batches, ``root`` or one in it. If there is none, return the archive."""
+    """Return the folder of unpacked batches (``root`` or one in it), or else the archive."""
     members = _members(dataset_class)
     missing_files = {
         folder: [member for member in members if not (folder / member).is_file()]
